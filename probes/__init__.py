@@ -1,0 +1,1 @@
+"""What is observed: event layouts, attach points, facts of one kernel, symbols, BPF programs."""

@@ -1,0 +1,1 @@
+"""What happened: recording, the run directory, joins and attribution."""

@@ -1,0 +1,1 @@
+"""How it looks: figures, the page, the terminal summary, exports."""
