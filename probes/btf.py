@@ -1,0 +1,190 @@
+"""A reader of BTF, the kernel's own type information (Documentation/bpf/btf.rst).
+
+Reads struct members with their offsets, and which raw tracepoints and functions exist, from the blob at
+``/sys/kernel/btf/vmlinux`` (or a module's, read together with vmlinux's as its base).
+Members inside anonymous structs and unions are found as C finds them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+
+_MAGIC = 0xEB9F
+_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC_PROTO = 1, 3, 4, 5, 6, 13
+_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG = 8, 9, 10, 11, 18
+_FUNC, _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 12, 14, 15, 17, 19
+_MODIFIERS = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
+
+#: bytes after the 12-byte header: (fixed, per element), by kind
+_TAIL = {
+    _INT: (4, 0), _ARRAY: (12, 0), _STRUCT: (0, 12), _UNION: (0, 12), _ENUM: (0, 8),
+    _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12), _DECL_TAG: (4, 0), _ENUM64: (0, 12),
+}  # fmt: skip
+
+
+class BtfError(ValueError):
+    """The blob is not BTF of a form that this reader knows."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a struct: its offset in bits, its width if it is a bit field (else 0), its type."""
+
+    bit_offset: int
+    bit_width: int
+    type_id: int
+
+    @property
+    def byte_offset(self) -> int:
+        """Offset in bytes from the start of the struct that was asked for."""
+        return self.bit_offset // 8
+
+
+class Btf:
+    """The types of one kernel.
+
+    Looking up a name costs one pass over all types, made once (about 0.1 s for a whole vmlinux).
+    Raises BtfError when the blob cannot be read.
+    """
+
+    def __init__(self, blob: bytes, base: Btf | None = None) -> None:
+        if len(blob) < 24 or struct.unpack_from("<H", blob)[0] != _MAGIC:
+            raise BtfError("not little-endian BTF")
+        header_len, type_off, type_len, str_off, str_len = struct.unpack_from("<5I", blob, 4)
+        self._types = memoryview(blob)[header_len + type_off : header_len + type_off + type_len]
+        self._strings = blob[header_len + str_off : header_len + str_off + str_len]
+        self._base = base
+        self._first_id = base._next_id if base else 1
+        self._first_string = base._next_string if base else 0
+        self._next_string = self._first_string + str_len
+        self._positions, self._by_name = self._index()
+        self._next_id = self._first_id + len(self._positions)
+
+    @classmethod
+    def of_running_kernel(cls, path: Path = VMLINUX) -> Btf:
+        """The running kernel's types. Raises OSError where the kernel has none."""
+        return cls(path.read_bytes())
+
+    def has_function(self, name: str) -> bool:
+        """Whether the kernel has a function of that name that BTF describes."""
+        return self._find(name, (_FUNC,)) is not None
+
+    def has_raw_tracepoint(self, name: str) -> bool:
+        """Whether the raw tracepoint exists (BTF keeps a typedef ``btf_trace_NAME`` for each)."""
+        return self._find("btf_trace_" + name, (_TYPEDEF,)) is not None
+
+    def tracepoint_arguments(self, name: str) -> int | None:
+        """How many arguments the raw tracepoint passes, or None where it does not exist."""
+        position = self._find("btf_trace_" + name, (_TYPEDEF,))
+        if position is None:
+            return None
+        target = self._record(position)[2]
+        while True:  # typedef -> pointer -> function prototype
+            position = self._position_of(target)
+            _, info, target = self._record(position)
+            if (info >> 24) & 0x1F == _FUNC_PROTO:
+                return (info & 0xFFFF) - 1  # the first one is void *__data
+
+    def has_struct(self, name: str) -> bool:
+        """Whether a struct or union of that name is described."""
+        return self._find(name, (_STRUCT, _UNION)) is not None
+
+    def member(self, struct_name: str, path: str) -> Member | None:
+        """The member at ``path`` ("in.h.unique", "args") of a struct, or None where there is none."""
+        position = self._find(struct_name, (_STRUCT, _UNION))
+        if position is None:
+            return None
+        bits, found = 0, Member(0, 0, 0)
+        for name in path.split("."):
+            if position is None:
+                return None
+            step = self._member_at(position, name)
+            if step is None:
+                return None
+            bits, found = bits + step.bit_offset, step
+            position = self._struct_of(step.type_id)
+        return Member(bits, found.bit_width, found.type_id)
+
+    def offset(self, struct_name: str, path: str) -> int | None:
+        """Byte offset of a member, or None where the struct or the member does not exist."""
+        found = self.member(struct_name, path)
+        return None if found is None else found.byte_offset
+
+    def _index(self) -> tuple[list[int], dict[int, list[int]]]:
+        positions: list[int] = []
+        by_name: dict[int, list[int]] = {}
+        unpack, view, position, end = struct.Struct("<II").unpack_from, self._types, 0, len(self._types)
+        tails = [_TAIL.get(kind, (0, 0)) for kind in range(32)]
+        append = positions.append
+        while position < end:
+            name, info = unpack(view, position)
+            append(position)
+            if name:
+                by_name.setdefault(name, []).append(position)
+            fixed, each = tails[(info >> 24) & 0x1F]
+            position += 12 + fixed + each * (info & 0xFFFF)
+        return positions, by_name
+
+    def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
+        for name_offset in self._string_offsets(name):
+            for position in self._by_name.get(name_offset, ()):
+                if (self._record(position)[1] >> 24) & 0x1F in kinds:
+                    return position
+        return None
+
+    def _string_offsets(self, name: str) -> list[int]:
+        """Every offset at which a string equal to ``name`` begins (suffixes of others included)."""
+        needle, found, start = name.encode() + b"\0", list[int](), 0
+        while (start := self._strings.find(needle, start)) >= 0:
+            found.append(start + self._first_string)
+            start += 1
+        if self._base is not None:
+            found += self._base._string_offsets(name)
+        return found
+
+    def _record(self, position: int) -> tuple[int, int, int]:
+        name, info, size_or_type = struct.unpack_from("<III", self._types, position)
+        return name, info, size_or_type
+
+    def _position_of(self, type_id: int) -> int:
+        index = type_id - self._first_id
+        if not 0 <= index < len(self._positions):
+            raise BtfError(f"type {type_id} lies outside this BTF")
+        return self._positions[index]
+
+    def _struct_of(self, type_id: int) -> int | None:
+        """Position of the struct or union that a type names, through typedefs and qualifiers."""
+        while type_id >= self._first_id:
+            position = self._position_of(type_id)
+            _, info, target = self._record(position)
+            kind = (info >> 24) & 0x1F
+            if kind in (_STRUCT, _UNION):
+                return position
+            if kind not in _MODIFIERS:
+                return None
+            type_id = target
+        return None
+
+    def _member_at(self, position: int, wanted: str) -> Member | None:
+        _, info, _ = self._record(position)
+        bit_fields = info >> 31
+        for index in range(info & 0xFFFF):
+            name, type_id, raw = struct.unpack_from("<III", self._types, position + 12 + 12 * index)
+            width, bits = (raw >> 24, raw & 0xFFFFFF) if bit_fields else (0, raw)
+            if name and self._string(name) == wanted:
+                return Member(bits, width, type_id)
+            inner = None if name else self._struct_of(type_id)
+            found = None if inner is None else self._member_at(inner, wanted)
+            if found is not None:
+                return Member(bits + found.bit_offset, found.bit_width, found.type_id)
+        return None
+
+    def _string(self, offset: int) -> str:
+        if offset < self._first_string and self._base is not None:
+            return self._base._string(offset)
+        start = offset - self._first_string
+        return self._strings[start : self._strings.index(b"\0", start)].decode()

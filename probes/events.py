@@ -1,0 +1,435 @@
+"""What the kernel side writes and the rest reads: one source of layouts.
+
+Each `Layout` is a flat record: its C struct (given to the BPF programs), its NumPy dtype (given to the
+decoder) and its page in docs/schema.md all come from here. A layout with ``ring_pages`` has a ring of its
+own; the others are values of maps that are flushed into the spool when recording stops.
+Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "has not happened". Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Union
+
+PAGE = 4096
+#: what the kernel puts before each record of a ring: u32 length with flags, u32 page offset
+RING_HEADER_BYTES = 8
+
+_SCALARS = {
+    "u64": ("<u8", 8), "i64": ("<i8", 8), "u32": ("<u4", 4), "i32": ("<i4", 4),
+    "u16": ("<u2", 2), "i16": ("<i2", 2), "u8": ("u1", 1),
+}  # fmt: skip
+_C_TYPES = {
+    "u64": "u64", "i64": "s64", "u32": "u32", "i32": "s32", "u16": "u16", "i16": "s16", "u8": "u8",
+}  # fmt: skip
+_BYTES = re.compile(r"(?:text|raw)\[(\d+)\]$")
+
+Dtype = list[tuple[str, Union[str, "Dtype"]]]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One member: its name, its type (a scalar, ``text[N]``, ``raw[N]`` or another layout) and its meaning."""
+
+    name: str
+    type: str | Layout
+    doc: str
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes."""
+        if isinstance(self.type, Layout):
+            return self.type.size
+        count = _BYTES.match(self.type)
+        return int(count[1]) if count else _SCALARS[self.type][1]
+
+    @property
+    def alignment(self) -> int:
+        """Bytes it must be aligned to, as C does."""
+        if isinstance(self.type, Layout):
+            return 8
+        return 1 if _BYTES.match(self.type) else _SCALARS[self.type][1]
+
+    def c_declaration(self) -> str:
+        """The member as C declares it."""
+        if isinstance(self.type, Layout):
+            return f"struct {self.type.name} {self.name};"
+        count = _BYTES.match(self.type)
+        return f"u8 {self.name}[{count[1]}];" if count else f"{_C_TYPES[self.type]} {self.name};"
+
+    def dtype(self) -> str | Dtype:
+        """The member as NumPy reads it."""
+        if isinstance(self.type, Layout):
+            return self.type.dtype()
+        count = _BYTES.match(self.type)
+        if not count:
+            return _SCALARS[self.type][0]
+        return f"{'S' if self.type.startswith('text') else 'V'}{count[1]}"  # S ends at a NUL
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A flat record. Raises ValueError where C would insert padding, so that sizes agree everywhere."""
+
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    ring_pages: int = 0
+
+    def __post_init__(self) -> None:
+        offset = 0
+        for field in self.fields:
+            if offset % field.alignment:
+                raise ValueError(f"{self.name}.{field.name}: padding would be inserted at {offset}")
+            offset += field.size
+        if offset % 8:
+            raise ValueError(f"{self.name}: {offset} bytes is not a multiple of 8")
+
+    @property
+    def size(self) -> int:
+        """Bytes of one record."""
+        return sum(field.size for field in self.fields)
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one record of its ring to the next."""
+        return self.size + RING_HEADER_BYTES
+
+    def c_struct(self) -> str:
+        """The struct's C definition."""
+        body = "\n".join(f"    {field.c_declaration()}" for field in self.fields)
+        return f"struct {self.name} {{\n{body}\n}};\n"
+
+    def dtype(self) -> Dtype:
+        """The record as a NumPy structured dtype's description."""
+        return [(field.name, field.dtype()) for field in self.fields]
+
+
+def _fields(text: str, **nested: Layout) -> tuple[Field, ...]:
+    """Fields from lines of ``type name  meaning``."""
+    lines = re.sub(r"\n {20,}", " ", text.strip()).splitlines()  # a deep indent continues a line
+    rows = (line.split(None, 2) for line in lines)
+    return tuple(Field(name, nested.get(kind, kind), doc) for kind, name, doc in rows)
+
+
+#: kinds of operation, by the number that the programs write
+OPERATION_KINDS = ("none", "read", "splice", "fault", "populate", "advise", "open", "metadata")
+
+#: flags of an operation
+OPERATION_WAITED = 1  # it slept
+OPERATION_KNOWN_FILE = 2  # dev, ino and generation are set
+OPERATION_HAS_RANGE = 4  # offset and size are set
+OPERATION_MAJOR = 8  # the fault was accounted as major
+OPERATION_DIED = 16  # its task ended inside it
+OPERATION_TRACED_FILE = 32  # its file lies on a superblock that is traced
+OPERATION_LINKED = 64  # it slept until a FUSE request was ended
+
+#: daemon functions, by the number that the programs write
+DAEMON_FUNCTIONS = (
+    "none", "cvmfs_lookup", "cvmfs_forget", "cvmfs_getattr", "cvmfs_readlink", "cvmfs_opendir",
+    "cvmfs_releasedir", "cvmfs_readdir", "cvmfs_open", "cvmfs_read", "cvmfs_release", "cvmfs_statfs",
+    "cvmfs_getxattr", "cvmfs_listxattr", "Fetcher::Fetch", "DownloadManager::Fetch", "CacheManager::Open",
+)  # fmt: skip
+
+#: kinds of task event
+TASK_KINDS = ("none", "seen", "fork", "exec", "exit")
+ROLE_TARGET, ROLE_DAEMON = 1, 2
+
+#: how a blocked interval began
+BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
+BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
+
+#: system calls on the daemon's cache directory
+CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
+
+OPERATION = Layout(
+    "operation",
+    "A file operation of a target thread, written at its end; also the state of one still open.",
+    _fields(
+        """
+        u64 start_ns     when it began; with tid it names the operation
+        u64 end_ns       when it ended; 0 while it is open
+        u64 ino          inode number of the file
+        i64 offset       first byte asked for
+        u64 size         bytes asked for
+        i64 result       bytes supplied, 0, or -errno
+        u32 dev          device number of the superblock, as the kernel encodes it
+        u32 generation   the inode's generation
+        u32 pid          process
+        u32 tid          thread
+        u32 requests     FUSE requests that it queued
+        u16 syscall      system call number; 65535 for a page fault
+        u8 kind          index into OPERATION_KINDS
+        u8 flags         OPERATION_* bits
+        """
+    ),
+    ring_pages=8192,
+)
+HIT = Layout(
+    "hit",
+    "A run of page-cache hits of one thread on one file.",
+    _fields(
+        """
+        u64 start_ns     start of the first hit
+        u64 end_ns       end of the last hit
+        u64 ino          inode number
+        u64 bytes        bytes supplied
+        u64 ns           time inside the hits, summed
+        u64 max_ns       the longest hit
+        u32 dev          device number
+        u32 generation   the inode's generation
+        u32 pid          process
+        u32 tid          thread
+        u32 count        number of hits
+        u32 kind         index into OPERATION_KINDS
+        """
+    ),
+    ring_pages=1024,
+)
+REQUEST = Layout(
+    "request",
+    "A FUSE request, written at its end; also the state of one still in flight.",
+    _fields(
+        """
+        u64 queued_ns     when it was handed to the queue; 0 when that was before recording
+        u64 end_ns        when the daemon's answer ended it; 0 while in flight
+        u64 unique        the request's number on its connection
+        u64 node_id       FUSE node
+        u64 offset        for READ: first byte
+        u64 op_start_ns   start of the operation that queued it; 0 if none
+        u32 size          for READ: bytes asked for
+        u32 dev           device number of the superblock
+        u32 pid           process that queued it
+        u32 tid           thread that queued it
+        u32 end_pid       process in which it ended: the daemon
+        u32 end_tid       thread in which it ended
+        u32 opcode        FUSE opcode
+        i32 error         0 or -errno
+        u32 requester     in_header.pid: the process on whose behalf
+        u32 background    1 when queued as a background request
+        """
+    ),
+    ring_pages=2048,
+)
+SERVED = Layout(
+    "served",
+    "A daemon thread took a request from /dev/fuse.",
+    _fields(
+        """
+        u64 time_ns   when its read returned
+        u64 unique    the request's number
+        u32 pid       the daemon
+        u32 tid       the daemon's thread
+        u32 opcode    FUSE opcode
+        u32 reserved  zero
+        """
+    ),
+    ring_pages=1024,
+)
+BLOCKED = Layout(
+    "blocked",
+    "An off-CPU interval of a target or daemon thread.",
+    _fields(
+        """
+        u64 start_ns    switched out
+        u64 woken_ns    made runnable; 0 when preempted or not seen
+        u64 end_ns      switched in; 0 while off CPU
+        u64 unique      the FUSE request that the waker was ending; 0 if none
+        u32 dev         that request's device number
+        u32 pid         process
+        u32 tid         thread
+        u32 waker_pid   process of the waker; 0 if not seen or interrupt
+        u32 waker_tid   thread of the waker
+        u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
+        u16 flags       BLOCKED_WAKER_IRQ
+        """
+    ),
+    ring_pages=4096,
+)
+CALL = Layout(
+    "call",
+    "A call of a daemon function, written at its return; also the state of one not yet returned.",
+    _fields(
+        """
+        u64 start_ns         entered; with tid and function it names the call
+        u64 end_ns           returned; 0 while inside
+        u64 parent_start_ns  start of the enclosing call on the thread; 0 if none
+        u64 unique           FUSE request being served; 0 if none
+        u64 ino              inode argument, where the function has one
+        u64 offset           for cvmfs_read: first byte
+        u64 size             for cvmfs_read: bytes asked for
+        i64 result           return value, as a signed 64-bit register
+        raw[32] object       content hash: 20 bytes digest, u32 algorithm (0 md5, 1 sha1, 2 rmd160,
+                             3 shake128), suffix character
+        u32 pid              the daemon
+        u32 tid              its thread
+        u32 function         index into DAEMON_FUNCTIONS
+        u32 parent_function  function of the enclosing call; 0 if none
+        """
+    ),
+    ring_pages=2048,
+)
+DOWNLOAD = Layout(
+    "download",
+    "An HTTP request on a daemon's connection and its answer, by the socket system calls.",
+    _fields(
+        """
+        u64 connect_ns         connect(2) of this connection; 0 when before recording
+        u64 sent_ns            the request was handed to the socket
+        u64 first_byte_ns      first bytes of the answer received
+        u64 last_byte_ns       last bytes received before the next request, or so far
+        u64 bytes              bytes received, headers included
+        u32 pid                the daemon
+        u32 tid                thread that sent the request
+        i32 fd                 the socket
+        u32 sequence           requests sent on this connection before this one
+        text[24] answer       beginning of the answer: the status line
+        text[320] request     beginning of the request: line and headers
+        """
+    ),
+    ring_pages=256,
+)
+CACHE_FILE = Layout(
+    "cache_file",
+    "A system call of a daemon on a file name: its cache directory, its transactions.",
+    _fields(
+        """
+        u64 start_ns         entered
+        u64 end_ns           returned
+        i64 result           descriptor, 0 or -errno
+        u32 pid              the daemon
+        u32 tid              its thread
+        u32 syscall          index into CACHE_SYSCALLS
+        u32 open_flags       for openat: its flags
+        text[128] path      the name (its last 127 bytes)
+        text[128] new_path  for rename: the new name
+        """
+    ),
+    ring_pages=512,
+)
+TASK = Layout(
+    "task",
+    "A life event of a target or daemon task.",
+    _fields(
+        """
+        u64 time_ns       when
+        u64 start_ns      the task's own start (CLOCK_MONOTONIC)
+        u32 pid           process
+        u32 tid           thread
+        u32 parent_pid    parent process
+        u32 exit_code     as wait(2) encodes it
+        u16 kind          index into TASK_KINDS
+        u16 role          ROLE_TARGET, ROLE_DAEMON
+        u32 arguments     for exec: bytes of argv below
+        text[16] name    the task's name
+        raw[256] argv   for exec: the beginning of argv, NUL-separated
+        """
+    ),
+    ring_pages=256,
+)
+FILE = Layout(
+    "file",
+    "A file was first seen: its identity, size and path; or a superblock: where it is mounted.",
+    _fields(
+        """
+        u64 time_ns         when
+        u64 ino             inode number
+        u64 size            the inode's size in bytes
+        u32 dev             device number
+        u32 generation      the inode's generation
+        u32 pid             process that had it open
+        u32 magic           the superblock's magic number
+        u16 text            bytes used in components
+        u16 mount_text      how many of them name the path within the mount; the rest, the mountpoint
+        u16 depth           path components, all told
+        u16 complete        1 when the walk reached the root of the namespace
+        text[16] filesystem  the superblock's subtype
+        raw[2048] components  names from the file up to the root, each ended by NUL
+        """
+    ),
+    ring_pages=1024,
+)
+TOUCH_KEY = Layout(
+    "touch_key",
+    "A file granule in a time bucket.",
+    _fields(
+        """
+        u64 ino         inode number
+        u64 bucket      time divided by 100 ms
+        u32 dev         device number
+        u32 generation  the inode's generation
+        u32 granule     offset divided by 1 MiB
+        u32 reserved    zero
+        """
+    ),
+)
+TOUCH = Layout(
+    "touch",
+    "What happened to a granule in a bucket.",
+    _fields(
+        """
+        u64 bytes_read      bytes supplied by read operations
+        u32 pages_mapped    pages mapped around faults
+        u32 pages_inserted  pages put into the page cache
+        """
+    ),
+)
+THREAD = Layout(
+    "thread",
+    "Everything in progress on one thread; flushed when recording stops.",
+    _fields(
+        """
+        u64 ending_unique      FUSE request that this daemon thread is ending
+        u64 syscall_start_ns   start of the daemon system call in progress
+        u64 syscall_buffer     its buffer's address
+        u64 syscall_number     which one; 0 if none
+        i32 syscall_fd         its descriptor
+        u32 ending_dev         device number of ending_unique
+        u32 pid                process
+        u32 tid                thread
+        u32 role               ROLE_TARGET, ROLE_DAEMON
+        u32 depth              daemon calls now open on the thread
+        operation operation    the system call in progress
+        operation fault        the page fault in progress
+        hit hit                the run of hits not yet closed
+        blocked blocked        the off-CPU interval in progress
+        """,
+        operation=OPERATION,
+        hit=HIT,
+        blocked=BLOCKED,
+    ),
+)
+
+#: every layout, nested ones first
+LAYOUTS = (
+    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, CACHE_FILE, TASK, FILE,
+    TOUCH_KEY, TOUCH, THREAD,
+)  # fmt: skip
+RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
+
+#: why an event was lost, by the number that the programs count
+LOSS_CAUSES = ("ring full", "map full", "unmatched end", "unreadable")
+
+
+def c_definitions() -> str:
+    """The C structs of all layouts and the named numbers, as the programs include them."""
+    parts = [layout.c_struct() for layout in LAYOUTS]
+    parts.append(_enumeration("operation_kind", "KIND", OPERATION_KINDS))
+    parts.append(_enumeration("daemon_function", "FN", DAEMON_FUNCTIONS))
+    parts.append(_enumeration("task_kind", "TASK", TASK_KINDS))
+    parts.append(_enumeration("cache_syscall", "CACHE", CACHE_SYSCALLS))
+    parts.append(_enumeration("loss_cause", "LOSS", LOSS_CAUSES))
+    parts += [f"#define {name} {value}\n" for name, value in _constants()]
+    return "".join(parts)
+
+
+def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
+    names = ", ".join(f"{prefix}_{re.sub('[^A-Za-z0-9]+', '_', value).upper()}" for value in values)
+    return f"enum {name} {{ {names} }};\n"
+
+
+def _constants() -> list[tuple[str, int]]:
+    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_")
+    found = {name: value for name, value in globals().items() if name.startswith(prefixes)}
+    return [(name, value) for name, value in found.items() if isinstance(value, int)]

@@ -1,0 +1,1 @@
+/* Instruction macros: bcc carries its own. */

@@ -1,0 +1,1 @@
+/* bcc defines its own bpf_log2. */

@@ -1,0 +1,1 @@
+/* Nothing of packets is used. */
