@@ -1,0 +1,472 @@
+"""The tables of a run: the public contract, as data.
+
+Times are integer nanoseconds of CLOCK_MONOTONIC and end in ``_ns``; sizes end in ``_bytes``. Task
+ids and the numbers that rows give each other are Int32, times, sizes and results Int64, what the
+kernel counts without sign (request numbers, inodes) UInt64. ``docs/schema.md`` is made from this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import polars as pl
+
+#: version of the tables' layout; a run of a higher one is refused
+SCHEMA_VERSION = 1
+
+Dtype: TypeAlias = "pl.DataType | type[pl.DataType]"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, polars type, whether it may be null, and its meaning."""
+
+    name: str
+    dtype: Dtype
+    nullable: bool
+    doc: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, what a row is, and its columns."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names, in order."""
+        return tuple(column.name for column in self.columns)
+
+    def schema(self) -> pl.Schema:
+        """The polars schema."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+
+#: kinds of operation (``operations.kind``, ``hits.kind``)
+OPERATION_KIND = pl.Enum(["read", "splice", "fault", "populate", "advise", "open", "metadata"])
+
+#: the closed list of causes (``segments.cause``), shallow to deep where one contains another
+CAUSES = (
+    "unknown", "blocked", "runqueue", "cpu", "copy", "disk", "fuse_queue", "daemon", "daemon_lock",
+    "cache_read", "catalog", "fetch", "fetch_joined", "fetch_queue", "connect", "first_byte",
+    "transfer", "decompress", "cache_write", "reply",
+)  # fmt: skip
+CAUSE = pl.Enum(CAUSES)
+
+#: classes of an operation, deepest source first
+OPERATION_CLASSES = (
+    "http", "joined", "cvmfs cache", "passthrough", "disk", "page cache", "unknown",
+)  # fmt: skip
+OPERATION_CLASS = pl.Enum(OPERATION_CLASSES)
+
+WAIT_HOW = pl.Enum(["queued", "waker", "range"])
+OBJECT_KIND = pl.Enum(
+    ["chunk", "file", "catalog", "manifest", "certificate", "history", "meta"]
+)  # fmt: skip
+OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
+ROLE = pl.Enum(["target", "daemon"])
+OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
+GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
+
+#: kinds of incident that cvmprof itself finds; the recorder may name others
+INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang")
+
+_TYPES: dict[str, Dtype] = {
+    "i32": pl.Int32, "i64": pl.Int64, "u32": pl.UInt32, "u64": pl.UInt64, "f64": pl.Float64,
+    "bool": pl.Boolean, "str": pl.String, "argv": pl.List(pl.String), "operation": OPERATION_KIND,
+    "cause": CAUSE, "how": WAIT_HOW, "object": OBJECT_KIND, "outcome": OUTCOME, "role": ROLE,
+    "off": OFF_REASON, "gpu": GPU_SOURCE,
+}  # fmt: skip
+
+
+def _table(name: str, doc: str, text: str) -> Table:
+    """A table from lines of ``type[?] name  meaning``; ``?`` marks a nullable column."""
+    rows = (line.split(None, 2) for line in text.strip().splitlines())
+    columns = [
+        Column(column, _TYPES[kind.rstrip("?")], kind.endswith("?"), meaning)
+        for kind, column, meaning in rows
+    ]
+    return Table(name, doc, tuple(columns))
+
+
+TABLES: tuple[Table, ...] = (
+    _table(
+        "operations",
+        "A file operation of a target thread that did or waited for I/O, or every one with "
+        "--every-read.",
+        """
+        i32       op_id         its number, in the order of start_ns
+        operation kind          what it is
+        i64       start_ns      when it began
+        i64?      end_ns        when it ended; null: it never did
+        i32       pid           process
+        i32       tid           thread
+        i32?      file_id       its file; null where none was known (an open that failed)
+        i64?      offset_bytes  first byte asked for; for a fault: of the page
+        i64?      size_bytes    bytes asked for
+        i64       result        bytes supplied, 0, or -errno
+        """,
+    ),
+    _table(
+        "hits",
+        "A run of page-cache hits of one thread on one file, closed after 10 ms or at the thread's "
+        "next operation or switch-out.",
+        """
+        i32       pid       process
+        i32       tid       thread
+        i32       file_id   file
+        operation kind      what they are
+        i64       start_ns  start of the first hit
+        i64       end_ns    end of the last hit
+        i64       count     number of hits
+        i64       bytes     bytes supplied
+        i64       ns        time inside the hits, summed
+        i64       max_ns    the longest hit
+        """,
+    ),
+    _table(
+        "touches",
+        "A file granule (1 MiB) in a time bucket (100 ms): where, for heat maps.",
+        """
+        i32 file_id         file
+        i32 granule         offset divided by 1 MiB
+        i64 start_ns        start of the bucket
+        i64 bytes_read      bytes supplied by read operations
+        i64 pages_mapped    pages mapped around faults
+        i64 pages_inserted  pages put into the page cache
+        """,
+    ),
+    _table(
+        "fuse_requests",
+        "A FUSE request; (mount_id, unique) names it.",
+        """
+        i32  mount_id      mount
+        u64  unique        its number on the mount's connection
+        i32  opcode        FUSE opcode (15 is READ)
+        u64  node_id       FUSE node
+        i64? offset_bytes  for READ: first byte
+        i64? size_bytes    for READ: bytes asked for
+        i32  pid           process that queued it; 0 when queued before recording
+        i32  tid           thread that queued it; 0 when queued before recording
+        i64? queued_ns     when it was handed to the queue; null: before recording
+        i64? served_ns     when the daemon took it
+        i64? end_ns        when the daemon's answer ended it; null: in flight at the end
+        i32  error         0 or -errno
+        i32? op_id         the operation that queued it
+        """,
+    ),
+    _table(
+        "waits",
+        "A wait of an operation on a request; many to many.",
+        """
+        i32 op_id     operation
+        i32 mount_id  mount of the request
+        u64 unique    number of the request
+        i64 start_ns  the operation's thread went off the CPU
+        i64? end_ns   it ran again; null: never
+        how how       queued: queued by the operation; waker: known by the wake; range: by bytes
+        """,
+    ),
+    _table(
+        "daemon_calls",
+        "A call of a daemon function.",
+        """
+        i32  call_id      its number, in the order of start_ns
+        i32? parent_id    the enclosing call on the thread
+        i32? mount_id     mount that the daemon serves
+        str  function     demangled name without arguments
+        i32  pid          daemon
+        i32  tid          its thread
+        i64  start_ns     entered
+        i64? end_ns       returned; null: still inside at the end
+        u64? unique       FUSE request being served
+        str? object_hash  for Fetcher::Fetch and CacheManager::Open
+        i64? result       return value
+        """,
+    ),
+    _table(
+        "cache_lookups",
+        "A lookup in the client's cache.",
+        """
+        i32? call_id      its daemon call; null where known by system calls only
+        i32? mount_id     mount
+        i64  start_ns     began
+        i64? end_ns       ended
+        i32  pid          daemon
+        i32  tid          its thread
+        str  object_hash  object looked up
+        bool hit          whether it was there
+        """,
+    ),
+    _table(
+        "fetches",
+        "A wait of a daemon thread for an object not in the cache.",
+        """
+        i32     fetch_id         its number, in the order of start_ns
+        i32?    call_id          its call of Fetcher::Fetch; null where known by system calls only
+        i32?    mount_id         mount
+        i64     start_ns         began
+        i64?    end_ns           ended; null: never did
+        i32     pid              daemon
+        i32     tid              its thread
+        str     object_hash      object waited for
+        object? object_kind      what the object is; null where nothing tells
+        outcome? outcome         how it ended; null: it never did
+        i32?    joined_fetch_id  the fetch that downloads the object that this one waits for
+        i32?    file_id          file for which it was fetched
+        i64?    offset_bytes     where in the file the object lies
+        i64?    unpacked_bytes   its size in the file
+        i32?    download_id      the attempt that brought it, else the last one
+        """,
+    ),
+    _table(
+        "downloads",
+        "An attempt to get an object over HTTP.",
+        """
+        i32  download_id    its number, in the order of sent_ns
+        i32? mount_id       mount
+        str? object_hash    object asked for; null where the path names none (manifest, whitelist)
+        str  url_path       path asked for
+        str  host           server asked
+        str? proxy          proxy it went through
+        i32  connection_id  its connection
+        bool reused         whether the connection had carried a request before
+        i32  attempt        1 for the first request for the object in a fetch
+        i32? status         HTTP status of the answer
+        i64? queued_ns      handed to the download manager
+        i64  sent_ns        the request was handed to the socket
+        i64? connect_ns     connect(2) of its connection; null: before recording
+        i64? first_byte_ns  first byte of the answer received
+        i64? last_byte_ns   last byte received
+        i64? committed_ns   the object was renamed into the cache
+        i64  wire_bytes     bytes received, headers included
+        """,
+    ),
+    _table(
+        "sockets",
+        "A sample of a daemon's connection.",
+        """
+        i64 time_ns                when
+        i32 connection_id          connection
+        str remote                 address and port
+        i64 rtt_us                 smoothed round-trip time
+        i64 retransmits            segments sent again, so far
+        i64 bytes_received         so far
+        i64 delivery_rate_bytes_s  as the kernel estimates it
+        """,
+    ),
+    _table(
+        "mounts",
+        "A mount seen.",
+        """
+        i32  mount_id        its number
+        str  device          major:minor
+        str? mountpoint      where; null: never learnt
+        str? filesystem      type, as mountinfo names it
+        str? repository      fully qualified name
+        i64? revision        revision of the repository
+        str? client_version  version of the client
+        i32? daemon_pid      process that answers its requests
+        str? cache_manager   kind of the client's cache
+        str? cache_path      directory of the client's cache
+        i64? start_ns        mounted; null: before recording
+        i64? end_ns          gone; null: still there at the end
+        """,
+    ),
+    _table(
+        "files",
+        "A file seen, per mount, inode and generation.",
+        """
+        i32  file_id                its number
+        i32  mount_id               mount
+        u64  inode                  inode number
+        u32  generation             the inode's generation
+        str? path                   absolute, as the first task that had it open saw it
+        i64? size_bytes             size
+        i64? cached_bytes_at_start  bytes in the client's cache at the first lookups
+        """,
+    ),
+    _table(
+        "chunks",
+        "A chunk of a file; an unchunked file is one chunk.",
+        """
+        i32  file_id          file
+        i32  index            its place in the file, from 0
+        str  object_hash      object that holds it
+        i64  offset_bytes     where it begins
+        i64  size_bytes       its size in the file
+        bool? cached_at_start  whether its first lookup hit; null: never looked up
+        """,
+    ),
+    _table(
+        "tasks",
+        "A process or thread; (tid, start_ns) names it.",
+        """
+        i32  pid         process
+        i32  tid         thread
+        i32  parent_pid  parent process; 0 where not seen
+        str  name        the task's name, the latest seen
+        argv? argv       arguments of its last exec, possibly cut
+        role role        target or daemon
+        i64  start_ns    the task's own start
+        i64? end_ns      its end; null: alive when recording stopped
+        i32? exit_code   exit status of a task that exited
+        i32? signal      signal that killed it
+        """,
+    ),
+    _table(
+        "blocked",
+        "An off-CPU interval of a target or daemon thread.",
+        """
+        i32  pid           process
+        i32  tid           thread
+        i64  start_ns      switched out
+        i64? woken_ns      made runnable; null: preempted, or not seen
+        i64? end_ns        switched in; null: off the CPU at the end
+        off  off_reason    why
+        i32? woken_by_pid  process of the waker; null: not seen, or an interrupt
+        i32? woken_by_tid  thread of the waker
+        """,
+    ),
+    _table(
+        "gpu_ops",
+        "An operation on the device, or a submit or synchronise call.",
+        """
+        str  device    device
+        i32? stream    stream
+        str  kind      what it is
+        str? name      its name
+        i64  start_ns  began
+        i64  end_ns    ended
+        i64? bytes     bytes moved
+        i32  pid       process
+        i32? tid       thread that submitted it
+        gpu  source    how it is known
+        """,
+    ),
+    _table(
+        "gpu_samples",
+        "A sample of a device.",
+        """
+        i64 time_ns              when
+        str device               device
+        f64 utilisation_percent  share of the time that a kernel ran
+        i64 memory_bytes         memory in use
+        f64 power_w              power drawn
+        """,
+    ),
+    _table(
+        "phases",
+        "A named phase.",
+        """
+        str  name      its name
+        i64  start_ns  began
+        i64? end_ns    ended; null: never did
+        i32  pid       process
+        i32  tid       thread
+        """,
+    ),
+    _table(
+        "incidents",
+        "A thing that happened to the system.",
+        """
+        i64  time_ns   when
+        str  kind      mount, remount, reload, crash, exit, eviction, hang
+        i32? pid       process
+        i32? tid       thread
+        i32? mount_id  mount
+        i32? signal    signal
+        str  detail    in words
+        """,
+    ),
+    _table(
+        "probes",
+        "A logical event and how it was observed.",
+        """
+        str  event     logical event
+        str  family    kind of attachment
+        str  target    function, tracepoint or library and symbol
+        str? build_id  build id of the binary
+        i64  hits      how often it fired
+        str? reason    why it is not observed, or not in the best way
+        """,
+    ),
+    _table(
+        "losses",
+        "Events lost, per probe and cause.",
+        """
+        str probe  probe or ring
+        str cause  why
+        i64 count  how many
+        """,
+    ),
+    _table(
+        "segments",
+        "Derived: the tiling. An interval of one target thread, spent on one cause.",
+        """
+        i32  pid       process
+        i32  tid       thread
+        i64  start_ns  begins
+        i64  end_ns    ends; equals the start of the thread's next segment
+        cause cause    what it was spent on
+        i32? op_id     innermost operation in progress
+        i32? mount_id  mount of the request waited for
+        u64? unique    number of the request waited for
+        i32? fetch_id  fetch waited for
+        i32? via_tid   thread that ended the wait
+        """,
+    ),
+    _table(
+        "stalls",
+        "Derived: an idle gap of a device.",
+        """
+        i32 stall_id     its number
+        str device       device
+        i64 start_ns     began
+        i64 end_ns       ended
+        i32 waiting_tid  thread that submits next
+        """,
+    ),
+)
+
+_BY_NAME = {table.name: table for table in TABLES}
+
+
+def table(name: str) -> Table:
+    """Return the table called ``name``. Raises KeyError where there is none."""
+    return _BY_NAME[name]
+
+
+def empty(name: str) -> pl.DataFrame:
+    """Return the table called ``name`` without rows."""
+    return pl.DataFrame(schema=table(name).schema())
+
+
+def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return ``frame`` with exactly the table's columns and types; absent columns become null.
+
+    Raises polars' errors where a value does not fit its type, and ValueError for a null in a column
+    that bears none: both are mistakes of ours, not of the run.
+    """
+    schema = table(name).schema()
+    present = set(frame.columns)
+    expressions = [
+        pl.col(key).cast(dtype) if key in present else pl.lit(None, dtype=dtype).alias(key)
+        for key, dtype in schema.items()
+    ]
+    result = frame.select(expressions)
+    refuse_nulls(name, result)
+    return result
+
+
+def refuse_nulls(name: str, frame: pl.DataFrame) -> None:
+    """Raise ValueError where a column that is not nullable holds a null."""
+    solid: Sequence[str] = [column.name for column in table(name).columns if not column.nullable]
+    bad = [key for key in solid if frame[key].null_count()]
+    if bad:
+        raise ValueError(f"{name}: null in {', '.join(bad)}")
