@@ -39,7 +39,9 @@ def pipe() -> Generator[tuple[BinaryIO, BinaryIO]]:
         yield reader, writer
 
 
-def start(module: Path, body: str, writer: BinaryIO, *, inherit: bool = True) -> subprocess.Popen[str]:
+def start(
+    module: Path, body: str, writer: BinaryIO, *, inherit: bool = True
+) -> subprocess.Popen[str]:
     """Start a program that uses phases.py by itself, as a user's copy would be used."""
     return subprocess.Popen(
         [sys.executable, "-I", "-c", PREAMBLE + textwrap.dedent(body), str(module)],
