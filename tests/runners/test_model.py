@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 import zlib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import onnx
 import pytest
-from cvmprof.errors import CvmprofError
-from cvmprof.runners.model import build_model, lay_out, plan_dimensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cvmprof.errors import CvmprofError
+from cvmprof.runners.model import build_model, lay_out, plan_dimensions
+
+onnx: Any = import_module("onnx")  # its functions are partly untyped
 MIB = 1 << 20
 KNOWN_DIGEST = "2c3e982845d5b56d13df18d1c749776093b7a652e4723eb7edd7190b3ecdd53b"
 
@@ -31,7 +34,7 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def external_tensors(model: Path) -> list[tuple[str, int, int, int]]:
-    """Return (name, offset, length, count of values) of each external tensor, as ONNX reads them."""
+    """Return (name, offset, length, count of values) of each external tensor."""
     loaded = onnx.load(str(model), load_external_data=False)
     found: list[tuple[str, int, int, int]] = []
     for tensor in loaded.graph.initializer:

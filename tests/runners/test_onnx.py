@@ -8,9 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 from cvmprof.errors import CvmprofError
 from cvmprof.runners.model import build_model
 from cvmprof.runners.onnx import run_model
@@ -54,8 +57,7 @@ def test_a_model_that_is_absent_or_damaged_is_refused_in_one_line(
 
 
 def test_cuda_is_refused_where_onnx_runtime_has_none(model: Path) -> None:
-    import onnxruntime  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
-
+    onnxruntime: Any = import_module("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime offers CUDA")
     with pytest.raises(CvmprofError, match="no CUDA"):

@@ -1,0 +1,98 @@
+# make demo and make test set up everything that they need themselves: Debian packages where they are
+# missing (with sudo where you are not root), and a virtual environment in .venv.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PREFIX ?= /opt/cvmprof
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# The distribution's Python, or, where that is older than 3.11, the newest other one.
+PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 python3.11 python3,\
+	$(shell $(each) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(each))))
+
+DEMO_PACKAGES := python3-bpfcc python3-venv g++ pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev \
+	libssl-dev zlib1g-dev libsqlite3-dev attr
+TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium
+
+# The recorder and what it imports: Python 3.9, standard library only.
+RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
+RECORDER_TESTS := $(wildcard tests/test_phases.py tests/probes tests/profiler/record)
+PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs sortedcontainers exceptiongroup tomli \
+	iniconfig packaging pluggy pygments typing_extensions
+
+.PHONY: help demo test bench lint install unit unit39 demo-packages test-packages
+
+help:
+	@echo 'make demo     publish a model, trace a cold and a warm load of it, leave two report pages'
+	@echo 'make test     lint, types and all tests'
+	@echo 'make bench    the benchmarks, each with what it should reach'
+	@echo 'make lint     ruff, mypy, pyright, and the recorder held to Python 3.9'
+	@echo 'make install  install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
+
+# --- what to run ----------------------------------------------------------------------------------
+
+demo: demo-packages $(VENV)/.demo
+	$(AS_ROOT) $(BIN)/python -m cvmprof demo
+
+test: lint unit unit39
+
+unit: test-packages $(VENV)/.test
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider
+
+unit39: test-packages $(VENV)/.test39
+	@if [ -s $(VENV)/.test39 ]; then set -x; $(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 \
+		PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
+		"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider $(RECORDER_TESTS); \
+	else echo 'NOT RUN: the recorder on Python 3.9, which is not to be had here'; fi
+
+bench: test-packages $(VENV)/.test
+	$(AS_ROOT) $(BIN)/python tests/bench
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/mypy -p cvmprof
+	$(BIN)/mypy tests
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/vermin --quiet --violations --no-tips --target=3.9- $(RECORDER)
+
+# --- what that needs ------------------------------------------------------------------------------
+
+demo-packages:
+	@.ci/need $(DEMO_PACKAGES)
+
+test-packages:
+	@.ci/need $(TEST_PACKAGES)
+
+$(BIN)/python: | demo-packages
+	$(if $(PYTHON),,$(error no Python of at least 3.11 was found: name one with PYTHON=))
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab]'
+	touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,test]'
+	touch $@ $(VENV)/.demo
+
+# Holds the path of a Python 3.9, or nothing where none is to be had.
+$(VENV)/.test39: Makefile .ci/python3.9 | $(BIN)/python
+	.ci/python3.9 $(VENV)/python3.9 >$@.new || true
+	if [ -s $@.new ]; then \
+		$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --no-deps \
+			--target $(VENV)/python3.9/site --python-version 3.9 --only-binary :all: $(PYTEST39); \
+		ln -sfn /usr/lib/python3/dist-packages/bcc $(VENV)/python3.9/site/bcc; \
+	fi
+	mv $@.new $@
+
+# --- an installation that root may trust ----------------------------------------------------------
+
+# The wheel is built as the user; only installing is done as root, and nothing in it points back here.
+install: demo-packages $(BIN)/python
+	rm -rf $(VENV)/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheel .
+	$(AS_ROOT) .ci/install $(PREFIX) $(PYTHON) $(VENV)/wheel/cvmprof-*.whl
