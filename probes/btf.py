@@ -114,6 +114,17 @@ class Btf:
         found = self.member(struct_name, path)
         return None if found is None else found.byte_offset
 
+    def enumerator(self, enum_name: str, name: str) -> int | None:
+        """The value of one name of an enum, or None where the enum or the name does not exist."""
+        position = self._find(enum_name, (_ENUM,))
+        if position is None:
+            return None
+        for index in range(self._record(position)[1] & 0xFFFF):
+            string, value = struct.unpack_from("<Ii", self._types, position + 12 + 8 * index)
+            if self._string(string) == name:
+                return int(value)
+        return None
+
     def _index(self) -> tuple[list[int], dict[int, list[int]]]:
         positions: list[int] = []
         by_name: dict[int, list[int]] = {}

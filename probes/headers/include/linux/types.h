@@ -11,6 +11,7 @@ typedef signed long long __s64, s64, int64_t;
 typedef unsigned long size_t, uintptr_t;
 typedef _Bool bool;
 #define __aligned_u64 __u64 __attribute__((aligned(8)))
+#define __always_inline inline __attribute__((always_inline))
 #define NULL ((void *)0)
 #define true 1
 #define false 0

@@ -1,0 +1,91 @@
+/* Where a file lies: its path and its mount's, walked from its dentry to the root of its namespace. */
+
+#define PATH_DEPTH 48
+#define PATH_BYTES 2048
+#define NAME_BYTES 256
+
+BPF_HASH(seen_files, struct file_identity, u8, 65536);
+
+struct path_scratch {
+    struct file file;
+    u8 slack[NAME_BYTES]; /* a name may begin at the last byte that is kept */
+};
+BPF_PERCPU_ARRAY(path_scratch, struct path_scratch, 1);
+
+struct path_step {
+    u64 dentry;
+    u64 vfsmount;
+};
+
+/* Appends one component and steps to its parent. Returns false at the root, or where no room is left. */
+static __always_inline bool step_up(struct path_scratch *scratch, struct path_step *at) {
+    struct file *file = &scratch->file;
+    u64 parent = read_u64(at->dentry + OFFSET_DENTRY_D_PARENT);
+    if (at->dentry == read_u64(at->vfsmount + OFFSET_VFSMOUNT_MNT_ROOT) || at->dentry == parent) {
+        u64 mount = at->vfsmount - OFFSET_MOUNT_MNT;
+        u64 above = read_u64(mount + OFFSET_MOUNT_MNT_PARENT);
+        if (!above || above == mount) {
+            file->complete = 1;
+            return false;
+        }
+        if (file->mount_text == 0xffff)
+            file->mount_text = file->text;
+        at->dentry = read_u64(mount + OFFSET_MOUNT_MNT_MOUNTPOINT);
+        at->vfsmount = above + OFFSET_MOUNT_MNT;
+        return true;
+    }
+    u64 used = file->text;
+    if (used > PATH_BYTES - 1)
+        return false;
+    u64 name = read_u64(at->dentry + OFFSET_DENTRY_D_NAME_NAME);
+    long length = bpf_probe_read_kernel_str(&file->components[used], NAME_BYTES, (void *)name);
+    if (length <= 0)
+        return false;
+    file->text = used + length;
+    file->depth++;
+    at->dentry = parent;
+    return file->text <= PATH_BYTES - 1;
+}
+
+static __always_inline void describe_inode(struct file *file, u64 inode, struct file_identity *identity) {
+    u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
+    file->time_ns = bpf_ktime_get_ns();
+    file->ino = identity->ino;
+    file->dev = identity->dev;
+    file->generation = identity->generation;
+    file->size = read_u64(inode + OFFSET_INODE_I_SIZE);
+    file->magic = read_u64(superblock + OFFSET_SUPER_BLOCK_S_MAGIC);
+    file->pid = bpf_get_current_pid_tgid() >> 32;
+    file->text = file->depth = file->complete = 0;
+    file->mount_text = 0xffff;
+    __builtin_memset(file->filesystem, 0, sizeof(file->filesystem));
+    u64 subtype = read_u64(superblock + OFFSET_SUPER_BLOCK_S_SUBTYPE);
+    if (subtype)
+        bpf_probe_read_kernel_str(file->filesystem, sizeof(file->filesystem), (void *)subtype);
+}
+
+/* Reports a file of a traced superblock once. */
+static __always_inline void report_file(u64 file_pointer) {
+    struct file_identity identity = {};
+    u64 inode = read_u64(file_pointer + OFFSET_FILE_F_INODE);
+    identify(inode, &identity);
+    if (seen_files.lookup(&identity))
+        return;
+    u8 seen = 1;
+    seen_files.update(&identity, &seen);
+    u32 zero = 0;
+    struct path_scratch *scratch = path_scratch.lookup(&zero);
+    if (!scratch)
+        return;
+    describe_inode(&scratch->file, inode, &identity);
+    struct path_step at = {
+        .dentry = read_u64(file_pointer + OFFSET_FILE_F_PATH_DENTRY),
+        .vfsmount = read_u64(file_pointer + OFFSET_FILE_F_PATH_MNT),
+    };
+    for (int depth = 0; depth < PATH_DEPTH; depth++)
+        if (!step_up(scratch, &at))
+            break;
+    if (scratch->file.mount_text == 0xffff)
+        scratch->file.mount_text = scratch->file.text;
+    emit_file(&scratch->file);
+}

@@ -1,0 +1,340 @@
+/* File operations of target threads: system calls and page faults, page-cache hits aggregated. */
+
+#define OPEN_FILE_FLAGS (OPERATION_TRACED_FILE | OPERATION_LINKED)
+#define MAP_LOCKED_FLAG 0x2000
+#define MAP_POPULATE_FLAG 0x8000
+#define ADVICE_WILLNEED 3
+#define ADVICE_POPULATE_READ 22
+#define ADVICE_POPULATE_WRITE 23
+#define FAULT_SYSCALL 65535
+
+BPF_ARRAY(syscall_classes, u32, 512); /* number -> CLASS_* of a target | CLASS_* of a daemon << 8 */
+BPF_HASH(touches, struct touch_key, struct touch, 131072);
+
+static __always_inline struct touch *touch_of(struct operation *operation, u64 offset) {
+    struct touch_key key = {
+        .ino = operation->ino,
+        .bucket = bpf_ktime_get_ns() / 100000000,
+        .dev = operation->dev,
+        .generation = operation->generation,
+        .granule = offset >> 20,
+    };
+    struct touch blank = {};
+    struct touch *touch = touches.lookup_or_try_init(&key, &blank);
+    if (!touch)
+        count_loss(EVENT_PAGE_CACHE_INSERTION, LOSS_MAP_FULL);
+    return touch;
+}
+
+/* Spreads the bytes that a read supplied over the granules that they lie in (16 at most: 16 MiB). */
+static __always_inline void touch_read(struct operation *operation) {
+    u64 offset = operation->offset, left = operation->result;
+    for (int index = 0; index < 16 && left; index++) {
+        u64 here = (1 << 20) - (offset & ((1 << 20) - 1));
+        if (here > left || index == 15)
+            here = left;
+        struct touch *touch = touch_of(operation, offset);
+        if (touch)
+            __sync_fetch_and_add(&touch->bytes_read, here);
+        offset += here;
+        left -= here;
+    }
+}
+
+static __always_inline void flush_hits(struct thread *thread) {
+    if (!thread->hit.count)
+        return;
+    emit_hit(&thread->hit);
+    thread->hit.count = 0;
+}
+
+static __always_inline bool continues_run(struct hit *run, struct operation *operation) {
+    return run->count && run->ino == operation->ino && run->dev == operation->dev &&
+           run->generation == operation->generation && run->kind == operation->kind &&
+           operation->end_ns - run->start_ns <= HIT_RUN_NS;
+}
+
+static __always_inline void begin_run(struct thread *thread, struct operation *operation) {
+    struct hit *run = &thread->hit;
+    flush_hits(thread);
+    run->start_ns = operation->start_ns;
+    run->ino = operation->ino;
+    run->dev = operation->dev;
+    run->generation = operation->generation;
+    run->pid = operation->pid;
+    run->tid = operation->tid;
+    run->kind = operation->kind;
+    run->bytes = run->ns = run->max_ns = 0;
+}
+
+static __always_inline void add_hit(struct thread *thread, struct operation *operation) {
+    struct hit *run = &thread->hit;
+    if (!continues_run(run, operation))
+        begin_run(thread, operation);
+    u64 took = operation->end_ns - operation->start_ns;
+    run->end_ns = operation->end_ns;
+    run->count++;
+    run->ns += took;
+    if (operation->result > 0)
+        run->bytes += operation->result;
+    if (took > run->max_ns)
+        run->max_ns = took;
+}
+
+static __always_inline bool is_hit(struct operation *operation) {
+#ifdef EVERY_READ
+    return false;
+#else
+    return !operation->requests && !(operation->flags & OPERATION_WAITED) && operation->result >= 0 &&
+           (operation->kind == KIND_READ || operation->kind == KIND_SPLICE || operation->kind == KIND_FAULT);
+#endif
+}
+
+/* Open and metadata operations count only where they reached a traced superblock. */
+static __always_inline bool is_wanted(struct operation *operation) {
+    if (operation->requests || (operation->flags & OPERATION_LINKED))
+        return true;
+    return (operation->flags & OPERATION_TRACED_FILE) && operation->kind != KIND_METADATA;
+}
+
+static __always_inline void close_operation(struct thread *thread, struct operation *operation) {
+    if (is_wanted(operation)) {
+        if (operation->result > 0 && (operation->kind == KIND_READ || operation->kind == KIND_SPLICE))
+            touch_read(operation);
+        if (is_hit(operation)) {
+            add_hit(thread, operation);
+        } else {
+            flush_hits(thread);
+            emit_operation(operation);
+        }
+    }
+    operation->start_ns = 0;
+}
+
+static __always_inline void open_operation(struct thread *thread, struct operation *operation, u8 kind) {
+    operation->start_ns = bpf_ktime_get_ns();
+    operation->end_ns = 0;
+    operation->ino = 0;
+    operation->offset = -1;
+    operation->size = 0;
+    operation->result = 0;
+    operation->dev = 0;
+    operation->generation = 0;
+    operation->pid = thread->pid;
+    operation->tid = thread->tid;
+    operation->requests = 0;
+    operation->kind = kind;
+    operation->flags = 0;
+}
+
+static __always_inline u64 file_of(u32 descriptor) {
+    u64 task = bpf_get_current_task();
+    u64 table = read_u64(read_u64(task + OFFSET_TASK_STRUCT_FILES) + OFFSET_FILES_STRUCT_FDT);
+    if (descriptor >= read_u32(table + OFFSET_FDTABLE_MAX_FDS))
+        return 0;
+    return read_u64(read_u64(table + OFFSET_FDTABLE_FD) + 8 * (u64)descriptor);
+}
+
+/* Notes the file behind a descriptor; 0 where there is none or it is not on a traced superblock. */
+static __always_inline u64 attach_descriptor(struct operation *operation, u32 descriptor) {
+    u64 file = file_of(descriptor);
+    u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
+    return inode && attach_inode(operation, inode) ? file : 0;
+}
+
+static __always_inline void set_range(struct operation *operation, s64 offset, u64 size) {
+    operation->offset = offset;
+    operation->size = size;
+    operation->flags |= OPERATION_HAS_RANGE;
+}
+
+/* The range of a read that goes on from the file's position, or from where a pointer says. */
+static __always_inline void set_range_at(struct operation *operation, u64 file, u64 pointer, u64 size) {
+    set_range(operation, pointer ? read_user_u64(pointer) : read_u64(file + OFFSET_FILE_F_POS), size);
+}
+
+static __always_inline u64 vector_size(u64 vector, u64 count) {
+    u64 size = 0;
+    for (int index = 0; index < 8 && index < count; index++)
+        size += read_user_u64(vector + 16 * index + 8);
+    return size;
+}
+
+struct arguments {
+    u64 a, b, c, d, e;
+};
+
+/* A read by descriptor. Leaves the operation closed where the file is not traced. */
+static __always_inline void begin_read(struct operation *operation, u32 class, struct arguments *with) {
+    u64 file = attach_descriptor(operation, class == CLASS_SENDFILE ? with->b : with->a);
+    if (!file)
+        operation->start_ns = 0;
+    else if (class == CLASS_READ)
+        set_range_at(operation, file, 0, with->c);
+    else if (class == CLASS_PREAD)
+        set_range(operation, with->d, with->c);
+    else if (class == CLASS_READV)
+        set_range_at(operation, file, 0, vector_size(with->b, with->c));
+    else if (class == CLASS_PREADV)
+        set_range(operation, with->d, vector_size(with->b, with->c));
+    else if (class == CLASS_SENDFILE)
+        set_range_at(operation, file, with->c, with->d);
+    else
+        set_range_at(operation, file, with->b, with->e);
+}
+
+/* A call that fills the page cache or maps pages in advance; which kind its arguments say. */
+static __always_inline void begin_advance(struct operation *operation, u32 class, struct arguments *with,
+                                          u64 descriptor) {
+    if (class == CLASS_MMAP) {
+        operation->kind = with->d & (MAP_POPULATE_FLAG | MAP_LOCKED_FLAG) ? KIND_POPULATE : KIND_NONE;
+    } else if (class == CLASS_MADVISE) {
+        bool populates = with->c == ADVICE_POPULATE_READ || with->c == ADVICE_POPULATE_WRITE;
+        operation->kind = populates ? KIND_POPULATE : with->c == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
+    } else if (class == CLASS_FADVISE) {
+        operation->kind = with->d == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
+    }
+    if (operation->kind == KIND_NONE) {
+        operation->start_ns = 0;
+        return;
+    }
+    if (class == CLASS_MMAP && attach_descriptor(operation, with->e))
+        set_range(operation, descriptor, with->b);
+    else if ((class == CLASS_READAHEAD || class == CLASS_FADVISE) && attach_descriptor(operation, with->a))
+        set_range(operation, with->b, with->c);
+}
+
+static __always_inline u8 kind_of(u32 class) {
+    if (class <= CLASS_PREADV)
+        return KIND_READ;
+    if (class <= CLASS_COPY_FILE_RANGE)
+        return KIND_SPLICE;
+    if (class <= CLASS_MLOCK)
+        return KIND_POPULATE;
+    if (class <= CLASS_MADVISE)
+        return KIND_ADVISE;
+    return class <= CLASS_EXEC ? KIND_OPEN : KIND_METADATA;
+}
+
+static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
+    struct arguments with = {
+        .a = read_u64(registers + OFFSET_ARGUMENT_1),
+        .b = read_u64(registers + OFFSET_ARGUMENT_2),
+        .c = read_u64(registers + OFFSET_ARGUMENT_3),
+        .d = read_u64(registers + OFFSET_ARGUMENT_4),
+        .e = read_u64(registers + OFFSET_ARGUMENT_5),
+    };
+    struct operation *operation = &thread->operation;
+    open_operation(thread, operation, kind_of(class));
+    operation->syscall = number;
+    if (class <= CLASS_COPY_FILE_RANGE)
+        begin_read(operation, class, &with);
+    else if (class <= CLASS_MADVISE)
+        begin_advance(operation, class, &with, read_u64(registers + OFFSET_ARGUMENT_6));
+    else if (class == CLASS_CLOSE)
+        attach_descriptor(operation, with.a);
+}
+
+static __always_inline void end_open(struct operation *operation, s64 result) {
+    u64 file = 0;
+    if (operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT)
+        return;
+    if (result >= 0)
+        file = attach_descriptor(operation, result);
+    if (file)
+        report_file(file);
+    operation->result = result < 0 ? result : 0;
+}
+
+static __always_inline void end_syscall(struct thread *thread, s64 result) {
+    struct operation *operation = &thread->operation;
+    operation->end_ns = bpf_ktime_get_ns();
+    operation->result = result;
+    if (operation->kind == KIND_OPEN)
+        end_open(operation, result);
+    else if (operation->kind > KIND_SPLICE && result > 0)
+        operation->result = 0;
+    close_operation(thread, operation);
+}
+
+int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
+    struct thread *thread = current_thread();
+    if (!thread || thread->role != ROLE_TARGET)
+        return 0;
+    u64 inode = read_u64(ctx->args[0] + OFFSET_ADDRESS_SPACE_HOST);
+    struct operation *around = &thread->operation;
+    if (around->start_ns && (around->kind == KIND_POPULATE || around->kind == KIND_ADVISE)) {
+        if (!(around->flags & OPERATION_KNOWN_FILE))
+            attach_inode(around, inode);
+        return 0; /* bounded by its system call: no user registers, so no end of its own */
+    }
+    struct operation *fault = &thread->fault;
+    s64 offset = ctx->args[1] << PAGE_BITS;
+    if (fault->start_ns) {
+        if (fault->offset == offset && fault->ino == read_u64(inode + OFFSET_INODE_I_INO))
+            return 0; /* VM_FAULT_RETRY: the same address again */
+        count_loss(EVENT_PAGE_FAULT, LOSS_UNMATCHED_END);
+    }
+    open_operation(thread, fault, KIND_FAULT);
+    fault->syscall = FAULT_SYSCALL;
+    set_range(fault, offset, 1 << PAGE_BITS);
+    if (!attach_inode(fault, inode))
+        fault->start_ns = 0;
+    else
+        count_hit(EVENT_PAGE_FAULT);
+    return 0;
+}
+
+static __always_inline int end_fault(s64 result, u8 flags) {
+    struct thread *thread = current_thread();
+    if (!thread || !thread->fault.start_ns)
+        return 0;
+    count_hit(EVENT_PAGE_FAULT_END);
+    thread->fault.end_ns = bpf_ktime_get_ns();
+    thread->fault.result = result;
+    thread->fault.flags |= flags;
+    close_operation(thread, &thread->fault);
+    return 0;
+}
+
+int on_page_fault_minor(void *ctx) { return end_fault(0, 0); }
+
+int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
+
+/* A fault that could not be served ends in SIGBUS, with no page-fault event. */
+int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
+    if (ctx->args[0] != SIGNAL_BUS || ctx->args[2] != bpf_get_current_task())
+        return 0;
+    return end_fault(-5, 0);
+}
+
+static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping) {
+    struct thread *thread = current_thread();
+    if (!thread || thread->role != ROLE_TARGET)
+        return false;
+    u64 inode = read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST);
+    return inode && attach_inode(as, inode);
+}
+
+int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
+    struct operation as = {};
+    u64 folio = ctx->args[0];
+    if (!identify_target_mapping(&as, read_u64(folio + OFFSET_FOLIO_MAPPING)))
+        return 0;
+    count_hit(EVENT_PAGE_CACHE_INSERTION);
+    struct touch *touch = touch_of(&as, read_u64(folio + OFFSET_FOLIO_INDEX) << PAGE_BITS);
+    if (touch)
+        __sync_fetch_and_add(&touch->pages_inserted, folio_pages(folio));
+    return 0;
+}
+
+int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
+    struct operation as = {};
+    if (!identify_target_mapping(&as, ctx->args[0]))
+        return 0;
+    count_hit(EVENT_FAULT_AROUND);
+    struct touch *touch = touch_of(&as, ctx->args[1] << PAGE_BITS);
+    if (touch)
+        __sync_fetch_and_add(&touch->pages_mapped, ctx->args[2] - ctx->args[1] + 1);
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* FUSE requests: queued by whom and inside which operation, taken by the daemon, ended in which thread. */
+
+#define OPCODE_READ 15
+#define OPCODE_INIT 26
+#define REQUEST_ABORTED (-103)
+
+static __always_inline void read_request(struct request *request, u64 pointer) {
+    request->unique = read_u64(pointer + OFFSET_FUSE_REQ_IN_H_UNIQUE);
+    request->opcode = read_u32(pointer + OFFSET_FUSE_REQ_IN_H_OPCODE);
+    request->node_id = read_u64(pointer + OFFSET_FUSE_REQ_IN_H_NODEID);
+    request->requester = read_u32(pointer + OFFSET_FUSE_REQ_IN_H_PID);
+    if (request->opcode != OPCODE_READ)
+        return;
+    u64 arguments = read_u64(pointer + OFFSET_FUSE_REQ_ARGS);
+    u64 value = read_u64(arguments + OFFSET_FUSE_ARGS_IN_ARGS + OFFSET_FUSE_IN_ARG_VALUE);
+    request->offset = read_u64(value + 8); /* struct fuse_read_in: fh, offset, size */
+    request->size = read_u32(value + 16);
+}
+
+static __always_inline u32 device_of_request(u64 pointer) {
+    u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_FM);
+    return read_u32(read_u64(mount + OFFSET_FUSE_MOUNT_FC) + OFFSET_FUSE_CONN_DEV);
+}
+
+static __always_inline bool device_is_traced(u32 device, struct thread *thread, u32 opcode) {
+    u32 seen = 1;
+    if (devices.lookup(&device) || opcode == OPCODE_INIT)
+        return true;
+    if (!thread || thread->role != ROLE_TARGET)
+        return false;
+    devices.update(&device, &seen);
+    return true;
+}
+
+int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
+    u64 pointer = ctx->args[0], task = bpf_get_current_pid_tgid();
+    struct thread *thread = current_thread();
+    struct request request = {.dev = device_of_request(pointer)};
+    if (!device_is_traced(request.dev, thread, read_u32(pointer + OFFSET_FUSE_REQ_IN_H_OPCODE)))
+        return 0;
+    count_hit(EVENT_REQUEST_QUEUED);
+    request.queued_ns = bpf_ktime_get_ns();
+    request.pid = task >> 32;
+    request.tid = task;
+    request.background = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_BACKGROUND_BIT) & 1;
+    read_request(&request, pointer);
+    struct operation *operation = thread ? innermost_operation(thread) : 0;
+    if (operation && thread->role == ROLE_TARGET) {
+        operation->requests++;
+        request.op_start_ns = operation->start_ns;
+    }
+    if (requests.update(&pointer, &request))
+        count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
+    return 0;
+}
+
+/* The thread that ends a request is the daemon's, unless the connection was aborted. What it wakes until
+ * it leaves the kernel waited for this request. */
+static __always_inline void note_ending(struct request *request) {
+    if (request->error == REQUEST_ABORTED)
+        return;
+    u32 role = role_of(request->end_pid);
+    if (role == ROLE_TARGET)
+        return;
+    if (!role)
+        begin_daemon(request->end_pid);
+    struct thread *thread = thread_of(request->end_pid, request->end_tid, ROLE_DAEMON);
+    if (!thread)
+        return;
+    thread->ending_unique = request->unique;
+    thread->ending_dev = request->dev;
+}
+
+int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
+    u64 pointer = ctx->args[0], task = bpf_get_current_pid_tgid();
+    struct request *request = requests.lookup(&pointer);
+    if (!request)
+        return 0; /* queued before recording, or on a mount that is not traced */
+    count_hit(EVENT_REQUEST_ENDED);
+    request->end_ns = bpf_ktime_get_ns();
+    request->end_pid = task >> 32;
+    request->end_tid = task;
+    request->error = read_u32(pointer + OFFSET_FUSE_REQ_OUT_H_ERROR);
+    read_request(request, pointer);
+    note_ending(request);
+    emit_request(request);
+    requests.delete(&pointer);
+    return 0;
+}

@@ -1,0 +1,115 @@
+/* What every program shares: who is traced, what is in progress on each thread, and what was lost.
+ *
+ * The layouts, the rings with their emit_* functions and the offsets (OFFSET_*) are generated and stand
+ * above this text: no kernel header is included. */
+
+#define TASK_UNINTERRUPTIBLE_BIT 2
+#define FUSE_SUPER_MAGIC 0x65735546
+#define SIGNAL_BUS 7
+#define PAGE_BITS 12
+
+BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
+BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
+BPF_HASH(devices, u32, u32, 4096);               /* superblocks that target tasks have used */
+BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
+BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
+
+struct file_identity {
+    u64 ino;
+    u32 dev;
+    u32 generation;
+};
+
+static __always_inline u64 read_u64(u64 address) {
+    u64 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+static __always_inline u32 read_u32(u64 address) {
+    u32 value = 0;
+    bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+static __always_inline u64 read_user_u64(u64 address) {
+    u64 value = 0;
+    bpf_probe_read_user(&value, sizeof(value), (void *)address);
+    return value;
+}
+
+static __always_inline u32 role_of(u32 pid) {
+    u32 *role = roles.lookup(&pid);
+    return role ? *role : 0;
+}
+
+/* The state of a thread of a traced process, made when first needed; NULL when the map is full. */
+static __always_inline struct thread *thread_of(u32 pid, u32 tid, u32 role) {
+    struct thread *thread = threads.lookup(&tid);
+    if (thread)
+        return thread;
+    u32 zero = 0;
+    struct thread *blank = blank_thread.lookup(&zero);
+    if (!blank)
+        return 0;
+    blank->pid = pid;
+    blank->tid = tid;
+    blank->role = role;
+    threads.update(&tid, blank);
+    thread = threads.lookup(&tid);
+    if (!thread)
+        count_loss(EVENT_TASK, LOSS_MAP_FULL);
+    return thread;
+}
+
+static __always_inline struct thread *current_thread(void) {
+    u32 tid = bpf_get_current_pid_tgid();
+    return threads.lookup(&tid);
+}
+
+/* The innermost file operation in progress on a thread. */
+static __always_inline struct operation *innermost_operation(struct thread *thread) {
+    if (thread->fault.start_ns)
+        return &thread->fault;
+    if (thread->operation.start_ns)
+        return &thread->operation;
+    return 0;
+}
+
+static __always_inline void identify(u64 inode, struct file_identity *identity) {
+    identity->ino = read_u64(inode + OFFSET_INODE_I_INO);
+    identity->generation = read_u32(inode + OFFSET_INODE_I_GENERATION);
+    identity->dev = read_u32(read_u64(inode + OFFSET_INODE_I_SB) + OFFSET_SUPER_BLOCK_S_DEV);
+}
+
+static __always_inline bool superblock_is_traced(u64 superblock) {
+#ifdef ALL_FILES
+    return true;
+#else
+    return read_u64(superblock + OFFSET_SUPER_BLOCK_S_MAGIC) == FUSE_SUPER_MAGIC;
+#endif
+}
+
+/* Notes the inode in the operation; whether its superblock is one that is traced. */
+static __always_inline bool attach_inode(struct operation *operation, u64 inode) {
+    u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
+    if (!superblock || !superblock_is_traced(superblock))
+        return false;
+    operation->ino = read_u64(inode + OFFSET_INODE_I_INO);
+    operation->generation = read_u32(inode + OFFSET_INODE_I_GENERATION);
+    operation->dev = read_u32(superblock + OFFSET_SUPER_BLOCK_S_DEV);
+    operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE;
+    u32 seen = 1;
+    if (!devices.lookup(&operation->dev))
+        devices.update(&operation->dev, &seen);
+    return true;
+}
+
+/* Pages of a folio: a large one keeps its order in the second page's flags (since v6.6). */
+static __always_inline u32 folio_pages(u64 folio) {
+#if defined(OFFSET_FOLIO_FLAGS) && defined(OFFSET_FOLIO_FLAGS_1) && defined(FOLIO_HEAD_BIT)
+    if ((read_u64(folio + OFFSET_FOLIO_FLAGS) >> FOLIO_HEAD_BIT) & 1)
+        return 1 << (read_u64(folio + OFFSET_FOLIO_FLAGS_1) & 0x1f);
+#endif
+    return 1;
+}

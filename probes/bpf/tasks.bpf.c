@@ -1,0 +1,247 @@
+/* The lives of target and daemon tasks: fork, exec, exit, on and off the CPU, and who woke whom. */
+
+BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
+BPF_PERCPU_ARRAY(task_scratch, struct task, 1);
+
+enum interrupt { INTERRUPT_SOFT, INTERRUPT_DEVICE, INTERRUPT_TIMER, INTERRUPT_CALL };
+
+static __always_inline int set_interrupt(u32 kind, u32 value) {
+    interrupts.update(&kind, &value);
+    return 0;
+}
+
+int on_softirq_entry(void *ctx) { return set_interrupt(INTERRUPT_SOFT, 1); }
+int on_softirq_exit(void *ctx) { return set_interrupt(INTERRUPT_SOFT, 0); }
+int on_irq_handler_entry(void *ctx) { return set_interrupt(INTERRUPT_DEVICE, 1); }
+int on_irq_handler_exit(void *ctx) { return set_interrupt(INTERRUPT_DEVICE, 0); }
+int on_local_timer_entry(void *ctx) { return set_interrupt(INTERRUPT_TIMER, 1); }
+int on_local_timer_exit(void *ctx) { return set_interrupt(INTERRUPT_TIMER, 0); }
+int on_call_function_entry(void *ctx) { return set_interrupt(INTERRUPT_CALL, 1); }
+int on_call_function_exit(void *ctx) { return set_interrupt(INTERRUPT_CALL, 0); }
+
+static __always_inline bool in_interrupt(void) {
+    u32 inside = 0;
+    for (u32 kind = 0; kind <= INTERRUPT_CALL; kind++) {
+        u32 key = kind, *value = interrupts.lookup(&key);
+        if (value)
+            inside |= *value;
+    }
+    return inside;
+}
+
+static __always_inline void begin_blocked(struct thread *thread, u16 state) {
+    struct blocked *off = &thread->blocked;
+    off->start_ns = bpf_ktime_get_ns();
+    off->woken_ns = off->end_ns = off->unique = 0;
+    off->dev = off->waker_pid = off->waker_tid = 0;
+    off->pid = thread->pid;
+    off->tid = thread->tid;
+    off->state = state;
+    off->flags = 0;
+}
+
+static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
+    flush_hits(thread);
+    if (preempted || !state) {
+        begin_blocked(thread, BLOCKED_PREEMPTED);
+        return;
+    }
+    bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
+    begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
+    if (thread->fault.start_ns)
+        thread->fault.flags |= OPERATION_WAITED;
+    if (thread->operation.start_ns)
+        thread->operation.flags |= OPERATION_WAITED;
+}
+
+int on_switch(struct bpf_raw_tracepoint_args *ctx) {
+    struct thread *out = current_thread();
+    if (out) {
+#ifdef OFFSET_TASK_STRUCT_STATE
+        u64 state = read_u32(ctx->args[1] + OFFSET_TASK_STRUCT_STATE); /* before 5.18: not an argument */
+#else
+        u64 state = ctx->args[3];
+#endif
+        switch_out(out, ctx->args[0], state);
+    }
+    u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
+    struct thread *in = threads.lookup(&tid);
+    if (!in || !in->blocked.start_ns)
+        return 0;
+    count_hit(EVENT_OFF_CPU);
+    in->blocked.end_ns = bpf_ktime_get_ns();
+    emit_blocked(&in->blocked);
+    in->blocked.start_ns = 0;
+    return 0;
+}
+
+/* Runs in the waker, unless an interrupt does the waking. */
+static __always_inline void note_waker(struct thread *sleeper) {
+    struct blocked *off = &sleeper->blocked;
+    if (in_interrupt()) {
+        off->flags |= BLOCKED_WAKER_IRQ;
+        return;
+    }
+    u64 task = bpf_get_current_pid_tgid();
+    off->waker_pid = task >> 32;
+    off->waker_tid = task;
+    struct thread *waker = current_thread();
+    if (!waker || !waker->ending_unique)
+        return;
+    off->unique = waker->ending_unique;
+    off->dev = waker->ending_dev;
+    struct operation *operation = innermost_operation(sleeper);
+    if (operation)
+        operation->flags |= OPERATION_LINKED;
+}
+
+int on_waking(struct bpf_raw_tracepoint_args *ctx) {
+    u32 tid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
+    struct thread *sleeper = threads.lookup(&tid);
+    if (!sleeper || !sleeper->blocked.start_ns || sleeper->blocked.woken_ns)
+        return 0;
+    count_hit(EVENT_WAKE);
+    sleeper->blocked.woken_ns = bpf_ktime_get_ns();
+    note_waker(sleeper);
+    return 0;
+}
+
+static __always_inline struct task *describe_task(u64 task, u16 kind, u16 role) {
+    u32 zero = 0;
+    struct task *event = task_scratch.lookup(&zero);
+    if (!event)
+        return 0;
+    event->time_ns = bpf_ktime_get_ns();
+    event->start_ns = read_u64(task + OFFSET_TASK_STRUCT_START_TIME);
+    event->pid = read_u32(task + OFFSET_TASK_STRUCT_TGID);
+    event->tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
+    event->parent_pid = read_u32(read_u64(task + OFFSET_TASK_STRUCT_REAL_PARENT) + OFFSET_TASK_STRUCT_TGID);
+    event->exit_code = 0;
+    event->kind = kind;
+    event->role = role;
+    event->arguments = 0;
+    bpf_probe_read_kernel(event->name, sizeof(event->name), (void *)(task + OFFSET_TASK_STRUCT_COMM));
+    return event;
+}
+
+static __always_inline void report_task(u64 task, u16 kind, u16 role) {
+    struct task *event = describe_task(task, kind, role);
+    if (!event)
+        return;
+    count_hit(EVENT_TASK);
+    emit_task(event);
+}
+
+/* Makes the current process a daemon: by its name, or because it serves requests or runs client code. */
+static __always_inline void begin_daemon(u32 pid) {
+    u32 role = ROLE_DAEMON;
+    if (roles.update(&pid, &role))
+        count_loss(EVENT_TASK, LOSS_MAP_FULL);
+    report_task(bpf_get_current_task(), TASK_SEEN, ROLE_DAEMON);
+}
+
+int on_fork(struct bpf_raw_tracepoint_args *ctx) {
+    u64 task = ctx->args[1];
+    u32 parent = bpf_get_current_pid_tgid() >> 32;
+    u32 role = role_of(parent);
+    if (!role)
+        return 0;
+    u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID), tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
+    if (pid != parent && roles.update(&pid, &role))
+        count_loss(EVENT_TASK, LOSS_MAP_FULL);
+    struct thread *thread = thread_of(pid, tid, role);
+    if (thread)
+        begin_blocked(thread, BLOCKED_PREEMPTED); /* runnable until it first runs */
+    report_task(task, TASK_FORK, role);
+    return 0;
+}
+
+static __always_inline bool is_client_name(u8 *name) {
+    return name[0] == 'c' && name[1] == 'v' && name[2] == 'm' && name[3] == 'f' && name[4] == 's' &&
+           name[5] == '2' && !name[6];
+}
+
+/* exec by a thread that is not the leader: the caller goes on under the leader's number. */
+static __always_inline void follow_renumbering(u32 old_tid, u32 tid) {
+    struct thread *old = threads.lookup(&old_tid), *thread = threads.lookup(&tid);
+    if (old_tid == tid || !old || !thread)
+        return;
+    thread->operation = old->operation;
+    thread->operation.tid = tid;
+    threads.delete(&old_tid);
+}
+
+static __always_inline void read_arguments(struct task *event, u64 task) {
+    u64 memory = read_u64(task + OFFSET_TASK_STRUCT_MM);
+    u64 start = read_u64(memory + OFFSET_MM_STRUCT_ARG_START);
+    u64 length = read_u64(memory + OFFSET_MM_STRUCT_ARG_END) - start;
+    if (length > sizeof(event->argv))
+        length = sizeof(event->argv);
+    if (!bpf_probe_read_user(event->argv, sizeof(event->argv), (void *)start))
+        event->arguments = length; /* argv is followed by the environment: a whole read is possible */
+}
+
+int on_exec(struct bpf_raw_tracepoint_args *ctx) {
+    u64 task = ctx->args[0], current = bpf_get_current_pid_tgid();
+    u32 pid = current >> 32, tid = current, role = role_of(pid);
+    struct task *event = describe_task(task, TASK_EXEC, role);
+    if (!event)
+        return 0;
+    if (is_client_name(event->name)) {
+        role = ROLE_DAEMON;
+        roles.update(&pid, &role);
+    }
+    if (!role)
+        return 0;
+    follow_renumbering(ctx->args[1], tid);
+    struct thread *thread = thread_of(pid, tid, role);
+    if (thread)
+        thread->role = role;
+    count_hit(EVENT_TASK);
+    event->role = role;
+    read_arguments(event, task);
+    emit_task(event);
+    u64 file = read_u64(read_u64(task + OFFSET_TASK_STRUCT_MM) + OFFSET_MM_STRUCT_EXE_FILE);
+    u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
+    if (inode && role == ROLE_TARGET && superblock_is_traced(read_u64(inode + OFFSET_INODE_I_SB)))
+        report_file(file);
+    return 0;
+}
+
+static __always_inline void abandon(struct operation *operation) {
+    if (!operation->start_ns)
+        return;
+    operation->end_ns = 0;
+    operation->flags |= OPERATION_DIED;
+    if (is_wanted(operation))
+        emit_operation(operation);
+}
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx) {
+    struct thread *thread = current_thread();
+    u32 role = role_of(bpf_get_current_pid_tgid() >> 32);
+    if (!role)
+        return 0;
+    u64 task = ctx->args[0];
+    struct task *event = describe_task(task, TASK_EXIT, role);
+    if (event) {
+        count_hit(EVENT_TASK);
+        event->exit_code = read_u32(task + OFFSET_TASK_STRUCT_EXIT_CODE);
+        emit_task(event);
+    }
+    if (!thread)
+        return 0;
+    flush_hits(thread);
+    abandon(&thread->fault);
+    abandon(&thread->operation);
+    u32 tid = bpf_get_current_pid_tgid();
+    threads.delete(&tid);
+    return 0;
+}
+
+int on_free(struct bpf_raw_tracepoint_args *ctx) {
+    u32 pid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
+    if (pid == read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_TGID))
+        roles.delete(&pid);
+    return 0;
+}

@@ -1,0 +1,142 @@
+"""What one kernel offers: the facts that attaching depends on, gathered once.
+
+Versions are never tested: members, tracepoints and functions are. A `KernelFacts` is plain data, so that it
+can be saved and the catalogue tested without that kernel. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+
+from ..errors import MissingDependency
+from .btf import VMLINUX, Btf, BtfError
+
+#: members whose offsets the programs need: (macro's suffix, struct, path); more than one row where
+#: kernels differ
+OFFSETS = (
+    ("INODE_I_SB", "inode", "i_sb"),
+    ("INODE_I_INO", "inode", "i_ino"),
+    ("INODE_I_GENERATION", "inode", "i_generation"),
+    ("INODE_I_SIZE", "inode", "i_size"),
+    ("SUPER_BLOCK_S_DEV", "super_block", "s_dev"),
+    ("SUPER_BLOCK_S_MAGIC", "super_block", "s_magic"),
+    ("SUPER_BLOCK_S_SUBTYPE", "super_block", "s_subtype"),
+    ("FILE_F_INODE", "file", "f_inode"),
+    ("FILE_F_POS", "file", "f_pos"),
+    ("FILE_F_PATH_DENTRY", "file", "f_path.dentry"),
+    ("FILE_F_PATH_MNT", "file", "f_path.mnt"),
+    ("DENTRY_D_PARENT", "dentry", "d_parent"),
+    ("DENTRY_D_NAME_NAME", "dentry", "d_name.name"),
+    ("VFSMOUNT_MNT_ROOT", "vfsmount", "mnt_root"),
+    ("MOUNT_MNT", "mount", "mnt"),
+    ("MOUNT_MNT_PARENT", "mount", "mnt_parent"),
+    ("MOUNT_MNT_MOUNTPOINT", "mount", "mnt_mountpoint"),
+    ("ADDRESS_SPACE_HOST", "address_space", "host"),
+    ("FOLIO_MAPPING", "folio", "mapping"),
+    ("FOLIO_MAPPING", "page", "mapping"),  # before 5.16 there is no struct folio
+    ("FOLIO_INDEX", "folio", "index"),
+    ("FOLIO_INDEX", "page", "index"),
+    ("FOLIO_FLAGS", "folio", "flags"),
+    ("FOLIO_FLAGS_1", "folio", "_flags_1"),
+    ("TASK_STRUCT_PID", "task_struct", "pid"),
+    ("TASK_STRUCT_TGID", "task_struct", "tgid"),
+    ("TASK_STRUCT_COMM", "task_struct", "comm"),
+    ("TASK_STRUCT_FILES", "task_struct", "files"),
+    ("TASK_STRUCT_MM", "task_struct", "mm"),
+    ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
+    ("TASK_STRUCT_START_TIME", "task_struct", "start_time"),
+    ("TASK_STRUCT_EXIT_CODE", "task_struct", "exit_code"),
+    ("MM_STRUCT_ARG_START", "mm_struct", "arg_start"),
+    ("MM_STRUCT_ARG_END", "mm_struct", "arg_end"),
+    ("MM_STRUCT_EXE_FILE", "mm_struct", "exe_file"),
+    ("FILES_STRUCT_FDT", "files_struct", "fdt"),
+    ("FDTABLE_FD", "fdtable", "fd"),
+    ("FDTABLE_MAX_FDS", "fdtable", "max_fds"),
+    ("FUSE_REQ_IN_H_UNIQUE", "fuse_req", "in.h.unique"),
+    ("FUSE_REQ_IN_H_OPCODE", "fuse_req", "in.h.opcode"),
+    ("FUSE_REQ_IN_H_NODEID", "fuse_req", "in.h.nodeid"),
+    ("FUSE_REQ_IN_H_PID", "fuse_req", "in.h.pid"),
+    ("FUSE_REQ_OUT_H_ERROR", "fuse_req", "out.h.error"),
+    ("FUSE_REQ_FLAGS", "fuse_req", "flags"),
+    ("FUSE_REQ_ARGS", "fuse_req", "args"),
+    ("FUSE_REQ_FM", "fuse_req", "fm"),
+    ("FUSE_MOUNT_FC", "fuse_mount", "fc"),
+    ("FUSE_CONN_DEV", "fuse_conn", "dev"),
+    ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
+    ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
+)
+#: offsets that some kernels lack and the programs can do without
+OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1"))
+
+#: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
+_TASK_STATE = (("task_struct", "__state"), ("task_struct", "state"))
+
+RAW_TRACEPOINTS = (
+    "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_map_pages",
+    "mm_filemap_add_to_page_cache", "signal_generate", "fuse_request_send", "fuse_request_end",
+    "sched_switch", "sched_waking", "sched_process_fork", "sched_process_exec",
+    "sched_process_exit", "sched_process_free", "softirq_entry", "softirq_exit",
+    "irq_handler_entry", "irq_handler_exit", "local_timer_entry", "local_timer_exit",
+    "call_function_entry", "call_function_exit", "call_function_single_entry",
+    "call_function_single_exit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KernelFacts:
+    """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
+    offsets (bytes) and enumerators that the programs need, by name."""
+
+    release: str
+    machine: str
+    raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
+    offsets: dict[str, int] = field(default_factory=dict[str, int])
+    enumerators: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def facts_of(btf: Btf, release: str, machine: str) -> KernelFacts:
+    """The facts that BTF tells of a kernel."""
+    tracepoints = {name: btf.tracepoint_arguments(name) for name in RAW_TRACEPOINTS}
+    return KernelFacts(
+        release=release,
+        machine=machine,
+        raw_tracepoints={name: count for name, count in tracepoints.items() if count is not None},
+        offsets=_offsets(btf),
+        enumerators=_enumerators(btf),
+    )
+
+
+def running_kernel() -> KernelFacts:
+    """The facts of the running kernel. Raises MissingDependency where it has no BTF."""
+    try:
+        btf = Btf.of_running_kernel()
+    except OSError:
+        fact = f"the kernel {platform.release()} has no type information ({VMLINUX} is absent)"
+        raise MissingDependency(fact, "boot a kernel built with CONFIG_DEBUG_INFO_BTF") from None
+    except BtfError as error:
+        fact = f"the kernel's type information cannot be read: {error}"
+        raise MissingDependency(fact, "report this kernel to the cvmprof project") from None
+    return facts_of(btf, platform.release(), os.uname().machine)
+
+
+def _offsets(btf: Btf) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, struct_name, path in OFFSETS:
+        offset = btf.offset(struct_name, path)
+        if offset is not None:
+            found.setdefault(name, offset)
+    if (btf.tracepoint_arguments("sched_switch") or 0) < 4:
+        states = (btf.offset(*place) for place in _TASK_STATE)
+        found["TASK_STRUCT_STATE"] = next(state for state in states if state is not None)
+    return found
+
+
+def _enumerators(btf: Btf) -> dict[str, int]:
+    wanted = {
+        "REQUEST_BACKGROUND_BIT": ("fuse_req_flag", "FR_BACKGROUND"),
+        "FOLIO_HEAD_BIT": ("pageflags", "PG_head"),
+    }
+    values = {name: btf.enumerator(*place) for name, place in wanted.items()}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,123 @@
+"""The text of the BPF programs for one kernel: generated definitions first, then the .bpf.c files.
+
+Everything that differs between kernels or runs comes as a macro or as generated text; the files themselves
+are never edited. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import events, syscalls
+from .catalog import DAEMON_FUNCTIONS, EVENT_NAMES
+from .kernel import KernelFacts
+
+HEADERS = Path(__file__).parent / "headers"
+_SOURCES = Path(__file__).parent / "bpf"
+#: in the order in which they build on one another
+SOURCE_FILES = (
+    "state.bpf.c", "files.bpf.c", "operations.bpf.c", "tasks.bpf.c", "requests.bpf.c",
+    "daemon.bpf.c", "syscalls.bpf.c",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recording is to contain."""
+
+    every_read: bool = False
+    all_files: bool = False
+    hit_run_ns: int = 10_000_000
+
+
+def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
+    """The macros: offsets and enumerators of this kernel, and the options.
+
+    Raises KeyError on an architecture without a system call table.
+    """
+    numbers = syscalls.NUMBERS[facts.machine]
+    values = {f"OFFSET_{name}": offset for name, offset in facts.offsets.items()}
+    values.update(facts.enumerators)
+    values["SYSCALL_EXECVE"] = numbers["execve"]
+    values["SYSCALL_EXECVEAT"] = numbers["execveat"]
+    values["HIT_RUN_NS"] = options.hit_run_ns
+    values.update(_argument_offsets(facts.machine))
+    flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
+    flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
+    return flags
+
+
+def source() -> str:
+    """The whole text that bcc compiles."""
+    parts = ["#include <linux/types.h>\n#include <uapi/linux/ptrace.h>\n", events.c_definitions()]
+    parts += [_enumeration("CLASS", syscalls.TARGET_CLASSES)]
+    parts += [_enumeration("CLASS_DAEMON", syscalls.DAEMON_CLASSES)]
+    parts += [_enumeration("EVENT", EVENT_NAMES), _COUNTERS]
+    parts += [_ring(layout) for layout in events.RINGS]
+    for name in SOURCE_FILES:
+        parts.append(f'#line 1 "{name}"\n' + (_SOURCES / name).read_text())
+    parts += [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
+    return "\n".join(parts)
+
+
+def loss_index(event: int, cause: int) -> int:
+    """Where the programs count a loss."""
+    return event * len(events.LOSS_CAUSES) + cause
+
+
+def _argument_offsets(machine: str) -> dict[str, int]:
+    # positions in struct pt_regs of arch/x86/include/uapi/asm/ptrace.h
+    order = ("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di")
+    registers = syscalls.ARGUMENT_REGISTERS[machine]
+    return {f"OFFSET_ARGUMENT_{index}": 8 * order.index(name) for index, name in enumerate(registers, 1)}
+
+
+def _enumeration(prefix: str, names: tuple[str, ...]) -> str:
+    body = ", ".join(f"{prefix}_{name.upper().replace(' ', '_').replace('-', '_')}" for name in names)
+    return f"enum {{ {body} }};\n"
+
+
+_COUNTERS = f"""
+BPF_PERCPU_ARRAY(event_hits, u64, {len(EVENT_NAMES)});
+BPF_PERCPU_ARRAY(event_losses, u64, {len(EVENT_NAMES) * len(events.LOSS_CAUSES)});
+
+static __always_inline void count_hit(u32 event) {{
+    u64 *count = event_hits.lookup(&event);
+    if (count)
+        ++*count;
+}}
+
+static __always_inline void count_loss(u32 event, u32 cause) {{
+    u32 index = event * {len(events.LOSS_CAUSES)} + cause;
+    u64 *count = event_losses.lookup(&index);
+    if (count)
+        ++*count;
+}}
+"""
+
+#: which logical event a ring's losses are counted under
+RING_EVENTS = {
+    "operation": "system call", "hit": "system call", "request": "request ended",
+    "served": "request served", "blocked": "off CPU", "call": "daemon call",
+    "download": "download", "cache_file": "cache directory", "task": "task", "file": "task",
+}  # fmt: skip
+
+
+def _ring(layout: events.Layout) -> str:
+    event = RING_EVENTS[layout.name].upper().replace(" ", "_")
+    return f"""
+BPF_RINGBUF_OUTPUT({layout.name}_ring, {layout.ring_pages});
+static __always_inline void emit_{layout.name}(struct {layout.name} *event) {{
+    if ({layout.name}_ring.ringbuf_output(event, sizeof(*event), BPF_RB_NO_WAKEUP))
+        count_loss(EVENT_{event}, LOSS_RING_FULL);
+}}
+"""
+
+
+def _call_programs(function: str) -> str:
+    name = function.replace("::", "_")
+    return f"""
+int on_{name.lower()}_entry(struct pt_regs *ctx) {{ return enter_call(ctx, FN_{name.upper()}); }}
+int on_{name.lower()}_exit(struct pt_regs *ctx) {{ return leave_call(ctx, FN_{name.upper()}); }}
+"""

@@ -1,0 +1,151 @@
+"""Functions of an ELF binary by their qualified C++ name, local ones included.
+
+Reads ``.symtab`` and ``.dynsym`` (System V ABI, chapters 4 and 5) and the build-id note. Names are matched
+demangled and without their argument lists, since those differ between versions of the client
+(Itanium C++ ABI, 5.1.3: nested names). Standard library only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+_SHT_SYMTAB, _SHT_NOTE, _SHT_DYNSYM = 2, 7, 11
+_STT_FUNC = 2
+_NT_GNU_BUILD_ID = 3
+_SYMBOL = struct.Struct("<IBBHQQ")
+_LENGTH = re.compile(rb"L?(\d+)")
+#: clones and outlined parts of a function are not the function
+_NOT_THE_FUNCTION = (".cold", ".isra", ".constprop", ".part")
+
+
+class NotElf(ValueError):
+    """The file is not a 64-bit little-endian ELF binary."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function: its address as linked, and the symbol that names it."""
+
+    address: int
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What a binary tells: its build-id (hex digits, or None), the functions found, and from which table."""
+
+    build_id: str | None
+    functions: dict[str, tuple[Function, ...]]
+    source: str
+
+
+@dataclass(frozen=True)
+class _Section:
+    kind: int
+    offset: int
+    size: int
+    link: int
+
+
+def read_binary(path: Path, qualified_names: tuple[str, ...]) -> Binary:
+    """Looks for functions by qualified name ("download::DownloadManager::Fetch").
+
+    Raises NotElf, or OSError where the file cannot be read.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size < 64:
+            raise NotElf(f"{path} is too short to be an ELF file")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
+            try:
+                return _read(blob, frozenset(qualified_names))
+            except (struct.error, IndexError) as error:
+                raise NotElf(f"{path}: {error}") from None
+
+
+def qualified_name(symbol: bytes) -> str | None:
+    """The name that a mangled symbol nests ("_ZN5cvmfs7Fetcher5FetchE…" -> cvmfs::Fetcher::Fetch).
+
+    None for what is not a plain nested function name: templates, operators, constructors.
+    """
+    if not symbol.startswith(b"_ZN"):
+        return None
+    position, parts = 3, list[str]()
+    while symbol[position : position + 1] in (b"K", b"V", b"r", b"R", b"O"):
+        position += 1
+    while symbol[position : position + 1] != b"E":
+        length = _LENGTH.match(symbol, position)
+        if not length:
+            return None
+        end = length.end() + int(length[1])
+        parts.append(symbol[length.end() : end].decode("ascii", "replace"))
+        position = end
+    return "::".join(parts)
+
+
+def _read(blob: mmap.mmap, wanted: frozenset[str]) -> Binary:
+    if blob[:6] != b"\x7fELF\x02\x01":
+        raise NotElf("not a 64-bit little-endian ELF file")
+    sections = _sections(blob)
+    build_id = next((_build_id(blob, part) for part in sections if part.kind == _SHT_NOTE), None)
+    for kind, source in ((_SHT_SYMTAB, ".symtab"), (_SHT_DYNSYM, ".dynsym")):
+        for table in sections:
+            functions = _functions(blob, table, sections, wanted) if table.kind == kind else {}
+            if functions:
+                return Binary(build_id or _any_build_id(blob, sections), functions, source)
+    return Binary(build_id or _any_build_id(blob, sections), {}, "none")
+
+
+def _sections(blob: mmap.mmap) -> list[_Section]:
+    (table,) = struct.unpack_from("<Q", blob, 40)
+    entry_size, count = struct.unpack_from("<HH", blob, 58)
+    found = list[_Section]()
+    for index in range(count):
+        header = struct.unpack_from("<IIQQQQII", blob, table + index * entry_size)
+        found.append(_Section(header[1], header[4], header[5], header[6]))
+    return found
+
+
+def _any_build_id(blob: mmap.mmap, sections: list[_Section]) -> str | None:
+    notes = (_build_id(blob, part) for part in sections if part.kind == _SHT_NOTE)
+    return next((note for note in notes if note), None)
+
+
+def _build_id(blob: mmap.mmap, note: _Section) -> str | None:
+    name_size, size, kind = struct.unpack_from("<III", blob, note.offset)
+    start = note.offset + 12 + (name_size + 3) // 4 * 4
+    is_gnu = blob[note.offset + 12 : note.offset + 16] == b"GNU\0"
+    return blob[start : start + size].hex() if kind == _NT_GNU_BUILD_ID and is_gnu else None
+
+
+def _functions(
+    blob: mmap.mmap, table: _Section, sections: list[_Section], wanted: frozenset[str]
+) -> dict[str, tuple[Function, ...]]:
+    strings = sections[table.link]
+    names = blob[strings.offset : strings.offset + strings.size]
+    last_parts = tuple({name.rsplit("::", 1)[-1].encode() for name in wanted})
+    offsets = _name_offsets(names, last_parts)
+    found: dict[str, tuple[Function, ...]] = {}
+    for name_at, info, _, section, value, _ in _SYMBOL.iter_unpack(
+        blob[table.offset : table.offset + table.size]
+    ):
+        if name_at in offsets and info & 0xF == _STT_FUNC and section:
+            symbol = names[name_at : names.index(b"\0", name_at)]
+            name = qualified_name(symbol)
+            if name in wanted and not any(part.encode() in symbol for part in _NOT_THE_FUNCTION):
+                function = Function(value, symbol.decode("ascii", "replace"))
+                found[name] = (*found.get(name, ()), function)
+    return found
+
+
+def _name_offsets(names: bytes, last_parts: tuple[bytes, ...]) -> frozenset[int]:
+    """Offsets of the nested names that hold one of the wanted last parts: few out of many."""
+    found = set[int]()
+    for part in last_parts:
+        needle, position = str(len(part)).encode() + part + b"E", -1
+        while (position := names.find(needle, position + 1)) >= 0:
+            found.add(names.rfind(b"\0", 0, position) + 1)
+    return frozenset(found)
