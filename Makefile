@@ -21,8 +21,9 @@ TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium
 # The recorder and what it imports: Python 3.9, standard library only.
 RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
 RECORDER_TESTS := $(wildcard tests/test_phases.py tests/probes tests/profiler/record)
-PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs sortedcontainers exceptiongroup tomli \
-	iniconfig packaging pluggy pygments typing_extensions
+PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* iniconfig==2.1.* \
+	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
+	typing_extensions==4.15.*
 
 .PHONY: help demo test bench lint install unit unit39 demo-packages test-packages
 
