@@ -94,6 +94,6 @@ $(VENV)/.test39: Makefile .ci/python3.9 | $(BIN)/python
 
 # The wheel is built as the user; only installing is done as root, and nothing in it points back here.
 install: demo-packages $(BIN)/python
-	rm -rf $(VENV)/wheel
+	rm -rf build $(VENV)/wheel
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheel .
 	$(AS_ROOT) .ci/install $(PREFIX) $(PYTHON) $(VENV)/wheel/cvmprof-*.whl
