@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -37,6 +38,9 @@ class Daemon:
         """SIGTERM, then SIGKILL after ``timeout_s``; returns when it is gone."""
         if not self._wait_pidfd(signal.SIGTERM, timeout_s):
             self._wait_pidfd(signal.SIGKILL, timeout_s)
+        # Where it is our own child, nobody else collects it.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
 
     def _wait_pidfd(self, number: signal.Signals | None, timeout_s: float) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import urllib.error
@@ -115,11 +116,8 @@ def _start_process(lab: Lab, port: int) -> Serving:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the package where this very copy of it is found."""
-    import os
-
-    root = Path(__file__).resolve().parents[2]
-    return {**os.environ, "PYTHONPATH": f"{root.parent}:{root / 'typings'}"}
+    """Ours, with the places where this process found its modules."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _arguments(lab: Lab, port: int) -> list[str]:

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -19,9 +18,8 @@ int g_ready_pipe[2] = {-1, -1};
 
 void TellReady() {
   if (g_ready_pipe[1] < 0) return;
-  // From here on the daemon outlives the process that started it.
-  prctl(PR_SET_PDEATHSIG, 0);
-  if (write(g_ready_pipe[1], "", 1) < 0) perror("cvmfs2");
+  // Nobody waits any more: whoever wanted this mount has given up.
+  if (write(g_ready_pipe[1], "", 1) < 0) kill(getpid(), SIGTERM);
   close(g_ready_pipe[1]);
   g_ready_pipe[1] = -1;
 }
@@ -69,8 +67,19 @@ bool Parse(int argc, char **argv, cvmfs::Settings *settings) {
          !settings->public_key.empty();
 }
 
-// In the parent: the exit status, once the child has told. The child's own messages go to the same stderr.
-int AwaitChild() {
+volatile pid_t g_child = 0;
+
+void EndChild(int) {
+  kill(g_child, SIGKILL);
+  _exit(1);
+}
+
+// In the parent: the exit status, once the child has told. The child's own messages go to the same stderr. Who
+// ends the parent before that ends the child.
+int AwaitChild(pid_t child) {
+  g_child = child;
+  signal(SIGTERM, EndChild);
+  signal(SIGINT, EndChild);
   close(g_ready_pipe[1]);
   char told;
   ssize_t count;
@@ -151,9 +160,8 @@ extern "C" __attribute__((visibility("default"))) int cvmprof_lab_main(int argc,
     if (pipe2(g_ready_pipe, O_CLOEXEC) != 0) return 1;
     const pid_t child = fork();
     if (child < 0) return 1;
-    if (child > 0) return AwaitChild();
+    if (child > 0) return AwaitChild(child);
     setsid();
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
   }
   curl_global_init(CURL_GLOBAL_ALL);
   BlockSignals();

@@ -1,0 +1,214 @@
+"""Make files cold again: out of the client's cache, and out of the kernel's page cache."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import CvmprofError, MissingDependency, NotPermitted
+from .mounting import mount_table
+
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+TALK_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Cooled:
+    """One file: bytes in the page cache before and after; None where the kernel does not tell."""
+
+    path: Path
+    size_bytes: int
+    cached_bytes_before: int | None
+    cached_bytes_after: int | None
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """One client's cache: its mount, and how many objects were removed (None: the client does not tell)."""
+
+    mountpoint: Path
+    objects: int | None
+
+
+@dataclass(frozen=True)
+class ColdResult:
+    """What ``cold`` did."""
+
+    files: tuple[Cooled, ...]
+    clients: tuple[Emptied, ...]
+
+
+def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
+    """Make files, or all files below mount points or directories, cold.
+
+    Drops each file's pages with posix_fadvise(DONTNEED), after fsync where its file system holds dirty pages, and
+    then empties the cache of every CVMFS client that serves one of them; catalogs in use stay. Opening a file that
+    is not chunked makes the client fetch it, so a directory of many small files takes its time. ``drop_all`` also
+    drops the page cache, dentries and inodes of the whole machine (root only).
+
+    Raises CvmprofError where a path does not exist, or pages remain because a process maps them.
+    """
+    roots = [Path(os.path.abspath(path)) for path in paths]
+    files = tuple(_drop_pages(file) for root in roots for file in _files(root))
+    clients = {place for root in roots if (place := _client_mount(root)) is not None}
+    emptied = tuple(_empty_client(place) for place in sorted(clients))
+    if drop_all:
+        _drop_everything()
+    _require_cold(files)
+    return ColdResult(files, emptied)
+
+
+def cached_bytes(path: Path) -> int | None:
+    """Bytes of the file in the page cache, in whole pages (mincore).
+
+    None where the kernel does not tell: it answers only the file's owner, who may write it, and root.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return _resident_bytes(fd, os.fstat(fd))
+    finally:
+        os.close(fd)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+        return
+    if not root.is_dir():
+        raise CvmprofError(f"{root} does not exist", "give a file, a directory or a mount point")
+    for directory, _, names in os.walk(root):
+        for name in sorted(names):
+            path = Path(directory, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _drop_pages(path: Path) -> Cooled:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CvmprofError(f"cannot open {path}: {error.strerror}", "check its mount and permissions") from error
+    try:
+        status = os.fstat(fd)
+        before = _resident_bytes(fd, status)
+        if not _is_fuse_client(path):
+            os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return Cooled(path, status.st_size, before, _resident_bytes(fd, status))
+    finally:
+        os.close(fd)
+
+
+def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
+    if status.st_size == 0:
+        return 0
+    if os.geteuid() not in (0, status.st_uid):
+        return None
+    pages = (status.st_size + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+    residency = (ctypes.c_ubyte * pages)()
+    # A private writable mapping of a read-only descriptor: ctypes takes the address of writable buffers only.
+    with mmap.mmap(fd, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
+        anchor = ctypes.c_char.from_buffer(mapping)
+        address = ctypes.addressof(anchor)
+        libc = ctypes.CDLL(None, use_errno=True)
+        arguments = (ctypes.c_void_p(address), ctypes.c_size_t(status.st_size), residency)
+        failed = libc.mincore(*arguments)
+        del anchor
+        if failed:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return sum(byte & 1 for byte in residency) * mmap.PAGESIZE
+
+
+def _mount_of(path: Path) -> tuple[Path, str]:
+    """The mount point that holds the path, and the mount's source."""
+    held = [
+        (Path(place), source) for place, source in mount_table() if path.is_relative_to(place)
+    ]
+    deepest = max(len(place.parts) for place, _ in held)
+    return [(place, source) for place, source in held if len(place.parts) == deepest][-1]
+
+
+def _client_mount(path: Path) -> Path | None:
+    """The CVMFS mount that holds the path; None on any other file system."""
+    place, _ = _mount_of(path.resolve())
+    return place if _attribute(place, "user.fqrn") is not None else None
+
+
+def _is_fuse_client(path: Path) -> bool:
+    return _client_mount(path) is not None
+
+
+def _attribute(place: Path, name: str) -> str | None:
+    try:
+        return os.getxattr(place, name).decode()
+    except OSError:
+        return None
+
+
+def _empty_client(place: Path) -> Emptied:
+    cache = _attribute(place, "user.lab_cache")
+    if cache is not None:
+        return Emptied(place, _empty_lab_cache(place, Path(cache)))
+    return _empty_real_cache(place)
+
+
+def _empty_lab_cache(place: Path, cache: Path) -> int:
+    """Delete the lab client's objects; deleted ones are misses. The catalog in use stays, as with cvmfs2."""
+    root_hash = _attribute(place, "user.root_hash") or ""
+    removed = 0
+    try:
+        for directory in cache.glob("[0-9a-f][0-9a-f]"):
+            for file in directory.iterdir():
+                if directory.name + file.name != root_hash:
+                    file.unlink(missing_ok=True)
+                    removed += 1
+    except PermissionError as error:
+        raise NotPermitted(
+            f"the client's cache {cache} may not be changed by you", "run as root, or as who mounted it"
+        ) from error
+    return removed
+
+
+def _empty_real_cache(place: Path) -> Emptied:
+    talk = shutil.which("cvmfs_talk")
+    if talk is None:
+        raise MissingDependency("cvmfs_talk is not in PATH", "install the package cvmfs")
+    command = [talk, *_talk_target(place), "cleanup", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TALK_TIMEOUT_S)
+    if result.returncode:
+        said = (result.stderr + result.stdout).strip().splitlines() or ["no reason given"]
+        raise CvmprofError(
+            f"the cache of the client at {place} was not emptied: {said[-1]}",
+            "run as root, or as the user that cvmfs2 runs as",
+        )
+    return Emptied(place, None)
+
+
+def _talk_target(place: Path) -> list[str]:
+    """The client's socket where it lies in its working directory, else the repository's name."""
+    name = _attribute(place, "user.fqrn") or ""
+    socket = Path(f"/proc/{_attribute(place, 'user.pid')}/cwd/cvmfs_io.{name}")
+    return ["-p", str(socket.resolve())] if socket.exists() else ["-i", name]
+
+
+def _drop_everything() -> None:
+    os.sync()
+    try:
+        DROP_CACHES.write_text("3")
+    except PermissionError as error:
+        raise NotPermitted("only root may drop the machine's page cache", "run it through sudo") from error
+
+
+def _require_cold(files: tuple[Cooled, ...]) -> None:
+    warm = [file for file in files if file.cached_bytes_after and cached_bytes(file.path)]
+    if warm:
+        raise CvmprofError(
+            f"{warm[0].path} still has {cached_bytes(warm[0].path)} bytes in the page cache",
+            "a process maps or reads it: end that process, then try again",
+        )

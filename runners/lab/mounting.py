@@ -1,0 +1,210 @@
+"""Mount a lab's repository: with the real cvmfs2 where it is installed, else with the lab's own client."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...errors import CvmprofError, MissingDependency
+from . import serving
+from .build import client_program
+from .layout import Lab, make_directory
+from .processes import Daemon, recall, remember
+
+Client = Literal["auto", "lab", "real"]
+
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """How to mount.
+
+    ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH. ``timeout_s`` and
+    ``retries`` are the client's for one download (0 s: wait for ever, the lab's client only). ``cache`` replaces
+    the lab's cache base. ``quota_mb`` is the real client's cache limit.
+    """
+
+    client: Client = "auto"
+    timeout_s: int = 10
+    retries: int = 1
+    proxy: str = ""
+    cache: Path | None = None
+    quota_mb: int = 4000
+
+
+def chosen_client(client: Client) -> Literal["lab", "real"]:
+    """Which client ``client`` means here. Raises MissingDependency where the real one is asked for in vain."""
+    if client == "lab":
+        return "lab"
+    if shutil.which("cvmfs2") is not None:
+        return "real"
+    if client == "real":
+        raise MissingDependency("no cvmfs2 is in PATH", "install the package cvmfs, or use the lab's client")
+    return "lab"
+
+
+def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None = None) -> Path:
+    """Mount the repository from the lab's running server; returns the mount point when it is ready.
+
+    Raises CvmprofError where nothing is served, the place is taken, or the client refuses: its reason is told.
+    """
+    wanted = options or MountOptions()
+    place = Path(os.path.abspath(mountpoint or lab.mountpoint))
+    _require_free(place)
+    server = serving.current(lab)
+    if server is None:
+        raise CvmprofError(f"no server of the lab {lab.root} runs", "start it first: cvmprof lab serve")
+    make_directory(place)
+    make_directory(lab.logs)
+    make_directory(wanted.cache or lab.cache)
+    client = chosen_client(wanted.client)
+    start = _command_real if client == "real" else _command_lab
+    _run_client(start(lab, place, server.url, wanted), place, lab)
+    daemon = Daemon.of(int(os.getxattr(place, "user.pid")))
+    make_directory(lab.root / "mounts")
+    remember(_state_file(lab, place), daemon, mountpoint=str(place), client=client)
+    return place
+
+
+def unmount(lab: Lab, mountpoint: Path | None = None, force: bool = False) -> None:
+    """Unmount and wait for the client's end; nothing happens where nothing is mounted.
+
+    ``force`` detaches a busy mount and ends the client, so that whoever waits for it gets an error. Raises
+    CvmprofError where the mount is busy.
+    """
+    place = Path(os.path.abspath(mountpoint or lab.mountpoint))
+    state = recall(_state_file(lab, place))
+    daemon = state[0] if state else None
+    if force and daemon is not None:
+        daemon.end()
+    if is_mounted(place):
+        _unmount_place(place, force)
+    if daemon is not None and not daemon.wait(END_TIMEOUT_S):
+        daemon.end()
+    _state_file(lab, place).unlink(missing_ok=True)
+
+
+def mounts(lab: Lab) -> list[Path]:
+    """Where this lab's repository is mounted now, as far as ``mount`` of this lab did it."""
+    states = [recall(file) for file in sorted((lab.root / "mounts").glob("*.json"))]
+    places = [Path(str(state[1]["mountpoint"])) for state in states if state]
+    return [place for place in places if is_mounted(place)]
+
+
+def is_mounted(place: Path) -> bool:
+    """Whether something is mounted exactly there. A dead mount counts: it is never touched to find out."""
+    return str(place) in (mounted for mounted, _ in mount_table())
+
+
+def mount_table() -> Iterator[tuple[str, str]]:
+    """(mount point, source) of every mount of this process's namespace, in the order of mounting."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            fields = line.split(" ")
+            source = line.rpartition(" - ")[2].split(" ")[1]
+            yield _unescape(fields[4]), source
+
+
+def _unescape(field: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(code, character)
+    return field
+
+
+def _require_free(place: Path) -> None:
+    if is_mounted(place):
+        raise CvmprofError(f"{place} is a mount point already", "unmount it first: cvmprof lab unmount")
+
+
+def _state_file(lab: Lab, place: Path) -> Path:
+    return lab.root / "mounts" / f"{hashlib.sha1(str(place).encode()).hexdigest()[:12]}.json"
+
+
+def _command_lab(lab: Lab, place: Path, url: str, options: MountOptions) -> list[str]:
+    cache = (options.cache or lab.cache) / lab.repository
+    others = ["--allow-other"] if os.geteuid() == 0 else []
+    return [
+        str(client_program()),
+        *others,
+        f"--repository={lab.repository}",
+        f"--url={url}",
+        f"--cache={make_directory(cache, 0o700)}",
+        f"--public-key={lab.public_key}",
+        f"--log={lab.logs / 'client.log'}",
+        f"--timeout={options.timeout_s}",
+        f"--retries={options.retries}",
+        *([f"--proxy={options.proxy}"] if options.proxy else []),
+        str(place),
+    ]
+
+
+def _command_real(lab: Lab, place: Path, url: str, options: MountOptions) -> list[str]:
+    cache = options.cache or lab.cache
+    settings = {
+        "CVMFS_CACHE_BASE": str(cache),
+        "CVMFS_RELOAD_SOCKETS": str(cache),
+        "CVMFS_WORKSPACE": str(cache),
+        "CVMFS_SERVER_URL": url,
+        "CVMFS_HTTP_PROXY": options.proxy or "DIRECT",
+        "CVMFS_PUBLIC_KEY": str(lab.public_key),
+        "CVMFS_KEYS_DIR": str(lab.keys),
+        "CVMFS_SHARED_CACHE": "no",
+        "CVMFS_QUOTA_LIMIT": str(options.quota_mb),
+        "CVMFS_CLAIM_OWNERSHIP": "no",
+        "CVMFS_CHECK_PERMISSIONS": "no",
+        "CVMFS_CLIENT_PROFILE": "single",
+        "CVMFS_REPOSITORIES": lab.repository,
+        "CVMFS_TIMEOUT": str(options.timeout_s),
+        "CVMFS_TIMEOUT_DIRECT": str(options.timeout_s),
+        "CVMFS_MAX_RETRIES": str(options.retries),
+    }
+    config = lab.root / "client.conf"
+    config.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    others = "allow_other," if os.geteuid() == 0 else ""
+    return ["cvmfs2", "-o", f"{others}config={config}", lab.repository, str(place)]
+
+
+def _run_client(command: list[str], place: Path, lab: Lab) -> None:
+    """Start the client, which puts itself into the background when the mount is there."""
+    messages = lab.logs / "mount.log"
+    with open(messages, "wb") as log:
+        # Not a pipe: a daemon that keeps it open would let us wait for its end.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            status = process.wait(START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            status = -1
+    if status != 0 or not is_mounted(place):
+        lines = messages.read_text(errors="replace").splitlines() or ["the client said nothing"]
+        raise CvmprofError(
+            f"{lab.repository} cannot be mounted on {place}: {lines[-1].removeprefix('cvmfs2: ')}",
+            f"see {messages}; is the server running, and is something published?",
+        )
+
+
+def _unmount_place(place: Path, force: bool) -> None:
+    helper = shutil.which("fusermount3") or shutil.which("fusermount")
+    if os.geteuid() == 0:
+        command = ["umount", *(["-l"] if force else []), str(place)]
+    elif helper is not None:
+        command = [helper, "-u", *(["-z"] if force else []), str(place)]
+    else:
+        raise MissingDependency("fusermount3 is not installed", "install fuse3")
+    result = subprocess.run(command, capture_output=True, text=True)
+    # The client may have detached the mount by itself while it ended.
+    if result.returncode and is_mounted(place):
+        said = result.stderr.strip().splitlines() or ["no reason given"]
+        raise CvmprofError(
+            f"{place} cannot be unmounted: {said[-1]}",
+            "end the programs that use it, or unmount by force",
+        )
