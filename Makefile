@@ -8,7 +8,9 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PREFIX ?= /opt/cvmprof
+# Probes need root, and root leaves nothing of its own in this directory.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+TESTING := $(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/run/cvmprof-hypothesis
 
 # The distribution's Python, or, where that is older than 3.11, the newest other one.
 PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 python3.11 python3,\
@@ -42,16 +44,16 @@ demo: demo-packages $(VENV)/.demo
 test: lint unit unit39
 
 unit: test-packages $(VENV)/.test
-	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m pytest -p no:cacheprovider
+	$(TESTING) $(BIN)/python -m pytest -p no:cacheprovider
 
 unit39: test-packages $(VENV)/.test39
-	@if [ -s $(VENV)/.test39 ]; then set -x; $(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 \
+	@if [ -s $(VENV)/.test39 ]; then set -x; $(TESTING) \
 		PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
 		"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider $(RECORDER_TESTS); \
 	else echo 'NOT RUN: the recorder on Python 3.9, which is not to be had here'; fi
 
 bench: test-packages $(VENV)/.test
-	$(AS_ROOT) $(BIN)/python tests/bench
+	$(TESTING) $(BIN)/python tests/bench
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
