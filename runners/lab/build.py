@@ -27,8 +27,8 @@ LIBRARIES = {
     "sqlite3": ("libsqlite3-dev", "sqlite-devel"),
 }
 
-# Beside the optimisation: whatever would merge, split, clone or rename the functions that uprobes attach to
-# is off. Nothing is stripped: like cvmfs2's, these functions are in .symtab only.
+# Beside the optimisation: whatever would merge, split, clone or rename the functions that uprobes
+# attach to is off. Nothing is stripped: like cvmfs2's, these functions are in .symtab only.
 FLAGS = (
     "-std=c++17",
     "-O2",
@@ -49,10 +49,11 @@ FLAGS = (
 
 
 def client_program() -> Path:
-    """The compiled client, ``…/cvmfs2`` with its library beside it; compiles it where there is none yet.
+    """The compiled client, ``…/cvmfs2`` with its library beside it; compiles it where there is none
+    yet.
 
-    Raises MissingDependency where the compiler or a library's headers are absent, CvmprofError where compiling
-    fails.
+    Raises MissingDependency where the compiler or a library's headers are absent, CvmprofError
+    where compiling fails.
     """
     compiler = _compiler()
     directory = _cache_home() / "cvmprof" / f"lab-{_fingerprint(compiler)}"
@@ -66,7 +67,8 @@ def _compiler() -> str:
     for tool, package in (("g++", "g++ (gcc-c++ on RHEL)"), ("pkg-config", "pkg-config")):
         if shutil.which(tool) is None:
             raise MissingDependency(
-                f"{tool} is needed to compile the lab's client and is not installed", f"install {package}"
+                f"{tool} is needed to compile the lab's client and is not installed",
+                f"install {package}",
             )
     missing = [
         name for name in LIBRARIES if subprocess.run(["pkg-config", "--exists", name]).returncode
@@ -75,7 +77,7 @@ def _compiler() -> str:
         debian = " ".join(LIBRARIES[name][0] for name in missing)
         redhat = " ".join(LIBRARIES[name][1] for name in missing)
         raise MissingDependency(
-            f"the lab's client cannot be compiled: the headers of {', '.join(missing)} are not installed",
+            f"to compile the lab's client, the headers of {', '.join(missing)} are missing",
             f"apt install {debian}   (RHEL: dnf install {redhat})",
         )
     return "g++"
@@ -92,7 +94,9 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _cache_home() -> Path:
-    """XDG_CACHE_HOME or ~/.cache; under sudo root's own, so that the user's never holds root's files."""
+    """XDG_CACHE_HOME or ~/.cache; under sudo root's own, so that the user's never holds root's
+    files.
+    """
     own = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache"
     named = os.environ.get("XDG_CACHE_HOME")
     wished = Path(named) if named else Path.home() / ".cache"
@@ -108,8 +112,8 @@ def _compile_into(directory: Path, compiler: str) -> None:
         flags = _pkg_config()
         _run([compiler, *FLAGS, "-shared", "-o", str(work / LIBRARY), *library, *flags])
         _run([compiler, *FLAGS, "-o", str(work / PROGRAM), str(SOURCES / PROGRAM_SOURCE), "-ldl"])
-        # The program is moved last: its presence means that the build is complete. Another process that
-        # compiled the same at the same time wrote the same.
+        # The program is moved last: its presence means that the build is complete. Another process
+        # that compiled the same at the same time wrote the same.
         make_directory(directory)
         for built in (LIBRARY, PROGRAM):
             os.replace(work / built, directory / built)

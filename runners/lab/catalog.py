@@ -52,8 +52,8 @@ class Chunk:
 class Entry:
     """One directory entry.
 
-    ``path`` is "" for the root, else begins with a slash. ``object_hash`` belongs to an unchunked file;
-    ``chunks`` to a chunked one; ``symlink`` is a link's target.
+    ``path`` is "" for the root, else begins with a slash. ``object_hash`` belongs to an unchunked
+    file; ``chunks`` to a chunked one; ``symlink`` is a link's target.
     """
 
     path: str
@@ -93,7 +93,9 @@ def write_catalog(
     try:
         database.executescript(f"BEGIN; {_TABLES} COMMIT; BEGIN;")
         known = tuple(entries)
-        database.executemany(f"INSERT INTO catalog VALUES ({', '.join('?' * 16)})", map(_row, known))
+        database.executemany(
+            f"INSERT INTO catalog VALUES ({', '.join('?' * 16)})", map(_row, known)
+        )
         database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", _chunk_rows(known))
         database.executemany("INSERT INTO statistics VALUES (?, ?)", _statistics(known))
         properties = _properties(revision, modified_s, previous)

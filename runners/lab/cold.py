@@ -30,7 +30,9 @@ class Cooled:
 
 @dataclass(frozen=True)
 class Emptied:
-    """One client's cache: its mount, and how many objects were removed (None: the client does not tell)."""
+    """One client's cache: its mount, and how many objects were removed (None: the client does not
+    tell).
+    """
 
     mountpoint: Path
     objects: int | None
@@ -47,10 +49,11 @@ class ColdResult:
 def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
     """Make files, or all files below mount points or directories, cold.
 
-    Drops each file's pages with posix_fadvise(DONTNEED), after fsync where its file system holds dirty pages, and
-    then empties the cache of every CVMFS client that serves one of them; catalogs in use stay. Opening a file that
-    is not chunked makes the client fetch it, so a directory of many small files takes its time. ``drop_all`` also
-    drops the page cache, dentries and inodes of the whole machine (root only).
+    Drops each file's pages with posix_fadvise(DONTNEED), after fsync where its file system holds
+    dirty pages, and then empties the cache of every CVMFS client that serves one of them; catalogs
+    in use stay. Opening a file that is not chunked makes the client fetch it, so a directory of
+    many small files takes its time. ``drop_all`` also drops the page cache, dentries and inodes of
+    the whole machine (root only).
 
     Raises CvmprofError where a path does not exist, or pages remain because a process maps them.
     """
@@ -67,7 +70,8 @@ def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
 def cached_bytes(path: Path) -> int | None:
     """Bytes of the file in the page cache, in whole pages (mincore).
 
-    None where the kernel does not tell: it answers only the file's owner, who may write it, and root.
+    None where the kernel does not tell: it answers only the file's owner, who may write it, and
+    root.
     """
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -93,7 +97,9 @@ def _drop_pages(path: Path) -> Cooled:
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise CvmprofError(f"cannot open {path}: {error.strerror}", "check its mount and permissions") from error
+        raise CvmprofError(
+            f"cannot open {path}: {error.strerror}", "check its mount and permissions"
+        ) from error
     try:
         status = os.fstat(fd)
         before = _resident_bytes(fd, status)
@@ -112,8 +118,11 @@ def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
         return None
     pages = (status.st_size + mmap.PAGESIZE - 1) // mmap.PAGESIZE
     residency = (ctypes.c_ubyte * pages)()
-    # A private writable mapping of a read-only descriptor: ctypes takes the address of writable buffers only.
-    with mmap.mmap(fd, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
+    # A private writable mapping of a read-only descriptor: ctypes takes the address of writable
+    # buffers only.
+    with mmap.mmap(
+        fd, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+    ) as mapping:
         anchor = ctypes.c_char.from_buffer(mapping)
         address = ctypes.addressof(anchor)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -127,9 +136,7 @@ def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
 
 def _mount_of(path: Path) -> tuple[Path, str]:
     """The mount point that holds the path, and the mount's source."""
-    held = [
-        (Path(place), source) for place, source in mount_table() if path.is_relative_to(place)
-    ]
+    held = [(Path(place), source) for place, source in mount_table() if path.is_relative_to(place)]
     deepest = max(len(place.parts) for place, _ in held)
     return [(place, source) for place, source in held if len(place.parts) == deepest][-1]
 
@@ -159,7 +166,9 @@ def _empty_client(place: Path) -> Emptied:
 
 
 def _empty_lab_cache(place: Path, cache: Path) -> int:
-    """Delete the lab client's objects; deleted ones are misses. The catalog in use stays, as with cvmfs2."""
+    """Delete the lab client's objects; deleted ones are misses. The catalog in use stays, as with
+    cvmfs2.
+    """
     root_hash = _attribute(place, "user.root_hash") or ""
     removed = 0
     try:
@@ -170,7 +179,8 @@ def _empty_lab_cache(place: Path, cache: Path) -> int:
                     removed += 1
     except PermissionError as error:
         raise NotPermitted(
-            f"the client's cache {cache} may not be changed by you", "run as root, or as who mounted it"
+            f"the client's cache {cache} may not be changed by you",
+            "run as root, or as who mounted it",
         ) from error
     return removed
 
@@ -202,7 +212,9 @@ def _drop_everything() -> None:
     try:
         DROP_CACHES.write_text("3")
     except PermissionError as error:
-        raise NotPermitted("only root may drop the machine's page cache", "run it through sudo") from error
+        raise NotPermitted(
+            "only root may drop the machine's page cache", "run it through sudo"
+        ) from error
 
 
 def _require_cold(files: tuple[Cooled, ...]) -> None:

@@ -1,14 +1,16 @@
 """The two key pairs of a repository, and signatures in the CVMFS manner.
 
-The master key signs the whitelist, which names the certificate whose key signs the manifest. Both sign the
-*hexadecimal text* of a SHA-1 with PKCS#1 v1.5 padding and no digest identifier around it, as
-``openssl pkeyutl -sign`` does (FACTS: signatures of ``.cvmfspublished`` and ``.cvmfswhitelist``).
+The master key signs the whitelist, which names the certificate whose key signs the manifest. Both
+sign the *hexadecimal text* of a SHA-1 with PKCS#1 v1.5 padding and no digest identifier around it,
+as ``openssl pkeyutl -sign`` does (FACTS: signatures of ``.cvmfspublished`` and
+``.cvmfswhitelist``).
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +50,8 @@ def load_or_create(lab: Lab) -> Keys:
 def sign_text(key: RSAPrivateKey, text: bytes) -> bytes:
     """PKCS#1 v1.5 signature (block type 1) over ``text`` itself, without a digest identifier.
 
-    Written out because most releases of ``cryptography`` always add the identifier. The keys are a lab's: no
-    blinding against timing.
+    Written out because most releases of ``cryptography`` always add the identifier. The keys are a
+    lab's: no blinding against timing.
     """
     numbers = key.private_numbers()
     modulus = numbers.public_numbers.n
@@ -79,13 +81,11 @@ def certificate_pem(certificate: Certificate) -> bytes:
 
 
 def _require_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401 (only to learn whether it is installed)
-    except ImportError as error:
+    if importlib.util.find_spec("cryptography") is None:
         raise MissingDependency(
             "the Python package cryptography is not installed",
             "install the lab's extra: pip install 'cvmprof[lab]'",
-        ) from error
+        )
 
 
 def _create(lab: Lab) -> None:
@@ -128,7 +128,7 @@ def _self_signed(key: RSAPrivateKey, name: str) -> Certificate:
     from cryptography.hazmat.primitives import hashes
 
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -81,4 +81,3 @@ def stop(lab: Lab, force: bool = False) -> None:
     for place in mounts(lab):
         unmount(lab, place, force)
     serving.stop(lab)
-

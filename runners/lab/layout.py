@@ -14,10 +14,11 @@ DEFAULT_REPOSITORY = "models.lab.test"
 
 @dataclass(frozen=True)
 class Lab:
-    """One repository with its keys, what the server serves, the client's cache, the mount and the logs.
+    """One repository with its keys, what the server serves, the client's cache, the mount and the
+    logs.
 
-    ``root`` holds ``keys/``, ``srv/`` (the server's document root), ``cache/``, ``mnt/`` and ``logs/``;
-    ``repository`` is a fully qualified repository name such as ``models.lab.test``.
+    ``root`` holds ``keys/``, ``srv/`` (the server's document root), ``cache/``, ``mnt/`` and
+    ``logs/``; ``repository`` is a fully qualified repository name such as ``models.lab.test``.
     """
 
     root: Path
@@ -65,7 +66,7 @@ class Lab:
 
     @property
     def orders(self) -> Path:
-        """What the server is ordered to do wrong (see ``shaping.py``); read again at every request."""
+        """What the server is ordered to do (see ``shaping.py``); read again at every request."""
         return self.root / "orders.json"
 
     @property

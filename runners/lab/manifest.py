@@ -43,7 +43,9 @@ class Manifest:
 
 
 def parse(letter: bytes) -> Manifest:
-    """Read a manifest back; the signature is not checked. Raises ValueError or KeyError on another text."""
+    """Read a manifest back; the signature is not checked. Raises ValueError or KeyError on another
+    text.
+    """
     payload = letter.split(b"--\n", 1)[0].decode("utf-8")
     fields = {line[0]: line[1:] for line in payload.splitlines() if line}
     return Manifest(
@@ -57,7 +59,9 @@ def parse(letter: bytes) -> Manifest:
 
 
 def whitelist(repository: str, fingerprint: str, now: datetime.datetime) -> bytes:
-    """The whitelist's lines before the signature: created, expiry, name, who may sign. ``now`` is UTC."""
+    """The whitelist's lines before the signature: created, expiry, name, who may sign. ``now`` is
+    UTC.
+    """
     expiry = now + datetime.timedelta(days=WHITELIST_DAYS)
     stamp = "%Y%m%d%H%M%S"
     return f"{now:{stamp}}\nE{expiry:{stamp}}\nN{repository}\n{fingerprint}\n".encode()

@@ -1,4 +1,6 @@
-"""Mount a lab's repository: with the real cvmfs2 where it is installed, else with the lab's own client."""
+"""Mount a lab's repository: with the real cvmfs2 where it is installed, else with the lab's own
+client.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,10 @@ END_TIMEOUT_S = 10.0
 class MountOptions:
     """How to mount.
 
-    ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH. ``timeout_s`` and
-    ``retries`` are the client's for one download (0 s: wait for ever, the lab's client only). ``cache`` replaces
-    the lab's cache base. ``quota_mb`` is the real client's cache limit.
+    ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH.
+    ``timeout_s`` and ``retries`` are the client's for one download (0 s: wait for ever, the lab's
+    client only). ``cache`` replaces the lab's cache base. ``quota_mb`` is the real client's cache
+    limit.
     """
 
     client: Client = "auto"
@@ -41,27 +44,34 @@ class MountOptions:
 
 
 def chosen_client(client: Client) -> Literal["lab", "real"]:
-    """Which client ``client`` means here. Raises MissingDependency where the real one is asked for in vain."""
+    """Which client ``client`` means here. Raises MissingDependency where the real one is asked for
+    in vain.
+    """
     if client == "lab":
         return "lab"
     if shutil.which("cvmfs2") is not None:
         return "real"
     if client == "real":
-        raise MissingDependency("no cvmfs2 is in PATH", "install the package cvmfs, or use the lab's client")
+        raise MissingDependency(
+            "no cvmfs2 is in PATH", "install the package cvmfs, or use the lab's client"
+        )
     return "lab"
 
 
 def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None = None) -> Path:
     """Mount the repository from the lab's running server; returns the mount point when it is ready.
 
-    Raises CvmprofError where nothing is served, the place is taken, or the client refuses: its reason is told.
+    Raises CvmprofError where nothing is served, the place is taken, or the client refuses: its
+    reason is told.
     """
     wanted = options or MountOptions()
     place = Path(os.path.abspath(mountpoint or lab.mountpoint))
     _require_free(place)
     server = serving.current(lab)
     if server is None:
-        raise CvmprofError(f"no server of the lab {lab.root} runs", "start it first: cvmprof lab serve")
+        raise CvmprofError(
+            f"no server of the lab {lab.root} runs", "start it first: cvmprof lab serve"
+        )
     make_directory(place)
     make_directory(lab.logs)
     make_directory(wanted.cache or lab.cache)
@@ -77,8 +87,8 @@ def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None
 def unmount(lab: Lab, mountpoint: Path | None = None, force: bool = False) -> None:
     """Unmount and wait for the client's end; nothing happens where nothing is mounted.
 
-    ``force`` detaches a busy mount and ends the client, so that whoever waits for it gets an error. Raises
-    CvmprofError where the mount is busy.
+    ``force`` detaches a busy mount and ends the client, so that whoever waits for it gets an error.
+    Raises CvmprofError where the mount is busy.
     """
     place = Path(os.path.abspath(mountpoint or lab.mountpoint))
     state = recall(_state_file(lab, place))
@@ -100,12 +110,13 @@ def mounts(lab: Lab) -> list[Path]:
 
 
 def is_mounted(place: Path) -> bool:
-    """Whether something is mounted exactly there. A dead mount counts: it is never touched to find out."""
+    """Whether something is mounted exactly there. Dead mounts count: the place is not touched."""
     return str(place) in (mounted for mounted, _ in mount_table())
 
 
 def mount_table() -> Iterator[tuple[str, str]]:
-    """(mount point, source) of every mount of this process's namespace, in the order of mounting."""
+    """(mount point, source) of every mount of this process's namespace, in the order of mounting.
+    """
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             fields = line.split(" ")
@@ -121,7 +132,9 @@ def _unescape(field: str) -> str:
 
 def _require_free(place: Path) -> None:
     if is_mounted(place):
-        raise CvmprofError(f"{place} is a mount point already", "unmount it first: cvmprof lab unmount")
+        raise CvmprofError(
+            f"{place} is a mount point already", "unmount it first: cvmprof lab unmount"
+        )
 
 
 def _state_file(lab: Lab, place: Path) -> Path:

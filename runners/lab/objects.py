@@ -1,7 +1,7 @@
 """The content-addressed store: zlib objects named by the SHA-1 of their compressed bytes.
 
-An object lies at ``data/ab/cdef…SUFFIX``. The suffix says what it is: none for a whole file, ``P`` for a
-chunk, ``C`` catalog, ``X`` certificate.
+An object lies at ``data/ab/cdef…SUFFIX``. The suffix says what it is: none for a whole file, ``P``
+for a chunk, ``C`` catalog, ``X`` certificate.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def object_path(object_hash: str, suffix: str) -> str:
 class Store:
     """The objects of one repository, with an index from content to object.
 
-    The index (``contents``: SHA-1 of the unpacked bytes and the level to hash and wire size) spares compressing
-    what was published before. It is a convenience: without it everything is compressed again to the same names.
-    Safe for threads.
+    The index (``contents``: SHA-1 of the unpacked bytes and the level to hash and wire size) spares
+    compressing what was published before. It is a convenience: without it everything is compressed
+    again to the same names. Safe for threads.
     """
 
     def __init__(self, published: Path, index: Path, level: int) -> None:
@@ -61,7 +61,9 @@ class Store:
         return self._compress([content], len(content), suffix)
 
     def put_range(self, path: Path, offset: int, size_bytes: int, suffix: str) -> Stored:
-        """Store one range of a file as one object. Raises OSError; EOFError where the file is shorter."""
+        """Store one range of a file as one object. Raises OSError; EOFError where the file is
+        shorter.
+        """
         raw = hashlib.sha1()
         for block in _blocks(path, offset, size_bytes):
             raw.update(block)
@@ -115,15 +117,16 @@ class Store:
 def _write_packed(
     write: Callable[[bytes], object], blocks: Iterable[bytes], level: int
 ) -> tuple[str, int]:
-    packer, digest, wire_bytes = zlib.compressobj(level), hashlib.sha1(), 0
-    for packed in _packed(packer, blocks):
+    digest, wire_bytes = hashlib.sha1(), 0
+    for packed in _packed(blocks, level):
         digest.update(packed)
         write(packed)
         wire_bytes += len(packed)
     return digest.hexdigest(), wire_bytes
 
 
-def _packed(packer: zlib._Compress, blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _packed(blocks: Iterable[bytes], level: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(level)
     for block in blocks:
         yield packer.compress(block)
     yield packer.flush()

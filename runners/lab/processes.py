@@ -1,4 +1,6 @@
-"""Daemons of the lab, remembered in files: a pid alone may have been given to another process since."""
+"""Daemons of the lab, remembered in files: a pid alone may have been given to another process
+since.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,12 +69,15 @@ def publish(
 ) -> Published:
     """Make the repository's content equal to the directory ``source``, as a new revision.
 
-    Objects that exist are kept: publishing the same content again writes only a catalog. Identical contents
-    share one object. Regular files, directories and symbolic links are published; owner, mode and time are
-    taken over. Raises CvmprofError where ``source`` cannot be read or holds something else (a socket, a device).
+    Objects that exist are kept: publishing the same content again writes only a catalog. Identical
+    contents share one object. Regular files, directories and symbolic links are published; owner,
+    mode and time are taken over. Raises CvmprofError where ``source`` cannot be read or holds
+    something else (a socket, a device).
     """
     if not source.is_dir():
-        raise CvmprofError(f"{source} is not a directory", "give a directory that holds the files to publish")
+        raise CvmprofError(
+            f"{source} is not a directory", "give a directory that holds the files to publish"
+        )
     make_directory(lab.published / "data")
     with _locked(lab):
         store = Store(lab.published, lab.root / "contents.json", level)
@@ -89,16 +92,14 @@ def publish(
 
 
 @contextmanager
-def _locked(lab: Lab) -> Iterator[None]:
+def _locked(lab: Lab) -> Generator[None]:
     """One publication at a time."""
     with open(lab.root / "publish.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _store_tree(
-    source: Path, store: Store, cutting: Cutting
-) -> tuple[list[Entry], list[Stored]]:
+def _store_tree(source: Path, store: Store, cutting: Cutting) -> tuple[list[Entry], list[Stored]]:
     """The entries below ``source``, the root first, and every object that they name."""
     entries: list[Entry] = []
     stored: list[Stored] = []
@@ -177,13 +178,11 @@ def _entry(
     )
 
 
-def _sign_revision(
-    lab: Lab, store: Store, entries: list[Entry], stored: list[Stored]
-) -> Published:
+def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[Stored]) -> Published:
     owned = keys.load_or_create(lab)
     before = _last_manifest(lab)
     revision = before.revision + 1 if before else 1
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     catalog = _store_catalog(store, entries, revision, int(now.timestamp()), before)
     certificate = store.put_bytes(keys.certificate_pem(owned.certificate), SUFFIX_CERTIFICATE)
     signed = manifest.Manifest(
@@ -227,9 +226,7 @@ def _replace(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _summary(
-    signed: manifest.Manifest, entries: list[Entry], stored: list[Stored]
-) -> Published:
+def _summary(signed: manifest.Manifest, entries: list[Entry], stored: list[Stored]) -> Published:
     files = [entry for entry in entries if stat.S_ISREG(entry.mode)]
     objects = {item.object_hash: item.wire_bytes for item in stored}
     written = sum(item.written for item in stored)

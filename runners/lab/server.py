@@ -1,4 +1,4 @@
-"""The lab's HTTP server: HTTP/1.1 with keep-alive, one thread per connection, slow and wrong to order.
+"""The lab's HTTP server: HTTP/1.1 with keep-alive, a thread per connection, slow and wrong to order.
 
 Its access log is ground truth. One JSON line per request, written when the request is over:
 
@@ -8,11 +8,11 @@ Its access log is ground truth. One JSON line per request, written when the requ
 ``bytes``           bytes of the body that were sent
 ``request_ns``      the request's last header line had been read
 ``first_byte_ns``   just before the status line was sent; null where it never was
-``last_byte_ns``    just after the body's last byte was handed to the kernel; null where it never was
-``fault``           what was done to it on order: status, stall, corrupt, delay, truncate, drop; else null
+``last_byte_ns``    just after the kernel took the body's last byte; null where it never did
+``fault``           what was done to it on order (an action of ``shaping.Rule``); else null
 
-Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is over and
-logged; it is not logged itself.
+Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is
+over and logged; it is not logged itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler
@@ -80,7 +80,9 @@ class Orders:
         with self._lock:
             self._refresh()
             return self.shaping, tuple(
-                rule for index, rule in enumerate(self.shaping.rules) if self._hits(index, rule, path)
+                rule
+                for index, rule in enumerate(self.shaping.rules)
+                if self._hits(index, rule, path)
             )
 
     def _refresh(self) -> None:
@@ -138,7 +140,7 @@ class LabServer(ThreadingMixIn, TCPServer):
         return self._wake_read
 
     @contextmanager
-    def request_in_flight(self) -> Iterator[None]:
+    def request_in_flight(self) -> Generator[None]:
         with self._idle:
             self._in_flight += 1
         try:
@@ -158,7 +160,9 @@ class LabServer(ThreadingMixIn, TCPServer):
 
     def run_in_thread(self) -> threading.Thread:
         """Serve from a thread of this process; ``stop`` ends it."""
-        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread = threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+        )
         thread.start()
         return thread
 
@@ -184,19 +188,25 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "cvmprof-lab"
     sys_version = ""
-    server: LabServer
     wbufsize = 0
+    access: Access
     disable_nagle_algorithm = True
+
+    @property
+    def lab(self) -> LabServer:
+        """The server that accepted the connection."""
+        assert isinstance(self.server, LabServer)
+        return self.server
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the access log is ours."""
 
     def do_GET(self) -> None:
         if self.path == SETTLE_PATH:
-            self.server.settle()
+            self.lab.settle()
             self._send_head(200, 0)
             return
-        with self.server.request_in_flight():
+        with self.lab.request_in_flight():
             self._answer()
 
     do_HEAD = do_GET
@@ -204,12 +214,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.access = Access(self.client_address[1], self.path, 0, 0, _now(), None, None, None)
         try:
-            shaping, rules = self.server.orders.decide(self.path)
+            shaping, rules = self.lab.orders.decide(self.path)
             self._answer_shaped(shaping, {rule.action: rule for rule in rules})
         except ConnectionError:
             self.close_connection = True
         finally:
-            self.server.log_access(self.access)
+            self.lab.log_access(self.access)
 
     def _answer_shaped(self, shaping: Shaping, rules: dict[str, Rule]) -> None:
         self.access = replace(self.access, fault=next(iter(rules), None))
@@ -233,16 +243,16 @@ class _Handler(BaseHTTPRequestHandler):
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([self.connection, self.server.wake_fd], [], [], left)
+            readable, _, _ = select.select([self.connection, self.lab.wake_fd], [], [], left)
             if not readable:
                 return True
-            if self.server.wake_fd in readable or not self.connection.recv(1, socket.MSG_PEEK):
+            if self.lab.wake_fd in readable or not self.connection.recv(1, socket.MSG_PEEK):
                 return False
             # A pipelined request waits its turn; look at the connection no more.
             if seconds is not None and deadline is not None:
-                self.server.stopping.wait(max(0.0, deadline - time.monotonic()))
+                self.lab.stopping.wait(max(0.0, deadline - time.monotonic()))
                 return True
-            self.server.stopping.wait()
+            self.lab.stopping.wait()
 
     def _answer_file(self, shaping: Shaping, rules: dict[str, Rule]) -> None:
         path = self._local_path()
@@ -262,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _local_path(self) -> Path | None:
         """The file below the document root that the path names, if there is one."""
-        root = self.server.document_root.resolve()
+        root = self.lab.document_root.resolve()
         path = (root / self.path.split("?", 1)[0].lstrip("/")).resolve()
         return path if path.is_relative_to(root) and path.is_file() else None
 
@@ -309,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.access = replace(self.access, bytes=sent)
             if bandwidth_bytes_s is not None:
                 due = start + sent / bandwidth_bytes_s
-                self.server.stopping.wait(max(0.0, due - time.monotonic()))
+                self.lab.stopping.wait(max(0.0, due - time.monotonic()))
         return sent
 
 
@@ -318,7 +328,9 @@ def _now() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """``server ROOT PORT ORDERS LOG``: serve until SIGTERM or SIGINT; prints the port when it listens."""
+    """``server ROOT PORT ORDERS LOG``: serve until SIGTERM or SIGINT; prints the port when it
+    listens.
+    """
     root, port, orders, log = arguments
     try:
         server = LabServer(Path(root), int(port), Path(orders), Path(log))

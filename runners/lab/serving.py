@@ -31,8 +31,8 @@ class Serving:
 def start(lab: Lab, port: int, shaping: Shaping) -> Serving:
     """Serve the lab's repositories on 127.0.0.1 in a process of its own; port 0 takes a free one.
 
-    A server that runs already takes the new orders. Raises CvmprofError where it serves on another port, or
-    where the port cannot be had.
+    A server that runs already takes the new orders. Raises CvmprofError where it serves on another
+    port, or where the port cannot be had.
     """
     write_orders(lab.orders, shaping)
     known = current(lab)
@@ -40,7 +40,8 @@ def start(lab: Lab, port: int, shaping: Shaping) -> Serving:
         return _start_process(lab, port)
     if port not in (0, known.port):
         raise CvmprofError(
-            f"this lab is already served on port {known.port}", "stop that server first, or use its port"
+            f"this lab is already served on port {known.port}",
+            "stop that server first, or use its port",
         )
     return known
 
@@ -83,7 +84,8 @@ def settle(lab: Lab) -> None:
             pass
     except (urllib.error.URLError, TimeoutError) as error:
         raise CvmprofError(
-            f"the lab's server still has unanswered requests ({error})", "give it other orders, or stop it"
+            f"the lab's server still has unanswered requests ({error})",
+            "give it other orders, or stop it",
         ) from error
 
 
@@ -106,7 +108,8 @@ def _start_process(lab: Lab, port: int) -> Serving:
     if not told.strip():
         process.wait()
         raise CvmprofError(
-            f"the lab's server did not start on port {port}", f"see {lab.logs / 'server.log'}; is the port taken?"
+            f"the lab's server did not start on port {port}",
+            f"see {lab.logs / 'server.log'}; is the port taken?",
         )
     daemon = Daemon.of(process.pid)
     remember(_state_file(lab), daemon, port=int(told))

@@ -1,7 +1,7 @@
 """What the lab's server is ordered to do: its speed, and what goes wrong with which object.
 
-Kept as a JSON file that the server reads again whenever it changes, so that a running server takes new orders
-with the next request. A *count* is kept per rule since these orders were given.
+Kept as a JSON file that the server reads again whenever it changes, so that a running server takes
+new orders with the next request. A *count* is kept per rule since these orders were given.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Action = Literal["status", "stall", "corrupt", "delay", "truncate", "drop"]
 class Rule:
     """One thing that goes wrong (or slow).
 
-    ``action``: ``status`` answers with HTTP ``status``; ``stall`` never answers while the client waits;
-    ``corrupt`` flips one byte of the body; ``delay`` waits ``delay_s`` more before the first byte;
-    ``truncate`` ends the connection after half of the body; ``drop`` ends it without an answer.
-    ``path`` is a regular expression searched in the URL's path. Of the matching requests the first ``skip``
-    pass unharmed, then ``times`` are hit (None: all that follow).
+    ``action``: ``status`` answers with HTTP ``status``; ``stall`` never answers while the client
+    waits; ``corrupt`` flips one byte of the body; ``delay`` waits ``delay_s`` more before the first
+    byte; ``truncate`` ends the connection after half of the body; ``drop`` ends it without an
+    answer. ``path`` is a regular expression searched in the URL's path. Of the matching requests
+    the first ``skip`` pass unharmed, then ``times`` are hit (None: all that follow).
     """
 
     action: Action
@@ -42,7 +42,9 @@ class Rule:
     def __post_init__(self) -> None:
         if self.action not in get_args(Action):
             actions = ", ".join(get_args(Action))
-            raise CvmprofError(f"{self.action!r} is not a fault of the lab", f"use one of {actions}")
+            raise CvmprofError(
+                f"{self.action!r} is not a fault of the lab", f"use one of {actions}"
+            )
         if not 400 <= self.status <= 599:
             raise CvmprofError(
                 f"{self.status} is not a status of an error", "use one from 400 to 599, such as 503"
@@ -51,20 +53,25 @@ class Rule:
             re.compile(self.path)
         except re.error as error:
             raise CvmprofError(
-                f"{self.path!r} is not a regular expression: {error}", "escape its special characters"
+                f"{self.path!r} is not a regular expression: {error}",
+                "escape its special characters",
             ) from error
 
 
 @dataclass(frozen=True)
 class Shaping:
-    """Latency before the first byte of every object in seconds, bytes/s per connection (None: unlimited)."""
+    """Latency before the first byte of every object in seconds, bytes/s per connection (None:
+    unlimited).
+    """
 
     latency_s: float = 0.0
     bandwidth_bytes_s: float | None = None
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.latency_s < 0 or (self.bandwidth_bytes_s is not None and self.bandwidth_bytes_s <= 0):
+        if self.latency_s < 0 or (
+            self.bandwidth_bytes_s is not None and self.bandwidth_bytes_s <= 0
+        ):
             raise CvmprofError(
                 "a latency below zero or a bandwidth of zero is not possible",
                 "give a latency such as 0.02 s and a bandwidth above zero, or leave them out",
@@ -95,4 +102,6 @@ def read_orders(file: Path) -> Shaping:
     except FileNotFoundError:
         return Shaping()
     except (ValueError, KeyError, TypeError) as error:
-        raise CvmprofError(f"{file} does not hold orders: {error}", "delete it and order again") from error
+        raise CvmprofError(
+            f"{file} does not hold orders: {error}", "delete it and order again"
+        ) from error
