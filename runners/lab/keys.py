@@ -1,9 +1,9 @@
 """The two key pairs of a repository, and signatures in the CVMFS manner.
 
-The master key signs the whitelist, which names the certificate whose key signs the manifest. Both
-sign the *hexadecimal text* of a SHA-1 with PKCS#1 v1.5 padding and no digest identifier around it,
-as ``openssl pkeyutl -sign`` does (FACTS: signatures of ``.cvmfspublished`` and
-``.cvmfswhitelist``).
+The master key signs the whitelist, which names the certificate; the certificate's key signs the
+manifest. Both are RSA with PKCS#1 v1.5 padding over the *hexadecimal text* of a SHA-1, and differ
+in one point: the manifest's is an ordinary SHA-1 signature of that text (a digest of the digest,
+with its identifier), the whitelist's holds the text itself, as ``openssl pkeyutl -sign`` does.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 KEY_BITS = 2048
 CERTIFICATE_DAYS = 3650
 
+# DigestInfo of SHA-1 (RFC 8017, section 9.2, note 1), before the 20 bytes of the digest.
+SHA1_IDENTIFIER = bytes.fromhex("3021300906052b0e03021a05000414")
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -47,23 +50,30 @@ def load_or_create(lab: Lab) -> Keys:
     return _load(lab)
 
 
-def sign_text(key: RSAPrivateKey, text: bytes) -> bytes:
-    """PKCS#1 v1.5 signature (block type 1) over ``text`` itself, without a digest identifier.
+def sign_raw(key: RSAPrivateKey, content: bytes) -> bytes:
+    """PKCS#1 v1.5 signature (block type 1) that holds ``content`` itself, without an identifier.
 
-    Written out because most releases of ``cryptography`` always add the identifier. The keys are a
-    lab's: no blinding against timing.
+    Written out because most releases of ``cryptography`` cannot leave the identifier out, and
+    because some distributions forbid SHA-1 in signatures. The keys are a lab's: no blinding.
     """
     numbers = key.private_numbers()
     modulus = numbers.public_numbers.n
     length = (modulus.bit_length() + 7) // 8
-    padded = b"\x00\x01" + b"\xff" * (length - 3 - len(text)) + b"\x00" + text
+    padded = b"\x00\x01" + b"\xff" * (length - 3 - len(content)) + b"\x00" + content
     return pow(int.from_bytes(padded, "big"), numbers.d, modulus).to_bytes(length, "big")
 
 
-def letter(payload: bytes, key: RSAPrivateKey) -> bytes:
-    """``payload``, ``--``, its SHA-1 in hex, and the signature of that hex text."""
+def whitelist_letter(payload: bytes, master: RSAPrivateKey) -> bytes:
+    """``payload``, ``--``, its SHA-1 in hex, and that text signed by the master key."""
     digest = hashlib.sha1(payload).hexdigest().encode()
-    return payload + b"--\n" + digest + b"\n" + sign_text(key, digest)
+    return payload + b"--\n" + digest + b"\n" + sign_raw(master, digest)
+
+
+def manifest_letter(payload: bytes, signing: RSAPrivateKey) -> bytes:
+    """``payload``, ``--``, its SHA-1 in hex, and the SHA-1 of that text signed."""
+    digest = hashlib.sha1(payload).hexdigest().encode()
+    signed = sign_raw(signing, SHA1_IDENTIFIER + hashlib.sha1(digest).digest())
+    return payload + b"--\n" + digest + b"\n" + signed
 
 
 def fingerprint(certificate: Certificate) -> str:

@@ -110,7 +110,7 @@ def mounts(lab: Lab) -> list[Path]:
 
 
 def is_mounted(place: Path) -> bool:
-    """Whether something is mounted exactly there. Dead mounts count: the place is not touched."""
+    """Whether something is mounted exactly there, dead or alive (the place is not touched)."""
     return str(place) in (mounted for mounted, _ in mount_table())
 
 

@@ -195,9 +195,10 @@ def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[St
     )
     fingerprint = keys.fingerprint(owned.certificate)
     whitelist = manifest.whitelist(lab.repository, fingerprint, now)
-    _replace(lab.published / ".cvmfswhitelist", keys.letter(whitelist, owned.master))
+    listed = keys.whitelist_letter(whitelist, owned.master)
+    _replace(lab.published / ".cvmfswhitelist", listed)
     # Last: a client that sees the new manifest finds everything that it names.
-    _replace(lab.published / ".cvmfspublished", keys.letter(signed.export(), owned.signing))
+    _replace(lab.published / ".cvmfspublished", keys.manifest_letter(signed.export(), owned.signing))
     return _summary(signed, entries, stored)
 
 

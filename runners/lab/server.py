@@ -1,4 +1,4 @@
-"""The lab's HTTP server: HTTP/1.1 with keep-alive, a thread per connection, slow and wrong to order.
+"""The lab's HTTP server: HTTP/1.1, keep-alive, a thread per connection, slow and wrong to order.
 
 Its access log is ground truth. One JSON line per request, written when the request is over:
 

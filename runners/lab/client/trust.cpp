@@ -41,7 +41,7 @@ Owned<X509> ReadCertificate(const std::string &pem) {
   return Owned<X509>(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
 }
 
-// A letter: lines, "--", the SHA-1 of these lines in hex, and the signature of that hex text.
+// A letter: lines, "--", the SHA-1 of these lines in hex, and a signature.
 bool SplitLetter(const std::string &letter, std::string *payload, std::string *hash, std::string *signature) {
   const size_t mark = letter.find("\n--\n");
   if (mark == std::string::npos) return false;
@@ -54,14 +54,27 @@ bool SplitLetter(const std::string &letter, std::string *payload, std::string *h
   return true;
 }
 
-bool Verify(const std::string &letter, EVP_PKEY *key) {
+// What is signed: the text of the hash itself, or its SHA-1 with the identifier of that algorithm.
+enum class Signed { kText, kDigest };
+
+std::string SignedContent(const std::string &text, Signed how) {
+  if (how == Signed::kText) return text;
+  static const std::string identifier(
+      "\x30\x21\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x14", 15);
+  unsigned char digest[SHA_DIGEST_LENGTH];
+  SHA1(Bytes(text), text.size(), digest);
+  return identifier + std::string(digest, digest + sizeof(digest));
+}
+
+bool Verify(const std::string &letter, EVP_PKEY *key, Signed how) {
   std::string payload, hash, signature;
   if (key == nullptr || !SplitLetter(letter, &payload, &hash, &signature)) return false;
   if (Sha1Hex(payload) != hash) return false;
+  const std::string content = SignedContent(hash, how);
   const Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new(key, nullptr));
   return context && EVP_PKEY_verify_init(context.get()) == 1 &&
          EVP_PKEY_CTX_set_rsa_padding(context.get(), RSA_PKCS1_PADDING) == 1 &&
-         EVP_PKEY_verify(context.get(), Bytes(signature), signature.size(), Bytes(hash), hash.size()) == 1;
+         EVP_PKEY_verify(context.get(), Bytes(signature), signature.size(), Bytes(content), content.size()) == 1;
 }
 
 std::string Fingerprint(X509 *certificate) {
@@ -109,12 +122,12 @@ bool ParseManifest(const std::string &letter, Manifest *manifest) {
 bool VerifyWithPublicKey(const std::string &letter, const std::string &public_key_pem) {
   const Owned<BIO> bio(BIO_new_mem_buf(public_key_pem.data(), static_cast<int>(public_key_pem.size())));
   const Owned<EVP_PKEY> key(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr));
-  return Verify(letter, key.get());
+  return Verify(letter, key.get(), Signed::kText);
 }
 
 bool VerifyWithCertificate(const std::string &letter, const std::string &certificate_pem) {
   const Owned<X509> certificate = ReadCertificate(certificate_pem);
-  return certificate && Verify(letter, X509_get0_pubkey(certificate.get()));
+  return certificate && Verify(letter, X509_get0_pubkey(certificate.get()), Signed::kDigest);
 }
 
 bool Allows(const std::string &whitelist, const std::string &repository, const std::string &certificate_pem,
