@@ -1,0 +1,235 @@
+"""Plotly figures as plain data, from lanes and statistics. Nothing is computed from the run here.
+
+Intervals are bricks of one-row heat maps: they are painted on a canvas, need no WebGL, answer the
+pointer anywhere inside, and twenty thousand of them cost a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from . import palette
+from .encode import Json, column, seconds, typed
+from .escape import as_plotly
+from .heat import Heat
+from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
+
+LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24
+_FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 12, "color": "#26323d"}
+_GRID = "#e6e9ed"
+
+
+def _layout(height_px: int, window: Window, y_axis: Json) -> Json:
+    span = window.duration_ns / 1e9
+    return {
+        "height": height_px,
+        "margin": {"l": LEFT_MARGIN_PX, "r": RIGHT_MARGIN_PX, "t": 6, "b": 26, "pad": 0},
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "#ffffff", "font": _FONT,
+        "showlegend": False, "hovermode": "closest", "hoverdistance": 2, "dragmode": "zoom",
+        "xaxis": {"range": [0, span], "minallowed": 0, "maxallowed": span, "ticksuffix": " s",
+                  "gridcolor": _GRID, "zeroline": False, "tickfont": {"size": 11},
+                  "linecolor": "#c9d0d8", "showline": True, "nticks": 12},
+        "yaxis": {"fixedrange": True, "zeroline": False, "showgrid": False,
+                  "tickfont": {"size": 11}} | y_axis,
+    }  # fmt: skip
+
+
+def _colourscale(colours: list[str]) -> list[list[object]]:
+    """One flat step per code, and a transparent one for gaps."""
+    steps = [*colours, "rgba(255,255,255,0)"]
+    return [
+        [edge / len(steps), colour]
+        for place, colour in enumerate(steps)
+        for edge in (place, place + 1)
+    ]
+
+
+def _with_gaps(bricks: pl.DataFrame, gap_code: int) -> pl.DataFrame:
+    """Return start_ns, end_ns, code, row with a brick for every gap between two bricks."""
+    solid = bricks.select("start_ns", "end_ns", pl.col("code").cast(pl.Int32), "row")
+    gaps = solid.select(
+        pl.col("end_ns").shift(1).alias("start_ns"), pl.col("start_ns").alias("end_ns"),
+        pl.lit(gap_code, dtype=pl.Int32).alias("code"), pl.lit(-1, dtype=pl.Int32).alias("row"),
+    ).filter(pl.col("start_ns") < pl.col("end_ns"))  # fmt: skip
+    return pl.concat([solid, gaps]).sort("start_ns")
+
+
+def _lane_trace(bricks: pl.DataFrame, y: tuple[float, float], colours: list[str],
+                origin_ns: int) -> tuple[Json, Json]:  # fmt: skip
+    """Return the heat map of a lane, and the place of each of its bricks in the details."""
+    filled = _with_gaps(bricks, len(colours))
+    edges = pl.concat([filled["start_ns"], filled["end_ns"].tail(1)])
+    trace = {
+        "type": "heatmap", "x": typed(seconds(edges, origin_ns), "f8"), "y": list(y),
+        "z": typed(filled["code"], "u1", rows=1), "zmin": -0.5, "zmax": len(colours) + 0.5,
+        "colorscale": _colourscale(colours), "showscale": False, "hoverinfo": "none",
+    }  # fmt: skip
+    return trace, typed(filled["row"], "i4")
+
+
+def _edges(place: int, label: str) -> tuple[float, float]:
+    thin = label == "fetches"
+    return (-place - 0.36, -place + 0.5) if thin else (-place - 0.4, -place + 0.4)
+
+
+def _details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
+    extra = bricks.drop("start_ns", "end_ns", "code", "merged", "fetch_id", "row")
+    return {
+        "start": typed(seconds(bricks["start_ns"], origin_ns), "f8"),
+        "end": typed(seconds(bricks["end_ns"], origin_ns), "f8"),
+        "code": typed(bricks["code"], "u1"), "merged": typed(bricks["merged"], "i4"),
+        "fetch": typed(bricks["fetch_id"], "i4"), "lane": typed(lanes, "i4"),
+        "columns": [column(extra[name]) for name in extra.columns],
+    }  # fmt: skip
+
+
+def _lane_height_px(count: int) -> int:
+    return 22 if count <= 8 else 17 if count <= 14 else 13
+
+
+def lane_figure(group: LaneGroup, window: Window) -> Json:
+    """Return a group's figure: Plotly's data and layout, the rows of its bricks, their details."""
+    drawn = [(place, lane) for place, lane in enumerate(group.lanes) if lane.bricks.height]
+    if not drawn:
+        return {}
+    columns = drawn[0][1].bricks.columns
+    stacked = pl.concat([lane.bricks.select(columns) for _, lane in drawn], how="vertical_relaxed")
+    together = stacked.with_row_index("row").cast({"row": pl.Int32})
+    colours = [colour for _, colour in group.palette]
+    traces: list[Json] = []
+    rows: list[Json] = []
+    first = 0
+    for place, lane in drawn:
+        part = together.slice(first, lane.bricks.height)
+        trace, places = _lane_trace(part, _edges(place, lane.label), colours, window.start_ns)
+        traces.append(trace)
+        rows.append(places)
+        first += lane.bricks.height
+    lanes = pl.concat([pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn])
+    return {
+        "data": traces, "layout": _layout(_height_px(group.lanes), window, _lane_axis(group.lanes)),
+        "rows": rows, "details": _details(together, lanes, window.start_ns),
+        "words": [name for name, _ in group.palette],
+    }  # fmt: skip
+
+
+def _height_px(lanes: tuple[Lane, ...]) -> int:
+    return 34 + max(len(lanes) * _lane_height_px(len(lanes)), 40)
+
+
+def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
+    return {
+        "range": [-len(lanes) + 0.45, 0.55], "tickmode": "array",
+        "tickvals": [-place for place in range(len(lanes))],
+        "ticktext": [as_plotly(lane.label, 24) for lane in lanes],
+    }  # fmt: skip
+
+
+def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
+    """Return the downloads as a waterfall: one row each in the order sent, its parts stacked."""
+    rows = downloads.rows
+    if not rows.height:
+        return {}
+    bounds = [pl.col("start_ns"), pl.col("sent_ns"), pl.col("first_byte_ns"),
+              pl.col("last_byte_ns"), pl.col("end_ns")]  # fmt: skip
+    known = rows.select(
+        pl.coalesce(bound, *reversed(bounds[:place])).alias(f"b{place}")
+        for place, bound in enumerate(bounds)
+    )
+    traces = [_part_trace(known, place, window) for place in range(len(DOWNLOAD_PARTS))]
+    per_row = max(3, min(16, 420 // rows.height))
+    detail = rows.with_columns(
+        code=pl.lit(0, dtype=pl.UInt8), merged=pl.lit(1, dtype=pl.Int32),
+        row=pl.lit(0, dtype=pl.Int32),
+    ).drop("sent_ns", "first_byte_ns", "last_byte_ns")  # fmt: skip
+    places = pl.Series(range(rows.height), dtype=pl.Int32)
+    return {
+        "data": traces,
+        "layout": _layout(34 + max(per_row * rows.height, 48), window, _waterfall_axis(rows))
+        | {"bargap": 0.12, "barmode": "overlay"},
+        "rows": [typed(places, "i4")] * len(traces),
+        "details": _details(detail, places, window.start_ns),
+        "words": ["download"],
+    }  # fmt: skip
+
+
+def _part_trace(known: pl.DataFrame, place: int, window: Window) -> Json:
+    start, end = known[f"b{place}"], known[f"b{place + 1}"]
+    return {
+        "type": "bar", "orientation": "h", "hoverinfo": "none",
+        "base": typed(seconds(start, window.start_ns), "f8"),
+        "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
+        "y": typed(pl.Series(range(0, -known.height, -1)), "i4"),
+        "marker": {"color": palette.STYLES[DOWNLOAD_PARTS[place]].colour, "line": {"width": 0}},
+    }  # fmt: skip
+
+
+def _waterfall_axis(rows: pl.DataFrame) -> Json:
+    count = rows.height
+    axis: Json = {"range": [-count + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
+    if count <= 40:
+        names = [_download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()]
+        axis |= {"tickvals": [-n for n in range(count)], "ticktext": names,
+                 "tickfont": {"size": 10 if count <= 30 else 9}}  # fmt: skip
+    return axis
+
+
+def _download_name(path: str | None, offset_bytes: int | None, url: str) -> str:
+    name = (path or url).rpartition("/")[2]
+    if offset_bytes is None or path is None:
+        return as_plotly(name, 25)
+    return f"{as_plotly(name, 17)} @{offset_bytes / (1 << 20):.0f} MiB"
+
+
+def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
+    """Return the stacked bars of causes; each phase is (name, duration_ns, ns by cause)."""
+    if not phases:
+        return {}
+    places = list(range(0, -len(phases), -1))
+    used = [c for c in palette.ORDER if any(causes.get(c) for _, _, causes in phases)]
+    traces = [_cause_trace(cause, phases, places) for cause in used]
+    labels = [f"{as_plotly(name, 22)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases]
+    window = Window(0, max(sum(causes.values()) for _, _, causes in phases) or 1)
+    axis = {"range": [-len(phases) + 0.4, 0.6], "tickmode": "array", "tickvals": places,
+            "ticktext": labels, "tickfont": {"size": 13}}  # fmt: skip
+    layout = _layout(40 + 44 * len(phases), window, axis)
+    layout |= {"barmode": "stack", "bargap": 0.25, "dragmode": False}
+    layout["xaxis"]["fixedrange"] = True
+    return {"data": traces, "layout": layout}
+
+
+def _cause_trace(cause: str, phases: list[tuple[str, int, dict[str, int]]],
+                 places: list[int]) -> Json:  # fmt: skip
+    spent = [causes.get(cause, 0) for _, _, causes in phases]
+    totals = [max(sum(causes.values()), 1) for _, _, causes in phases]
+    shares = [100 * ns / total for ns, total in zip(spent, totals, strict=True)]
+    return {
+        "type": "bar", "orientation": "h", "name": cause, "x": [ns / 1e9 for ns in spent],
+        "y": places, "marker": {"color": palette.STYLES[cause].colour,
+                                "line": {"width": 0.5, "color": "#ffffff"}},
+        "text": [f"{cause} {share:.0f} %" if share >= 7 else "" for share in shares],
+        "textposition": "inside", "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
+        "insidetextfont": {"size": 11},
+        "hovertemplate": [
+            f"<b>{cause}</b>: {ns / 1e6:,.4g} ms, {share:.3g} % of {as_plotly(name, 40)}"
+            f"<br>{palette.STYLES[cause].meaning}<extra></extra>"
+            for ns, share, (name, _, _) in zip(spent, shares, phases, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def touches_figure(heat: Heat, window: Window) -> Json:
+    """Return where a file was touched when."""
+    axis = {"range": [heat.edges_mib[-1], 0], "ticksuffix": " MiB", "nticks": 6}
+    edges = seconds(pl.Series(heat.edges_ns), window.start_ns)
+    return {
+        "data": [{
+            "type": "heatmap", "x": typed(edges, "f8"), "y": heat.edges_mib,
+            "z": typed(heat.mib, "f4", rows=len(heat.edges_mib) - 1),
+            "colorscale": [[0, "#f6f8fa"], [0.001, "#cfe0ef"], [0.5, "#5b8fc4"], [1, "#16385c"]],
+            "showscale": False, "zmin": 0,
+            "hovertemplate": "%{y:.0f} MiB into the file, at %{x:.2f} s: "
+                             "%{z:.2f} MiB touched<extra></extra>",
+        }],
+        "layout": _layout(210, window, axis),
+    }  # fmt: skip

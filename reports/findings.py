@@ -1,0 +1,237 @@
+"""Findings in plain language, each computed from the statistics, the most important first.
+
+What limits trust in the numbers comes first, then where the time went, then why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from .palette import FETCH_CAUSES
+from .statistics import Phase, Statistics
+from .words import duration, percent, plural, size
+
+Tone = Literal["warning", "main", "good", "note"]
+
+#: a wait below this share of a phase is not worth a reader's time
+_NEGLIGIBLE = 0.02
+#: up to this many fetches at once, on average, they came one after another
+_ONE_AFTER_ANOTHER = 1.1
+_READS = ("operations_read", "operations_splice", "operations_fault")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A headline, what it means, and its tone."""
+
+    tone: Tone
+    headline: str
+    meaning: str = ""
+
+
+def findings(statistics: Statistics) -> list[Finding]:
+    """Return the findings, the most important first."""
+    rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
+        _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
+        _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unobserved,
+    )  # fmt: skip
+    return [finding for rule in rules for finding in rule(statistics)]
+
+
+def main_phase(statistics: Statistics) -> Phase | None:
+    """Return the phase that waited longest for CVMFS, else the longest one."""
+    return max(statistics.phases, key=lambda p: (p.cvmfs_ns, p.duration_ns), default=None)
+
+
+def _incomplete(s: Statistics) -> Iterator[Finding]:
+    if not s.outcome.complete:
+        yield Finding(
+            "warning", "This run is incomplete: recording stopped before the command ended.",
+            "What was recorded up to then is shown; up to one second before the end may be missing.",
+        )  # fmt: skip
+
+
+def _lost(s: Statistics) -> Iterator[Finding]:
+    if s.lost:
+        worst = max(s.losses, key=lambda loss: int(loss["count"]))
+        yield Finding(
+            "warning", f"{plural(s.lost, 'event was', 'events were')} lost.",
+            f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, and "
+            "time that those events would explain may count as unknown.",
+        )  # fmt: skip
+
+
+def _died(s: Statistics) -> Iterator[Finding]:
+    for incident in s.incidents:
+        if incident["kind"] in {"crash", "hang", "exit"}:
+            after = duration(incident["time_ns"] - s.start_ns)
+            who = "A task" if incident["pid"] is None else f"Process {incident['pid']}"
+            word = {"crash": "died", "hang": "hung", "exit": "ended"}[incident["kind"]]
+            signal = "" if incident["signal"] is None else f" of signal {incident['signal']}"
+            yield Finding("warning", f"{who} {word}{signal} {after} after the start.",
+                          str(incident["detail"]))  # fmt: skip
+
+
+def _unfinished(s: Statistics) -> Iterator[Finding]:
+    if s.unfinished:
+        number = plural(len(s.unfinished), "file operation")
+        yield Finding("warning", f"{number} never ended.", "; ".join(s.unfinished[:3]) + ".")
+
+
+def _command_failed(s: Statistics) -> Iterator[Finding]:
+    if s.outcome.signal:
+        yield Finding("warning", f"The command was killed by signal {s.outcome.signal}.")
+    elif s.outcome.exit_code:
+        yield Finding("warning", f"The command failed with exit code {s.outcome.exit_code}.")
+
+
+def _in_order(s: Statistics) -> str:
+    """How the fetches lay in time, in words."""
+    fetches = s.fetches
+    if fetches.chunks_downloaded < 2:
+        return ""
+    if fetches.most_at_once == 1:
+        return " fetched one after another"
+    if fetches.mean_at_once < _ONE_AFTER_ANOTHER:
+        return " fetched nearly one after another"
+    return f" fetched {fetches.mean_at_once:.1f} at a time on average"
+
+
+def _where_time_went(s: Statistics) -> Iterator[Finding]:
+    phase = main_phase(s)
+    if phase is None or not phase.duration_ns:
+        return
+    share = phase.cvmfs_ns / phase.duration_ns
+    if share < _NEGLIGIBLE:
+        yield _nothing_waited(s, phase)
+        return
+    fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
+    if fetch_ns >= phase.cvmfs_ns / 2 and s.fetches.chunks_downloaded:
+        yield _waited_for_chunks(s, phase, fetch_ns)
+    else:
+        yield Finding(
+            "main", f"{percent(share)} of “{phase.name}” waited for CVMFS, little of it for the network.",
+            f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
+        )  # fmt: skip
+
+
+def _waited_for_chunks(s: Statistics, phase: Phase, fetch_ns: int) -> Finding:
+    chunks = plural(s.fetches.chunks_downloaded, "chunk")
+    meaning = f"{duration(fetch_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}."
+    if s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _ONE_AFTER_ANOTHER:
+        meaning += (
+            " A chunk is fetched only when a read or page fault reaches it, and the next one only "
+            "when that one is there: the waits add up."
+        )
+    headline = f"{percent(fetch_ns / phase.duration_ns)} of “{phase.name}” waited for {chunks}"
+    return Finding("main", f"{headline}{_in_order(s)}.", meaning)
+
+
+def _top_causes(phase: Phase, count: int = 4) -> str:
+    largest = sorted(phase.causes_ns.items(), key=lambda item: -item[1])[:count]
+    return ", ".join(f"{cause} {duration(ns)}" for cause, ns in largest)
+
+
+def _nothing_waited(s: Statistics, phase: Phase) -> Finding:
+    spent = f"“{phase.name}” took {duration(phase.duration_ns)}: {_top_causes(phase)}."
+    if not s.fetches.downloaded:
+        return Finding("good", "Nothing waited for CVMFS: no chunk had to be fetched.", spent)
+    waited = percent(phase.cvmfs_ns / phase.duration_ns)
+    return Finding("good", f"Next to nothing waited for CVMFS: {waited} of “{phase.name}”.", spent)
+
+
+def _latency(s: Statistics) -> Iterator[Finding]:
+    first, transfer = s.latency.first_byte_ns, s.latency.transfer_ns
+    if first is None or transfer is None:
+        return
+    numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer (medians of {s.latency.downloads})"
+    speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
+    if first > transfer:
+        meaning = (
+            "Latency, not bandwidth: a nearer proxy, larger chunks or fetching ahead would help, "
+            "a faster line would not."
+        )
+    else:
+        meaning = (
+            "Bandwidth more than latency: a faster line or server, or a warm cache, would help "
+            "most."
+        )
+    yield Finding("note", f"Each chunk took {numbers}{speed}.", meaning)
+
+
+def _cached_chunks(s: Statistics) -> Iterator[Finding]:
+    if s.chunks_known and s.fetches.downloaded:
+        cached, known = s.chunks_cached_at_start, s.chunks_known
+        were = "was" if cached == 1 else "were"
+        yield Finding(
+            "note", f"{cached:,} of {plural(known, 'chunk')} {were} already in the client's cache at start.",
+            f"{size(s.bytes.unpacked)} of data came over HTTP, in {size(s.bytes.over_http)} on the wire.",
+        )  # fmt: skip
+
+
+def _page_cache(s: Statistics) -> Iterator[Finding]:
+    hits, requests = s.counts["page_cache_hits"], s.counts["fuse_reads"]
+    if not hits:
+        return
+    why = (
+        "The kernel keeps pages that it has read, so cvmfs2 never sees these accesses. That is why "
+        "cvmfs_read seems to be called only once per file."
+    )
+    if not requests:
+        headline = f"No read reached the daemon: all {hits:,} came from the kernel's page cache."
+    else:
+        done = hits + sum(s.counts.get(kind, 0) for kind in _READS)
+        headline = (
+            f"{percent(hits / done)} of {done:,} reads and page faults came from the kernel's page "
+            f"cache; cvmfs2 answered {plural(requests, 'READ')}."
+        )
+    yield Finding("note", headline, why)
+
+
+def _failed_fetches(s: Statistics) -> Iterator[Finding]:
+    if s.fetches.failed or s.counts["download_errors"]:
+        failed = plural(s.fetches.failed, "fetch", "fetches")
+        answers = plural(s.counts["download_errors"], "answer")
+        yield Finding("warning", f"{failed} failed, and {answers} of the server were errors.",
+                      "The table of downloads on the page's timeline names them.")  # fmt: skip
+
+
+def _joined(s: Statistics) -> Iterator[Finding]:
+    if s.fetches.joined:
+        number = plural(s.fetches.joined, "fetch", "fetches")
+        yield Finding("note", f"{number} waited for a download that another thread had begun.",
+                      "The object was downloaded once; nothing was fetched twice.")  # fmt: skip
+
+
+def _stalls(s: Statistics) -> Iterator[Finding]:
+    if not s.stalls.count or not s.stalls.total_ns:
+        return
+    fetch_ns = sum(ns for cause, ns in s.stalls.causes_ns.items() if cause in FETCH_CAUSES)
+    share = fetch_ns / s.stalls.total_ns
+    longest = s.stalls.longest[0]
+    yield Finding(
+        "note", f"The device stood idle for {duration(s.stalls.total_ns)} in "
+        f"{plural(s.stalls.count, 'stall')}, {percent(share)} of it waiting for fetches.",
+        f"The longest lasted {duration(longest.end_ns - longest.start_ns)}.",
+    )  # fmt: skip
+
+
+def _unexplained(s: Statistics) -> Iterator[Finding]:
+    phase = main_phase(s)
+    if phase is not None and phase.duration_ns:
+        share = phase.causes_ns.get("unknown", 0) / phase.duration_ns
+        if share > _NEGLIGIBLE:
+            yield Finding(
+                "warning", f"{percent(share)} of “{phase.name}” could not be explained.",
+                "It is counted as unknown. The probes listed at the end say what was not observed.",
+            )  # fmt: skip
+
+
+def _unobserved(s: Statistics) -> Iterator[Finding]:
+    missing = [probe for probe in s.probes if probe["family"] in {"none", ""} and probe["reason"]]
+    if missing:
+        names = "; ".join(f"{probe['event']} ({probe['reason']})" for probe in missing[:4])
+        yield Finding("note", f"{plural(len(missing), 'kind of event', 'kinds of event')} could "
+                      "not be observed here.", f"{names}.")  # fmt: skip

@@ -1,0 +1,65 @@
+"""Where in a file, and when: touches as a matrix small enough to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from .timeline import Frames, Window, file_names
+
+GRANULE_BYTES = 1 << 20
+PAGE_BYTES = 4096
+_MAX_PARTS, _MAX_BUCKETS = 96, 400
+_BUCKET_NS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Bytes touched of one file: ``mib`` is row-major, one row per part of the file.
+
+    ``edges_ns`` bound the buckets of time, ``edges_mib`` the parts of the file.
+    """
+
+    path: str
+    edges_ns: list[int]
+    edges_mib: list[float]
+    mib: pl.Series
+
+
+def _touched_bytes() -> pl.Expr:
+    """Bytes that a touch stands for: what entered the page cache, else what was used of it."""
+    pages = pl.max_horizontal("pages_inserted", "pages_mapped") * PAGE_BYTES
+    return pl.max_horizontal("bytes_read", pages)
+
+
+def hottest_file(frames: Frames, window: Window) -> Heat | None:
+    """Return the heat of the file with the most bytes touched, or None where nothing was."""
+    touches = frames["touches"].with_columns(bytes=_touched_bytes())
+    totals = touches.group_by("file_id").agg(pl.col("bytes").sum()).sort("bytes", "file_id")
+    if not totals.height or not totals["bytes"][-1]:
+        return None
+    file_id: int = totals["file_id"][-1]
+    mine = touches.filter(pl.col("file_id") == file_id)
+    path = file_names(frames).filter(pl.col("file_id") == file_id)["path"].first()
+    return _matrix(str(path), mine, window)
+
+
+def _matrix(path: str, touches: pl.DataFrame, window: Window) -> Heat:
+    granules = int(touches["granule"].max()) + 1  # type: ignore[arg-type]
+    per_part = -(-granules // _MAX_PARTS)
+    parts = -(-granules // per_part)
+    first = window.start_ns - window.start_ns % _BUCKET_NS
+    buckets = -(-(window.end_ns - first) // _BUCKET_NS)
+    step = _BUCKET_NS * max(-(-buckets // _MAX_BUCKETS), 1)
+    columns = max(-(-(window.end_ns - first) // step), 1)
+    bucket = ((pl.col("start_ns") - first) // step).clip(0, columns - 1)
+    cells = touches.group_by(cell=pl.col("granule") // per_part * columns + bucket).agg(
+        mib=pl.col("bytes").sum() / GRANULE_BYTES
+    )
+    empty = pl.DataFrame({"cell": pl.int_range(parts * columns, eager=True)})
+    dense = empty.join(cells, on="cell", how="left", maintain_order="left")["mib"].fill_null(0.0)
+    return Heat(
+        path, [first + step * place for place in range(columns + 1)],
+        [float(min(place * per_part, granules)) for place in range(parts + 1)], dense,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""The page: one HTML file that opens from disk, needs no network, and holds everything."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from . import palette, sections
+from .encode import Json
+from .escape import as_html, as_script_json
+from .figures import (
+    LEFT_MARGIN_PX,
+    RIGHT_MARGIN_PX,
+    lane_figure,
+    phase_figure,
+    touches_figure,
+    waterfall_figure,
+)
+from .findings import findings
+from .heat import hottest_file
+from .material import Material, gather
+from .statistics import Statistics, compute
+from .timeline import (
+    LaneGroup,
+    daemon_lanes,
+    overview_lanes,
+    request_lanes,
+    thread_lanes,
+    waterfall,
+)
+
+
+def write_page(run: Any, path: Path) -> Path:
+    """Write the page of ``run`` to ``path``, through a file beside it; return ``path``.
+
+    Raises OSError where it cannot be written.
+    """
+    text = render_page(gather(run))
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render_page(material: Material) -> str:
+    """Return the page as HTML."""
+    statistics = compute(material)
+    groups = _groups(material)
+    downloads = waterfall(material.frames, material.window)
+    heat = hottest_file(material.frames, material.window)
+    window = material.window
+    drawn: dict[str, Json] = {group.name: lane_figure(group, window) for group in groups}
+    drawn["downloads"] = waterfall_figure(downloads, window)
+    drawn["phases"] = phase_figure([(p.name, p.duration_ns, p.causes_ns) for p in statistics.phases])
+    drawn["touches"] = touches_figure(heat, window) if heat else {}
+    shown = {name: figure for name, figure in drawn.items() if figure}
+    lanes = [sections.lane_block(group, bool(drawn[group.name])) for group in groups]
+    lanes.append(sections.waterfall_block(downloads.note, bool(drawn["downloads"])))
+    if heat:
+        lanes.append(sections.heat_block(heat.path))
+    data = {"span": window.duration_ns / 1e9, "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
+            "figures": shown}  # fmt: skip
+    return _assembled(statistics, "".join(lanes), as_script_json(data))
+
+
+def _groups(material: Material) -> list[LaneGroup]:
+    frames, window = material.frames, material.window
+    return [
+        overview_lanes(frames, material.stall_causes, window), thread_lanes(frames, window),
+        request_lanes(frames, window), daemon_lanes(frames, window),
+    ]  # fmt: skip
+
+
+def _template(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _plotly_script() -> str:
+    text = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return text.replace("</script", "<\\/script")
+
+
+def _hash_of(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _assembled(statistics: Statistics, lanes: str, data: str) -> str:
+    plotly, script = _plotly_script(), _template("page.js")
+    used = {cause for phase in statistics.phases for cause in phase.causes_ns}
+    command = " ".join(statistics.command) or "(unknown command)"
+    return Template(_template("page.html")).substitute(
+        title=f"cvmprof: {as_html(command, 80)}", command=as_html(command, 400),
+        css=_template("page.css"), script_hashes=f"{_hash_of(plotly)} {_hash_of(script)}",
+        facts=sections.facts(statistics), findings=sections.finding_items(findings(statistics)),
+        tiles=sections.tiles(statistics), legend=sections.family_legend(used or set(palette.ORDER)),
+        jumps=sections.jumps(statistics), lanes=lanes, sections=sections.tables(statistics),
+        footer=sections.footer(statistics), plotly=plotly, data=data, script=script,
+    )  # fmt: skip

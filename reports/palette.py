@@ -1,0 +1,68 @@
+"""The colours and words of the page: one fixed set for the closed list of causes.
+
+Five families of hue that stay apart for the common colour blindnesses (blue, green, violet, orange,
+grey), told apart within a family by lightness. ``first_byte`` (latency) and ``transfer``
+(bandwidth) are the strongest contrast among the oranges, since telling them apart is what the page
+is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..profiler.tables import CAUSES
+
+
+@dataclass(frozen=True)
+class CauseStyle:
+    """A cause as people see it: its family, colour (#rrggbb) and meaning in a few words."""
+
+    family: str
+    colour: str
+    meaning: str
+
+
+FAMILIES = ("CPU", "Kernel", "Daemon", "Network", "Not explained")
+
+STYLES: dict[str, CauseStyle] = {
+    "cpu": CauseStyle("CPU", "#5b8fc4", "running, outside file operations"),
+    "copy": CauseStyle("CPU", "#a9cbe8", "copying from the page cache, mapping pages"),
+    "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, no CPU free"),
+    "disk": CauseStyle("Kernel", "#2c7a62", "local disk"),
+    "fuse_queue": CauseStyle("Kernel", "#66b99f", "request waits for the daemon to take it"),
+    "reply": CauseStyle("Kernel", "#b9e3d4", "answered, not yet running again"),
+    "daemon": CauseStyle("Daemon", "#8a6bb1", "inside the cvmfs2 daemon, undivided"),
+    "daemon_lock": CauseStyle("Daemon", "#45286e", "waiting for a lock in the daemon"),
+    "cache_read": CauseStyle("Daemon", "#bba6d6", "served from the client's cache"),
+    "catalog": CauseStyle("Daemon", "#6a4795", "looking up the catalogue"),
+    "decompress": CauseStyle("Daemon", "#a8478f", "unpacking and verifying"),
+    "cache_write": CauseStyle("Daemon", "#ddcfea", "writing into the client's cache"),
+    "fetch": CauseStyle("Network", "#e08a1e", "fetching an object, undivided"),
+    "fetch_joined": CauseStyle("Network", "#fbd99a", "waiting for another thread's download"),
+    "fetch_queue": CauseStyle("Network", "#a87b3f", "in the download queue, others being served"),
+    "connect": CauseStyle("Network", "#6e2c00", "connecting to the server"),
+    "first_byte": CauseStyle("Network", "#c8430a", "waiting for the first byte: latency"),
+    "transfer": CauseStyle("Network", "#f7b733", "receiving bytes: bandwidth"),
+    "blocked": CauseStyle("Not explained", "#d9dbde", "asleep outside file operations"),
+    "unknown": CauseStyle("Not explained", "#4a4a4a", "could not be observed"),
+}
+
+#: the causes in the order of the legend and of stacked bars: by family
+ORDER: tuple[str, ...] = tuple(STYLES)
+
+#: causes that are waits for CVMFS: the daemon, its cache or the network
+CVMFS_CAUSES = frozenset(
+    cause
+    for cause, style in STYLES.items()
+    if style.family in {"Daemon", "Network"} or cause == "fuse_queue"
+)
+#: causes that are waits for the network
+NETWORK_CAUSES = frozenset(c for c, style in STYLES.items() if style.family == "Network")
+
+#: causes inside the fetch of an object: the network, and what follows a download
+FETCH_CAUSES = NETWORK_CAUSES | {"decompress", "cache_write"}
+
+#: colours by position in ``CAUSES``
+CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
+
+PHASE_COLOURS = ("#3a5a78", "#7d9bb5", "#506b3f", "#9db38b", "#7a5c3c", "#b79c7b")

@@ -1,0 +1,257 @@
+"""The page's text: small pieces of HTML, every foreign string through ``as_html``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from . import palette
+from .escape import as_html
+from .findings import Finding
+from .statistics import Chunk, Stall, Statistics
+from .timeline import DOWNLOAD_PARTS, LaneGroup, Palette
+from .words import duration, moment, percent, plural, size
+
+_PART_COLOURS = {
+    "before_request": "fetch_queue", "first_byte": "first_byte", "transfer": "transfer",
+    "commit": "cache_write",
+}  # fmt: skip
+_PART_NAMES = {
+    "before_request": "before the request", "first_byte": "to the first byte",
+    "transfer": "transfer", "commit": "unpack and write to cache",
+}  # fmt: skip
+
+
+def facts(s: Statistics) -> str:
+    """Return the header's line of facts."""
+    ended = _ending(s)
+    parts = [
+        "" if s.started_utc_ns is None else moment(s.started_utc_ns),
+        f"<b>{duration(s.duration_ns)}</b>", ended, f"Linux {as_html(s.kernel, 60)}",
+        *(_mount(mount) for mount in s.mounts[:3]), _losses(s),
+    ]  # fmt: skip
+    return "".join(f"<span>{part}</span>" for part in parts if part)
+
+
+def _ending(s: Statistics) -> str:
+    if not s.outcome.complete:
+        return '<span class="bad">incomplete run</span>'
+    if s.outcome.signal:
+        return f'<span class="bad">killed by signal {s.outcome.signal}</span>'
+    if s.outcome.exit_code:
+        return f'<span class="bad">exit code {s.outcome.exit_code}</span>'
+    return "succeeded" if s.outcome.exit_code == 0 else ""
+
+
+def _mount(mount: dict[str, object]) -> str:
+    name = mount["repository"] or mount["mountpoint"] or mount["device"]
+    version = "" if mount["client_version"] is None else f" by cvmfs {mount['client_version']}"
+    return as_html(f"{name}{version}", 80)
+
+
+def _losses(s: Statistics) -> str:
+    if not s.lost:
+        return "no event lost"
+    return f'<span class="bad">{plural(s.lost, "event", "events")} lost</span>'
+
+
+def finding_items(items: Iterable[Finding]) -> str:
+    """Return the findings as list items."""
+    return "".join(
+        f'<li class="{item.tone}"><b>{as_html(item.headline)}</b>'
+        f"<span>{as_html(item.meaning, 1200)}</span></li>"
+        for item in items
+    )
+
+
+def tiles(s: Statistics) -> str:
+    """Return the numbers that one wants at a glance."""
+    cached = f"{s.chunks_cached_at_start:,} of {s.chunks_known:,}" if s.chunks_known else "not known"
+    rows = [
+        ("Over HTTP", size(s.bytes.over_http)), ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
+        ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
+        ("Chunks in the client’s cache at start", cached),
+        ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
+        ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
+        *((f"Bytes from {source}", size(count)) for source, count in s.bytes.by_source.items() if count),
+    ]  # fmt: skip
+    return "".join(f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows)
+
+
+def _key(name: str, colour: str, meaning: str = "", absent: bool = False) -> str:
+    more = f" <em>{as_html(meaning)}</em>" if meaning else ""
+    return (
+        f'<span class="key{" absent" if absent else ""}"><i style="background:{colour}"></i>'
+        f"{as_html(name)}{more}</span>"
+    )
+
+
+def family_legend(used: set[str]) -> str:
+    """Return all causes by family; those that did not occur are pale."""
+    blocks: list[str] = []
+    for family in palette.FAMILIES:
+        keys = [
+            _key(cause, style.colour, style.meaning, cause not in used)
+            for cause, style in palette.STYLES.items()
+            if style.family == family
+        ]
+        blocks.append(f"<div><strong>{family}</strong>{''.join(keys)}</div>")
+    return "".join(blocks)
+
+
+def jumps(s: Statistics) -> str:
+    """Return the buttons that show the whole run, each phase and the longest stall."""
+    total = s.duration_ns / 1e9
+    spans = [("Whole run", 0.0, total)]
+    for phase in s.phases[:6]:
+        start = (phase.start_ns - s.start_ns) / 1e9
+        spans.append((phase.name, start, start + phase.duration_ns / 1e9))
+    if s.stalls.longest:
+        stall = s.stalls.longest[0]
+        spans.append(("Longest stall", (stall.start_ns - s.start_ns) / 1e9,
+                      (stall.end_ns - s.start_ns) / 1e9))  # fmt: skip
+    return "".join(
+        f'<button type="button" data-from="{start:.9f}" data-to="{end:.9f}">{as_html(name, 30)}</button>'
+        for name, start, end in spans
+    )
+
+
+def _block(name: str, title: str, explanation: str, colours: Palette, note: str, drawn: bool) -> str:
+    legend = "".join(_key(word, colour) for word, colour in colours)
+    figure = f'<div class="figure" data-figure="{name}"></div>' if drawn else ""
+    notes = note if drawn else "Nothing of this kind was seen in this run."
+    return (
+        f'<div class="head"><h3>{title}</h3><p class="note">{explanation}</p>'
+        f'<div class="legend">{legend if drawn else ""}</div></div>{figure}<p class="note">{as_html(notes)}</p>'
+    )
+
+
+def lane_block(group: LaneGroup, drawn: bool) -> str:
+    """Return a group's heading, legend and the place for its figure."""
+    own = group.palette if group.name in {"requests", "daemon"} else ()
+    return _block(group.name, group.title, group.explanation, own, group.note, drawn)
+
+
+def waterfall_block(note: str, drawn: bool) -> str:
+    """Return the heading of the downloads."""
+    words = ("queued in the client", "to the first byte", "transfer", "unpack, verify, write to cache")
+    colours = tuple(
+        (word, palette.STYLES[part].colour) for word, part in zip(words, DOWNLOAD_PARTS, strict=True)
+    )
+    return _block("downloads", "Downloads", "One row per request to the server, in the order sent.",
+                  colours, note, drawn)  # fmt: skip
+
+
+def heat_block(path: str) -> str:
+    """Return the heading of the heat map."""
+    return _block("touches", "Where the file was touched",
+                  f"{as_html(path, 120)}: offset downwards, darker is more.", (), "", True)  # fmt: skip
+
+
+def _table(heads: Sequence[tuple[str, str]], rows: Iterable[str]) -> str:
+    head = "".join(f'<th class="{kind}">{name}</th>' for name, kind in heads)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _cell(text: str, kind: str = "") -> str:
+    return f'<td class="{kind}">{as_html(text, 300)}</td>'
+
+
+def _parts(chunk: Chunk, longest_ns: int) -> str:
+    width = 100 * chunk.duration_ns / max(longest_ns, 1)
+    words = ", ".join(f"{_PART_NAMES[name]} {duration(ns)}" for name, ns in chunk.parts_ns.items())
+    bars = "".join(
+        f'<i style="width:{100 * ns / max(chunk.duration_ns, 1):.2f}%;'
+        f'background:{palette.STYLES[_PART_COLOURS[name]].colour}"></i>'
+        for name, ns in chunk.parts_ns.items()
+    )
+    return f'<td><div class="parts" style="width:{width:.1f}%" title="{as_html(words)}">{bars}</div></td>'
+
+
+def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> str:
+    at = "" if chunk.offset_bytes is None else f"{chunk.offset_bytes / (1 << 20):,.1f} MiB"
+    cells = [
+        f'<td class="n"><button type="button" data-fetch="{chunk.fetch_id}">#{chunk.fetch_id}</button></td>',
+        _cell(duration(chunk.start_ns - s.start_ns), "n"), _cell(duration(chunk.duration_ns), "n"),
+        _parts(chunk, longest_ns), _part_cell(chunk, "first_byte"), _part_cell(chunk, "transfer"),
+        _cell("" if chunk.size_bytes is None else size(chunk.size_bytes), "n"),
+        _cell("" if chunk.wire_bytes is None else size(chunk.wire_bytes), "n"), _cell(at, "n"),
+        _cell(chunk.path or "no file known", "path"), _cell(chunk.object_hash, "hash"),
+        _cell(chunk.outcome or "never ended"),
+    ]  # fmt: skip
+    return f'<tr id="fetch-{chunk.fetch_id}">{"".join(cells)}</tr>'
+
+
+def _part_cell(chunk: Chunk, part: str) -> str:
+    ns = chunk.parts_ns.get(part)
+    return _cell("" if ns is None else duration(ns), "n")
+
+
+def _chunk_section(s: Statistics) -> str:
+    if not s.slowest_chunks:
+        return ""
+    heads = [("Fetch", "n"), ("At", "n"), ("Took", "n"), ("", ""), ("First byte", "n"), ("Transfer", "n"),
+             ("Size", "n"), ("On the wire", "n"), ("Offset", "n"), ("File", ""), ("Object", ""), ("", "")]  # fmt: skip
+    longest_ns = s.slowest_chunks[0].duration_ns
+    rows = (_chunk_row(chunk, s, longest_ns) for chunk in s.slowest_chunks)
+    return f'<section id="chunks"><h2>The slowest chunks</h2>{_table(heads, rows)}</section>'
+
+
+def _stall_row(stall: Stall, s: Statistics) -> str:
+    total = max(stall.end_ns - stall.start_ns, 1)
+    causes = list(stall.causes_ns.items())[:4]
+    return "<tr>" + "".join([
+        f'<td class="n"><button type="button" data-stall="{stall.stall_id}">{stall.stall_id}</button></td>',
+        _cell(stall.device), _cell(duration(stall.start_ns - s.start_ns), "n"), _cell(duration(total), "n"),
+        _cell(str(stall.waiting_tid), "n"),
+        _cell(", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes)),
+    ]) + "</tr>"  # fmt: skip
+
+
+def _stall_section(s: Statistics) -> str:
+    if not s.stalls.longest:
+        return ""
+    heads = [("Stall", "n"), ("Device", ""), ("At", "n"), ("Lasted", "n"), ("Thread", "n"), ("Waited for", "")]
+    rows = (_stall_row(stall, s) for stall in s.stalls.longest[:15])
+    return f'<section id="stalls"><h2>The longest stalls</h2>{_table(heads, rows)}</section>'
+
+
+def _probe_section(s: Statistics) -> str:
+    probes = (
+        "<tr>" + _cell(str(p["event"])) + _cell(str(p["family"])) + _cell(str(p["target"]), "path")
+        + _cell(f"{p['hits']:,}", "n") + _cell(str(p["reason"] or "")) + "</tr>"
+        for p in s.probes
+    )  # fmt: skip
+    heads = [("Event", ""), ("Observed by", ""), ("At", ""), ("Hits", "n"), ("Remark", "")]
+    return f'<section id="probes"><h2>How it was observed</h2>{_loss_table(s)}{_table(heads, probes)}</section>'
+
+
+def _loss_table(s: Statistics) -> str:
+    if not s.losses:
+        return '<p class="lead">No event was lost.</p>'
+    rows = (
+        "<tr>" + _cell(str(loss["probe"])) + _cell(str(loss["cause"])) + _cell(f"{loss['count']:,}", "n") + "</tr>"
+        for loss in s.losses
+    )
+    return "<h3>Lost</h3>" + _table([("Probe", ""), ("Why", ""), ("Events", "n")], rows)
+
+
+def _incident_section(s: Statistics) -> str:
+    if not s.incidents:
+        return ""
+    rows = (
+        "<tr>" + _cell(duration(i["time_ns"] - s.start_ns), "n") + _cell(str(i["kind"]))
+        + _cell("" if i["pid"] is None else str(i["pid"]), "n") + _cell(str(i["detail"]), "path") + "</tr>"
+        for i in s.incidents
+    )  # fmt: skip
+    heads = [("At", "n"), ("What", ""), ("Process", "n"), ("Detail", "")]
+    return f'<section id="incidents"><h2>Incidents</h2>{_table(heads, rows)}</section>'
+
+
+def tables(s: Statistics) -> str:
+    """Return the sections below the timeline."""
+    return _chunk_section(s) + _stall_section(s) + _incident_section(s) + _probe_section(s)
+
+
+def footer(s: Statistics) -> str:
+    """Return the last line."""
+    return f"Made by cvmprof {as_html(s.cvmprof_version, 30)}. This file is complete in itself."

@@ -1,0 +1,380 @@
+"""The timeline as data: groups of lanes, each a bounded number of bricks with their details.
+
+Nothing is drawn here. A lane's ``bricks`` have start_ns, end_ns, code (place in the group's
+palette), merged (how many intervals one brick stands for) and the group's detail columns, among
+them fetch_id (Int32, null where none), by which the page links lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from ..profiler.tables import CAUSES
+from . import palette
+from .lanes import DURATION, clip, disjoint, longest, merge_short, pack, resolution_ns
+
+#: bounds on what is drawn, whatever the run's size
+MAX_LANES = 20
+BRICKS_OF_THREADS = 12_000
+BRICKS_OF_LANES = 6_000
+MAX_DOWNLOADS = 500
+
+FUSE_OPCODES = {
+    1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 5: "READLINK", 14: "OPEN", 15: "READ", 17: "STATFS",
+    18: "RELEASE", 22: "GETXATTR", 23: "LISTXATTR", 25: "FLUSH", 26: "INIT", 27: "OPENDIR",
+    28: "READDIR", 29: "RELEASEDIR", 36: "INTERRUPT", 38: "DESTROY", 42: "BATCH_FORGET",
+    44: "READDIRPLUS", 46: "LSEEK", 52: "STATX",
+}  # fmt: skip
+
+Palette = tuple[tuple[str, str], ...]
+Frames = Mapping[str, pl.DataFrame]
+
+CAUSE_PALETTE: Palette = tuple(zip(CAUSES, palette.CAUSE_COLOURS, strict=True))
+OVERVIEW_PALETTE: Palette = (
+    *CAUSE_PALETTE,
+    ("device running", "#2f6f8f"),
+    *((f"phase {n}", colour) for n, colour in enumerate(palette.PHASE_COLOURS)),
+)
+REQUEST_PALETTE: Palette = (
+    ("READ answered from a cache", palette.STYLES["cache_read"].colour),
+    ("READ that waited for a fetch", palette.STYLES["transfer"].colour),
+    ("other request", palette.STYLES["fuse_queue"].colour),
+    ("error", "#8f1d14"),
+    ("never answered", "#111111"),
+)
+DAEMON_PALETTE: Palette = (
+    ("serving a call", palette.STYLES["cache_read"].colour),
+    ("fetch: downloaded", palette.STYLES["transfer"].colour),
+    ("fetch: joined another's", palette.STYLES["fetch_joined"].colour),
+    ("fetch: failed or never ended", "#8f1d14"),
+)
+DOWNLOAD_PARTS = ("fetch_queue", "first_byte", "transfer", "cache_write")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row: its label and its bricks."""
+
+    label: str
+    bricks: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class LaneGroup:
+    """Lanes that share a palette and details; ``note`` says what was merged or left out."""
+
+    name: str
+    title: str
+    explanation: str
+    palette: Palette
+    lanes: tuple[Lane, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time shown: integer nanoseconds of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """The length."""
+        return self.end_ns - self.start_ns
+
+
+def file_names(frames: Frames) -> pl.DataFrame:
+    """Return file_id and path, named by mount and inode where no path is known."""
+    inode = pl.format("inode {} on mount {}", "inode", "mount_id")
+    return frames["files"].select("file_id", path=pl.coalesce("path", inode))
+
+
+def fetches_of_requests(frames: Frames) -> pl.DataFrame:
+    """Return mount_id, unique, fetch_id: the first fetch that each FUSE request caused."""
+    calls = frames["daemon_calls"].select("call_id", "unique").drop_nulls()
+    return (
+        frames["fetches"]
+        .select("call_id", "mount_id", "fetch_id")
+        .join(calls, on="call_id")
+        .group_by("mount_id", "unique")
+        .agg(pl.col("fetch_id").min())
+    )
+
+
+def _cause_code() -> pl.Expr:
+    return pl.col("cause").cast(pl.String).replace_strict(
+        list(CAUSES), list(range(len(CAUSES))), return_dtype=pl.UInt8
+    ).alias("code")  # fmt: skip
+
+
+def _merged_note(shortest_ns: int) -> str:
+    if not shortest_ns:
+        return "Every interval is drawn."
+    return (
+        f"Neighbours shorter than {shortest_ns / 1e6:.3g} ms are drawn as one, "
+        "in the colour that held longest."
+    )
+
+
+def _left_out(what: str, drawn: int, total: int) -> str:
+    return "" if drawn >= total else f" {drawn:,} of {total:,} {what} are drawn, the longest."
+
+
+def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
+    """Return pid, tid by rank: threads that marked a phase, then by time spent on CVMFS, on all."""
+    cause = pl.col("cause").cast(pl.String)
+    spent = segments.group_by("pid", "tid").agg(
+        cvmfs_ns=DURATION.filter(cause.is_in(list(palette.CVMFS_CAUSES))).sum(),
+        awake_ns=DURATION.filter(cause != "blocked").sum(),
+    )
+    marked = pl.col("tid").is_in(phases["tid"].unique().implode())
+    return spent.with_columns(marked=marked).sort(
+        "marked", "cvmfs_ns", "awake_ns", "tid", descending=[True, True, True, False]
+    )
+
+
+def _thread_labels(frames: Frames) -> dict[int, str]:
+    tasks = frames["tasks"].select("tid", "name").unique("tid", keep="last")
+    return {tid: f"{name} {tid}" for tid, name in tasks.iter_rows()}
+
+
+def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
+    operations = frames["operations"].select("op_id", "kind", "file_id", "offset_bytes")
+    fetches = frames["fetches"].select("fetch_id", "object_hash")
+    return (
+        segments.join(operations, on="op_id", how="left")
+        .join(file_names(frames), on="file_id", how="left")
+        .join(fetches, on="fetch_id", how="left")
+        .select(
+            "start_ns", "end_ns", "code", "merged", "fetch_id",
+            pl.col("kind").cast(pl.String).alias("operation"), pl.col("path").alias("file"),
+            "offset_bytes", pl.col("object_hash").alias("object"),
+            pl.col("via_tid").alias("through thread"),
+        )
+    )  # fmt: skip
+
+
+def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
+    """The traced threads, coloured by cause."""
+    segments = frames["segments"]
+    ranked = _busiest_threads(segments, frames["phases"])
+    shown = ranked.head(MAX_LANES).select("pid", "tid").rows()
+    labels = _thread_labels(frames)
+    coded = clip(segments, window.start_ns, window.end_ns).with_columns(_cause_code())
+    per_lane = BRICKS_OF_THREADS // max(len(shown), 1)
+    lanes: list[Lane] = []
+    shortest = 0
+    for pid, tid in shown:
+        mine = coded.filter((pl.col("pid") == pid) & (pl.col("tid") == tid))
+        limit = resolution_ns(mine, per_lane)
+        shortest = max(shortest, limit)
+        bricks = _segment_details(frames, merge_short(mine, limit, "code"))
+        lanes.append(Lane(labels.get(tid, f"thread {tid}"), bricks))
+    left = ranked.height - len(shown)
+    note = _merged_note(shortest) + (f" {left:,} calmer threads are not drawn." if left else "")
+    return LaneGroup(
+        "threads", "Traced threads",
+        "What each thread of the command spent its time on. Waits for a chunk lead to its fetch.",
+        CAUSE_PALETTE, tuple(lanes), note,
+    )  # fmt: skip
+
+
+def _plain(frame: pl.DataFrame, code: pl.Expr | int, **details: pl.Expr | str) -> pl.DataFrame:
+    """Bricks that stand for one interval each and lead to no fetch."""
+    coded = pl.lit(code) if isinstance(code, int) else code
+    columns = [
+        (pl.col(value) if isinstance(value, str) else value).alias(name)
+        for name, value in details.items()
+    ]
+    return frame.select(
+        "start_ns", "end_ns", coded.cast(pl.UInt8).alias("code"),
+        pl.lit(1, dtype=pl.Int32).alias("merged"),
+        pl.lit(None, dtype=pl.Int32).alias("fetch_id"), *columns,
+    )  # fmt: skip
+
+
+def _phase_lanes(frames: Frames, window: Window) -> list[Lane]:
+    phases = clip(frames["phases"], window.start_ns, window.end_ns)
+    code = len(CAUSES) + 1 + pl.col("name").rank("dense").sub(1) % len(palette.PHASE_COLOURS)
+    rows = pack(longest(phases, BRICKS_OF_LANES // 8), 6)
+    empty = pl.lit(None, dtype=pl.String)
+    return [
+        Lane("phases" if not n else "", _plain(row, code, what="name", because=empty))
+        for n, row in enumerate(rows)
+    ]
+
+
+def _device_lane(device: str, ops: pl.DataFrame, window: Window) -> Lane:
+    busy = disjoint(clip(ops.filter(pl.col("device") == device), window.start_ns, window.end_ns))
+    empty = pl.lit(None, dtype=pl.String)
+    bricks = _plain(busy, len(CAUSES), what="kind", because=empty).drop("merged")
+    budget = resolution_ns(bricks, BRICKS_OF_LANES // 3)
+    return Lane(f"device {device}", merge_short(bricks, budget, "code"))
+
+
+def _stall_lane(device: str, frames: Frames, causes: pl.DataFrame, window: Window) -> Lane:
+    """Stalls of a device coloured by their main cause; ``causes`` has stall_id, cause, ns."""
+    ranked = causes.filter(pl.col("ns") > 0).sort("ns", descending=True)
+    share = 100 * pl.col("ns") / pl.col("ns").sum()
+    words = pl.format("{} {} %", pl.col("cause").cast(pl.String), share.round(0).cast(pl.Int32))
+    main = ranked.group_by("stall_id", maintain_order=True).agg(
+        pl.col("cause").first(), words.head(4).str.join(", ").alias("because")
+    )
+    stalls = clip(frames["stalls"].filter(pl.col("device") == device), window.start_ns,
+                  window.end_ns)  # fmt: skip
+    named = stalls.join(main, on="stall_id", how="left").with_columns(
+        pl.col("cause").cast(pl.String).fill_null("unknown")
+    )
+    what = pl.format("stall {}", "stall_id")
+    bricks = _plain(longest(named, BRICKS_OF_LANES // 3), _cause_code(), what=what,
+                    because="because")  # fmt: skip
+    return Lane("stalls", bricks)
+
+
+def overview_lanes(frames: Frames, stall_causes: pl.DataFrame, window: Window) -> LaneGroup:
+    """Phases, devices, and the devices' stalls."""
+    lanes = _phase_lanes(frames, window)
+    devices = pl.concat([frames["gpu_ops"]["device"], frames["stalls"]["device"]]).unique().sort()
+    for device in devices.head(4):
+        lanes.append(_device_lane(device, frames["gpu_ops"], window))
+        lanes.append(_stall_lane(device, frames, stall_causes, window))
+    return LaneGroup(
+        "overview", "Phases, device and stalls",
+        "A stall is a gap in the device's work, in the colour of what it mostly waited for. "
+        "Click one to see the fetches behind it.",
+        OVERVIEW_PALETTE, tuple(lanes),
+    )  # fmt: skip
+
+
+def _request_frame(frames: Frames) -> pl.DataFrame:
+    operations = frames["operations"].select("op_id", "file_id", pl.col("kind").cast(pl.String))
+    by_node = (
+        frames["files"].select("mount_id", pl.col("inode").alias("node_id"), by_node="file_id")
+        .unique(("mount_id", "node_id"))
+    )  # fmt: skip
+    linked = (
+        frames["fuse_requests"]
+        .filter(pl.col("queued_ns").is_not_null() | pl.col("served_ns").is_not_null())
+        .join(operations, on="op_id", how="left")
+        .join(by_node, on=("mount_id", "node_id"), how="left")
+        .with_columns(file_id=pl.coalesce("file_id", "by_node"))
+        .join(fetches_of_requests(frames), on=("mount_id", "unique"), how="left")
+    )
+    return linked.join(file_names(frames), on="file_id", how="left")
+
+
+def _request_code() -> pl.Expr:
+    return (
+        pl.when(pl.col("unanswered")).then(4)
+        .when((pl.col("error") < 0) & (pl.col("opcode") == 15)).then(3)
+        .when(pl.col("opcode") != 15).then(2)
+        .when(pl.col("fetch_id").is_not_null()).then(1)
+        .otherwise(0).cast(pl.UInt8)
+    )  # fmt: skip
+
+
+def request_lanes(frames: Frames, window: Window) -> LaneGroup:
+    """FUSE requests in flight, packed into rows."""
+    names = pl.col("opcode").replace_strict(
+        list(FUSE_OPCODES), list(FUSE_OPCODES.values()), default=pl.format("opcode {}", "opcode")
+    )
+    requests = _request_frame(frames).select(
+        pl.coalesce("queued_ns", "served_ns").alias("start_ns"), "end_ns", "error", "opcode",
+        "fetch_id", pl.col("end_ns").is_null().alias("unanswered"), names.alias("request"),
+        pl.col("path").alias("file"), "offset_bytes", "size_bytes", "unique",
+        pl.col("kind").alias("queued by"), (pl.col("served_ns") - pl.col("queued_ns")).alias("queue_ns"),
+    )  # fmt: skip
+    requests = clip(requests, window.start_ns, window.end_ns)
+    drawn = longest(requests, BRICKS_OF_LANES).with_columns(
+        code=_request_code(), merged=pl.lit(1, dtype=pl.Int32)
+    )
+    rows = pack(drawn.drop("error", "opcode", "unanswered"), MAX_LANES)
+    lanes = tuple(Lane("in flight" if not n else "", row) for n, row in enumerate(rows))
+    count = sum(row.height for row in rows)
+    note = _left_out("requests", count, requests.height).strip()
+    return LaneGroup(
+        "requests", "FUSE requests",
+        "Requests of the kernel to cvmfs2, from queued to answered.",
+        REQUEST_PALETTE, lanes, note,
+    )  # fmt: skip
+
+
+def _daemon_frames(frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
+    none = pl.lit(None, dtype=pl.String)
+    calls = (
+        frames["daemon_calls"].filter(pl.col("parent_id").is_null())
+        .join(fetches_of_requests(frames), on=("mount_id", "unique"), how="left")
+        .select("tid", "start_ns", "end_ns", pl.lit(0, dtype=pl.UInt8).alias("code"), "fetch_id",
+                what="function", file=none, offset_bytes=pl.lit(None, dtype=pl.Int64),
+                object=none, unique="unique")
+    )  # fmt: skip
+    outcome = pl.col("outcome").cast(pl.String)
+    code = pl.when(outcome == "downloaded").then(1).when(outcome == "joined").then(2).otherwise(3)
+    kind = pl.col("object_kind").cast(pl.String).fill_null("object")
+    fetches = frames["fetches"].join(file_names(frames), on="file_id", how="left").select(
+        "tid", "start_ns", "end_ns", code.cast(pl.UInt8).alias("code"), "fetch_id",
+        what=pl.format("fetch of a {}", kind), file="path", offset_bytes="offset_bytes",
+        object="object_hash", unique=pl.lit(None, dtype=pl.UInt64),
+    )  # fmt: skip
+    return calls, fetches
+
+
+def daemon_lanes(frames: Frames, window: Window) -> LaneGroup:
+    """The daemon's threads: the calls that they serve, and below them the fetches inside."""
+    calls, fetches = (clip(part, window.start_ns, window.end_ns) for part in _daemon_frames(frames))
+    spent = pl.concat([calls, fetches]).group_by("tid").agg(ns=DURATION.sum())
+    tids = spent.sort("ns", "tid", descending=[True, False])["tid"].to_list()
+    labels = _thread_labels(frames)
+    shown = tids[: MAX_LANES // 2]
+    budget = BRICKS_OF_LANES // max(2 * len(shown), 1)
+    lanes: list[Lane] = []
+    for tid in shown:
+        for label, part in ((labels.get(tid, f"thread {tid}"), calls), ("fetches", fetches)):
+            mine = disjoint(part.filter(pl.col("tid") == tid).drop("tid"))
+            if mine.height or part is calls:
+                bricks = merge_short(mine, resolution_ns(mine, budget), "code")
+                lanes.append(Lane(label, bricks))
+    left = len(tids) - len(shown)
+    note = f"{left:,} calmer threads are not drawn." if left else ""
+    return LaneGroup(
+        "daemon", "cvmfs2 threads",
+        "Calls served by each thread of the daemon and, below them, its waits for objects.",
+        DAEMON_PALETTE, tuple(lanes), note,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """Downloads in the order sent: one row each, with its parts.
+
+    ``rows``: start_ns, end_ns, fetch_id, the boundaries sent_ns, first_byte_ns, last_byte_ns
+    (null where unknown) and the details.
+    """
+
+    rows: pl.DataFrame
+    note: str
+
+
+def waterfall(frames: Frames, window: Window) -> Waterfall:
+    """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
+    owners = (
+        frames["fetches"].drop_nulls("download_id").sort("fetch_id")
+        .select("download_id", "fetch_id", "file_id", "offset_bytes").unique("download_id", keep="first")
+        .join(file_names(frames), on="file_id", how="left")
+    )  # fmt: skip
+    ended = pl.coalesce("committed_ns", "last_byte_ns")
+    downloads = frames["downloads"].join(owners, on="download_id", how="left").select(
+        pl.coalesce("queued_ns", "sent_ns").alias("start_ns"), ended.alias("end_ns"),
+        "sent_ns", "first_byte_ns", "last_byte_ns", "fetch_id", pl.col("path").alias("file"),
+        "offset_bytes", pl.col("object_hash").alias("object"), pl.col("url_path").alias("url"),
+        "host", "status", "attempt", "connection_id", "reused", "wire_bytes",
+        (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
+        (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
+    )  # fmt: skip
+    inside = clip(downloads, window.start_ns, window.end_ns)
+    rows = longest(inside, MAX_DOWNLOADS)
+    return Waterfall(rows, _left_out("downloads", rows.height, inside.height).strip())
