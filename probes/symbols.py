@@ -90,13 +90,13 @@ def _read(blob: mmap.mmap, wanted: frozenset[str]) -> Binary:
     if blob[:6] != b"\x7fELF\x02\x01":
         raise NotElf("not a 64-bit little-endian ELF file")
     sections = _sections(blob)
-    build_id = next((_build_id(blob, part) for part in sections if part.kind == _SHT_NOTE), None)
+    build_id = _first_build_id(blob, sections)
     for kind, source in ((_SHT_SYMTAB, ".symtab"), (_SHT_DYNSYM, ".dynsym")):
         for table in sections:
             functions = _functions(blob, table, sections, wanted) if table.kind == kind else {}
             if functions:
-                return Binary(build_id or _any_build_id(blob, sections), functions, source)
-    return Binary(build_id or _any_build_id(blob, sections), {}, "none")
+                return Binary(build_id, functions, source)
+    return Binary(build_id, {}, "none")
 
 
 def _sections(blob: mmap.mmap) -> list[_Section]:
@@ -109,7 +109,7 @@ def _sections(blob: mmap.mmap) -> list[_Section]:
     return found
 
 
-def _any_build_id(blob: mmap.mmap, sections: list[_Section]) -> str | None:
+def _first_build_id(blob: mmap.mmap, sections: list[_Section]) -> str | None:
     notes = (_build_id(blob, part) for part in sections if part.kind == _SHT_NOTE)
     return next((note for note in notes if note), None)
 

@@ -1,0 +1,85 @@
+"""Who called: the user behind sudo, with that user's own environment."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass, field
+
+from .record.load import check_permission
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The invoking user: numbers, groups, environment, umask."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    environment: dict[str, str] = field(repr=False)
+    umask: int
+
+
+def invoking_user() -> Identity:
+    """The user who ran sudo, else the one who runs this process.
+
+    sudo resets PATH and drops variables; the original environment is the sudo process's own.
+    """
+    uid = os.environ.get("SUDO_UID", "")
+    if os.geteuid() != 0 or not uid.isdigit():
+        groups = tuple(os.getgroups())
+        return Identity(os.geteuid(), os.getegid(), groups, dict(os.environ), _umask("self"))
+    gid = int(os.environ.get("SUDO_GID", uid))
+    return Identity(
+        uid=int(uid),
+        gid=gid,
+        groups=_groups(int(uid), gid),
+        environment=_environment_of_sudo() or dict(os.environ),
+        umask=_umask(os.getppid() if _parent_is_sudo() else "self"),
+    )
+
+
+def become(identity: Identity) -> None:
+    """Gives up root for good; from here on files are made and opened as the user does."""
+    if os.geteuid() == 0 and identity.uid != 0:
+        os.setgroups(identity.groups)
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+    os.umask(identity.umask)
+
+
+def require_root() -> None:
+    """Raises NotPermitted unless recording is allowed."""
+    check_permission()
+
+
+def _groups(uid: int, gid: int) -> tuple[int, ...]:
+    try:
+        return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    except KeyError:  # a user that no database knows
+        return (gid,)
+
+
+def _parent_is_sudo() -> bool:
+    try:
+        with open(f"/proc/{os.getppid()}/comm", encoding="ascii", errors="replace") as file:
+            return file.read().strip() == "sudo"
+    except OSError:
+        return False
+
+
+def _environment_of_sudo() -> dict[str, str]:
+    if not _parent_is_sudo():
+        return {}
+    try:
+        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (os.fsdecode(entry).partition("=") for entry in entries if b"=" in entry)
+    return {name: value for name, _, value in pairs}
+
+
+def _umask(pid: int | str) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o077)

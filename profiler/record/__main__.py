@@ -1,0 +1,43 @@
+"""The recorder's own process. Started as ``python3 -I -c BOOTSTRAP ROOT DESCRIPTOR`` (see launch.py)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+
+from ...errors import CvmprofError
+from . import protocol
+from .recorder import serve
+
+
+def main(descriptor: int) -> None:
+    """Serves one session over an inherited socket; errors go to it, not to the terminal."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)  # the session says when to stop
+    control = socket.socket(fileno=descriptor)
+    try:
+        serve(control)
+    except CvmprofError as error:
+        _tell(control, error.fact, error.help_text)
+    except OSError as error:
+        _tell(control, f"recording failed: {error}", "free space or check the device, then record again")
+    except Exception as error:  # the session prints it: no traceback reaches a user unasked
+        if os.environ.get("CVMPROF_DEBUG"):
+            traceback.print_exc()
+        _tell(control, f"the recorder failed: {error!r}", "report this, with --debug's output")
+    sys.stdout.flush()
+    os._exit(0)  # everything attached is closed by the kernel, faster than one by one
+
+
+def _tell(control: socket.socket, fact: str, help_text: str) -> None:
+    try:
+        protocol.send(control, "error", fact=fact, help_text=help_text)
+    except OSError:  # the session is gone
+        pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

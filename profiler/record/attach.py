@@ -1,0 +1,122 @@
+"""Attaching the programs: kernel events by the catalogue, the daemon's functions per library."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import CvmprofError
+from ...probes import catalog
+from ...probes.catalog import AttachPoint, DaemonFunction, LogicalEvent
+from ...probes.kernel import KernelFacts
+from ...probes.symbols import Binary, Function, NotElf, read_binary
+
+_PERF_TYPE_SOFTWARE = 1
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A row of the table `probes`: what observes an event, or why nothing does."""
+
+    event: str
+    family: str
+    target: str
+    build_id: str | None = None
+    reason: str | None = None
+
+
+class Attacher:
+    """Attaches to one loaded object; everything it attached vanishes with this process."""
+
+    def __init__(self, bcc: Any, bpf: Any, facts: KernelFacts) -> None:
+        self._bcc = bcc
+        self._bpf = bpf
+        self._facts = facts
+        self._libraries = set[tuple[int, int]]()
+        self.probes: list[Probe] = []
+
+    def attach_kernel_events(self) -> None:
+        """Attaches every logical event that this kernel can serve, ends before starts.
+
+        Raises CvmprofError where one fails without which nothing can be said.
+        """
+        for event in reversed(catalog.EVENTS):
+            found = catalog.resolve(event, self._facts)
+            reason = found.reason if isinstance(found, catalog.Unsupported) else None
+            if isinstance(found, catalog.Attachment):
+                reason = self._attach_all(found.points)
+                self.probes += [_row(event, point, reason) for point in found.points]
+            else:
+                self.probes.append(Probe(event.name, "none", "", reason=reason))
+            if reason and event.mandatory:
+                fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
+                raise CvmprofError(fact, "please report this with the output of: cvmprof doctor --json")
+
+    def attach_library(self, path: str) -> tuple[Probe, ...]:
+        """Probes the client's functions in a library file, once per file; the new rows of `probes`."""
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in self._libraries:
+                return ()
+            self._libraries.add((status.st_dev, status.st_ino))
+            wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
+            binary = read_binary(Path(path), wanted)
+        except (OSError, NotElf) as error:
+            new: tuple[Probe, ...] = (Probe("daemon call", "none", path, reason=str(error)),)
+        else:
+            new = tuple(
+                self._attach_function(path, binary, function) for function in catalog.DAEMON_FUNCTIONS
+            )
+        self.probes += new
+        return new
+
+    def _attach_all(self, points: tuple[AttachPoint, ...]) -> str | None:
+        for point in points:
+            try:
+                self._attach(point)
+            except Exception as error:  # bcc raises bare Exception
+                return f"{point.target}: {error}"
+        return None
+
+    def _attach(self, point: AttachPoint) -> None:
+        if point.family == catalog.RAW_TRACEPOINT:
+            self._bpf.attach_raw_tracepoint(tp=point.target.encode(), fn_name=point.program.encode())
+        else:
+            self._bpf.attach_perf_event(
+                ev_type=_PERF_TYPE_SOFTWARE,
+                ev_config=catalog.SOFTWARE_EVENTS[point.target],
+                fn_name=point.program.encode(),
+                sample_period=1,
+            )
+
+    def _attach_function(self, path: str, binary: Binary, function: DaemonFunction) -> Probe:
+        target = f"{path}:{function.qualified_name}"
+        places = binary.functions.get(function.qualified_name, ())
+        if not places:
+            reason = f"no symbol {function.qualified_name} (symbols read: {binary.source})"
+            return Probe("daemon call", "none", target, binary.build_id, reason)
+        for place in places:
+            reason = self._attach_uprobes(path, place, function)
+            if reason:
+                return Probe("daemon call", "none", target, binary.build_id, reason)
+        return Probe("daemon call", catalog.UPROBE, target, binary.build_id)
+
+    def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
+        where = {"name": path.encode(), "addr": place.address}
+        try:  # the return first: an entry seen alone would wait for it for ever
+            self._bpf.attach_uretprobe(fn_name=function.exit.encode(), **where)
+            self._bpf.attach_uprobe(fn_name=function.entry.encode(), **where)
+        except Exception as error:  # bcc raises bare Exception
+            return str(error)
+        return None
+
+
+def rows(probes: tuple[Probe, ...]) -> list[dict[str, str | None]]:
+    """The probes as the journal keeps them."""
+    return [asdict(probe) for probe in probes]
+
+
+def _row(event: LogicalEvent, point: AttachPoint, reason: str | None) -> Probe:
+    return Probe(event.name, "none" if reason else point.family, point.target, reason=reason)

@@ -1,0 +1,55 @@
+"""Starting the recorder: another Python, isolated, that sees this package and the distribution's bcc."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from ...errors import MissingDependency
+from . import protocol
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: the distribution's Pythons, the only ones that have bcc
+INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
+
+#: makes the package importable from its folder alone, whatever the folder is called
+_BOOTSTRAP = """
+import importlib.util, sys
+root = sys.argv.pop(1)
+spec = importlib.util.spec_from_file_location(
+    "cvmprof", root + "/__init__.py", submodule_search_locations=[root])
+package = sys.modules["cvmprof"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from cvmprof.profiler.record.__main__ import main
+main(int(sys.argv[1]))
+"""
+
+
+def interpreter() -> str:
+    """The distribution's Python. Raises MissingDependency where there is none."""
+    for path in INTERPRETERS:
+        if os.access(path, os.X_OK):
+            return path
+    fact = f"no system Python was found ({', '.join(INTERPRETERS)})"
+    raise MissingDependency(fact, "install python3 and bcc for it (python3-bpfcc or python3-bcc)")
+
+
+def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a recorder; the process and the socket to speak to it."""
+    here, there = protocol.socket_pair()
+    os.set_inheritable(there.fileno(), True)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    if debug:
+        environment["CVMPROF_DEBUG"] = "1"
+    process = subprocess.Popen(
+        [interpreter(), "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(there.fileno())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=(there.fileno(),),
+        env=environment,
+        cwd="/",
+        start_new_session=True,  # the terminal's Ctrl-C is for the command
+    )
+    there.close()
+    return process, here

@@ -1,0 +1,78 @@
+"""Compiling and loading the BPF programs with bcc, the distribution's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Iterator
+
+from ...errors import CvmprofError, MissingDependency, NotPermitted
+from ...probes import programs
+from ...probes.kernel import KernelFacts
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_INSTALL = "install the distribution's bcc: python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora, RHEL)"
+_CAP_SYS_ADMIN, _CAP_BPF = 21, 39
+
+
+def check_permission() -> None:
+    """Raises NotPermitted unless this process may load and attach BPF programs."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        line = next(line for line in status if line.startswith("CapEff:"))
+    capabilities = int(line.split()[1], 16)
+    if not capabilities >> _CAP_SYS_ADMIN & 1:
+        fact = "recording needs root: this process may not load BPF programs"
+        raise NotPermitted(fact, "run: sudo cvmprof trace -- COMMAND")
+
+
+def import_bcc() -> ModuleType:
+    """The module bcc. Raises MissingDependency where it is absent or is PyPI's unrelated package."""
+    os.environ["BCC_KERNEL_SOURCE"] = str(programs.HEADERS)  # read once, at the import
+    try:
+        import bcc
+    except ImportError as error:
+        raise MissingDependency(f"{sys.executable} has no bcc ({error})", _INSTALL) from None
+    if not hasattr(bcc, "BPF"):
+        fact = f"{bcc.__file__} is not bcc: PyPI's package of that name is an unrelated one"
+        raise MissingDependency(fact, f"pip uninstall bcc; then {_INSTALL}")
+    return bcc
+
+
+def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
+    """Compiles the programs for this kernel: a bcc.BPF. Raises CvmprofError with clang's first error."""
+    flags = programs.compile_flags(facts, options)
+    with _captured_stderr() as messages:
+        try:
+            return bcc.BPF(text=programs.source().encode(), cflags=flags)
+        except Exception as error:  # bcc raises bare Exception; clang writes to descriptor 2
+            reason = _first_error(messages()) or str(error)
+    fact = f"the BPF programs do not load on {facts.release}: {reason}"
+    raise CvmprofError(fact, "please report this with the output of: cvmprof doctor --json")
+
+
+def _first_error(messages: str) -> str:
+    lines = messages.splitlines()
+    return next((line.strip() for line in lines if "error" in line.lower()), "")
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Any]:
+    """Redirects descriptor 2 to a file; gives a function that reads what came."""
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+
+        def read() -> str:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace")
+
+        try:
+            yield read
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,181 @@
+"""The recording itself: attach, drain the rings to the spool, flush at the end.
+
+Runs as root in a process of its own under the distribution's Python. What it writes to, it was handed open.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from typing import Any
+
+from ...probes import events, syscalls
+from ...probes.kernel import running_kernel
+from ...probes.programs import RING_EVENTS, Options
+from . import attach, daemons, journal, load, protocol
+from .ring import Ring
+from .state import OPEN_STATE, TOUCH_FILES, State
+
+JOURNAL = "journal.jsonl"
+_DRAIN_INTERVAL_S = 0.025
+_TOUCH_INTERVAL_NS = 5_000_000_000
+_LIBRARY_PATIENCE_NS = 10_000_000_000
+
+
+def spool_files() -> tuple[str, ...]:
+    """Names of the files that a recorder is handed, besides the journal."""
+    rings = tuple(f"{layout.name}.ring" for layout in events.RINGS)
+    return rings + tuple(file for file, _, _ in OPEN_STATE.values()) + TOUCH_FILES
+
+
+class Recorder:
+    """One recording: made with everything attached, ended by `stop`."""
+
+    def __init__(self, options: dict[str, Any], files: dict[str, int]) -> None:
+        self._files = files
+        self._journal = files[JOURNAL]
+        facts = running_kernel()
+        bcc = load.import_bcc()
+        chosen = Options(bool(options.get("every_read")), bool(options.get("all_files")))
+        self._bpf = load.load(bcc, facts, chosen)
+        self._state = State(bcc, self._bpf)
+        self._state.set_syscall_classes(syscalls.class_table(facts.machine))
+        self._rings = {
+            layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
+            for layout in events.RINGS
+        }
+        self._attacher = attach.Attacher(bcc, self._bpf, facts)
+        self._waiting_for_library: dict[int, int] = {}  # daemon -> give up at
+        self._known_devices = set[int]()
+        self._touches_flushed_ns = time.monotonic_ns()
+        self._begin()
+
+    def trace(self, pid: int) -> None:
+        """Follows a process and all that it will start."""
+        self._state.set_role(pid, events.ROLE_TARGET)
+
+    def step(self) -> None:
+        """Drains every ring once and attends to what has appeared."""
+        for name, ring in self._rings.items():
+            span = ring.drain()
+            if span is not None and name == "task":
+                self._attend_tasks(span, ring.layout.stride)
+            elif span is not None and name == "file":
+                self._attend_files(span, ring.layout.stride)
+        self._look_for_libraries()
+        now = time.monotonic_ns()
+        if now - self._touches_flushed_ns > _TOUCH_INTERVAL_NS:
+            self._touches_flushed_ns = now
+            self._state.flush_touches(self._files, now - 1_000_000_000)
+
+    def stop(self) -> dict[str, Any]:
+        """Drains to the end, flushes what is in flight, and tells what was lost."""
+        self._state.flush_open(self._files)  # first: what ends meanwhile is then in both, not in neither
+        for ring in self._rings.values():
+            ring.drain()
+        self._state.flush_touches(self._files, 1 << 62)
+        losses = self._state.losses() + self._spool_losses()
+        journal.append(self._journal, "hits", rows=self._state.hits())
+        journal.append(self._journal, "losses", rows=losses)
+        journal.append(self._journal, "stop", complete=not self._failures())
+        return {"losses": losses, "failures": self._failures()}
+
+    def _begin(self) -> None:
+        self._attacher.attach_kernel_events()
+        found = daemons.running_daemons()
+        for daemon in found:
+            self._state.set_role(daemon.pid, events.ROLE_DAEMON)
+            journal.append(
+                self._journal, "daemon", pid=daemon.pid, name=daemon.name, threads=daemon.threads
+            )
+        libraries = dict.fromkeys(path for daemon in found for path in daemons.libraries_of(daemon.pid))
+        for path in (*libraries, *daemons.installed_libraries()):
+            self._attacher.attach_library(path)
+        journal.append(self._journal, "probes", rows=attach.rows(tuple(self._attacher.probes)))
+        journal.append(self._journal, "mountinfo", pid=os.getpid(), text=journal.mountinfo())
+
+    def _map_fd(self, bcc: Any, layout: events.Layout) -> int:
+        return int(bcc.lib.bpf_table_fd(self._bpf.module, f"{layout.name}_ring".encode()))
+
+    def _attend_tasks(self, span: memoryview, stride: int) -> None:
+        for at in range(events.RING_HEADER_BYTES, len(span), stride):
+            (pid,) = struct.unpack_from("<I", span, at + _TASK_PID)
+            kind, role = struct.unpack_from("<HH", span, at + _TASK_KIND)
+            if role == events.ROLE_DAEMON and kind in _BEGINNINGS:
+                self._waiting_for_library[pid] = time.monotonic_ns() + _LIBRARY_PATIENCE_NS
+                self._attach_libraries(daemons.libraries_near(pid))
+
+    def _attend_files(self, span: memoryview, stride: int) -> None:
+        """A superblock appeared: keep the mounts that its user sees, for as long as it lives."""
+        for at in range(events.RING_HEADER_BYTES, len(span), stride):
+            (device,) = struct.unpack_from("<I", span, at + _FILE_DEV)
+            (pid,) = struct.unpack_from("<I", span, at + _FILE_PID)
+            if device not in self._known_devices:
+                self._known_devices.add(device)
+                text = journal.mountinfo(pid)
+                if text:
+                    journal.append(self._journal, "mountinfo", pid=pid, text=text)
+
+    def _look_for_libraries(self) -> None:
+        for pid, deadline_ns in list(self._waiting_for_library.items()):
+            found = daemons.libraries_of(pid)
+            self._attach_libraries(found)
+            if found or time.monotonic_ns() > deadline_ns:
+                del self._waiting_for_library[pid]
+
+    def _attach_libraries(self, paths: tuple[str, ...]) -> None:
+        for path in paths:
+            new = self._attacher.attach_library(path)
+            if new:
+                journal.append(self._journal, "probes", rows=attach.rows(new))
+
+    def _spool_losses(self) -> list[dict[str, Any]]:
+        return [
+            {"probe": RING_EVENTS[name], "cause": "spool full", "count": ring.dropped, "per_cpu": []}
+            for name, ring in self._rings.items()
+            if ring.dropped
+        ]
+
+    def _failures(self) -> list[str]:
+        failures = (ring.failure for ring in self._rings.values())
+        return sorted({str(failure.strerror) for failure in failures if failure is not None})
+
+
+def _offset(layout: events.Layout, name: str) -> int:
+    offset = 0
+    for field in layout.fields:
+        if field.name == name:
+            return offset
+        offset += field.size
+    raise KeyError(name)
+
+
+_TASK_PID, _TASK_KIND = _offset(events.TASK, "pid"), _offset(events.TASK, "kind")
+_FILE_DEV, _FILE_PID = _offset(events.FILE, "dev"), _offset(events.FILE, "pid")
+_BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))
+
+
+def serve(control: socket.socket) -> None:
+    """Records as the session at the other end of the socket says, until it says stop or is gone."""
+    configured = protocol.receive(control)
+    if configured is None:
+        return
+    message, descriptors = configured
+    recorder = Recorder(message["options"], dict(zip(message["files"], descriptors)))
+    protocol.send(control, "ready")
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        if poll.poll(_DRAIN_INTERVAL_S * 1000):
+            request = protocol.receive(control)
+            if request is None or request[0]["kind"] == "stop":
+                break
+            recorder.trace(request[0]["pid"])
+            protocol.send(control, "tracing")
+        recorder.step()
+    result = recorder.stop()
+    if request is not None:
+        protocol.send(control, "stopped", **result)

@@ -1,0 +1,71 @@
+"""Draining a kernel ring buffer into a file without looking at its events.
+
+The ring (Documentation/bpf/ringbuf.rst) is mapped as the kernel lays it out: a page with the consumer's
+position, a page with the producer's, and the data mapped twice over, so that any span is contiguous.
+Records of one ring have one size, so the busy bits of a whole span are one strided column of bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from ...probes.events import PAGE, Layout
+
+_BUSY = b"\x80"  # bit 31 of the record's length, in its last byte
+
+
+class Ring:
+    """One ring and the spool file that its bytes go to."""
+
+    def __init__(self, map_fd: int, layout: Layout, spool_fd: int) -> None:
+        self.layout = layout
+        self.spooled = 0  # records
+        self.dropped = 0  # records that the spool could not take
+        self.failure: OSError | None = None
+        size = layout.ring_pages * PAGE
+        self._spool_fd = spool_fd
+        self._mask = size - 1
+        self._consumer_page = mmap.mmap(map_fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._ring = mmap.mmap(map_fd, PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        # native 64-bit loads and stores: the kernel reads and writes these positions meanwhile
+        self._consumer = memoryview(self._consumer_page).cast("Q")
+        self._producer = memoryview(self._ring)[:8].cast("Q")
+        self._data = memoryview(self._ring)[PAGE:]
+
+    def drain(self) -> memoryview | None:
+        """Moves all finished records to the spool; gives their span, valid until the next call.
+
+        None where there are none. A record still being written ends the span; it comes next time.
+        """
+        position, end = self._consumer[0], self._producer[0]
+        if position == end:
+            return None
+        start = position & self._mask
+        span = self._data[start : start + (end - position)]
+        busy = span[3 :: self.layout.stride].tobytes().find(_BUSY)
+        if busy == 0:
+            return None
+        if busy > 0:
+            span = span[: busy * self.layout.stride]
+        self._write(span)
+        self._consumer[0] = position + len(span)
+        return span
+
+    def _write(self, span: memoryview) -> None:
+        records = len(span) // self.layout.stride
+        if self.failure is not None:
+            self.dropped += records
+            return
+        try:
+            written = 0
+            while written < len(span):
+                written += os.write(self._spool_fd, span[written:])
+            self.spooled += records
+        except OSError as error:  # a full disk: keep draining, count what cannot be kept
+            self.failure = error
+            self.dropped += records
+
+    def __len__(self) -> int:
+        """Bytes waiting in the ring."""
+        return int(self._producer[0] - self._consumer[0])

@@ -1,0 +1,98 @@
+"""What the programs hold in maps, flushed when recording stops: operations in flight, counters."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+from ...probes import events
+from ...probes.catalog import EVENT_NAMES
+from .maps import Map
+
+_COUNT = struct.Struct("<Q")
+#: maps of things in progress -> the spool file that keeps them
+OPEN_STATE = {
+    "threads": ("open.thread.bin", 4, events.THREAD),
+    "requests": ("open.request.bin", 8, events.REQUEST),
+    "calls": ("open.call.bin", 8, events.CALL),
+    "downloads": ("open.download.bin", 8, events.DOWNLOAD),
+}
+TOUCH_FILES = ("touches.keys.bin", "touches.values.bin")
+_BUCKET_NS = 100_000_000
+
+
+class State:
+    """The maps of one loaded object."""
+
+    def __init__(self, bcc: Any, bpf: Any) -> None:
+        self._bcc, self._bpf = bcc, bpf
+        self._touches = self._map("touches", events.TOUCH_KEY.size, events.TOUCH.size)
+        self._roles = self._map("roles", 4, 4)
+        self._possible_cpus = _possible_cpus()
+
+    def set_syscall_classes(self, classes: dict[int, int]) -> None:
+        """Tells the programs which system calls matter."""
+        table = self._map("syscall_classes", 4, 4)
+        for number, value in classes.items():
+            table.update(struct.pack("<I", number), struct.pack("<I", value))
+
+    def set_role(self, pid: int, role: int) -> None:
+        """Traces a process and what it will fork."""
+        self._roles.update(struct.pack("<I", pid), struct.pack("<I", role))
+
+    def flush_open(self, spool: dict[str, int]) -> None:
+        """Writes what is in progress to the spool. Raises OSError when the disk is full."""
+        for name, (file, key_size, layout) in OPEN_STATE.items():
+            values = (value for _, value in self._map(name, key_size, layout.size).items())
+            _write(spool[file], b"".join(values))
+
+    def flush_touches(self, spool: dict[str, int], before_ns: int) -> None:
+        """Moves touches of buckets that ended before a time to the spool; no program updates those."""
+        bucket = before_ns // _BUCKET_NS
+        keys, values = list[bytes](), list[bytes]()
+        for key, value in self._touches.items():
+            if struct.unpack_from("<Q", key, 8)[0] < bucket:
+                self._touches.delete(key)
+                keys.append(key)
+                values.append(value)
+        _write(spool[TOUCH_FILES[0]], b"".join(keys))
+        _write(spool[TOUCH_FILES[1]], b"".join(values))
+
+    def hits(self) -> list[dict[str, Any]]:
+        """How often each event was seen."""
+        counts = self._counters("event_hits", len(EVENT_NAMES))
+        return [{"event": name, "hits": sum(counts[index])} for index, name in enumerate(EVENT_NAMES)]
+
+    def losses(self) -> list[dict[str, Any]]:
+        """What the programs counted as lost: probe, cause, count, count per CPU."""
+        causes = events.LOSS_CAUSES
+        counts = self._counters("event_losses", len(EVENT_NAMES) * len(causes))
+        return [
+            {"probe": EVENT_NAMES[index // len(causes)], "cause": causes[index % len(causes)],
+             "count": sum(per_cpu), "per_cpu": per_cpu}
+            for index, per_cpu in enumerate(counts)
+            if any(per_cpu)
+        ]  # fmt: skip
+
+    def _counters(self, name: str, length: int) -> list[list[int]]:
+        table = self._map(name, 4, 8 * self._possible_cpus)
+        found = list[list[int]]()
+        for index in range(length):
+            value = table.lookup(struct.pack("<I", index)) or b""
+            found.append([count for (count,) in _COUNT.iter_unpack(value)])
+        return found
+
+    def _map(self, name: str, key_size: int, value_size: int) -> Map:
+        return Map(self._bcc, self._bpf, name, key_size, value_size)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _possible_cpus() -> int:
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        return int(file.read().strip().replace(",", "-").split("-")[-1]) + 1
