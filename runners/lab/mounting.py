@@ -115,8 +115,7 @@ def is_mounted(place: Path) -> bool:
 
 
 def mount_table() -> Iterator[tuple[str, str]]:
-    """(mount point, source) of every mount of this process's namespace, in the order of mounting.
-    """
+    """(mount point, source) of every mount that this process sees, in the order of mounting."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             fields = line.split(" ")

@@ -198,7 +198,8 @@ def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[St
     listed = keys.whitelist_letter(whitelist, owned.master)
     _replace(lab.published / ".cvmfswhitelist", listed)
     # Last: a client that sees the new manifest finds everything that it names.
-    _replace(lab.published / ".cvmfspublished", keys.manifest_letter(signed.export(), owned.signing))
+    published = keys.manifest_letter(signed.export(), owned.signing)
+    _replace(lab.published / ".cvmfspublished", published)
     return _summary(signed, entries, stored)
 
 

@@ -12,9 +12,12 @@ constexpr uint64_t kInodeOffset = 255;
 constexpr unsigned char kRootKey[16] = {0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0x00, 0xb2, 0x04,
                                         0xe9, 0x80, 0x09, 0x98, 0xec, 0xf8, 0x42, 0x7e};
 
-#define COLUMNS                                                                                         \
-  "SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, " \
-  "flags, name, symlink, uid, gid FROM catalog "
+// Catalogs older than schema revision 7 have no nanoseconds.
+std::string Columns(bool has_nanoseconds) {
+  const std::string nanoseconds = has_nanoseconds ? "mtimens" : "0";
+  return "SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, " +
+         nanoseconds + ", flags, name, symlink, uid, gid FROM catalog ";
+}
 
 std::string Text(sqlite3_stmt *statement, int column) {
   const unsigned char *text = sqlite3_column_text(statement, column);
@@ -47,10 +50,11 @@ bool Catalog::Open(const std::string &path, std::string *why) {
     *why = sqlite3_errmsg(database_);
     return false;
   }
-  by_row_ = Prepare(COLUMNS "WHERE rowid = ?1", why);
-  by_key_ = Prepare(COLUMNS "WHERE md5path_1 = ?1 AND md5path_2 = ?2", why);
-  by_name_ = Prepare(COLUMNS "WHERE parent_1 = ?1 AND parent_2 = ?2 AND name = ?3", why);
-  by_parent_ = Prepare(COLUMNS "WHERE parent_1 = ?1 AND parent_2 = ?2 ORDER BY name", why);
+  const std::string columns = Columns(HasColumn("mtimens"));
+  by_row_ = Prepare(columns + "WHERE rowid = ?1", why);
+  by_key_ = Prepare(columns + "WHERE md5path_1 = ?1 AND md5path_2 = ?2", why);
+  by_name_ = Prepare(columns + "WHERE parent_1 = ?1 AND parent_2 = ?2 AND name = ?3", why);
+  by_parent_ = Prepare(columns + "WHERE parent_1 = ?1 AND parent_2 = ?2 ORDER BY name", why);
   chunks_ = Prepare(
       "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY offset", why);
   if (!by_row_ || !by_key_ || !by_name_ || !by_parent_ || !chunks_) return false;
@@ -64,9 +68,17 @@ bool Catalog::Open(const std::string &path, std::string *why) {
   return root_row_ != 0;
 }
 
-sqlite3_stmt *Catalog::Prepare(const char *sql, std::string *why) {
+bool Catalog::HasColumn(const std::string &name) {
+  std::string why;
+  sqlite3_stmt *statement = Prepare("SELECT 1 FROM pragma_table_info('catalog') WHERE name = '" + name + "'", &why);
+  const bool found = statement != nullptr && sqlite3_step(statement) == SQLITE_ROW;
+  sqlite3_finalize(statement);
+  return found;
+}
+
+sqlite3_stmt *Catalog::Prepare(const std::string &sql, std::string *why) {
   sqlite3_stmt *statement = nullptr;
-  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) != SQLITE_OK) *why = sqlite3_errmsg(database_);
+  if (sqlite3_prepare_v2(database_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) *why = sqlite3_errmsg(database_);
   return statement;
 }
 

@@ -52,7 +52,8 @@ class Catalog {
   std::shared_ptr<const ChunkList> Chunks(const Entry &entry);
 
  private:
-  sqlite3_stmt *Prepare(const char *sql, std::string *why);
+  bool HasColumn(const std::string &name);
+  sqlite3_stmt *Prepare(const std::string &sql, std::string *why);
   Entry ReadEntry(sqlite3_stmt *statement);
   uint64_t InodeOf(int64_t row) const;
   int64_t RowOf(uint64_t inode) const;
