@@ -10,8 +10,6 @@ import platform
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,17 +63,15 @@ def record(command: list[str], options: TraceOptions, version: str) -> Recorded:
     """
     load.check_permission()
     user = identity.invoking_user()
-    process, control = launch.start(options.debug)
+    recorder, control = launch.start(options.debug)
     try:
         identity.become(user)
         path = child.find_command(command[0], user.environment)
         files = _create_run(options.run)
         return _record(command, path, user, options, version, files, control)
-    except BaseException:
-        control.close()
-        raise
     finally:
-        _reap(process)
+        control.close()
+        os.waitpid(recorder, os.WNOHANG)  # it ends by itself: taking uprobes off takes seconds
 
 
 def _record(
@@ -207,8 +203,6 @@ def _stop(control: socket.socket, run: Path, status: int) -> Recorded:
         result = _expect(control, "stopped", _STOP_TIMEOUT_S)
     except (CvmprofError, OSError):
         return Recorded(run, status, (), (), recorder_died=True)
-    finally:
-        control.close()
     return Recorded(run, status, tuple(result["losses"]), tuple(result["failures"]), recorder_died=False)
 
 
@@ -229,10 +223,3 @@ def _signals_for(pid: int) -> Iterator[None]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        print("cvmprof: the recorder is slow to end; it goes on by itself", file=sys.stderr)

@@ -7,6 +7,8 @@ enum interrupt { INTERRUPT_SOFT, INTERRUPT_DEVICE, INTERRUPT_TIMER, INTERRUPT_CA
 
 static __always_inline int set_interrupt(u32 kind, u32 value) {
     interrupts.update(&kind, &value);
+    if (value)
+        count_hit(EVENT_INTERRUPT);
     return 0;
 }
 

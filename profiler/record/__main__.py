@@ -17,6 +17,7 @@ def main(descriptor: int) -> None:
     """Serves one session over an inherited socket; errors go to it, not to the terminal."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # the session says when to stop
+    os.chdir("/")
     control = socket.socket(fileno=descriptor)
     try:
         serve(control)
@@ -29,7 +30,7 @@ def main(descriptor: int) -> None:
             traceback.print_exc()
         _tell(control, f"the recorder failed: {error!r}", "report this, with --debug's output")
     sys.stdout.flush()
-    os._exit(0)  # everything attached is closed by the kernel, faster than one by one
+    os._exit(0)  # the kernel takes off what was attached: about 0.1 s for each uprobe
 
 
 def _tell(control: socket.socket, fact: str, help_text: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from pathlib import Path
 
 from ...errors import MissingDependency
@@ -36,20 +35,20 @@ def interpreter() -> str:
     raise MissingDependency(fact, "install python3 and bcc for it (python3-bpfcc or python3-bcc)")
 
 
-def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Starts a recorder; the process and the socket to speak to it."""
+def start(debug: bool = False) -> tuple[int, socket.socket]:
+    """Starts a recorder; its pid and the socket to speak to it."""
     here, there = protocol.socket_pair()
     os.set_inheritable(there.fileno(), True)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     if debug:
         environment["CVMPROF_DEBUG"] = "1"
-    process = subprocess.Popen(
-        [interpreter(), "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(there.fileno())],
-        stdin=subprocess.DEVNULL,
-        pass_fds=(there.fileno(),),
-        env=environment,
-        cwd="/",
-        start_new_session=True,  # the terminal's Ctrl-C is for the command
+    path = interpreter()
+    pid = os.posix_spawn(
+        path,
+        [path, "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(there.fileno())],
+        environment,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        setsid=True,  # the terminal's Ctrl-C is for the command
     )
     there.close()
-    return process, here
+    return pid, here
