@@ -10,7 +10,7 @@ from .layout import DEFAULT_REPOSITORY, Lab
 from .mounting import Client, MountOptions, chosen_client, mount, mounts, unmount
 from .publisher import Cutting, Published
 from .server import Access, read_access_log
-from .serving import Serving, settle
+from .serving import Serving, await_stalled, settle
 from .shaping import Rule, Shaping, write_orders
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Serving",
     "Shaping",
     "accesses",
+    "await_stalled",
     "cached_bytes",
     "chosen_client",
     "cold",

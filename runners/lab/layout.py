@@ -47,7 +47,7 @@ class Lab:
 
     @property
     def cache(self) -> Path:
-        """The client's cache base; objects lie in ``cache/REPOSITORY/ab/cdef…``."""
+        """Cache bases, one per client; objects lie in ``cache/CLIENT/REPOSITORY/ab/cdef…``."""
         return self.root / "cache"
 
     @property

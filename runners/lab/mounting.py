@@ -74,7 +74,6 @@ def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None
         )
     make_directory(place)
     make_directory(lab.logs)
-    make_directory(wanted.cache or lab.cache)
     client = chosen_client(wanted.client)
     start = _command_real if client == "real" else _command_lab
     _run_client(start(lab, place, server.url, wanted), place, lab)
@@ -141,7 +140,7 @@ def _state_file(lab: Lab, place: Path) -> Path:
 
 
 def _command_lab(lab: Lab, place: Path, url: str, options: MountOptions) -> list[str]:
-    cache = (options.cache or lab.cache) / lab.repository
+    cache = _cache(lab, options, "lab") / lab.repository
     others = ["--allow-other"] if os.geteuid() == 0 else []
     return [
         str(client_program()),
@@ -159,7 +158,7 @@ def _command_lab(lab: Lab, place: Path, url: str, options: MountOptions) -> list
 
 
 def _command_real(lab: Lab, place: Path, url: str, options: MountOptions) -> list[str]:
-    cache = options.cache or lab.cache
+    cache = make_directory(_cache(lab, options, "real"))
     settings = {
         "CVMFS_CACHE_BASE": str(cache),
         "CVMFS_RELOAD_SOCKETS": str(cache),
@@ -182,6 +181,11 @@ def _command_real(lab: Lab, place: Path, url: str, options: MountOptions) -> lis
     config.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
     others = "allow_other," if os.geteuid() == 0 else ""
     return ["cvmfs2", "-o", f"{others}config={config}", lab.repository, str(place)]
+
+
+def _cache(lab: Lab, options: MountOptions, client: str) -> Path:
+    """The cache base. Each client has its own: cvmfs2 keeps books on what it wrote itself."""
+    return options.cache or lab.cache / client
 
 
 def _run_client(command: list[str], place: Path, lab: Lab) -> None:

@@ -12,7 +12,7 @@ Its access log is ground truth. One JSON line per request, written when the requ
 ``fault``           what was done to it on order (an action of ``shaping.Rule``); else null
 
 Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is
-over and logged; it is not logged itself.
+over and logged, ``GET /.lab/stalled`` once a request is held back on order; neither is logged.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from .shaping import Rule, Shaping, read_orders
 
 PACED_BLOCK_BYTES = 64 << 10
 SETTLE_PATH = "/.lab/settle"
+STALLED_PATH = "/.lab/stalled"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class LabServer(ThreadingMixIn, TCPServer):
         make_directory(access_log.parent)
         self._log = os.open(access_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._in_flight = 0
+        self._stalled = 0
         self._idle = threading.Condition()
         self._wake_read, self._wake_write = os.pipe()
         try:
@@ -149,6 +151,22 @@ class LabServer(ThreadingMixIn, TCPServer):
             with self._idle:
                 self._in_flight -= 1
                 self._idle.notify_all()
+
+    @contextmanager
+    def request_stalled(self) -> Generator[None]:
+        with self._idle:
+            self._stalled += 1
+            self._idle.notify_all()
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._stalled -= 1
+
+    def await_stalled(self) -> None:
+        """Wait until a request is stalled; returns early when the server stops."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._stalled > 0 or self.stopping.is_set())
 
     def settle(self) -> None:
         """Wait until no request is in flight; returns early when the server stops."""
@@ -202,8 +220,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the access log is ours."""
 
     def do_GET(self) -> None:
-        if self.path == SETTLE_PATH:
-            self.lab.settle()
+        if self.path in (SETTLE_PATH, STALLED_PATH):
+            await_event = self.lab.settle if self.path == SETTLE_PATH else self.lab.await_stalled
+            await_event()
             self._send_head(200, 0)
             return
         with self.lab.request_in_flight():
@@ -226,7 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
         if "stall" in rules or "drop" in rules:
             self.close_connection = True
             if "stall" in rules:
-                self._wait(None)
+                with self.lab.request_stalled():
+                    self._wait(None)
             return
         delay_s = shaping.latency_s + (rules["delay"].delay_s if "delay" in rules else 0.0)
         if delay_s and not self._wait(delay_s):

@@ -16,7 +16,7 @@ from .layout import Lab, make_directory
 from .processes import Daemon, recall, remember
 from .shaping import Shaping, write_orders
 
-SETTLE_TIMEOUT_S = 30.0
+EVENT_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,33 @@ def settle(lab: Lab) -> None:
 
     Raises CvmprofError where requests stay unanswered: a stall that was ordered, say.
     """
+    if not _await_event(lab, server.SETTLE_PATH):
+        raise CvmprofError(
+            "the lab's server still has unanswered requests", "give it other orders, or stop it"
+        )
+
+
+def await_stalled(lab: Lab) -> None:
+    """Wait until the server holds a request back on order.
+
+    Raises CvmprofError where none came.
+    """
+    if not _await_event(lab, server.STALLED_PATH):
+        raise CvmprofError(
+            "no request was stalled", "order a stall, and ask for an object that it matches"
+        )
+
+
+def _await_event(lab: Lab, path: str) -> bool:
     serving = current(lab)
     if serving is None:
-        return
-    url = f"http://127.0.0.1:{serving.port}{server.SETTLE_PATH}"
+        return True
+    url = f"http://127.0.0.1:{serving.port}{path}"
     try:
-        with urllib.request.urlopen(url, timeout=SETTLE_TIMEOUT_S):
-            pass
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise CvmprofError(
-            f"the lab's server still has unanswered requests ({error})",
-            "give it other orders, or stop it",
-        ) from error
+        with urllib.request.urlopen(url, timeout=EVENT_TIMEOUT_S):
+            return True
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
 
 
 def _start_process(lab: Lab, port: int) -> Serving:
