@@ -96,6 +96,15 @@ class Layout:
         """Bytes from one record of its ring to the next."""
         return self.size + RING_HEADER_BYTES
 
+    def offset(self, name: str) -> int:
+        """Bytes before a field. Raises KeyError where there is none of that name."""
+        position = 0
+        for field in self.fields:
+            if field.name == name:
+                return position
+            position += field.size
+        raise KeyError(name)
+
     def c_struct(self) -> str:
         """The struct's C definition."""
         body = "\n".join(f"    {field.c_declaration()}" for field in self.fields)

@@ -11,6 +11,8 @@ struct name_buffer {
     u8 bytes[256 + 128];
 };
 
+BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
+BPF_PROG_ARRAY(call_programs, 2);
 BPF_HASH(calls, u64, struct call, 8192);          /* tid << 8 | depth -> call not yet returned */
 BPF_HASH(downloads, u64, struct download, 8192);  /* pid << 32 | fd -> the connection's last download */
 BPF_PERCPU_ARRAY(download_scratch, struct download, 1);
@@ -58,9 +60,25 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     }
 }
 
-static __always_inline int enter_call(struct pt_regs *ctx, u32 function) {
+/* One pair of programs serves all functions: a tiny program per function names it and goes there. It is
+ * named per thread, since another thread may run on this CPU in between. */
+static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
+    u32 tid = bpf_get_current_pid_tgid();
+    called.update(&tid, &function);
+    call_programs.call(ctx, program);
+    count_loss(EVENT_DAEMON_CALL, LOSS_UNREADABLE);
+    return 0;
+}
+
+static __always_inline u32 called_function(void) {
+    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid);
+    return function ? *function : 0;
+}
+
+int on_call_entry(struct pt_regs *ctx) {
+    u32 function = called_function();
     struct thread *thread = daemon_thread();
-    if (!thread)
+    if (!thread || !function)
         return 0;
     count_hit(EVENT_DAEMON_CALL);
     struct call call = {.start_ns = bpf_ktime_get_ns(), .function = function};
@@ -75,7 +93,8 @@ static __always_inline int enter_call(struct pt_regs *ctx, u32 function) {
     return 0;
 }
 
-static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
+int on_call_exit(struct pt_regs *ctx) {
+    u32 function = called_function();
     struct thread *thread = current_thread();
     if (!thread || !thread->depth)
         return 0; /* entered before recording */
@@ -253,9 +272,23 @@ static __always_inline void end_daemon_names(struct thread *thread, u32 class, u
         report_cache_file(thread, CACHE_UNLINK, a, 0, 0, result);
 }
 
+/* A system call that was entered before recording: its registers still hold its arguments. */
+static __always_inline u32 late_class(struct thread *thread, u64 registers) {
+    u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
+    u32 *classes = syscall_classes.lookup(&number);
+    u32 class = classes ? *classes >> 8 : 0;
+    if (class != CLASS_DAEMON_READ && class != CLASS_DAEMON_RECV)
+        return 0;
+    thread->syscall_fd = read_u64(registers + OFFSET_ARGUMENT_1);
+    thread->syscall_buffer = read_u64(registers + OFFSET_ARGUMENT_2);
+    return class;
+}
+
 static __always_inline void end_daemon_syscall(struct thread *thread, u64 registers, s64 result) {
     u32 class = thread->syscall_number;
     thread->ending_unique = 0; /* leaving the kernel: what it wakes later, it wakes for another reason */
+    if (!class)
+        class = late_class(thread, registers);
     if (!class)
         return;
     if (class >= CLASS_DAEMON_OPEN)

@@ -82,6 +82,7 @@ static __always_inline void report_file(u64 file_pointer) {
         .dentry = read_u64(file_pointer + OFFSET_FILE_F_PATH_DENTRY),
         .vfsmount = read_u64(file_pointer + OFFSET_FILE_F_PATH_MNT),
     };
+    NO_UNROLL
     for (int depth = 0; depth < PATH_DEPTH; depth++)
         if (!step_up(scratch, &at))
             break;

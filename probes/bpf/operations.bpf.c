@@ -1,6 +1,5 @@
 /* File operations of target threads: system calls and page faults, page-cache hits aggregated. */
 
-#define OPEN_FILE_FLAGS (OPERATION_TRACED_FILE | OPERATION_LINKED)
 #define MAP_LOCKED_FLAG 0x2000
 #define MAP_POPULATE_FLAG 0x8000
 #define ADVICE_WILLNEED 3
@@ -29,6 +28,7 @@ static __always_inline struct touch *touch_of(struct operation *operation, u64 o
 /* Spreads the bytes that a read supplied over the granules that they lie in (16 at most: 16 MiB). */
 static __always_inline void touch_read(struct operation *operation) {
     u64 offset = operation->offset, left = operation->result;
+    NO_UNROLL
     for (int index = 0; index < 16 && left; index++) {
         u64 here = (1 << 20) - (offset & ((1 << 20) - 1));
         if (here > left || index == 15)
@@ -142,78 +142,70 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
     return inode && attach_inode(operation, inode) ? file : 0;
 }
 
-static __always_inline void set_range(struct operation *operation, s64 offset, u64 size) {
-    operation->offset = offset;
-    operation->size = size;
-    operation->flags |= OPERATION_HAS_RANGE;
-}
-
-/* The range of a read that goes on from the file's position, or from where a pointer says. */
-static __always_inline void set_range_at(struct operation *operation, u64 file, u64 pointer, u64 size) {
-    set_range(operation, pointer ? read_user_u64(pointer) : read_u64(file + OFFSET_FILE_F_POS), size);
-}
-
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
+    NO_UNROLL
     for (int index = 0; index < 8 && index < count; index++)
         size += read_user_u64(vector + 16 * index + 8);
     return size;
 }
 
 struct arguments {
-    u64 a, b, c, d, e;
+    u64 a, b, c, d, e, f;
 };
 
-/* A read by descriptor. Leaves the operation closed where the file is not traced. */
-static __always_inline void begin_read(struct operation *operation, u32 class, struct arguments *with) {
-    u64 file = attach_descriptor(operation, class == CLASS_SENDFILE ? with->b : with->a);
-    if (!file)
-        operation->start_ns = 0;
-    else if (class == CLASS_READ)
-        set_range_at(operation, file, 0, with->c);
-    else if (class == CLASS_PREAD)
-        set_range(operation, with->d, with->c);
-    else if (class == CLASS_READV)
-        set_range_at(operation, file, 0, vector_size(with->b, with->c));
-    else if (class == CLASS_PREADV)
-        set_range(operation, with->d, vector_size(with->b, with->c));
-    else if (class == CLASS_SENDFILE)
-        set_range_at(operation, file, with->c, with->d);
-    else
-        set_range_at(operation, file, with->b, with->e);
+/* Which argument is the descriptor of the file that is read or filled; -1 where none is. */
+static __always_inline s32 descriptor_of(u32 class, struct arguments *with) {
+    if (class == CLASS_SENDFILE)
+        return with->b;
+    if (class == CLASS_MMAP)
+        return with->e;
+    return class <= CLASS_FADVISE || class == CLASS_CLOSE ? with->a : -1;
 }
 
-/* A call that fills the page cache or maps pages in advance; which kind its arguments say. */
-static __always_inline void begin_advance(struct operation *operation, u32 class, struct arguments *with,
-                                          u64 descriptor) {
-    if (class == CLASS_MMAP) {
-        operation->kind = with->d & (MAP_POPULATE_FLAG | MAP_LOCKED_FLAG) ? KIND_POPULATE : KIND_NONE;
-    } else if (class == CLASS_MADVISE) {
-        bool populates = with->c == ADVICE_POPULATE_READ || with->c == ADVICE_POPULATE_WRITE;
-        operation->kind = populates ? KIND_POPULATE : with->c == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
-    } else if (class == CLASS_FADVISE) {
-        operation->kind = with->d == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
-    }
-    if (operation->kind == KIND_NONE) {
-        operation->start_ns = 0;
-        return;
-    }
-    if (class == CLASS_MMAP && attach_descriptor(operation, with->e))
-        set_range(operation, descriptor, with->b);
-    else if ((class == CLASS_READAHEAD || class == CLASS_FADVISE) && attach_descriptor(operation, with->a))
-        set_range(operation, with->b, with->c);
-}
-
-static __always_inline u8 kind_of(u32 class) {
+static __always_inline u8 kind_of(u32 class, struct arguments *with) {
     if (class <= CLASS_PREADV)
         return KIND_READ;
     if (class <= CLASS_COPY_FILE_RANGE)
         return KIND_SPLICE;
-    if (class <= CLASS_MLOCK)
+    if (class == CLASS_MMAP)
+        return with->d & (MAP_POPULATE_FLAG | MAP_LOCKED_FLAG) ? KIND_POPULATE : KIND_NONE;
+    if (class == CLASS_MLOCK)
         return KIND_POPULATE;
-    if (class <= CLASS_MADVISE)
+    if (class == CLASS_READAHEAD)
         return KIND_ADVISE;
+    if (class == CLASS_FADVISE)
+        return with->d == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
+    if (class == CLASS_MADVISE && (with->c == ADVICE_POPULATE_READ || with->c == ADVICE_POPULATE_WRITE))
+        return KIND_POPULATE;
+    if (class == CLASS_MADVISE)
+        return with->c == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
     return class <= CLASS_EXEC ? KIND_OPEN : KIND_METADATA;
+}
+
+/* The range that the arguments ask for: at an offset given, pointed to, or the file's position. */
+static __always_inline void set_range(struct operation *operation, u32 class, struct arguments *with, u64 file) {
+    u64 pointer = 0, size = with->c;
+    bool given = class == CLASS_PREAD || class == CLASS_PREADV;
+    if (class == CLASS_READV || class == CLASS_PREADV) {
+        size = vector_size(with->b, with->c);
+    } else if (class == CLASS_SENDFILE) {
+        pointer = with->c;
+        size = with->d;
+    } else if (class == CLASS_SPLICE || class == CLASS_COPY_FILE_RANGE) {
+        pointer = with->b;
+        size = with->e;
+    }
+    s64 offset = given ? with->d : pointer ? read_user_u64(pointer) : read_u64(file + OFFSET_FILE_F_POS);
+    if (class == CLASS_MMAP) {
+        offset = with->f;
+        size = with->b;
+    } else if (class == CLASS_READAHEAD || class == CLASS_FADVISE) {
+        offset = with->b;
+    }
+    operation->offset = offset;
+    operation->size = size;
+    operation->flags |= OPERATION_HAS_RANGE;
 }
 
 static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
@@ -223,37 +215,32 @@ static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 
         .c = read_u64(registers + OFFSET_ARGUMENT_3),
         .d = read_u64(registers + OFFSET_ARGUMENT_4),
         .e = read_u64(registers + OFFSET_ARGUMENT_5),
+        .f = read_u64(registers + OFFSET_ARGUMENT_6),
     };
-    struct operation *operation = &thread->operation;
-    open_operation(thread, operation, kind_of(class));
-    operation->syscall = number;
-    if (class <= CLASS_COPY_FILE_RANGE)
-        begin_read(operation, class, &with);
-    else if (class <= CLASS_MADVISE)
-        begin_advance(operation, class, &with, read_u64(registers + OFFSET_ARGUMENT_6));
-    else if (class == CLASS_CLOSE)
-        attach_descriptor(operation, with.a);
-}
-
-static __always_inline void end_open(struct operation *operation, s64 result) {
-    u64 file = 0;
-    if (operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT)
+    u8 kind = kind_of(class, &with);
+    if (kind == KIND_NONE)
         return;
-    if (result >= 0)
-        file = attach_descriptor(operation, result);
-    if (file)
-        report_file(file);
-    operation->result = result < 0 ? result : 0;
+    struct operation *operation = &thread->operation;
+    open_operation(thread, operation, kind);
+    operation->syscall = number;
+    s32 descriptor = descriptor_of(class, &with);
+    u64 file = descriptor >= 0 ? attach_descriptor(operation, descriptor) : 0;
+    if (file && class != CLASS_CLOSE)
+        set_range(operation, class, &with, file);
+    else if (!file && class <= CLASS_COPY_FILE_RANGE)
+        operation->start_ns = 0; /* a read of a file that is not traced */
 }
 
 static __always_inline void end_syscall(struct thread *thread, s64 result) {
     struct operation *operation = &thread->operation;
     operation->end_ns = bpf_ktime_get_ns();
-    operation->result = result;
-    if (operation->kind == KIND_OPEN)
-        end_open(operation, result);
-    else if (operation->kind > KIND_SPLICE && result > 0)
-        operation->result = 0;
+    bool executes = operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT;
+    if (operation->kind == KIND_OPEN && result >= 0 && !executes) {
+        u64 file = attach_descriptor(operation, result);
+        if (file)
+            report_file(file);
+    }
+    operation->result = operation->kind > KIND_SPLICE && result > 0 ? 0 : result;
     close_operation(thread, operation);
 }
 
@@ -277,7 +264,9 @@ int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
     }
     open_operation(thread, fault, KIND_FAULT);
     fault->syscall = FAULT_SYSCALL;
-    set_range(fault, offset, 1 << PAGE_BITS);
+    fault->offset = offset;
+    fault->size = 1 << PAGE_BITS;
+    fault->flags |= OPERATION_HAS_RANGE;
     if (!attach_inode(fault, inode))
         fault->start_ns = 0;
     else

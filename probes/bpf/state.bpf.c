@@ -7,6 +7,7 @@
 #define FUSE_SUPER_MAGIC 0x65735546
 #define SIGNAL_BUS 7
 #define PAGE_BITS 12
+#define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
 
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */

@@ -23,6 +23,7 @@ int on_call_function_exit(void *ctx) { return set_interrupt(INTERRUPT_CALL, 0); 
 
 static __always_inline bool in_interrupt(void) {
     u32 inside = 0;
+    NO_UNROLL
     for (u32 kind = 0; kind <= INTERRUPT_CALL; kind++) {
         u32 key = kind, *value = interrupts.lookup(&key);
         if (value)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...probes import events, syscalls
 from ...probes.kernel import running_kernel
-from ...probes.programs import RING_EVENTS, Options
+from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
 from .ring import Ring
 from .state import OPEN_STATE, TOUCH_FILES, State
@@ -43,6 +43,7 @@ class Recorder:
         self._bpf = load.load(bcc, facts, chosen)
         self._state = State(bcc, self._bpf)
         self._state.set_syscall_classes(syscalls.class_table(facts.machine))
+        self._state.set_programs("call_programs", CALL_PROGRAMS)
         self._rings = {
             layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
             for layout in events.RINGS
@@ -87,7 +88,7 @@ class Recorder:
         self._attacher.attach_kernel_events()
         found = daemons.running_daemons()
         for daemon in found:
-            self._state.set_role(daemon.pid, events.ROLE_DAEMON)
+            self._state.set_daemon(daemon.pid, daemon.threads)
             journal.append(
                 self._journal, "daemon", pid=daemon.pid, name=daemon.name, threads=daemon.threads
             )
@@ -144,17 +145,8 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
-def _offset(layout: events.Layout, name: str) -> int:
-    offset = 0
-    for field in layout.fields:
-        if field.name == name:
-            return offset
-        offset += field.size
-    raise KeyError(name)
-
-
-_TASK_PID, _TASK_KIND = _offset(events.TASK, "pid"), _offset(events.TASK, "kind")
-_FILE_DEV, _FILE_PID = _offset(events.FILE, "dev"), _offset(events.FILE, "pid")
+_TASK_PID, _TASK_KIND = events.TASK.offset("pid"), events.TASK.offset("kind")
+_FILE_DEV, _FILE_PID = events.FILE.offset("dev"), events.FILE.offset("pid")
 _BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))
 
 

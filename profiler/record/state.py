@@ -37,9 +37,26 @@ class State:
         for number, value in classes.items():
             table.update(struct.pack("<I", number), struct.pack("<I", value))
 
+    def set_programs(self, name: str, programs: tuple[str, ...]) -> None:
+        """Loads programs for uprobes to go to, into a program array."""
+        table = self._map(name, 4, 4)
+        for index, program in enumerate(programs):
+            loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE)
+            table.update(struct.pack("<I", index), struct.pack("<I", loaded.fd))
+
     def set_role(self, pid: int, role: int) -> None:
         """Traces a process and what it will fork."""
         self._roles.update(struct.pack("<I", pid), struct.pack("<I", role))
+
+    def set_daemon(self, pid: int, tids: tuple[int, ...]) -> None:
+        """Traces a running daemon and its threads, some of which now sleep in system calls."""
+        self.set_role(pid, events.ROLE_DAEMON)
+        threads = self._map("threads", 4, events.THREAD.size)
+        for tid in tids:
+            value = bytearray(events.THREAD.size)
+            for name, number in (("pid", pid), ("tid", tid), ("role", events.ROLE_DAEMON)):
+                struct.pack_into("<I", value, events.THREAD.offset(name), number)
+            threads.update(struct.pack("<I", tid), bytes(value))
 
     def flush_open(self, spool: dict[str, int]) -> None:
         """Writes what is in progress to the spool. Raises OSError when the disk is full."""
