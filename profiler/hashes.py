@@ -1,0 +1,45 @@
+"""Content hashes: as records hold them, as paths and attributes spell them, as tables show them."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from .decode import OBJECT_COLUMNS
+
+#: an object's file in a cache or on a server: two digits, a slash, 38 digits; then a suffix
+OBJECT_PATH = r"(?:^|/)([0-9a-f]{2})/([0-9a-f]{38})(-rmd160|-shake128)?([A-Z]?)$"
+
+_ALGORITHM_SUFFIX = {0: None, 1: "", 2: "-rmd160", 3: "-shake128"}
+
+
+def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
+    """40 hex digits, with the algorithm's suffix where not SHA-1; None for no or an unknown object."""
+    suffix = _ALGORITHM_SUFFIX.get(algorithm)
+    if suffix is None or not (a or b or c):
+        return None
+    digest = a.to_bytes(8, "little") + b.to_bytes(8, "little") + c.to_bytes(4, "little")
+    return digest.hex() + suffix
+
+
+def with_object_hash(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replace the four integer columns of an object by ``object_hash``.
+
+    Each distinct object is spelt once, however many rows name it.
+    """
+    distinct = frame.select(OBJECT_COLUMNS).unique(maintain_order=True)
+    names = [object_name(*row) for row in distinct.iter_rows()]
+    spelt = distinct.with_columns(pl.Series("object_hash", names, dtype=pl.String))
+    joined = frame.join(spelt, on=OBJECT_COLUMNS, how="left", maintain_order="left")
+    return joined.drop(OBJECT_COLUMNS)
+
+
+def hash_of_path(path: pl.Expr) -> pl.Expr:
+    """The object hash that a path of a cache file or a URL ends with, null where it names none."""
+    parts = [path.str.extract(OBJECT_PATH, group) for group in (1, 2)]
+    algorithm = path.str.extract(OBJECT_PATH, 3).fill_null("")
+    return pl.concat_str([*parts, algorithm])
+
+
+def hash_of_text(text: pl.Expr) -> pl.Expr:
+    """The hash in a chunk list or attribute: without the letter that says what kind of object it is."""
+    return text.str.extract(r"^\s*([0-9a-f]{40}(?:-rmd160|-shake128)?)[A-Z]?\s*$", 1)

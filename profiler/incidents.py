@@ -1,0 +1,106 @@
+"""Table `incidents`: what happened to the system during the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from .journal import Journal
+from .tables import conform, empty
+
+#: an operation in flight at the end is a hang when it had lasted this long
+HANG_NS = 1_000_000_000
+
+
+def incidents(
+    journal: Journal,
+    mounted: pl.DataFrame,
+    tasks: pl.DataFrame,
+    operations: pl.DataFrame,
+    files: pl.DataFrame,
+    stop_ns: int,
+) -> pl.DataFrame:
+    """Mounts, daemons' deaths, hung operations, and what the recorder saw itself. In order of time."""
+    found = [
+        _births(mounted),
+        _deaths(tasks, mounted),
+        _hangs(operations, files, stop_ns),
+        _recorded(journal),
+    ]
+    rows = [frame for frame in found if frame.height]
+    return pl.concat(rows).sort("time_ns") if rows else empty("incidents")
+
+
+def _births(mounted: pl.DataFrame) -> pl.DataFrame:
+    again = pl.col("dev").is_duplicated() & (pl.col("mount_id") != pl.col("mount_id").min().over("dev"))
+    place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
+    rows = mounted.drop_nulls("start_ns").filter(
+        pl.col("filesystem").fill_null("fuse").str.contains("fuse|cvmfs")
+    )
+    return conform(
+        "incidents",
+        mounted.with_columns(again=again).join(rows.select("mount_id"), on="mount_id", how="semi")
+        .select(
+            "mount_id",
+            time_ns="start_ns",
+            kind=pl.when("again").then(pl.lit("remount")).otherwise(pl.lit("mount")),
+            pid="daemon_pid",
+            detail=pl.format("{} mounted at {}", "device", place),
+        ),
+    )  # fmt: skip
+
+
+def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
+    """Only of whole processes: a thread's end is none."""
+    dead = tasks.filter(
+        (pl.col("role") == "daemon") & (pl.col("pid") == pl.col("tid")) & pl.col("end_ns").is_not_null()
+    )
+    serving = mounted.drop_nulls("daemon_pid").unique("daemon_pid", keep="last", maintain_order=True)
+    joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left")
+    killed = pl.col("signal").is_not_null()
+    how = pl.when(killed).then(pl.format("killed by signal {}", "signal")).otherwise(
+        pl.format("exited with status {}", pl.col("exit_code").fill_null(0))
+    )  # fmt: skip
+    return conform(
+        "incidents",
+        joined.select(
+            "pid", "tid", "mount_id", "signal",
+            time_ns="end_ns",
+            kind=pl.when(killed).then(pl.lit("crash")).otherwise(pl.lit("exit")),
+            detail=pl.format("daemon {} ({}) {}", "pid", "name", how),
+        ),
+    )  # fmt: skip
+
+
+def _hangs(operations: pl.DataFrame, files: pl.DataFrame, stop_ns: int) -> pl.DataFrame:
+    long = pl.col("end_ns").is_null() & (pl.col("start_ns") <= stop_ns - HANG_NS)
+    rows = operations.filter(long).join(
+        files.select("file_id", "mount_id", "path"), on="file_id", how="left"
+    )
+    place = pl.coalesce("path", pl.lit("an unknown file"))
+    return conform(
+        "incidents",
+        rows.select(
+            "pid", "tid", "mount_id",
+            time_ns="start_ns",
+            kind=pl.lit("hang"),
+            detail=pl.format("{} of {} never ended", pl.col("kind").cast(pl.String), place),
+        ),
+    )  # fmt: skip
+
+
+def _recorded(journal: Journal) -> pl.DataFrame:
+    rows: list[dict[str, Any]] = [
+        {
+            "time_ns": line.get("time_ns", 0),
+            "kind": str(line.get("incident", "unknown")),
+            "pid": line.get("pid"),
+            "detail": str(line.get("detail", "")),
+        }
+        for line in journal.of("incident")
+    ]
+    schema: dict[str, Any] = {
+        "time_ns": pl.Int64, "kind": pl.String, "pid": pl.Int32, "detail": pl.String,
+    }  # fmt: skip
+    return conform("incidents", pl.DataFrame(rows, schema=schema, orient="row"))

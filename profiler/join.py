@@ -1,0 +1,242 @@
+"""From the spool to the tables: which join follows which.
+
+Raw frames live only as long as a step needs them, and a table leaves as soon as it is made, so that the
+memory needed is that of the largest step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from ..probes.events import TASK_KINDS
+from . import blocked as off_cpu
+from . import chunks as chunk_lists
+from . import daemon_calls as daemons_work
+from . import downloads as wire_traffic
+from . import fetches as fetching
+from . import files as seen_files
+from . import fuse_requests as fuse
+from . import incidents as happenings
+from . import mounts as mounting
+from . import operations as file_operations
+from . import phase_rows, probe_rows, segments, stalls, timelines
+from . import tasks as task_lives
+from .journal import Journal
+from .spool import Spool
+from .tables import conform, empty
+
+#: a table's name and the rows of it, or some of them: `segments` comes in parts
+Part = tuple[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Mounts and files, and the raw frames that had to be read to know them."""
+
+    mounted: pl.DataFrame
+    known: pl.DataFrame
+    operations: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Daemons:
+    """What the daemons did."""
+
+    served_by: pl.DataFrame
+    requests: pl.DataFrame
+    calls: pl.DataFrame
+    lookups: pl.DataFrame
+    fetches: pl.DataFrame
+    downloads: pl.DataFrame
+    tried: pl.DataFrame
+    caches: pl.DataFrame
+    chunks: pl.DataFrame
+
+
+def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
+    """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is made."""
+    start_ns = journal.start_ns
+    events = spool.tasks()
+    seen, hits, touches = _files(spool, journal)
+    stop_ns = journal.stop_ns or _last_time(seen.operations, events, spool)
+    yield "operations", seen.operations
+    yield "hits", hits
+    yield "touches", touches
+    del hits, touches
+    work = _daemons(spool, journal, seen)
+    threads = task_lives.with_unannounced(
+        task_lives.tasks(events), seen.operations.select("pid", "tid", "start_ns")
+    )
+    yield "tasks", threads
+    yield from _daemon_tables(work, seen)
+    yield from _system_tables(journal, seen, work, threads, stop_ns)
+    yield from _device_tables(spool, journal, events)
+    yield from _tiling(spool, seen, work, threads, (start_ns, stop_ns))
+
+
+def _files(spool: Spool, journal: Journal) -> tuple[_Files, pl.DataFrame, pl.DataFrame]:
+    """Operations, hits and touches with their files."""
+    places = seen_files.file_places(spool.files())
+    raw = spool.operations().sort("start_ns")
+    raw_hits, raw_touches = spool.hits(), spool.touches()
+    key = list(seen_files.KEY)
+    named = [
+        file_operations.known_files(raw).select(*key, time_ns="start_ns"),
+        raw_hits.select(*key, time_ns="start_ns"),
+        raw_touches.select(*key, time_ns=pl.col("bucket") * file_operations.BUCKET_NS),
+    ]
+    firsts = [frame.group_by(key).agg(pl.col("time_ns").min()) for frame in named]
+    devices = {dev for frame in firsts for dev in frame["dev"].unique()}
+    requests = spool.requests().filter(
+        pl.col("opcode").is_in([mounting.OPCODE_INIT, mounting.OPCODE_DESTROY])
+    )
+    devices |= set(spool.requests()["dev"].unique())
+    mounted = mounting.mounts(journal, places, requests, devices)
+    referenced = [mounting.with_mount(frame, mounted, "time_ns") for frame in firsts]
+    known = seen_files.files(places, mounted, referenced)
+    ids = seen_files.file_ids
+    done = file_operations.operations(raw, ids(raw, mounted, known, "start_ns"))
+    hits = file_operations.hits(raw_hits, ids(raw_hits, mounted, known, "start_ns"))
+    touched = raw_touches.with_columns(start_ns=pl.col("bucket") * file_operations.BUCKET_NS)
+    touches = file_operations.touches(raw_touches, ids(touched, mounted, known, "start_ns"))
+    return _Files(mounted, known, done), hits, touches
+
+
+def _last_time(operations: pl.DataFrame, events: pl.DataFrame, spool: Spool) -> int:
+    """When the last thing was seen of a run that was never stopped."""
+    off = spool.blocked()
+    times = [
+        operations["start_ns"], operations["end_ns"], events["time_ns"],
+        off["start_ns"], off["end_ns"], spool.requests()["end_ns"],
+    ]  # fmt: skip
+    return max((int(column.max() or 0) for column in times), default=0)  # type: ignore[arg-type]
+
+
+def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
+    """Requests, calls, lookups, fetches and downloads, joined with each other."""
+    raw = spool.requests()
+    timed = raw.with_columns(at=pl.max_horizontal("queued_ns", "end_ns"))
+    placed = mounting.with_mount(timed, seen.mounted, "at")
+    served = spool.served()
+    said = mounting.mount_attributes(journal, seen.mounted)
+    served_by = mounting.daemon_mounts(placed.drop_nulls("mount_id"), served, said)
+    requests = fuse.fuse_requests(placed, served.join(served_by, on="pid"), seen.operations)
+    calls = daemons_work.daemon_calls(spool.calls(), served_by)
+    cache_files = daemons_work.with_hashes(spool.cache_files(), served_by)
+    lookups = daemons_work.cache_lookups(calls, cache_files)
+    chunked = chunk_lists.chunks(journal, seen.known, _with_device(seen.mounted))
+    chunked = chunk_lists.with_cache_state(chunked, lookups, seen.known)
+    committed = daemons_work.commits(cache_files)
+    by_name = fetching.fetches_by_name(
+        lookups.filter(pl.col("call_id").is_null()),
+        daemons_work.transactions(cache_files, calls),
+        committed,
+        requests,
+    )
+    rows = fetching.numbered(pl.concat([fetching.fetches_by_call(calls), by_name]))
+    wire = wire_traffic.wire_requests(spool.downloads(), served_by, said)
+    downloading = rows.filter(pl.col("outcome").ne_missing(pl.lit("joined")))
+    tried = wire_traffic.attempts(wire, downloading)
+    queued = rows.select("fetch_id", "queued_ns")
+    return _Daemons(
+        served_by=served_by,
+        requests=requests,
+        calls=calls,
+        lookups=lookups,
+        fetches=fetching.fetches(rows, tried, wire, requests, seen.known, chunked),
+        downloads=wire_traffic.downloads(wire, tried, queued, committed),
+        tried=tried,
+        caches=daemons_work.cache_directories(cache_files),
+        chunks=chunked,
+    )
+
+
+def _with_device(mounted: pl.DataFrame) -> pl.DataFrame:
+    """The latest mount of each device: attributes are read after the command ended."""
+    return mounted.unique("device", keep="last", maintain_order=True)
+
+
+def _daemon_tables(work: _Daemons, seen: _Files) -> Iterator[Part]:
+    yield "fuse_requests", conform("fuse_requests", work.requests)
+    yield "daemon_calls", work.calls
+    yield "cache_lookups", work.lookups
+    yield "fetches", conform("fetches", work.fetches)
+    yield "downloads", work.downloads
+    yield "chunks", work.chunks
+    yield "files", seen_files.with_cached_bytes(seen.known, work.chunks)
+
+
+def _system_tables(
+    journal: Journal, seen: _Files, work: _Daemons, threads: pl.DataFrame, stop_ns: int
+) -> Iterator[Part]:
+    said = mounting.mount_attributes(journal, seen.mounted)
+    mounted = mounting.described(seen.mounted, said, work.served_by, work.downloads, work.caches)
+    yield "mounts", mounted
+    with_dev = mounted.with_columns(seen.mounted["dev"])
+    yield "incidents", happenings.incidents(
+        journal, with_dev, threads, seen.operations, seen.known, stop_ns
+    )
+    yield "probes", probe_rows.probes(journal)
+    yield "losses", probe_rows.losses(journal)
+
+
+def _device_tables(spool: Spool, journal: Journal, events: pl.DataFrame) -> Iterator[Part]:
+    phased = phase_rows.phases(spool.phase_lines())
+    device = phase_rows.runner_operations(phased)
+    threshold = journal.start.get("options", {}).get("stall_threshold_ns")
+    yield "phases", phased
+    yield "gpu_ops", device
+    yield "gpu_samples", empty("gpu_samples")
+    yield "sockets", empty("sockets")
+    yield "stalls", stalls.stalls(
+        device,
+        command_start_ns(journal, events),
+        stalls.DEFAULT_THRESHOLD_NS if threshold is None else int(threshold),
+    )
+
+
+def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
+    """When the command's first exec was; else when its process was made; else the start of recording."""
+    began = events.filter(
+        (pl.col("pid") == (journal.child_pid or -1)) & (pl.col("kind") == TASK_KINDS.index("exec"))
+    )["time_ns"].min()
+    made = next((line.get("time_ns") for line in journal.of("child")), None)
+    return int(began or made or journal.start_ns)  # type: ignore[arg-type]
+
+
+def _tiling(
+    spool: Spool, seen: _Files, work: _Daemons, threads: pl.DataFrame, bounds: tuple[int, int]
+) -> Iterator[Part]:
+    """`blocked`, `segments` in parts, `waits`."""
+    off = off_cpu.blocked(mounting.with_mount(spool.blocked(), seen.mounted, "start_ns"))
+    yield "blocked", conform("blocked", off)
+    evidence = segments.Evidence(seen.operations, off, threads, work.requests)
+    evidence = segments.Evidence(
+        seen.operations, segments.with_hung_requests(evidence), threads, work.requests
+    )
+    pieces = _pieces(evidence, seen, work)
+    living = segments.lives(threads, *bounds)
+    waits = [empty("waits")]
+    yield "segments", empty("segments")
+    for tiles, slept in segments.segments_and_waits(living, evidence, pieces):
+        waits.append(slept)
+        yield "segments", tiles
+    yield "waits", pl.concat(waits).unique().sort("op_id", "start_ns")
+
+
+def _pieces(evidence: segments.Evidence, seen: _Files, work: _Daemons) -> pl.DataFrame:
+    """What became of the requests that someone waited for."""
+    waited = work.requests.join(
+        evidence.blocked.drop_nulls("unique"), on=["mount_id", "unique"], how="semi"
+    )
+    return timelines.request_pieces(
+        waited,
+        work.calls.join(waited, on=["mount_id", "unique"], how="semi"),
+        work.fetches,
+        timelines.fetch_pieces(work.fetches, work.tried, work.downloads),
+        timelines.lock_waits(waited, evidence.blocked),
+        timelines.needed_chunks(waited, seen.known, work.chunks),
+    )

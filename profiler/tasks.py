@@ -1,0 +1,68 @@
+"""Table `tasks`: processes and threads, by their life events."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ..probes.events import ROLE_DAEMON, TASK_KINDS
+from .tables import ROLE, conform
+from .text import c_strings, visible
+from .times import happened
+
+_EXEC, _EXIT = TASK_KINDS.index("exec"), TASK_KINDS.index("exit")
+
+
+def tasks(events: pl.DataFrame) -> pl.DataFrame:
+    """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning."""
+    named = events.sort("time_ns").with_columns(
+        c_strings(events.sort("time_ns")["name"]),
+        _arguments(events.sort("time_ns")),
+        start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
+        parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
+        ended=pl.when(pl.col("kind") == _EXIT).then("time_ns"),
+        code=pl.when(pl.col("kind") == _EXIT).then("exit_code"),
+    )
+    folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
+        pl.col("pid").last(),
+        parent_pid=pl.col("parent").drop_nulls().first().fill_null(0),
+        name=pl.col("name").last(),
+        argv=pl.col("argv").drop_nulls().last(),
+        is_daemon=(pl.col("role") == ROLE_DAEMON).any(),
+        end_ns=pl.col("ended").drop_nulls().last(),
+        code=pl.col("code").drop_nulls().last(),
+    )
+    return conform("tasks", _ended(folded).sort("start_ns", "tid"))
+
+
+def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
+    """Add target threads that have operations (pid, tid, start_ns) but no life event."""
+    missing = operations.join(known, on="tid", how="anti").group_by("pid", "tid").agg(
+        pl.col("start_ns").min()
+    )  # fmt: skip
+    rows = missing.with_columns(
+        parent_pid=pl.lit(0), name=pl.lit(""), role=pl.lit("target", dtype=ROLE)
+    )
+    return pl.concat([known, conform("tasks", rows)]).sort("start_ns", "tid")
+
+
+def _arguments(events: pl.DataFrame) -> pl.Series:
+    rows = [
+        _split(argv, length) if kind == _EXEC and length else None
+        for argv, length, kind in events.select("argv", "arguments", "kind").iter_rows()
+    ]
+    return pl.Series("argv", rows, dtype=pl.List(pl.String))
+
+
+def _split(argv: bytes, length: int) -> list[str]:
+    """Split argv at its NULs; records drop trailing ones, which may end empty arguments."""
+    whole = argv[:length].ljust(min(length, 256), b"\0")
+    return [visible(part) for part in whole.removesuffix(b"\0").split(b"\0")]
+
+
+def _ended(folded: pl.DataFrame) -> pl.DataFrame:
+    signal = pl.col("code") % 128
+    return folded.with_columns(
+        signal=pl.when(signal != 0).then(signal),
+        exit_code=pl.when(signal == 0).then(pl.col("code") // 256 % 256),
+        role=pl.when("is_daemon").then(pl.lit("daemon")).otherwise(pl.lit("target")).cast(ROLE),
+    )
