@@ -18,7 +18,9 @@ _OPENAT, _RENAME = CACHE_SYSCALLS.index("openat"), CACHE_SYSCALLS.index("rename"
 
 
 def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
-    """Number the calls and find their parents. ``daemons``: pid, mount_id.
+    """Number the calls and find their parents; beside the table, ``object_suffix``.
+
+    ``daemons``: pid, mount_id.
 
     A result is what an ``int`` of the ABI holds, the register's low half; the ``cvmfs_*`` callbacks
     return nothing, so theirs is null.
@@ -42,7 +44,7 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
         result=pl.when(returns & (pl.col("end_ns") != 0)).then(low_half),
         function=pl.col("function").replace_strict(names, default="?", return_dtype=pl.String),
     )
-    return conform("daemon_calls", rows)
+    return conform("daemon_calls", rows, "object_suffix")
 
 
 def cache_lookups(calls: pl.DataFrame, cache_files: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,8 @@
 """Raw records to polars frames, column by column, never record by record.
 
 A frame has the layout's field names. Times, sizes and results become Int64, task ids Int32; request
-numbers, inodes, devices and generations stay unsigned; ``bytes[N]`` become Binary without trailing NULs;
-an ``object`` (digest and algorithm) becomes four integer columns, see ``OBJECT_COLUMNS``.
+numbers, inodes, devices and generations stay unsigned; ``text[N]`` and ``raw[N]`` become Binary, text
+without trailing NULs; an ``object`` (a content hash) becomes integer columns, see ``OBJECT_COLUMNS``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from ..probes.events import Field, Layout
 
 Records = NDArray[Any]
 
-#: the parts of a content hash: 8 + 8 + 4 bytes of digest, and the algorithm's number
-OBJECT_COLUMNS = ("object_a", "object_b", "object_c", "object_algorithm")
+#: the parts of a content hash: 8 + 8 + 4 bytes of digest, the algorithm's number, the suffix character
+OBJECT_COLUMNS = ("object_a", "object_b", "object_c", "object_algorithm", "object_suffix")
 
 _UNSIGNED = {"unique", "ending_unique", "ino", "node_id", "dev", "ending_dev", "generation", "magic"}
 _OBJECT = np.dtype(
-    [("object_a", "<u8"), ("object_b", "<u8"), ("object_c", "<u4"), ("object_algorithm", "<u4")]
+    [("object_a", "<u8"), ("object_b", "<u8"), ("object_c", "<u4"), ("object_algorithm", "<u4"),
+     ("object_suffix", "u1")]  # fmt: skip
 )
 _HEADER: list[tuple[str, Any]] = [("_length", "<u4"), ("_page", "<u4")]
 _DISCARDED_OR_BUSY = 0xC0000000
@@ -93,7 +94,7 @@ class _Columns:
         if field.name == "object":
             for name in OBJECT_COLUMNS:
                 self._numbers[name] = np.empty(capacity, _OBJECT[name])
-        elif field.type.startswith("bytes"):
+        elif field.type.startswith(("text", "raw")):
             self._texts[field.name] = []
         else:
             self._numbers[field.name] = np.empty(capacity, _number_type(field))

@@ -15,8 +15,8 @@ _SUFFIXES = {
 
 #: what a fetch is before it is joined with the rest
 _COLUMNS = (
-    "call_id", "mount_id", "start_ns", "end_ns", "pid", "tid", "object_hash", "unique", "outcome",
-    "queued_ns", "returned_ns",
+    "call_id", "mount_id", "start_ns", "end_ns", "pid", "tid", "object_hash", "object_suffix", "unique",
+    "outcome", "queued_ns", "returned_ns",
 )  # fmt: skip
 
 
@@ -86,6 +86,7 @@ def fetches_by_name(
     served = both.with_columns(serving_requests(requests, both))
     return served.with_columns(
         call_id=pl.lit(None, pl.Int32),
+        object_suffix=pl.lit(None, pl.String),
         queued_ns=pl.lit(None, pl.Int64),
         returned_ns=pl.lit(None, pl.Int64),
     ).select(_COLUMNS)
@@ -151,7 +152,8 @@ def fetches(
     placed = rows.join(latest, on="fetch_id", how="left", maintain_order="left").join(
         suffixes, on="download_id", how="left", maintain_order="left"
     ).join(_places(rows, requests, known, chunked), on="fetch_id", how="left", maintain_order="left")  # fmt: skip
-    own = pl.col("suffix").replace_strict(_SUFFIXES, default=None, return_dtype=pl.String)
+    letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
+    own = pl.coalesce(letter, "suffix").replace_strict(_SUFFIXES, default=None, return_dtype=pl.String)
     by_place = pl.when(pl.col("chunk_count") > 1).then(pl.lit("chunk")).when(
         pl.col("chunk_count") == 1
     ).then(pl.lit("file"))  # fmt: skip

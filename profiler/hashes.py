@@ -22,15 +22,24 @@ def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
 
 
 def with_object_hash(frame: pl.DataFrame) -> pl.DataFrame:
-    """Replace the four integer columns of an object by ``object_hash``.
+    """Replace the integer columns of an object by ``object_hash`` and ``object_suffix`` (one letter).
 
-    Each distinct object is spelt once, however many rows name it.
+    Each distinct object is spelt once, however many rows name it. Both are null for no object.
     """
     distinct = frame.select(OBJECT_COLUMNS).unique(maintain_order=True)
-    names = [object_name(*row) for row in distinct.iter_rows()]
-    spelt = distinct.with_columns(pl.Series("object_hash", names, dtype=pl.String))
+    names = [object_name(*row[:4]) for row in distinct.iter_rows()]
+    letters = [_letter(number) for number in distinct["object_suffix"]]
+    spelt = distinct.with_columns(
+        pl.Series("object_hash", names, dtype=pl.String),
+        pl.Series("letter", letters, dtype=pl.String),
+    )
     joined = frame.join(spelt, on=OBJECT_COLUMNS, how="left", maintain_order="left")
-    return joined.drop(OBJECT_COLUMNS)
+    letter = pl.when(pl.col("object_hash").is_not_null()).then("letter")
+    return joined.drop(OBJECT_COLUMNS).with_columns(object_suffix=letter).drop("letter")
+
+
+def _letter(number: int) -> str:
+    return chr(number) if chr(number).isupper() and number < 128 else ""
 
 
 def hash_of_path(path: pl.Expr) -> pl.Expr:

@@ -161,7 +161,7 @@ def _with_device(mounted: pl.DataFrame) -> pl.DataFrame:
 
 def _daemon_tables(work: _Daemons, seen: _Files) -> Iterator[Part]:
     yield "fuse_requests", conform("fuse_requests", work.requests)
-    yield "daemon_calls", work.calls
+    yield "daemon_calls", conform("daemon_calls", work.calls)
     yield "cache_lookups", work.lookups
     yield "fetches", conform("fetches", work.fetches)
     yield "downloads", work.downloads

@@ -447,8 +447,10 @@ def empty(name: str) -> pl.DataFrame:
     return pl.DataFrame(schema=table(name).schema())
 
 
-def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+def conform(name: str, frame: pl.DataFrame, *extra: str) -> pl.DataFrame:
     """Return ``frame`` with exactly the table's columns and types; absent columns become null.
+
+    Columns named ``extra`` are kept behind them, as they are.
 
     Raises polars' errors where a value does not fit its type, and ValueError for a null in a column
     that bears none: both are mistakes of ours, not of the run.
@@ -459,7 +461,7 @@ def conform(name: str, frame: pl.DataFrame) -> pl.DataFrame:
         pl.col(key).cast(dtype) if key in present else pl.lit(None, dtype=dtype).alias(key)
         for key, dtype in schema.items()
     ]
-    result = frame.select(expressions)
+    result = frame.select(*expressions, *extra)
     refuse_nulls(name, result)
     return result
 
