@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,12 +95,15 @@ def _await_event(lab: Lab, path: str) -> bool:
     serving = current(lab)
     if serving is None:
         return True
-    url = f"http://127.0.0.1:{serving.port}{path}"
+    # Not urllib: the user's proxy settings have no business here.
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=EVENT_TIMEOUT_S)
     try:
-        with urllib.request.urlopen(url, timeout=EVENT_TIMEOUT_S):
-            return True
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _start_process(lab: Lab, port: int) -> Serving:
