@@ -56,12 +56,17 @@ def column(values: pl.Series) -> Json:
         return {"name": label, "unit": "text", **_words(values)}
     if values.dtype == pl.Boolean:
         return {"name": label, "unit": "flag", "data": typed(values, "i4")}
-    small = values.dtype in (pl.Int32, pl.UInt8, pl.Int8, pl.Int16, pl.UInt16)
-    return {"name": label, "unit": "number", "data": typed(values, "i4" if small else "f8")}
+    dtype = "i4" if values.dtype == pl.Int32 else "f8"
+    return {"name": label, "unit": "number", "data": typed(values, dtype)}
 
 
 def _words(values: pl.Series) -> Json:
     distinct = values.drop_nulls().unique(maintain_order=True)
-    places = pl.DataFrame({"word": distinct, "place": pl.Series(range(len(distinct)), dtype=pl.Int32)})
+    places = pl.DataFrame(
+        {"word": distinct, "place": pl.Series(range(len(distinct)), dtype=pl.Int32)}
+    )
     numbered = values.to_frame("word").join(places, on="word", how="left", maintain_order="left")
-    return {"words": [word[:_LONGEST_TEXT] for word in distinct], "data": typed(numbered["place"], "i4")}
+    return {
+        "words": [word[:_LONGEST_TEXT] for word in distinct],
+        "data": typed(numbered["place"], "i4"),
+    }

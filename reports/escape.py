@@ -33,7 +33,7 @@ def _shown(character: str) -> str:
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    """Return ``text`` with everything invisible spelt out, cut in the middle to ``limit``.
+    r"""Return ``text`` with everything invisible spelt out, cut in the middle to ``limit``.
 
     Control, bidirectional, unassigned and zero-width characters become backslash escapes, bytes
     that were not UTF-8 become ``\\xNN``. The beginning and the end of a cut text are kept.
@@ -51,7 +51,7 @@ def as_html(text: str, limit: int | None = None) -> str:
 
 
 def as_plotly(text: str, limit: int | None = None) -> str:
-    """Return ``text`` for a tick label or an annotation of Plotly, which then shows it literally."""
+    """Return ``text`` for a tick label or annotation of Plotly, which shows it literally."""
     return _PLOTLY_MARKUP.sub(lambda match: f"&#{ord(match[0])};", visible(text, limit))
 
 

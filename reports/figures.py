@@ -15,8 +15,13 @@ from .heat import Heat
 from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
 
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24
-_FONT = {"family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif", "size": 12, "color": "#26323d"}
+_FONT = {
+    "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif",
+    "size": 12,
+    "color": "#26323d",
+}
 _GRID = "#e6e9ed"
+_MAX_CAPTIONS = 200
 
 
 def _layout(height_px: int, window: Window, y_axis: Json) -> Json:
@@ -73,7 +78,8 @@ def _edges(place: int, label: str) -> tuple[float, float]:
 
 
 def _details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
-    extra = bricks.drop("start_ns", "end_ns", "code", "merged", "fetch_id", "row")
+    known = ("start_ns", "end_ns", "code", "merged", "fetch_id", "row", "caption")
+    extra = bricks.drop(known, strict=False)
     return {
         "start": typed(seconds(bricks["start_ns"], origin_ns), "f8"),
         "end": typed(seconds(bricks["end_ns"], origin_ns), "f8"),
@@ -84,7 +90,7 @@ def _details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
 
 
 def _lane_height_px(count: int) -> int:
-    return 22 if count <= 8 else 17 if count <= 14 else 13
+    return 22 if count <= 8 else 17 if count <= 14 else 13 if count <= 20 else 7
 
 
 def lane_figure(group: LaneGroup, window: Window) -> Json:
@@ -105,12 +111,33 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
         traces.append(trace)
         rows.append(places)
         first += lane.bricks.height
-    lanes = pl.concat([pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn])
+    lanes = pl.concat(
+        [pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn]
+    )
+    layout = _layout(_height_px(group.lanes), window, _lane_axis(group.lanes))
     return {
-        "data": traces, "layout": _layout(_height_px(group.lanes), window, _lane_axis(group.lanes)),
+        "data": traces, "layout": layout,
         "rows": rows, "details": _details(together, lanes, window.start_ns),
-        "words": [name for name, _ in group.palette],
+        "words": [name for name, _ in group.palette], "captions": _captions(drawn, window),
     }  # fmt: skip
+
+
+def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
+    """Return the names to write on bricks, from the column ``caption`` of lanes that have it.
+
+    The page's script writes those for which the present zoom has room.
+    """
+    captions: list[Json] = []
+    for place, lane in drawn:
+        if "caption" not in lane.bricks.columns:
+            continue
+        named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption")
+        for start, end, name in named.head(_MAX_CAPTIONS).iter_rows():
+            captions.append({
+                "start": (start - window.start_ns) / 1e9, "end": (end - window.start_ns) / 1e9,
+                "y": -place, "text": as_plotly(name, 24),
+            })  # fmt: skip
+    return captions
 
 
 def _height_px(lanes: tuple[Lane, ...]) -> int:
@@ -118,10 +145,11 @@ def _height_px(lanes: tuple[Lane, ...]) -> int:
 
 
 def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
+    labelled = [(place, lane) for place, lane in enumerate(lanes) if lane.label]
     return {
         "range": [-len(lanes) + 0.45, 0.55], "tickmode": "array",
-        "tickvals": [-place for place in range(len(lanes))],
-        "ticktext": [as_plotly(lane.label, 24) for lane in lanes],
+        "tickvals": [-place for place, _ in labelled],
+        "ticktext": [as_plotly(lane.label, 24) for _, lane in labelled],
     }  # fmt: skip
 
 
@@ -168,7 +196,9 @@ def _waterfall_axis(rows: pl.DataFrame) -> Json:
     count = rows.height
     axis: Json = {"range": [-count + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
     if count <= 40:
-        names = [_download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()]
+        names = [
+            _download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()
+        ]
         axis |= {"tickvals": [-n for n in range(count)], "ticktext": names,
                  "tickfont": {"size": 10 if count <= 30 else 9}}  # fmt: skip
     return axis
@@ -188,7 +218,9 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
     places = list(range(0, -len(phases), -1))
     used = [c for c in palette.ORDER if any(causes.get(c) for _, _, causes in phases)]
     traces = [_cause_trace(cause, phases, places) for cause in used]
-    labels = [f"{as_plotly(name, 22)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases]
+    labels = [
+        f"{as_plotly(name, 22)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases
+    ]
     window = Window(0, max(sum(causes.values()) for _, _, causes in phases) or 1)
     axis = {"range": [-len(phases) + 0.4, 0.6], "tickmode": "array", "tickvals": places,
             "ticktext": labels, "tickfont": {"size": 13}}  # fmt: skip
@@ -208,7 +240,8 @@ def _cause_trace(cause: str, phases: list[tuple[str, int, dict[str, int]]],
         "y": places, "marker": {"color": palette.STYLES[cause].colour,
                                 "line": {"width": 0.5, "color": "#ffffff"}},
         "text": [f"{cause} {share:.0f} %" if share >= 7 else "" for share in shares],
-        "textposition": "inside", "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
+        "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
+        "constraintext": "none",
         "insidetextfont": {"size": 11},
         "hovertemplate": [
             f"<b>{cause}</b>: {ns / 1e6:,.4g} ms, {share:.3g} % of {as_plotly(name, 40)}"

@@ -49,7 +49,7 @@ def _incomplete(s: Statistics) -> Iterator[Finding]:
     if not s.outcome.complete:
         yield Finding(
             "warning", "This run is incomplete: recording stopped before the command ended.",
-            "What was recorded up to then is shown; up to one second before the end may be missing.",
+            "What was recorded up to then is shown; the last second may be missing.",
         )  # fmt: skip
 
 
@@ -58,8 +58,8 @@ def _lost(s: Statistics) -> Iterator[Finding]:
         worst = max(s.losses, key=lambda loss: int(loss["count"]))
         yield Finding(
             "warning", f"{plural(s.lost, 'event was', 'events were')} lost.",
-            f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, and "
-            "time that those events would explain may count as unknown.",
+            f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, "
+            "and time that those events would explain may count as unknown.",
         )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _in_order(s: Statistics) -> str:
 
 def _where_time_went(s: Statistics) -> Iterator[Finding]:
     phase = main_phase(s)
-    if phase is None or not phase.duration_ns:
+    if phase is None or not phase.duration_ns or not phase.causes_ns:
         return
     share = phase.cvmfs_ns / phase.duration_ns
     if share < _NEGLIGIBLE:
@@ -112,7 +112,8 @@ def _where_time_went(s: Statistics) -> Iterator[Finding]:
         yield _waited_for_chunks(s, phase, fetch_ns)
     else:
         yield Finding(
-            "main", f"{percent(share)} of “{phase.name}” waited for CVMFS, little of it for the network.",
+            "main",
+            f"{percent(share)} of “{phase.name}” waited for CVMFS, little of it for the network.",
             f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
         )  # fmt: skip
 
@@ -146,7 +147,8 @@ def _latency(s: Statistics) -> Iterator[Finding]:
     first, transfer = s.latency.first_byte_ns, s.latency.transfer_ns
     if first is None or transfer is None:
         return
-    numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer (medians of {s.latency.downloads})"
+    medians = f"(medians of {s.latency.downloads})"
+    numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
     speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
     if first > transfer:
         meaning = (
@@ -164,10 +166,11 @@ def _latency(s: Statistics) -> Iterator[Finding]:
 def _cached_chunks(s: Statistics) -> Iterator[Finding]:
     if s.chunks_known and s.fetches.downloaded:
         cached, known = s.chunks_cached_at_start, s.chunks_known
-        were = "was" if cached == 1 else "were"
+        were = f"{plural(known, 'chunk')} {'was' if cached == 1 else 'were'} already"
+        wire = size(s.bytes.over_http)
         yield Finding(
-            "note", f"{cached:,} of {plural(known, 'chunk')} {were} already in the client's cache at start.",
-            f"{size(s.bytes.unpacked)} of data came over HTTP, in {size(s.bytes.over_http)} on the wire.",
+            "note", f"{cached:,} of {were} in the client's cache at start.",
+            f"{size(s.bytes.unpacked)} of data came over HTTP, in {wire} on the wire.",
         )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def merge_short(bricks: pl.DataFrame, shortest_ns: int, by: str) -> pl.DataFrame
     """
     if not shortest_ns:
         return bricks.with_columns(merged=pl.lit(1, dtype=pl.Int32))
-    long = DURATION >= shortest_ns
+    long = shortest_ns <= DURATION
     bucket = pl.col("start_ns") // shortest_ns
     begins = long | long.shift(1, fill_value=True) | (bucket != bucket.shift(1))
     grouped = bricks.sort("start_ns").with_columns(_group=begins.fill_null(True).cum_sum())

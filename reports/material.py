@@ -4,62 +4,97 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
+from ..profiler import causes
+from ..profiler.tables import TABLES
 from .timeline import Frames, Window
+
+WHOLE_COMMAND = "whole command"
+
+
+class RunLike(Protocol):
+    """What reports need of a run; ``profiler.run.Run`` is one."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What meta.json says."""
+        ...
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """The tables by name."""
+        ...
 
 
 @dataclass(frozen=True)
 class Material:
     """A run's description, tables and views.
 
-    ``phase_causes``: one row per phase and cause: phase (place in ``phases``), cause, ns;
-    ``stall_causes``: stall_id, cause, ns. Both follow wakers. ``source_bytes``: source, bytes.
+    ``phases``: the table, or one row for the first thread where the command marked none.
+    ``phase_causes``: phase (row of ``phases``), cause, ns. ``stall_causes``: stall_id, cause, ns. Both
+    follow wakers. ``source_bytes``: source, bytes supplied to reads.
     """
 
     meta: Mapping[str, Any]
     frames: Frames
     window: Window
+    phases: pl.DataFrame
     phase_causes: pl.DataFrame
     stall_causes: pl.DataFrame
     source_bytes: pl.DataFrame
 
 
-def _window(frames: Frames) -> Window:
-    """From the first to the last thing known of the command."""
-    starts: list[int] = []
-    ends: list[int] = []
-    for name in ("segments", "operations", "phases", "gpu_ops"):
-        frame = frames[name]
-        if frame.height:
-            starts.append(frame["start_ns"].min())  # type: ignore[arg-type]
-            ends.append(max(frame["start_ns"].max(), frame["end_ns"].max() or 0))  # type: ignore[type-var, arg-type]
-        if name == "segments" and frame.height:
-            break
-    start = min(starts, default=0)
-    return Window(start, max([*ends, start + 1]))
-
-
-def _clipped(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
-    met = intervals.join(segments.select("tid", "cause", begin="start_ns", stop="end_ns"), on="tid")
-    inside = pl.min_horizontal("stop", "end_ns") - pl.max_horizontal("begin", "start_ns")
-    return (
-        met.with_columns(ns=inside).filter(pl.col("ns") > 0)
-        .group_by("id", "cause").agg(pl.col("ns").sum())
-    )  # fmt: skip
-
-
-def gather(run: Any) -> Material:
-    """Return what reports need of ``run``."""
-    frames: Frames = run.frames
-    window = _window(frames)
-    phases = frames["phases"].with_row_index("id").with_columns(pl.col("end_ns").fill_null(window.end_ns))
-    stalls = frames["stalls"].select("start_ns", "end_ns", id="stall_id", tid="waiting_tid")
+def gather(run: RunLike) -> Material:
+    """Return what reports need of ``run``. Raises BadRun where a table is damaged."""
+    frames = {table.name: run.tables[table.name] for table in TABLES}
+    window = _window(frames, run.meta)
+    phases = _phases(frames, window)
+    segments = frames["segments"]
     return Material(
-        run.meta, frames, window,
-        _clipped(phases.select("id", "tid", "start_ns", "end_ns"), frames["segments"]).rename({"id": "phase"}),
-        _clipped(stalls, frames["segments"]).rename({"id": "stall_id"}),
-        pl.DataFrame({"source": ["page cache"], "bytes": [int(frames["hits"]["bytes"].sum())]}),
+        meta=run.meta,
+        frames=frames,
+        window=window,
+        phases=phases,
+        phase_causes=causes.phase_causes(segments, phases),
+        stall_causes=causes.stall_causes(segments, frames["stalls"]),
+        source_bytes=_source_bytes(frames),
+    )
+
+
+def _window(frames: Frames, meta: Mapping[str, Any]) -> Window:
+    """The watched life of the command: its segments, else what the recorder said."""
+    segments = frames["segments"]
+    if segments.height:
+        start, end = segments.select(pl.col("start_ns").min(), pl.col("end_ns").max()).row(0)
+        return Window(start, end)
+    start = int(meta.get("start_ns") or 0)
+    return Window(start, max(int(meta.get("stop_ns") or 0), start + 1))
+
+
+def _phases(frames: Frames, window: Window) -> pl.DataFrame:
+    if frames["phases"].height:
+        return frames["phases"]
+    first = frames["tasks"].filter(pl.col("role") == "target").sort("start_ns", "tid").head(1)
+    return first.select(
+        name=pl.lit(WHOLE_COMMAND), start_ns=pl.lit(window.start_ns), end_ns=pl.lit(window.end_ns),
+        pid="pid", tid="tid",
     )  # fmt: skip
+
+
+def _source_bytes(frames: Frames) -> pl.DataFrame:
+    """Bytes of reads by the deepest source that supplied them; page-cache hits count as such.
+
+    Page faults supply no bytes of their own: they do not count, aggregated hits do.
+    """
+    reading = frames["operations"].filter(
+        pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > 0)
+    )
+    classes = causes.operation_classes(frames["segments"], reading, frames["fetches"])
+    read = reading.select("op_id", bytes="result").join(classes, on="op_id")
+    hits = frames["hits"].select(source=pl.lit("page cache"), bytes="bytes")
+    by_class = read.select(pl.col("class").cast(pl.String).alias("source"), "bytes")
+    summed = pl.concat([by_class, hits]).group_by("source").agg(pl.col("bytes").sum())
+    return summed.sort("bytes", "source", descending=[True, False])

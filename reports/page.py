@@ -9,8 +9,6 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
-
 from . import palette, sections
 from .encode import Json
 from .escape import as_html, as_script_json
@@ -24,7 +22,7 @@ from .figures import (
 )
 from .findings import findings
 from .heat import hottest_file
-from .material import Material, gather
+from .material import Material, RunLike, gather
 from .statistics import Statistics, compute
 from .timeline import (
     LaneGroup,
@@ -36,7 +34,7 @@ from .timeline import (
 )
 
 
-def write_page(run: Any, path: Path) -> Path:
+def write_page(run: RunLike, path: Path) -> Path:
     """Write the page of ``run`` to ``path``, through a file beside it; return ``path``.
 
     Raises OSError where it cannot be written.
@@ -63,7 +61,9 @@ def render_page(material: Material) -> str:
     window = material.window
     drawn: dict[str, Json] = {group.name: lane_figure(group, window) for group in groups}
     drawn["downloads"] = waterfall_figure(downloads, window)
-    drawn["phases"] = phase_figure([(p.name, p.duration_ns, p.causes_ns) for p in statistics.phases])
+    drawn["phases"] = phase_figure(
+        [(p.title, p.duration_ns, p.causes_ns) for p in statistics.phases]
+    )
     drawn["touches"] = touches_figure(heat, window) if heat else {}
     shown = {name: figure for name, figure in drawn.items() if figure}
     lanes = [sections.lane_block(group, bool(drawn[group.name])) for group in groups]
@@ -84,7 +84,7 @@ def _groups(material: Material) -> list[LaneGroup]:
 
 
 def _template(name: str) -> str:
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+    return (files(__name__.rpartition(".")[0]) / "templates" / name).read_text(encoding="utf-8")
 
 
 def _plotly_script() -> str:

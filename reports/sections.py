@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from . import palette
-from .escape import as_html
+from .escape import as_html, visible
 from .findings import Finding
 from .statistics import Chunk, Stall, Statistics
 from .timeline import DOWNLOAD_PARTS, LaneGroup, Palette
@@ -65,16 +65,21 @@ def finding_items(items: Iterable[Finding]) -> str:
 
 def tiles(s: Statistics) -> str:
     """Return the numbers that one wants at a glance."""
-    cached = f"{s.chunks_cached_at_start:,} of {s.chunks_known:,}" if s.chunks_known else "not known"
+    cached = (
+        f"{s.chunks_cached_at_start:,} of {s.chunks_known:,}" if s.chunks_known else "not known"
+    )
     rows = [
-        ("Over HTTP", size(s.bytes.over_http)), ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
+        ("Over HTTP", size(s.bytes.over_http)),
+        ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
         ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
         ("Chunks in the client’s cache at start", cached),
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
         ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
-        *((f"Bytes from {source}", size(count)) for source, count in s.bytes.by_source.items() if count),
+        *((f"Bytes from {name}", size(n)) for name, n in s.bytes.by_source.items() if n),
     ]  # fmt: skip
-    return "".join(f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows)
+    return "".join(
+        f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows
+    )
 
 
 def _key(name: str, colour: str, meaning: str = "", absent: bool = False) -> str:
@@ -102,7 +107,7 @@ def jumps(s: Statistics) -> str:
     """Return the buttons that show the whole run, each phase and the longest stall."""
     total = s.duration_ns / 1e9
     spans = [("Whole run", 0.0, total)]
-    for phase in s.phases[:6]:
+    for phase in [phase for phase in s.phases if phase.times == 1][:6]:
         start = (phase.start_ns - s.start_ns) / 1e9
         spans.append((phase.name, start, start + phase.duration_ns / 1e9))
     if s.stalls.longest:
@@ -110,32 +115,46 @@ def jumps(s: Statistics) -> str:
         spans.append(("Longest stall", (stall.start_ns - s.start_ns) / 1e9,
                       (stall.end_ns - s.start_ns) / 1e9))  # fmt: skip
     return "".join(
-        f'<button type="button" data-from="{start:.9f}" data-to="{end:.9f}">{as_html(name, 30)}</button>'
+        f'<button type="button" data-from="{start:.9f}" data-to="{end:.9f}">'
+        f"{as_html(name, 30)}</button>"
         for name, start, end in spans
     )
 
 
-def _block(name: str, title: str, explanation: str, colours: Palette, note: str, drawn: bool) -> str:
+def _block(
+    name: str, title: str, explanation: str, colours: Palette, note: str, drawn: bool
+) -> str:
     legend = "".join(_key(word, colour) for word, colour in colours)
     figure = f'<div class="figure" data-figure="{name}"></div>' if drawn else ""
     notes = note if drawn else "Nothing of this kind was seen in this run."
     return (
-        f'<div class="head"><h3>{title}</h3><p class="note">{explanation}</p>'
-        f'<div class="legend">{legend if drawn else ""}</div></div>{figure}<p class="note">{as_html(notes)}</p>'
+        f'<div class="head"><h3>{title}</h3><p class="note">{as_html(explanation)}</p>'
+        f'<div class="legend">{legend if drawn else ""}</div></div>'
+        f'{figure}<p class="note">{as_html(notes)}</p>'
     )
 
 
 def lane_block(group: LaneGroup, drawn: bool) -> str:
     """Return a group's heading, legend and the place for its figure."""
-    own = group.palette if group.name in {"requests", "daemon"} else ()
+    if group.name == "threads":
+        codes = {code for lane in group.lanes for code in lane.bricks["code"].unique()}
+        own = tuple(entry for code, entry in enumerate(group.palette) if code in codes)
+    else:
+        own = group.palette if group.name in {"requests", "daemon"} else ()
     return _block(group.name, group.title, group.explanation, own, group.note, drawn)
 
 
 def waterfall_block(note: str, drawn: bool) -> str:
     """Return the heading of the downloads."""
-    words = ("queued in the client", "to the first byte", "transfer", "unpack, verify, write to cache")
+    words = (
+        "queued in the client",
+        "to the first byte",
+        "transfer",
+        "unpack, verify, write to cache",
+    )
     colours = tuple(
-        (word, palette.STYLES[part].colour) for word, part in zip(words, DOWNLOAD_PARTS, strict=True)
+        (word, palette.STYLES[part].colour)
+        for word, part in zip(words, DOWNLOAD_PARTS, strict=True)
     )
     return _block("downloads", "Downloads", "One row per request to the server, in the order sent.",
                   colours, note, drawn)  # fmt: skip
@@ -144,12 +163,13 @@ def waterfall_block(note: str, drawn: bool) -> str:
 def heat_block(path: str) -> str:
     """Return the heading of the heat map."""
     return _block("touches", "Where the file was touched",
-                  f"{as_html(path, 120)}: offset downwards, darker is more.", (), "", True)  # fmt: skip
+                  f"{visible(path, 100)}: offset downwards, darker is more.", (), "", True)  # fmt: skip
 
 
 def _table(heads: Sequence[tuple[str, str]], rows: Iterable[str]) -> str:
     head = "".join(f'<th class="{kind}">{name}</th>' for name, kind in heads)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table>{body}</table></div>'
 
 
 def _cell(text: str, kind: str = "") -> str:
@@ -164,21 +184,36 @@ def _parts(chunk: Chunk, longest_ns: int) -> str:
         f'background:{palette.STYLES[_PART_COLOURS[name]].colour}"></i>'
         for name, ns in chunk.parts_ns.items()
     )
-    return f'<td><div class="parts" style="width:{width:.1f}%" title="{as_html(words)}">{bars}</div></td>'
+    opening = f'<div class="parts" style="width:{width:.1f}%" title="{as_html(words)}">'
+    return f"<td>{opening}{bars}</div></td>"
 
 
 def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> str:
     at = "" if chunk.offset_bytes is None else f"{chunk.offset_bytes / (1 << 20):,.1f} MiB"
     cells = [
-        f'<td class="n"><button type="button" data-fetch="{chunk.fetch_id}">#{chunk.fetch_id}</button></td>',
+        _button_cell("fetch", chunk.fetch_id),
         _cell(duration(chunk.start_ns - s.start_ns), "n"), _cell(duration(chunk.duration_ns), "n"),
         _parts(chunk, longest_ns), _part_cell(chunk, "first_byte"), _part_cell(chunk, "transfer"),
         _cell("" if chunk.size_bytes is None else size(chunk.size_bytes), "n"),
         _cell("" if chunk.wire_bytes is None else size(chunk.wire_bytes), "n"), _cell(at, "n"),
-        _cell(chunk.path or "no file known", "path"), _cell(chunk.object_hash, "hash"),
+        _file_cell(chunk.path), _hash_cell(chunk.object_hash),
         _cell(chunk.outcome or "never ended"),
     ]  # fmt: skip
     return f'<tr id="fetch-{chunk.fetch_id}">{"".join(cells)}</tr>'
+
+
+def _button_cell(what: str, number: int) -> str:
+    return f'<td class="n"><button type="button" data-{what}="{number}">#{number}</button></td>'
+
+
+def _file_cell(path: str | None) -> str:
+    if path is None:
+        return _cell("no file known", "file")
+    return f'<td class="file" title="{as_html(path)}">{as_html(path, 56)}</td>'
+
+
+def _hash_cell(object_hash: str) -> str:
+    return f'<td class="hash" title="{as_html(object_hash)}">{as_html(object_hash[:16])}…</td>'
 
 
 def _part_cell(chunk: Chunk, part: str) -> str:
@@ -189,8 +224,9 @@ def _part_cell(chunk: Chunk, part: str) -> str:
 def _chunk_section(s: Statistics) -> str:
     if not s.slowest_chunks:
         return ""
-    heads = [("Fetch", "n"), ("At", "n"), ("Took", "n"), ("", ""), ("First byte", "n"), ("Transfer", "n"),
-             ("Size", "n"), ("On the wire", "n"), ("Offset", "n"), ("File", ""), ("Object", ""), ("", "")]  # fmt: skip
+    heads = [("Fetch", "n"), ("At", "n"), ("Took", "n"), ("", ""), ("First byte", "n"),
+             ("Transfer", "n"), ("Size", "n"), ("On the wire", "n"), ("Offset", "n"),
+             ("File", ""), ("Object", ""), ("", "")]  # fmt: skip
     longest_ns = s.slowest_chunks[0].duration_ns
     rows = (_chunk_row(chunk, s, longest_ns) for chunk in s.slowest_chunks)
     return f'<section id="chunks"><h2>The slowest chunks</h2>{_table(heads, rows)}</section>'
@@ -200,8 +236,8 @@ def _stall_row(stall: Stall, s: Statistics) -> str:
     total = max(stall.end_ns - stall.start_ns, 1)
     causes = list(stall.causes_ns.items())[:4]
     return "<tr>" + "".join([
-        f'<td class="n"><button type="button" data-stall="{stall.stall_id}">{stall.stall_id}</button></td>',
-        _cell(stall.device), _cell(duration(stall.start_ns - s.start_ns), "n"), _cell(duration(total), "n"),
+        _button_cell("stall", stall.stall_id), _cell(stall.device),
+        _cell(duration(stall.start_ns - s.start_ns), "n"), _cell(duration(total), "n"),
         _cell(str(stall.waiting_tid), "n"),
         _cell(", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes)),
     ]) + "</tr>"  # fmt: skip
@@ -210,7 +246,14 @@ def _stall_row(stall: Stall, s: Statistics) -> str:
 def _stall_section(s: Statistics) -> str:
     if not s.stalls.longest:
         return ""
-    heads = [("Stall", "n"), ("Device", ""), ("At", "n"), ("Lasted", "n"), ("Thread", "n"), ("Waited for", "")]
+    heads = [
+        ("Stall", "n"),
+        ("Device", ""),
+        ("At", "n"),
+        ("Lasted", "n"),
+        ("Thread", "n"),
+        ("Waited for", ""),
+    ]
     rows = (_stall_row(stall, s) for stall in s.stalls.longest[:15])
     return f'<section id="stalls"><h2>The longest stalls</h2>{_table(heads, rows)}</section>'
 
@@ -222,14 +265,19 @@ def _probe_section(s: Statistics) -> str:
         for p in s.probes
     )  # fmt: skip
     heads = [("Event", ""), ("Observed by", ""), ("At", ""), ("Hits", "n"), ("Remark", "")]
-    return f'<section id="probes"><h2>How it was observed</h2>{_loss_table(s)}{_table(heads, probes)}</section>'
+    body = _loss_table(s) + _table(heads, probes)
+    return f'<section id="probes"><h2>How it was observed</h2>{body}</section>'
 
 
 def _loss_table(s: Statistics) -> str:
     if not s.losses:
         return '<p class="lead">No event was lost.</p>'
     rows = (
-        "<tr>" + _cell(str(loss["probe"])) + _cell(str(loss["cause"])) + _cell(f"{loss['count']:,}", "n") + "</tr>"
+        "<tr>"
+        + _cell(str(loss["probe"]))
+        + _cell(str(loss["cause"]))
+        + _cell(f"{loss['count']:,}", "n")
+        + "</tr>"
         for loss in s.losses
     )
     return "<h3>Lost</h3>" + _table([("Probe", ""), ("Why", ""), ("Events", "n")], rows)
@@ -240,7 +288,8 @@ def _incident_section(s: Statistics) -> str:
         return ""
     rows = (
         "<tr>" + _cell(duration(i["time_ns"] - s.start_ns), "n") + _cell(str(i["kind"]))
-        + _cell("" if i["pid"] is None else str(i["pid"]), "n") + _cell(str(i["detail"]), "path") + "</tr>"
+        + _cell("" if i["pid"] is None else str(i["pid"]), "n") + _cell(str(i["detail"]), "path")
+        + "</tr>"
         for i in s.incidents
     )  # fmt: skip
     heads = [("At", "n"), ("What", ""), ("Process", "n"), ("Detail", "")]

@@ -7,18 +7,21 @@ Every figure comes from the run's tables. Times are integer nanoseconds and end 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from .palette import CVMFS_CAUSES
 from .material import Material
+from .palette import CVMFS_CAUSES
 from .timeline import Frames, Window, file_names
 
 SLOWEST_CHUNKS = 30
 SLOWEST_STALLS = 50
+MAX_PHASES = 24
 READ = 15
 
 
@@ -33,7 +36,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase and what its thread's time went to, wakers followed."""
+    """A phase and what its thread's time went to, wakers followed.
+
+    ``times`` is 1, or how many phases of this name stand together because there are many.
+    """
 
     name: str
     pid: int
@@ -42,6 +48,12 @@ class Phase:
     end_ns: int | None
     duration_ns: int
     causes_ns: dict[str, int]
+    times: int
+
+    @property
+    def title(self) -> str:
+        """The name, with how many phases of that name stand together here."""
+        return self.name if self.times == 1 else f"{self.name} ×{self.times:,}"
 
     @property
     def cvmfs_ns(self) -> int:
@@ -216,7 +228,9 @@ def fetch_summary(frames: Frames, window: Window) -> Fetches:
     outcome = pl.col("outcome")
     data = pl.col("object_kind").is_in(["chunk", "file"])
     downloaded = fetches.filter((outcome == "downloaded") & data)
-    summed, busy, most = _overlap(downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns)))
+    summed, busy, most = _overlap(
+        downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns))
+    )
     return Fetches(
         downloaded=_count(fetches, outcome == "downloaded"),
         joined=_count(fetches, outcome == "joined"), failed=_count(fetches, outcome == "failed"),
@@ -236,7 +250,9 @@ def _with_downloads(frames: Frames) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def slowest_chunks(frames: Frames, window: Window, count: int = SLOWEST_CHUNKS) -> tuple[Chunk, ...]:
+def slowest_chunks(
+    frames: Frames, window: Window, count: int = SLOWEST_CHUNKS
+) -> tuple[Chunk, ...]:
     """Return the ``count`` longest fetches of chunks and files, the longest first."""
     data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
     ended = pl.col("end_ns").fill_null(window.end_ns)
@@ -305,32 +321,64 @@ def unfinished_operations(frames: Frames, count: int = 20) -> tuple[str, ...]:
 def _by_cause(causes: pl.DataFrame) -> dict[str, int]:
     """Return ns by cause, the largest first."""
     summed = causes.group_by(pl.col("cause").cast(pl.String)).agg(pl.col("ns").sum())
-    return dict(summed.filter(pl.col("ns") > 0).sort("ns", "cause", descending=[True, False]).iter_rows())
+    return dict(
+        summed.filter(pl.col("ns") > 0).sort("ns", "cause", descending=[True, False]).iter_rows()
+    )
+
+
+def _causes_of(causes: pl.DataFrame, key: str) -> dict[int, dict[str, int]]:
+    """Return ns by cause, the largest first, of each number in the column ``key``."""
+    ordered = causes.filter(pl.col("ns") > 0).sort("ns", pl.col("cause").cast(pl.String),
+                                                   descending=[True, False])  # fmt: skip
+    found: dict[int, dict[str, int]] = {}
+    for number, cause, ns in ordered.select(key, "cause", "ns").iter_rows():
+        found.setdefault(number, {})[cause] = ns
+    return found
 
 
 def phases(material: Material) -> tuple[Phase, ...]:
-    """Return the phases in the order of their start."""
-    rows = material.frames["phases"].with_row_index("place").sort("start_ns")
-    return tuple(
-        Phase(
-            name, pid, tid, start, end,
-            (material.window.end_ns if end is None else end) - start,
-            _by_cause(material.phase_causes.filter(pl.col("phase") == place)),
-        )
-        for place, name, start, end, pid, tid in rows.select(
-            "place", "name", "start_ns", "end_ns", "pid", "tid"
-        ).iter_rows()
-    )  # fmt: skip
+    """Return the phases in the order of their start; if many, those of one name as one."""
+    spent = _causes_of(material.phase_causes, "phase")
+    end_ns = material.window.end_ns
+    found = [
+        Phase(name, pid, tid, start, end, (end_ns if end is None else end) - start,
+              spent.get(place, {}), 1)
+        for place, name, start, end, pid, tid in material.phases.with_row_index("place")
+        .sort("start_ns").select("place", "name", "start_ns", "end_ns", "pid", "tid").iter_rows()
+    ]  # fmt: skip
+    return tuple(found if len(found) <= MAX_PHASES else _one_per_name(found))
+
+
+def _one_per_name(found: Sequence[Phase]) -> list[Phase]:
+    by_name: dict[str, list[Phase]] = {}
+    for phase in found:
+        by_name.setdefault(phase.name, []).append(phase)
+    together = [_together(same) for same in by_name.values()]
+    return sorted(together, key=lambda phase: -phase.duration_ns)[:MAX_PHASES]
+
+
+def _together(same: Sequence[Phase]) -> Phase:
+    causes = Counter[str]()
+    for phase in same:
+        causes.update(phase.causes_ns)
+    duration_ns = sum(phase.duration_ns for phase in same)
+    ends = [phase.end_ns for phase in same]
+    last = None if None in ends else max(end for end in ends if end is not None)
+    first = same[0]
+    return Phase(first.name, first.pid, first.tid, first.start_ns, last, duration_ns,
+                 dict(causes.most_common()), len(same))  # fmt: skip
 
 
 def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
     """Return the stalls in all, and the ``count`` longest, longest first."""
     rows = material.frames["stalls"].with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
     picked = rows.sort("ns", "stall_id", descending=[True, False]).head(count)
+    shown = pl.col("stall_id").is_in(picked["stall_id"].implode())
+    spent = _causes_of(material.stall_causes.filter(shown), "stall_id")
     found = tuple(
         Stall(
             row["stall_id"], row["device"], row["start_ns"], row["end_ns"], row["waiting_tid"],
-            _by_cause(material.stall_causes.filter(pl.col("stall_id") == row["stall_id"])),
+            spent.get(row["stall_id"], {}),
         )
         for row in picked.iter_rows(named=True)
     )  # fmt: skip
@@ -338,7 +386,12 @@ def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
 
 
 def _outcome(meta: Mapping[str, Any]) -> Outcome:
-    return Outcome(meta.get("exit_code"), meta.get("signal"), bool(meta.get("complete")))
+    status = meta.get("exit_status")
+    code = None if status is None else os.waitstatus_to_exitcode(int(status))
+    complete = bool(meta.get("complete"))
+    if code is None or code >= 0:
+        return Outcome(code, None, complete)
+    return Outcome(None, -code, complete)
 
 
 def compute(material: Material) -> Statistics:

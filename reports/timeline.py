@@ -18,6 +18,7 @@ from .lanes import DURATION, clip, disjoint, longest, merge_short, pack, resolut
 
 #: bounds on what is drawn, whatever the run's size
 MAX_LANES = 20
+REQUEST_ROWS = 32
 BRICKS_OF_THREADS = 12_000
 BRICKS_OF_LANES = 6_000
 MAX_DOWNLOADS = 500
@@ -39,8 +40,8 @@ OVERVIEW_PALETTE: Palette = (
     *((f"phase {n}", colour) for n, colour in enumerate(palette.PHASE_COLOURS)),
 )
 REQUEST_PALETTE: Palette = (
-    ("READ answered from a cache", palette.STYLES["cache_read"].colour),
-    ("READ that waited for a fetch", palette.STYLES["transfer"].colour),
+    ("READ", palette.STYLES["cache_read"].colour),
+    ("READ that caused a fetch", palette.STYLES["transfer"].colour),
     ("other request", palette.STYLES["fuse_queue"].colour),
     ("error", "#8f1d14"),
     ("never answered", "#111111"),
@@ -203,7 +204,9 @@ def _phase_lanes(frames: Frames, window: Window) -> list[Lane]:
     rows = pack(longest(phases, BRICKS_OF_LANES // 8), 6)
     empty = pl.lit(None, dtype=pl.String)
     return [
-        Lane("phases" if not n else "", _plain(row, code, what="name", because=empty))
+        Lane(
+            "phases" if not n else "", _plain(row, code, what="name", because=empty, caption="name")
+        )
         for n, row in enumerate(rows)
     ]
 
@@ -211,7 +214,8 @@ def _phase_lanes(frames: Frames, window: Window) -> list[Lane]:
 def _device_lane(device: str, ops: pl.DataFrame, window: Window) -> Lane:
     busy = disjoint(clip(ops.filter(pl.col("device") == device), window.start_ns, window.end_ns))
     empty = pl.lit(None, dtype=pl.String)
-    bricks = _plain(busy, len(CAUSES), what="kind", because=empty).drop("merged")
+    bricks = _plain(busy, len(CAUSES), what="kind", because=empty, caption=empty)
+    bricks = bricks.drop("merged")
     budget = resolution_ns(bricks, BRICKS_OF_LANES // 3)
     return Lane(f"device {device}", merge_short(bricks, budget, "code"))
 
@@ -231,7 +235,7 @@ def _stall_lane(device: str, frames: Frames, causes: pl.DataFrame, window: Windo
     )
     what = pl.format("stall {}", "stall_id")
     bricks = _plain(longest(named, BRICKS_OF_LANES // 3), _cause_code(), what=what,
-                    because="because")  # fmt: skip
+                    because="because", caption=pl.lit(None, dtype=pl.String))  # fmt: skip
     return Lane("stalls", bricks)
 
 
@@ -286,13 +290,14 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
         pl.coalesce("queued_ns", "served_ns").alias("start_ns"), "end_ns", "error", "opcode",
         "fetch_id", pl.col("end_ns").is_null().alias("unanswered"), names.alias("request"),
         pl.col("path").alias("file"), "offset_bytes", "size_bytes", "unique",
-        pl.col("kind").alias("queued by"), (pl.col("served_ns") - pl.col("queued_ns")).alias("queue_ns"),
+        pl.col("kind").alias("queued by"),
+        (pl.col("served_ns") - pl.col("queued_ns")).alias("queue_ns"),
     )  # fmt: skip
     requests = clip(requests, window.start_ns, window.end_ns)
     drawn = longest(requests, BRICKS_OF_LANES).with_columns(
         code=_request_code(), merged=pl.lit(1, dtype=pl.Int32)
     )
-    rows = pack(drawn.drop("error", "opcode", "unanswered"), MAX_LANES)
+    rows = pack(drawn.drop("error", "opcode", "unanswered"), REQUEST_ROWS)
     lanes = tuple(Lane("in flight" if not n else "", row) for n, row in enumerate(rows))
     count = sum(row.height for row in rows)
     note = _left_out("requests", count, requests.height).strip()
@@ -363,7 +368,8 @@ def waterfall(frames: Frames, window: Window) -> Waterfall:
     """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
     owners = (
         frames["fetches"].drop_nulls("download_id").sort("fetch_id")
-        .select("download_id", "fetch_id", "file_id", "offset_bytes").unique("download_id", keep="first")
+        .select("download_id", "fetch_id", "file_id", "offset_bytes")
+        .unique("download_id", keep="first")
         .join(file_names(frames), on="file_id", how="left")
     )  # fmt: skip
     ended = pl.coalesce("committed_ns", "last_byte_ns")

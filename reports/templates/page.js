@@ -26,6 +26,7 @@ for (const [name, figure] of Object.entries(page.figures)) {
   figures.set(name, entry);
 }
 const lanes = [...figures.values()].filter((f) => f.node.closest("#lanes"));
+const linked = lanes.filter((f) => f.rows);
 
 // ---- words ----------------------------------------------------------------------------------
 const digits = (v) => Math.abs(v) >= 99.95 ? Math.round(v).toLocaleString("en") : v.toFixed(Math.abs(v) >= 9.995 ? 1 : 2);
@@ -78,8 +79,22 @@ function show(wanted) {
   const low = Math.min(Math.max(wanted[0], 0), span - width);
   range = [low, low + width];
   moving = true;
-  return Promise.all(lanes.map((f) => Plotly.relayout(f.node, { "xaxis.range": range.slice() })))
+  return Promise.all(lanes.map((f) => Plotly.relayout(f.node, { "xaxis.range": range.slice(), ...captions(f) })))
     .then(() => { moving = false; });
+}
+// Names on pieces wide enough to bear them, each in the middle of what is visible of its piece.
+function captions(entry) {
+  const texts = entry.figure.captions ?? [];
+  if (!texts.length) return {};
+  const width = (entry.node.clientWidth || 1200) - page.margin[0] - page.margin[1];
+  const annotations = [];
+  for (const text of texts) {
+    const low = Math.max(text.start, range[0]), high = Math.min(text.end, range[1]);
+    if ((high - low) / (range[1] - range[0]) * width > 14 + 8 * text.text.length)
+      annotations.push({ x: (low + high) / 2, y: text.y, text: text.text, showarrow: false,
+        font: { color: "#ffffff", size: 11.5 }, captureevents: false });
+  }
+  return { annotations };
 }
 function moved(change) {
   if (moving) return;
@@ -140,7 +155,7 @@ function select(entry, row) {
   const fetches = row < 0 ? new Set()
     : entry.fetch[row] >= 0 ? new Set([entry.fetch[row]])
     : entry.name === "overview" ? fetchesWithin(entry.start[row], entry.end[row]) : new Set();
-  for (const lane of lanes) outline(lane, fetches, lane === entry ? row : -1);
+  for (const lane of linked) outline(lane, fetches, lane === entry ? row : -1);
   for (const line of document.querySelectorAll("tr.lit")) line.classList.remove("lit");
   const panel = byId("selected");
   panel.replaceChildren();
@@ -188,7 +203,7 @@ function follow(name, test) {
 const config = { displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false };
 async function draw() {
   await Promise.all([...figures.values()].map(async (entry) => {
-    await Plotly.newPlot(entry.node, entry.figure.data, entry.figure.layout, config);
+    await Plotly.newPlot(entry.node, entry.figure.data, { ...entry.figure.layout, ...captions(entry) }, config);
     if (!lanes.includes(entry)) return;
     entry.node.on("plotly_relayout", moved);
     if (!entry.rows) return;
@@ -207,8 +222,8 @@ document.addEventListener("click", (event) => {
   if (data.stall) { byId("timeline").scrollIntoView(); follow("overview", (e, row) => {
     const c = e.columns.find((k) => k.name === "what"); return value(c, row) === `stall ${data.stall}`; }); }
 });
-byId("close").addEventListener("click", () => select(lanes[0], -1));
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && lanes.length) select(lanes[0], -1); });
+byId("close").addEventListener("click", () => select(linked[0], -1));
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && linked.length) select(linked[0], -1); });
 window.cvmprof = { show, select, figures };
 draw();
 })();

@@ -42,10 +42,9 @@ def meta(command: list[str], duration_ns: int, **changes: Any) -> dict[str, Any]
         "backend": "auto",
         "options": {"every_read": False, "stall_threshold_ns": MS},
         "start_ns": START,
-        "end_ns": START + duration_ns,
+        "stop_ns": START + duration_ns,
         "complete": True,
-        "exit_code": 0,
-        "signal": None,
+        "exit_status": 0,
     }
     return base | changes
 
@@ -54,7 +53,7 @@ def meta(command: list[str], duration_ns: int, **changes: Any) -> dict[str, Any]
 class Rows:
     """Rows by table, in the making."""
 
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
 
     def add(self, table: str, **row: Any) -> int:
         """Append a row; return its place."""
@@ -100,7 +99,8 @@ def _probes(rows: Rows) -> None:
     rows.add("probes", event="fuse request", family="raw tracepoint", target="fuse_request_send",
              hits=560)  # fmt: skip
     rows.add("probes", event="daemon call", family="uprobe",
-             target="libcvmfs_fuse3.so:cvmfs::Fetcher::Fetch", build_id="6a1f", hits=17)  # fmt: skip
+             target="libcvmfs_fuse3.so:cvmfs::Fetcher::Fetch", build_id="6a1f",
+             hits=17)  # fmt: skip
     rows.add("probes", event="page fault", family="software event", target="mm_filemap_fault",
              hits=301, reason="kprobes are off in this kernel")  # fmt: skip
     rows.add("probes", event="GPU submit", family="none", target="", hits=0,
@@ -206,7 +206,7 @@ class SyntheticRun:
     """What ``open_run`` gives, without a directory."""
 
     meta: Mapping[str, Any]
-    frames: Mapping[str, pl.DataFrame]
+    tables: Mapping[str, pl.DataFrame]
 
 
 def cold_run(fetched: int = 17, chunks: int = 29) -> SyntheticRun:
@@ -248,3 +248,41 @@ def warm_run() -> SyntheticRun:
     end = _runs(rows, load_start, now, 4)
     _world(rows, end, 29, set(range(29)))
     return SyntheticRun(meta(["python3", "infer.py", MODEL], end - START), rows.frames())
+
+
+def tiny_rows() -> Rows:
+    """Return 100 ms of load: two chunks of 1 MiB, one after another, each 20 ms + 15 ms.
+
+    Main thread, in ms: cpu 0–10, first_byte 10–30, transfer 30–45, cpu 45–60, first_byte 60–80,
+    transfer 80–95, unknown 95–100.
+    """
+    rows = Rows()
+    tiling = ((0, 10, "cpu", None), (10, 30, "first_byte", 0), (30, 45, "transfer", 0),
+              (45, 60, "cpu", None), (60, 80, "first_byte", 1), (80, 95, "transfer", 1),
+              (95, 100, "unknown", None))  # fmt: skip
+    for start, end, cause, fetch in tiling:
+        ids = {} if fetch is None else {"fetch_id": fetch, "op_id": fetch}
+        _segment(rows, MAIN, START + start * MS, START + end * MS, cause, **ids)
+    for fetch, start in ((0, 10), (1, 60)):
+        begin = START + start * MS
+        rows.add("operations", op_id=fetch, kind="read", start_ns=begin, end_ns=begin + 35 * MS,
+                 pid=PID, tid=MAIN, file_id=0, offset_bytes=fetch * MIB, size_bytes=MIB,
+                 result=MIB)  # fmt: skip
+        rows.add("fetches", fetch_id=fetch, mount_id=0, start_ns=begin, end_ns=begin + 35 * MS,
+                 pid=DAEMON, tid=DAEMON + 1, object_hash=sha1(f"chunk {fetch}"), file_id=0,
+                 object_kind="chunk", outcome="downloaded", offset_bytes=fetch * MIB,
+                 unpacked_bytes=MIB, download_id=fetch)  # fmt: skip
+        rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {fetch}"),
+                 url_path="/data", host="h", connection_id=0, reused=fetch > 0, attempt=1,
+                 status=200, sent_ns=begin, first_byte_ns=begin + 20 * MS,
+                 last_byte_ns=begin + 35 * MS, wire_bytes=600_000)  # fmt: skip
+    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 45 * MS,
+             end_ns=START + 46 * MS, count=98, bytes=401_408, ns=MS, max_ns=MS)  # fmt: skip
+    rows.add("phases", name="load", start_ns=START, end_ns=START + 100 * MS, pid=PID, tid=MAIN)
+    _world(rows, START + 100 * MS, 3, {2})
+    return rows
+
+
+def run_of(rows: Rows, **changes: Any) -> SyntheticRun:
+    """Return the run of 100 ms with these rows."""
+    return SyntheticRun(meta(["python3", "infer.py"], 100 * MS, **changes), rows.frames())

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cvmprof.reports.findings import Finding, findings
+from cvmprof.reports.material import gather
+from cvmprof.reports.statistics import compute
+from cvmprof.tests.reports.synthetic import (
+    DAEMON,
+    MS,
+    START,
+    Rows,
+    cold_run,
+    run_of,
+    sha1,
+    tiny_rows,
+    warm_run,
+)
+
+
+def of(rows: Rows, **changes: Any) -> list[Finding]:
+    return findings(compute(gather(run_of(rows, **changes))))
+
+
+def headlines(rows: Rows, **changes: Any) -> list[str]:
+    return [finding.headline for finding in of(rows, **changes)]
+
+
+def test_the_main_finding_says_how_much_waited_for_how_many_chunks_and_how() -> None:
+    main = of(tiny_rows())[0]
+    assert main.tone == "main"
+    assert main.headline == "70 % of “load” waited for 2 chunks fetched one after another."
+    assert main.meaning.startswith(
+        "70.0 ms of 100 ms: first_byte 40.0 ms, transfer 30.0 ms, cpu 25.0 ms, unknown 5.00 ms."
+    )
+
+
+def test_latency_and_bandwidth_are_told_apart() -> None:
+    latency = "Each chunk took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), at 38.1 MiB/s."
+    (finding,) = [f for f in of(tiny_rows()) if f.headline == latency]
+    assert finding.meaning.startswith("Latency, not bandwidth")
+    rows = tiny_rows()
+    for download in rows.rows["downloads"]:
+        download["first_byte_ns"] -= 15 * MS
+    (finding,) = [f for f in of(rows) if f.headline.startswith("Each chunk took 5.00 ms")]
+    assert finding.meaning.startswith("Bandwidth more than latency")
+
+
+def test_chunks_in_the_cache_at_start() -> None:
+    assert "1 of 3 chunks was already in the client's cache at start." in headlines(tiny_rows())
+
+
+def test_page_cache_explains_why_the_daemon_sees_so_little() -> None:
+    (finding,) = [f for f in of(tiny_rows()) if "page cache" in f.headline]
+    assert finding.headline == "No read reached the daemon: all 98 came from the kernel's page cache."
+    assert "cvmfs_read seems to be called only once" in finding.meaning
+
+
+def test_a_warm_run_says_that_nothing_waited_for_cvmfs() -> None:
+    first = findings(compute(gather(warm_run())))[0]
+    assert first.tone == "good"
+    assert first.headline == "Nothing waited for CVMFS: no chunk had to be fetched."
+
+
+def test_the_cold_run_of_the_example() -> None:
+    first = findings(compute(gather(cold_run())))[0].headline
+    assert first == "88 % of “load” waited for 17 chunks fetched one after another."
+
+
+def test_overlapping_fetches_are_not_called_one_after_another() -> None:
+    rows = tiny_rows()
+    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 10 * MS, end_ns=START + 95 * MS,
+             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
+             outcome="downloaded")  # fmt: skip
+    # 155 ms of fetching within 85 ms.
+    assert headlines(rows)[0] == "70 % of “load” waited for 3 chunks fetched 1.8 at a time on average."
+
+
+def test_what_limits_trust_comes_first() -> None:
+    rows = tiny_rows()
+    rows.add("losses", probe="operations", cause="ring full", count=1234)
+    rows.add("incidents", time_ns=START + 40 * MS, kind="crash", pid=DAEMON, signal=9,
+             detail="cvmfs2 of models.example.org")  # fmt: skip
+    rows.add("operations", op_id=9, kind="read", start_ns=START + 97 * MS, pid=100, tid=101,
+             file_id=0, offset_bytes=77, size_bytes=1, result=0)  # fmt: skip
+    assert headlines(rows, complete=False, exit_status=3 << 8)[:5] == [
+        "This run is incomplete: recording stopped before the command ended.",
+        "1,234 events were lost.",
+        "Process 900 died of signal 9 40.0 ms after the start.",
+        "1 file operation never ended.",
+        "The command failed with exit code 3.",
+    ]
+
+
+@pytest.mark.parametrize(("share_ms", "said"), [(1, False), (5, True)])
+def test_unknown_time_is_said_when_it_matters(share_ms: int, said: bool) -> None:
+    rows = tiny_rows()
+    rows.rows["segments"][-1]["start_ns"] += (5 - share_ms) * MS
+    rows.rows["segments"][-2]["end_ns"] += (5 - share_ms) * MS
+    found = f"{share_ms}.0 % of “load” could not be explained."
+    assert (found in headlines(rows)) is said
+
+
+def test_joined_and_failed_fetches_are_said() -> None:
+    rows = tiny_rows()
+    for number, outcome in ((2, "joined"), (3, "failed")):
+        rows.add("fetches", fetch_id=number, start_ns=START, end_ns=START + MS, pid=DAEMON,
+                 tid=DAEMON, object_hash=sha1("chunk 0"), object_kind="chunk",
+                 outcome=outcome)  # fmt: skip
+    found = headlines(rows)
+    assert "1 fetch waited for a download that another thread had begun." in found
+    assert "1 fetch failed, and 0 answers of the server were errors." in found
+
+
+def test_an_empty_run_claims_nothing_about_time() -> None:
+    assert headlines(Rows()) == []
