@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -49,22 +50,23 @@ class ColdResult:
 def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
     """Make files, or all files below mount points or directories, cold.
 
-    Drops each file's pages with posix_fadvise(DONTNEED), after fsync where its file system holds
-    dirty pages, and then empties the cache of every CVMFS client that serves one of them; catalogs
-    in use stay. Opening a file that is not chunked makes the client fetch it, so a directory of
-    many small files takes its time. ``drop_all`` also drops the page cache, dentries and inodes of
-    the whole machine (root only).
+    Drops each file's pages with posix_fadvise(DONTNEED) after an fsync, and then empties the cache
+    of every CVMFS client that serves one of them; catalogs in use stay. Opening a file that is not
+    chunked makes the client fetch it, so a directory of many small files takes its time.
+    ``drop_all`` also drops the page cache, dentries and inodes of the whole machine (root only).
 
     Raises CvmprofError where a path does not exist, or pages remain because a process maps them.
     """
-    roots = [Path(os.path.abspath(path)) for path in paths]
-    files = tuple(_drop_pages(file) for root in roots for file in _files(root))
-    clients = {place for root in roots if (place := _client_mount(root)) is not None}
+    files: list[Cooled] = []
+    clients: set[Path] = set()
+    for root in (Path(os.path.abspath(path)) for path in paths):
+        clients |= _client_mounts(root)
+        files += [_drop_pages(file) for file in _files(root)]
     emptied = tuple(_empty_client(place) for place in sorted(clients))
     if drop_all:
         _drop_everything()
     _require_cold(files)
-    return ColdResult(files, emptied)
+    return ColdResult(tuple(files), emptied)
 
 
 def cached_bytes(path: Path) -> int | None:
@@ -81,11 +83,15 @@ def cached_bytes(path: Path) -> int | None:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    if root.is_file():
+    try:
+        mode = root.stat().st_mode
+    except OSError as error:
+        raise CvmprofError(
+            f"cannot use {root}: {error.strerror}", "give a file, a directory or a mount point"
+        ) from error
+    if not stat.S_ISDIR(mode):
         yield root
         return
-    if not root.is_dir():
-        raise CvmprofError(f"{root} does not exist", "give a file, a directory or a mount point")
     for directory, _, names in os.walk(root):
         for name in sorted(names):
             path = Path(directory, name)
@@ -103,8 +109,8 @@ def _drop_pages(path: Path) -> Cooled:
     try:
         status = os.fstat(fd)
         before = _resident_bytes(fd, status)
-        if not _is_fuse_client(path):
-            os.fsync(fd)
+        # Dirty pages would stay.
+        os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         return Cooled(path, status.st_size, before, _resident_bytes(fd, status))
     finally:
@@ -131,24 +137,16 @@ def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
         del anchor
         if failed:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return sum(byte & 1 for byte in residency) * mmap.PAGESIZE
+    return bytes(residency).count(1) * mmap.PAGESIZE
 
 
-def _mount_of(path: Path) -> tuple[Path, str]:
-    """The mount point that holds the path, and the mount's source."""
-    held = [(Path(place), source) for place, source in mount_table() if path.is_relative_to(place)]
-    deepest = max(len(place.parts) for place, _ in held)
-    return [(place, source) for place, source in held if len(place.parts) == deepest][-1]
-
-
-def _client_mount(path: Path) -> Path | None:
-    """The CVMFS mount that holds the path; None on any other file system."""
-    place, _ = _mount_of(path.resolve())
-    return place if _attribute(place, "user.fqrn") is not None else None
-
-
-def _is_fuse_client(path: Path) -> bool:
-    return _client_mount(path) is not None
+def _client_mounts(root: Path) -> set[Path]:
+    """The CVMFS mounts that hold ``root`` or lie below it."""
+    place = root.resolve()
+    table = [Path(mountpoint) for mountpoint, _ in mount_table()]
+    below = {mountpoint for mountpoint in table if mountpoint.is_relative_to(place)}
+    holding = max((m for m in table if place.is_relative_to(m)), key=lambda m: len(m.parts))
+    return {m for m in (*below, holding) if _attribute(m, "user.fqrn") is not None}
 
 
 def _attribute(place: Path, name: str) -> str | None:
@@ -172,7 +170,7 @@ def _empty_lab_cache(place: Path, cache: Path) -> int:
     root_hash = _attribute(place, "user.root_hash") or ""
     removed = 0
     try:
-        for directory in cache.glob("[0-9a-f][0-9a-f]"):
+        for directory in (cache / name for name in os.listdir(cache) if len(name) == 2):
             for file in directory.iterdir():
                 if directory.name + file.name != root_hash:
                     file.unlink(missing_ok=True)
@@ -217,7 +215,7 @@ def _drop_everything() -> None:
         ) from error
 
 
-def _require_cold(files: tuple[Cooled, ...]) -> None:
+def _require_cold(files: Iterable[Cooled]) -> None:
     warm = [file for file in files if file.cached_bytes_after and cached_bytes(file.path)]
     if warm:
         raise CvmprofError(

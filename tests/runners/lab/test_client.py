@@ -282,9 +282,7 @@ def test_silence_ends_in_an_error_at_the_timeout(lab: Lab, source: Path) -> None
 
 
 @pytest.fixture(params=["whole.bin", "chunked.bin"])
-def hung(
-    mounted: Path, lab: Lab, request: pytest.FixtureRequest
-) -> subprocess.Popen[bytes]:
+def hung(mounted: Path, lab: Lab, request: pytest.FixtureRequest) -> subprocess.Popen[bytes]:
     """A process that reads a file whose objects never come."""
     order(lab, Shaping(rules=(Rule("stall"),)))
     command = [sys.executable, "-c", READ_TO_END, str(mounted / request.param)]

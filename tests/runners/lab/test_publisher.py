@@ -221,9 +221,11 @@ def test_a_change_renews_one_chunk(lab: Lab, source: Path) -> None:
 def test_no_chunks_to_order(lab: Lab, source: Path, content: dict[str, bytes]) -> None:
     published = publish(lab, source, Cutting(chunk_bytes=None))
     assert published.chunks == 0
-    digest = open_catalog(lab).execute(
-        "SELECT lower(hex(hash)) FROM catalog WHERE name = 'chunked.bin'"
-    ).fetchone()[0]
+    digest = (
+        open_catalog(lab)
+        .execute("SELECT lower(hex(hash)) FROM catalog WHERE name = 'chunked.bin'")
+        .fetchone()[0]
+    )
     assert read_object(lab, digest) == content["chunked.bin"]
 
 

@@ -1,0 +1,107 @@
+"""Cold means cold: nothing in the client's cache, nothing in the page cache, or an error."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import pytest
+
+from cvmprof.errors import CvmprofError
+from cvmprof.runners.lab import cold as cold_module
+from cvmprof.runners.lab.lab import Lab, MountOptions, cached_bytes, cold, mount, publish, serve
+
+from .conftest import CHUNKS, Fresh
+
+PAGES = 37
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of 37 pages, freshly written: dirty in the page cache."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(PAGES * mmap.PAGESIZE))
+    return path
+
+
+def test_a_file_on_disk(file: Path) -> None:
+    result = cold([file])
+    assert result.files[0].cached_bytes_before == PAGES * mmap.PAGESIZE
+    assert result.files[0].cached_bytes_after == 0
+    assert result.clients == ()
+    assert cached_bytes(file) == 0
+
+
+def test_counting_does_not_warm(file: Path) -> None:
+    cold([file])
+    with open(file, "rb", buffering=0) as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(opened.fileno(), 1, 5 * mmap.PAGESIZE)
+    assert cached_bytes(file) == mmap.PAGESIZE
+    assert cached_bytes(file) == mmap.PAGESIZE
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"")
+    (tmp_path / "dangling").symlink_to("absent")
+    result = cold([tmp_path])
+    assert [entry.path for entry in result.files] == [tmp_path / "b", tmp_path / "in/a"]
+
+
+def test_a_mapped_file_is_said(file: Path) -> None:
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapping,
+    ):
+        assert len(mapping[:]) == PAGES * mmap.PAGESIZE
+        with pytest.raises(CvmprofError, match="in the page cache") as raised:
+            cold([file])
+    assert "maps or reads it" in raised.value.help_text
+    assert cold([file]).files[0].cached_bytes_after == 0
+
+
+def test_a_path_that_does_not_exist_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CvmprofError, match="No such file"):
+        cold([tmp_path / "absent"])
+
+
+def test_a_mount(mounted: Path, lab: Lab, content: dict[str, bytes]) -> None:
+    for name in content:
+        (mounted / name).read_bytes()
+    result = cold([mounted])
+    assert {entry.path for entry in result.files} == {mounted / name for name in content}
+    assert all(entry.cached_bytes_after == 0 for entry in result.files)
+    assert [client.mountpoint for client in result.clients] == [mounted]
+    left = [path for path in (lab.cache / "lab" / lab.repository).glob("??/*") if path.is_file()]
+    root_hash = os.getxattr(mounted, "user.root_hash").decode()
+    # The catalog in use stays, as with cvmfs2.
+    assert [path.parent.name + path.name for path in left] == [root_hash]
+    fresh = Fresh(lab)
+    for name, data in content.items():
+        assert (mounted / name).read_bytes() == data
+    # Each distinct object once: 17 chunks, 3 of the twins, and the small files of 4 contents.
+    assert len(fresh.paths()) == len(set(fresh.paths())) == CHUNKS + 3 + 4
+
+
+def test_a_directory_above_a_mount(lab: Lab, source: Path, tmp_path: Path) -> None:
+    publish(lab, source)
+    serve(lab)
+    second = mount(lab, tmp_path / "above/second", MountOptions(client="lab"))
+    (second / "whole.bin").read_bytes()
+    result = cold([tmp_path / "above"])
+    assert [client.mountpoint for client in result.clients] == [second]
+    assert os.getxattr(second / "whole.bin", "user.lhash") == b"Not in cache"
+
+
+def test_dropping_everything_is_only_for_the_asking(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = tmp_path / "drop_caches"
+    monkeypatch.setattr(cold_module, "DROP_CACHES", switch)
+    cold([file])
+    assert not switch.exists()
+    cold([file], drop_all=True)
+    assert switch.read_text() == "3"
