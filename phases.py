@@ -3,17 +3,17 @@
     with phase("load"):
         session = load(model)
 
-While cvmprof traces the program, each phase writes two JSON lines to the inherited pipe whose
-number stands in ``CVMPROF_PHASE_FD``; otherwise nothing happens, at next to no cost. A line is
-written by one write(2) of at most PIPE_BUF bytes, which a pipe keeps whole, so threads and
-processes never mix theirs:
+While cvmprof traces the program, each phase writes two JSON lines to the inherited descriptor whose
+number stands in ``CVMPROF_PHASE_FD``: a file opened for appending, or a pipe; otherwise nothing
+happens, at next to no cost. A line is written by one write(2) of at most PIPE_BUF bytes, which both
+keep whole, so threads and processes never mix theirs:
 
     {"name": "load", "event": "begin", "time_ns": 12345678, "pid": 4242, "tid": 4243}
 
 ``event`` is ``begin`` or ``end``, ``time_ns`` CLOCK_MONOTONIC in nanoseconds, ``pid`` and ``tid``
 the kernel's ids in the program's own pid namespace. Phases of one thread nest. Nothing here raises
 into the program: when the profiler is gone, stuck or never was there, the phases are silent. A
-child keeps the pipe if it inherits descriptors (``subprocess`` closes them unless told
+child keeps the descriptor if it inherits descriptors (``subprocess`` closes them unless told
 ``close_fds=False`` or ``pass_fds``).
 
 Standard library only, nothing of ours, Python 3.9: import this file or copy it.
@@ -21,6 +21,7 @@ Standard library only, nothing of ours, Python 3.9: import this file or copy it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -123,12 +124,17 @@ def phase(name: str) -> Phase:
 
 
 def _pipe_identity(descriptor: int) -> tuple[int, int] | None:
-    """Return (device, inode) of the pipe behind a descriptor; None where there is none."""
+    """Return (device, inode) of the pipe or file behind a descriptor; None where it is neither."""
     try:
         status = os.fstat(descriptor)
     except (OSError, OverflowError):
         return None
-    return (status.st_dev, status.st_ino) if stat.S_ISFIFO(status.st_mode) else None
+    writable = stat.S_ISFIFO(status.st_mode) or _appends(descriptor, status.st_mode)
+    return (status.st_dev, status.st_ino) if writable else None
+
+
+def _appends(descriptor: int, mode: int) -> bool:
+    return stat.S_ISREG(mode) and bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
 
 
 def _inherited_pipe() -> _Pipe | None:

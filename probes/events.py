@@ -328,6 +328,8 @@ TASK = Layout(
         u32 tid           thread
         u32 parent_pid    parent process
         u32 exit_code     as wait(2) encodes it
+        u32 namespace_pid  process, as its own pid namespace numbers it
+        u32 namespace_tid  thread, likewise
         u16 kind          index into TASK_KINDS
         u16 role          ROLE_TARGET, ROLE_DAEMON
         u32 arguments     for exec: bytes of argv below

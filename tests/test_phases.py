@@ -245,6 +245,14 @@ def test_a_regular_file_behind_the_number_is_not_written_to(module: Path, tmp_pa
     assert other.read_bytes() == b""
 
 
+def test_a_file_opened_for_appending_takes_the_lines(module: Path, tmp_path: Path) -> None:
+    log = tmp_path / "phases.jsonl"
+    with open(log, "ab", buffering=0) as file:
+        finish(start(module, 'with phase("x"):\n    pass', file))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["name"], line["event"]) for line in lines] == [("x", "begin"), ("x", "end")]
+
+
 def test_a_descriptor_that_was_not_inherited_is_ignored(module: Path) -> None:
     with pipe() as (_, writer):
         program = start(module, 'with phase("x"):\n    print("in")', writer, inherit=False)

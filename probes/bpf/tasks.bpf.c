@@ -109,6 +109,13 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
+/* The number of a task in its own, the innermost, pid namespace. */
+static __always_inline u32 namespace_number(u64 task) {
+    u64 pid = read_u64(task + OFFSET_TASK_STRUCT_THREAD_PID);
+    u64 level = read_u32(pid + OFFSET_PID_LEVEL);
+    return read_u32(pid + OFFSET_PID_NUMBERS + 16 * level); /* struct upid: nr, ns */
+}
+
 static __always_inline struct task *describe_task(u64 task, u16 kind, u16 role) {
     u32 zero = 0;
     struct task *event = task_scratch.lookup(&zero);
@@ -119,6 +126,8 @@ static __always_inline struct task *describe_task(u64 task, u16 kind, u16 role) 
     event->pid = read_u32(task + OFFSET_TASK_STRUCT_TGID);
     event->tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
     event->parent_pid = read_u32(read_u64(task + OFFSET_TASK_STRUCT_REAL_PARENT) + OFFSET_TASK_STRUCT_TGID);
+    event->namespace_pid = namespace_number(read_u64(task + OFFSET_TASK_STRUCT_GROUP_LEADER));
+    event->namespace_tid = namespace_number(task);
     event->exit_code = 0;
     event->kind = kind;
     event->role = role;

@@ -1,0 +1,332 @@
+"""The command line: thin commands over the rooms, and the one place where errors are caught.
+
+Exit codes: the traced command's own; a death by signal is repeated; 125 cvmprof failed before starting
+it, 126 not executable, 127 not found; 123 with ``--strict`` when the command succeeded but events were lost.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from . import __version__
+from .errors import CvmprofError, EventsLost
+
+_FAILED = CvmprofError.exit_code
+_UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+_UNITS_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class Duration(click.ParamType):
+    """A time with its unit (20ms, 1.5s); seconds as a float."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)", str(value))
+        if not match:
+            self.fail(f"{value!r} is not a time: give a number with its unit, such as 20ms or 1.5s", param, ctx)
+        return float(match[1]) * _UNITS_S[match[2]]
+
+
+class Size(click.ParamType):
+    """A number of bytes (256MB, 8MiB)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", str(value).lower())
+        if not match:
+            self.fail(f"{value!r} is not a size: give bytes, such as 256MB or 8MiB", param, ctx)
+        return int(float(match[1]) * _UNITS_BYTES[match[2] or ""])
+
+
+DURATION, SIZE = Duration(), Size()
+_run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cvmprof")
+@click.option("--debug", is_flag=True, help="Show tracebacks and the compiler's messages.")
+def cli(debug: bool) -> None:
+    """Where did the time go between the model file and the GPU?
+
+    Watches a command that reads its model from CernVM-FS, down to the chunks that the client fetched
+    for it, and draws what it saw.
+    """
+
+
+@cli.command(context_settings={"ignore_unknown_options": False})
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The run directory to make.")
+@click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
+@click.option("--every-read", is_flag=True, help="Record every read; do not sum up page-cache hits.")
+@click.option("--all-files", is_flag=True, help="Record reads of every file system, not FUSE's alone.")
+@click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")
+@click.option("--stall-threshold", type=DURATION, default="1ms", show_default=True,
+              help="The shortest idle gap of the device that counts as a stall.")  # fmt: skip
+@click.option("--duration", type=DURATION, help="Stop recording after this time; the command goes on.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def trace(context: click.Context, output: Path | None, no_report: bool, command: tuple[str, ...],
+          **options: Any) -> None:  # fmt: skip
+    """Run COMMAND and record what it waited for.
+
+    sudo cvmprof trace -- python infer.py
+    """
+    from .profiler import session
+
+    if not command:
+        raise CvmprofError("no command was given", "name one: sudo cvmprof trace -- python infer.py")
+    chosen = session.TraceOptions(
+        run=output or _default_run(command[0]),
+        every_read=options["every_read"],
+        all_files=options["all_files"],
+        strict=options["strict"],
+        stall_threshold_ns=round(options["stall_threshold"] * 1e9),
+        duration_s=options["duration"],
+        debug=_wants_debug(context),
+    )
+    recorded = session.record(list(command), chosen, __version__)
+    _finish(recorded, no_report)
+    _exit_as(recorded.status, options["strict"] and bool(recorded.losses))
+
+
+@cli.command()
+@_run_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page (default: beside RUN).")
+def report(run: Path, output: Path | None) -> None:
+    """Write the page of a RUN; a run that was cut off is recovered first."""
+    from .profiler.finalise import recover_run
+    from .reports.page import write_page
+
+    page = output or run.with_suffix(".html")
+    write_page(recover_run(run), page)
+    click.echo(page)
+
+
+@cli.command()
+@_run_argument
+@click.option("--json", "as_json", is_flag=True, help="Every number, for programs.")
+def summary(run: Path, as_json: bool) -> None:
+    """Tell in the terminal where the time of a RUN went."""
+    from .profiler.finalise import recover_run
+    from .reports.material import gather
+    from .reports.statistics import compute
+    from .reports.summary import render_summary, summary_json
+
+    statistics = compute(gather(recover_run(run)))
+    if as_json:
+        click.echo(summary_json(statistics))
+    else:
+        click.echo(render_summary(statistics, _terminal_width(), sys.stdout.isatty()), nl=False)
+
+
+@cli.command("run")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="0: ONNX Runtime's choice.")
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True)
+def run_command(model: Path, runs: int, threads: int, provider: str) -> None:
+    """Load an ONNX MODEL and run it, with phases marked: something to trace."""
+    onnx = _runner("onnx", "cpu")
+    done = onnx.run_model(model, runs=runs, threads=threads, provider=provider)
+    click.echo(f"load: {done.load_ns / 1e9:.3f} s ({done.provider})")
+    for number, took_ns in enumerate(done.run_ns, 1):
+        click.echo(f"run {number}: {took_ns / 1e9:.3f} s")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--drop-all-caches", is_flag=True, help="Also drop the page cache of the whole machine.")
+def cold(paths: tuple[Path, ...], drop_all_caches: bool) -> None:
+    """Empty the client's cache and drop the pages of the files at PATHS (mount points or files)."""
+    from .runners.lab.cold import cold as make_cold
+
+    result = make_cold(paths, drop_all=drop_all_caches)
+    for client in result.clients:
+        objects = "" if client.objects is None else f" ({client.objects} objects)"
+        click.echo(f"emptied the client's cache of {client.mountpoint}{objects}")
+    click.echo(f"dropped the pages of {len(result.files)} files")
+
+
+@cli.group()
+def lab() -> None:
+    """A repository in the CVMFS format, its server and its client, to try cvmprof on without CERN."""
+
+
+_lab_root = click.option("--root", type=click.Path(path_type=Path), default=Path(".lab"),
+                         show_default=True, help="Where the lab keeps its files.")  # fmt: skip
+
+
+@lab.command("model")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--size", type=SIZE, default="256MB", show_default=True)
+@click.option("--entropy", type=click.FloatRange(0, 1), default=1.0, help="Below 1, it compresses.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def lab_model(directory: Path, size: int, entropy: float, seed: int) -> None:
+    """Build a transformer in ONNX, its weights in a file of their own, to publish and to load."""
+    model = _runner("model", "cpu").build_model(directory, size, seed, entropy=entropy)
+    click.echo(model)
+
+
+@lab.command("publish")
+@_lab_root
+@click.argument("source", type=click.Path(exists=False, path_type=Path))
+@click.option("--chunk-size", type=SIZE, help="Cut files into pieces of this size.")
+@click.option("--no-chunks", is_flag=True, help="Keep every file one object.")
+def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: bool) -> None:
+    """Make the repository's content equal to the directory SOURCE."""
+    lab_module, publisher = _runner("lab.lab", "lab"), _runner("lab.publisher", "lab")
+    cutting = publisher.Cutting(None) if no_chunks else None
+    if chunk_size is not None and not no_chunks:
+        cutting = publisher.Cutting(chunk_size, chunk_size)
+    done = lab_module.publish(_lab(root), source, cutting)
+    click.echo(f"published {done.files} files in {done.chunks} chunks, revision {done.revision}")
+
+
+@lab.command("serve")
+@_lab_root
+@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True)
+@click.option("--latency", type=DURATION, default="0ms", help="Before the first byte of each object.")
+@click.option("--bandwidth", type=SIZE, help="Bytes per second of each connection.")
+@click.option("--background", is_flag=True, help="Return when it serves; `lab unmount --stop` ends it.")
+def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None, background: bool) -> None:
+    """Serve the repository on 127.0.0.1, as slowly as ordered."""
+    lab_module, shaping = _runner("lab.lab", "lab"), _runner("lab.shaping", "lab")
+    wanted = shaping.Shaping(latency_s=latency, bandwidth_bytes_s=bandwidth)
+    if not background:
+        sys.exit(lab_module.serve_here(_lab(root), port, wanted))
+    click.echo(lab_module.serve(_lab(root), port, wanted).url)
+
+
+@lab.command("mount")
+@_lab_root
+@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--client", type=click.Choice(["auto", "lab", "real"]), default="auto", show_default=True)
+def lab_mount(root: Path, mountpoint: Path | None, client: str) -> None:
+    """Mount the repository: with the real cvmfs2 where it is installed, else with the lab's stand-in."""
+    lab_module, mounting = _runner("lab.lab", "lab"), _runner("lab.mounting", "lab")
+    click.echo(lab_module.mount(_lab(root), mountpoint, mounting.MountOptions(client=client)))
+
+
+@lab.command("unmount")
+@_lab_root
+@click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--stop", is_flag=True, help="Also end the server and all other mounts of this lab.")
+@click.option("--force", is_flag=True, help="Also where the mount is busy or its client hangs.")
+def lab_unmount(root: Path, mountpoint: Path | None, stop: bool, force: bool) -> None:
+    """Unmount the repository."""
+    lab_module = _runner("lab.lab", "lab")
+    lab_module.unmount(_lab(root), mountpoint, force)
+    if stop:
+        lab_module.stop(_lab(root), force)
+
+
+@cli.command()
+@click.option("--size", type=SIZE, default="256MB", show_default=True, help="Of the model.")
+@click.option("--latency", type=DURATION, default="20ms", show_default=True, help="Of the server.")
+@click.option("--directory", type=click.Path(path_type=Path), default=Path("cvmprof-demo"),
+              show_default=True, help="Where the lab and the runs go.")  # fmt: skip
+def demo(size: int, latency: float, directory: Path) -> None:
+    """Publish a model in a lab, trace a cold and a warm load of it, and leave two pages."""
+    from .demo import run_demo
+
+    run_demo(directory, size, latency)
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    debug = "--debug" in sys.argv[1:3] or bool(os.environ.get("CVMPROF_DEBUG"))
+    try:
+        cli.main(standalone_mode=False)
+        return 0
+    except CvmprofError as error:
+        if debug:
+            raise
+        _print_error(error.fact, error.help_text)
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        _print_error(error.format_message(), _usage_help(error))
+        return _FAILED
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+
+
+def _print_error(fact: str, help_text: str) -> None:
+    click.echo(f"cvmprof: {fact}", err=True)
+    click.echo(f"  try: {help_text}", err=True)
+
+
+def _usage_help(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context else "cvmprof --help"
+
+
+def _wants_debug(context: click.Context) -> bool:
+    return bool(context.find_root().params.get("debug") or os.environ.get("CVMPROF_DEBUG"))
+
+
+def _default_run(command: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(command).name) or "command"
+    return Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.cvmprof")
+
+
+def _finish(recorded: Any, no_report: bool) -> None:
+    """Turns the spool into tables and, unless told otherwise, a page; says where they are."""
+    from .profiler.attributes import collect
+    from .profiler.finalise import finalise
+
+    for failure in recorded.failures:
+        _print_error(f"events could not be kept: {failure}", f"free space and record {recorded.run} again")
+    if recorded.recorder_died:
+        _print_error("the recorder died; the run is incomplete", "see what is there, then record again")
+    collect(recorded.run)
+    run = finalise(recorded.run)
+    click.echo(f"cvmprof: run {recorded.run}", err=True)
+    if no_report:
+        return
+    from .reports.page import write_page
+
+    page = recorded.run.with_suffix(".html")
+    write_page(run, page)
+    click.echo(f"cvmprof: page {page}", err=True)
+
+
+def _exit_as(status: int, lost: bool) -> NoReturn:
+    """Ends as the command did: its code, or death by the same signal."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    code = os.WEXITSTATUS(status)
+    if lost and code == 0:
+        raise EventsLost("events were lost", "see the run's losses with: cvmprof summary RUN --json")
+    sys.exit(code)
+
+
+def _lab(root: Path) -> Any:
+    return _runner("lab.layout", "lab").Lab(root)
+
+
+def _runner(name: str, extra: str) -> Any:
+    """A module of runners; where its extra is not installed, a fact and a way out."""
+    try:
+        return importlib.import_module(f".runners.{name}", __package__)
+    except ImportError as error:
+        fact = f"{error.name or name} is not installed"
+        raise CvmprofError(fact, f"pip install 'cvmprof[{extra}]'") from None
+
+
+def _terminal_width() -> int:
+    return shutil.get_terminal_size((100, 40)).columns
