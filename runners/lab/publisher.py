@@ -83,12 +83,13 @@ def publish(
         store = Store(lab.published, lab.root / "contents.json", level)
         try:
             entries, stored = _store_tree(source, store, cutting or Cutting())
+            store.save_index()
+            return _sign_revision(lab, store, entries, stored)
         except (OSError, EOFError) as error:
             raise CvmprofError(
-                f"cannot publish {source}: {error}", "mend that file, then publish again"
+                f"cannot publish {source}: {error}",
+                "mend that file or make room, then publish again",
             ) from error
-        store.save_index()
-        return _sign_revision(lab, store, entries, stored)
 
 
 @contextmanager
@@ -205,7 +206,14 @@ def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[St
 
 def _last_manifest(lab: Lab) -> manifest.Manifest | None:
     file = lab.published / ".cvmfspublished"
-    return manifest.parse(file.read_bytes()) if file.exists() else None
+    try:
+        return manifest.parse(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError) as error:
+        raise CvmprofError(
+            f"{file} is not a manifest", f"delete {lab.published} and publish again"
+        ) from error
 
 
 def _store_catalog(

@@ -26,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler
@@ -347,21 +347,28 @@ def _now() -> int:
     return time.monotonic_ns()
 
 
+def serve_until_signal(server: LabServer, on_ready: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT; ``on_ready`` is called with the port once it listens."""
+    endings = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    try:
+        server.run_in_thread()
+        on_ready(server.port)
+        signal.sigwait(endings)
+        server.stop()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def main(arguments: list[str]) -> int:
-    """``server ROOT PORT ORDERS LOG``: serve until SIGTERM or SIGINT; prints the port when it
-    listens.
-    """
+    """``server ROOT PORT ORDERS LOG``: serve until a signal; prints the port when it listens."""
     root, port, orders, log = arguments
     try:
         server = LabServer(Path(root), int(port), Path(orders), Path(log))
     except CvmprofError as error:
         print(f"{error.fact}\n{error.help_text}", file=sys.stderr)
         return error.exit_code
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    server.run_in_thread()
-    print(server.port, flush=True)
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    server.stop()
+    serve_until_signal(server, lambda chosen: print(chosen, flush=True))
     return 0
 
 

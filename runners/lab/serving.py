@@ -46,10 +46,23 @@ def start(lab: Lab, port: int, shaping: Shaping) -> Serving:
 
 
 def run(lab: Lab, port: int, shaping: Shaping) -> int:
-    """Serve in this process until SIGTERM or SIGINT; returns the exit status."""
+    """Serve in this process until SIGTERM or SIGINT, and print the URL; returns the exit status.
+
+    Raises CvmprofError where the lab is served already, or the port cannot be had.
+    """
+    if current(lab) is not None:
+        raise CvmprofError(f"the lab {lab.root} is served already", "stop that server first")
     write_orders(lab.orders, shaping)
     make_directory(lab.srv)
-    return server.main(_arguments(lab, port))
+    made = server.LabServer(lab.srv, port, lab.orders, lab.access_log)
+
+    def on_ready(chosen: int) -> None:
+        remember(_state_file(lab), Daemon.of(os.getpid()), port=chosen)
+        print(_url(lab, chosen), flush=True)
+
+    server.serve_until_signal(made, on_ready)
+    _state_file(lab).unlink(missing_ok=True)
+    return 0
 
 
 def current(lab: Lab) -> Serving | None:

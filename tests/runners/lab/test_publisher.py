@@ -277,3 +277,10 @@ def test_refuses_a_chunk_size_of_zero() -> None:
 def test_refuses_a_name_that_is_no_repository(tmp_path: Path, name: str) -> None:
     with pytest.raises(CvmprofError, match="is not a repository name"):
         Lab(tmp_path, name)
+
+
+def test_a_damaged_manifest_is_said(lab: Lab, source: Path) -> None:
+    publish(lab, source, CUTTING)
+    (lab.published / ".cvmfspublished").write_bytes(b"Cshort\n--\n")
+    with pytest.raises(CvmprofError, match="is not a manifest"):
+        publish(lab, source, CUTTING)

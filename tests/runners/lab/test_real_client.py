@@ -1,4 +1,4 @@
-"""The lab's repository through the real cvmfs2, where it is installed: the format is the real one."""
+"""The lab's repository through the real cvmfs2, where that is installed: the format is its own."""
 
 from __future__ import annotations
 
