@@ -27,10 +27,12 @@ ALLOWED = {
     "reports": {"reports", "profiler", "probes", "errors"},
     "runners": {"runners", "phases", "errors"},
     "demo": {"reports", "profiler", "recorder", "probes", "runners", "errors"},
-    "cli": {"cli", "demo", "reports", "profiler", "recorder", "probes", "runners", "phases", "errors", ""},
+    "cli": {"demo", "reports", "profiler", "recorder", "probes", "runners", "phases", "errors", ""},
+    "demo": {"reports", "profiler", "recorder", "probes", "runners", "phases", "errors"},
     "__main__": {"cli"},
     "__init__": {"phases", "profiler"},
 }
+PACKAGE_VALUES = {"__version__", "open_run", "phase"}
 STANDARD_LIBRARY_ONLY = {"errors", "phases", "probes", "recorder", "__init__"}
 
 
@@ -48,11 +50,11 @@ class Import:
 
 
 def part_of(module: str) -> str:
-    """Return the part that a module of ours belongs to: "" for the package itself."""
+    """Return the part that a module of ours belongs to: "" for the package and its values."""
     names = module.split(".")[1:]
     if names[:2] == ["profiler", "record"]:
         return "recorder"
-    return names[0] if names else ""
+    return names[0] if names and names[0] not in PACKAGE_VALUES else ""
 
 
 def module_of(path: Path, root: Path) -> str:
@@ -149,7 +151,8 @@ def test_ours_is_imported_relatively_by_ours(repository_root: Path) -> None:
         ("phases.py", "from .errors import X", "may not import cvmprof.errors"),
         ("errors.py", "import click", "standard library only"),
         ("__init__.py", "from .cli import main", "may not import cvmprof.cli"),
-        ("cli.py", "from .reports import x\nimport click", None),
+        ("cli.py", "from . import __version__\nfrom .reports import x\nimport click", None),
+        ("reports/a.py", "from .. import __version__", "may not import cvmprof.__version__"),
     ],
 )
 def test_the_rules_tell_right_from_wrong(
