@@ -26,7 +26,6 @@ ALLOWED = {
     "profiler": {"profiler", "recorder", "probes", "errors"},
     "reports": {"reports", "profiler", "probes", "errors"},
     "runners": {"runners", "phases", "errors"},
-    "demo": {"reports", "profiler", "recorder", "probes", "runners", "errors"},
     "cli": {"demo", "reports", "profiler", "recorder", "probes", "runners", "phases", "errors", ""},
     "demo": {"reports", "profiler", "recorder", "probes", "runners", "phases", "errors"},
     "__main__": {"cli"},
