@@ -16,7 +16,9 @@ _REASONS = {
 
 
 def blocked(records: pl.DataFrame) -> pl.DataFrame:
-    """The table from BLOCKED records with mount_id, and mount_id?, unique?: the proof of the wake."""
+    """The table from BLOCKED records with mount_id, and mount_id?, unique?: the proof of the
+    wake.
+    """
     proven = pl.col("unique") != 0
     return records.sort("start_ns").select(
         "pid",

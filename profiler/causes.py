@@ -1,7 +1,7 @@
 """Views of the tiling: what operations, phases and stalls were spent on, and classes of operations.
 
-All are `segments` clipped to intervals and summed. Causes of one thing add up to its duration as far as
-its thread was watched.
+All are `segments` clipped to intervals and summed. Causes of one thing add up to its duration as
+far as its thread was watched.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def nested_operations(operations: pl.DataFrame) -> pl.DataFrame:
 def clipped_segments(
     segments: pl.DataFrame, intervals: pl.DataFrame, *, follow_wakers: bool = False
 ) -> pl.DataFrame:
-    """Segments of threads clipped to intervals (interval, tid, start_ns, end_ns): the same and ``interval``.
+    """Segments of threads clipped to intervals (interval, tid, start_ns, end_ns): the same and
+    ``interval``.
 
-    With ``follow_wakers``, sleep that another thread ended is replaced by what that thread did meanwhile,
-    up to `CHAIN_PASSES` threads away; ``tid`` is then the thread that did it, ``via_tid`` the one whose
-    wake ended the sleep. What leads to no watched thread stays ``blocked``.
+    With ``follow_wakers``, sleep that another thread ended is replaced by what that thread did
+    meanwhile, up to `CHAIN_PASSES` threads away; ``tid`` is then the thread that did it,
+    ``via_tid`` the one whose wake ended the sleep. What leads to no watched thread stays
+    ``blocked``.
     """
     clipped = overlaps(intervals, segments)
     if not follow_wakers:
@@ -70,9 +72,11 @@ def clipped_segments(
 def _leads_on(watched: pl.Series) -> pl.Expr:
     asleep = pl.col("cause") == "blocked"
     other = pl.col("via_tid") != pl.col("tid")
-    return asleep & other.fill_null(value=False) & pl.col("via_tid").is_in(watched.implode()).fill_null(
-        value=False
-    )  # fmt: skip
+    return (
+        asleep
+        & other.fill_null(value=False)
+        & pl.col("via_tid").is_in(watched.implode()).fill_null(value=False)
+    )
 
 
 def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
@@ -120,7 +124,9 @@ def phase_causes(
     )
     summed = interval_causes(clipped_segments(segments, asked, follow_wakers=follow_wakers))
     named = summed.join(numbered.select("interval", "name"), on="interval", maintain_order="left")
-    return named.select("name", "cause", "ns", phase="interval").select("phase", "name", "cause", "ns")
+    return named.select("name", "cause", "ns", phase="interval").select(
+        "phase", "name", "cause", "ns"
+    )
 
 
 def stall_causes(
@@ -137,8 +143,9 @@ def operation_classes(
 ) -> pl.DataFrame:
     """The deepest source that supplied each operation's bytes: op_id, class.
 
-    ``http``: it waited for a download; ``joined``: for one that another thread began; ``cvmfs cache``: for
-    the daemon's answer only; ``page cache``: for nothing; ``unknown``: for something that is not known.
+    ``http``: it waited for a download; ``joined``: for one that another thread began; ``cvmfs
+    cache``: for the daemon's answer only; ``page cache``: for nothing; ``unknown``: for something
+    that is not known.
     """
     outcomes = fetches.select("fetch_id", "outcome")
     held = segments.drop_nulls("op_id").join(outcomes, on="fetch_id", how="left")
@@ -153,8 +160,10 @@ def operation_classes(
         .otherwise(pl.lit("page cache"))
     )  # fmt: skip
     ranked = held.with_columns(depth=depth.cast(OPERATION_CLASS)).with_columns(
-        rank=pl.when(pl.col("depth") == "unknown").then(4.5).otherwise(pl.col("depth").to_physical())
-    )  # fmt: skip
+        rank=pl.when(pl.col("depth") == "unknown")
+        .then(4.5)
+        .otherwise(pl.col("depth").to_physical())
+    )
     deepest = ranked.sort("rank").unique("op_id", keep="first", maintain_order=True)
     return operations.select("op_id").join(
         deepest.select("op_id", **{"class": "depth"}), on="op_id", how="left", maintain_order="left"

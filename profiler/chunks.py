@@ -16,8 +16,8 @@ _LIST, _HASH = "user.chunk_list", "user.hash"
 def chunks(journal: Journal, known: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     """Read chunk lists; a file without one is a single chunk, its ``user.hash``.
 
-    ``user.chunk_list`` is CSV (hash, offset, size) whose header repeats at every page. ``known`` is the
-    table `files`, ``mounted`` the table `mounts`. Files without either attribute have no rows.
+    ``user.chunk_list`` is CSV (hash, offset, size) whose header repeats at every page. ``known`` is
+    the table `files`, ``mounted`` the table `mounts`. Files without either attribute have no rows.
     """
     said = _attributes(journal)
     if not said.height:
@@ -66,8 +66,12 @@ def _listed(named: pl.DataFrame) -> pl.DataFrame:
     return parsed.drop_nulls().unique(["file_id", "offset_bytes"], maintain_order=True)
 
 
-def with_cache_state(chunked: pl.DataFrame, lookups: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    """Add ``cached_at_start``: whether the first lookup of the chunk's object hit its mount's cache."""
+def with_cache_state(
+    chunked: pl.DataFrame, lookups: pl.DataFrame, known: pl.DataFrame
+) -> pl.DataFrame:
+    """Add ``cached_at_start``: whether the first lookup of the chunk's object hit its mount's
+    cache.
+    """
     first = lookups.sort("start_ns").group_by("mount_id", "object_hash", maintain_order=True).agg(
         cached_at_start=pl.col("hit").first()
     )  # fmt: skip
@@ -79,7 +83,8 @@ def with_cache_state(chunked: pl.DataFrame, lookups: pl.DataFrame, known: pl.Dat
 
 
 def chunk_at(requests: pl.DataFrame, chunked: pl.DataFrame) -> pl.DataFrame:
-    """Which chunks READ requests need: request, object_hash; at most the first and the last of each.
+    """Which chunks READ requests need: request, object_hash; at most the first and the last of
+    each.
 
     ``requests``: request, file_id, offset_bytes, size_bytes. A READ is far smaller than a chunk.
     """

@@ -61,7 +61,9 @@ def cache_lookups(calls: pl.DataFrame, cache_files: pl.DataFrame) -> pl.DataFram
 
 
 def with_hashes(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
-    """Spell CACHE_FILE records out: text paths, mount_id, ``path_hash`` and ``new_hash`` (null: none)."""
+    """Spell CACHE_FILE records out: text paths, mount_id, ``path_hash`` and ``new_hash`` (null:
+    none).
+    """
     named = records.with_columns(c_strings(records["path"]), c_strings(records["new_path"]))
     return named.with_columns(
         happened("end_ns"),
@@ -71,7 +73,9 @@ def with_hashes(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
 
 
 def commits(cache_files: pl.DataFrame) -> pl.DataFrame:
-    """Renames into the cache: pid, tid, object_hash, start_ns, end_ns, path (of the transaction)."""
+    """Renames into the cache: pid, tid, object_hash, start_ns, end_ns, path (of the
+    transaction).
+    """
     renamed = (pl.col("syscall") == _RENAME) & (pl.col("result") == 0)
     return cache_files.filter(renamed & pl.col("new_hash").is_not_null()).select(
         "pid", "tid", "start_ns", "end_ns", "path", object_hash="new_hash"
@@ -88,8 +92,12 @@ def transactions(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame
 
 def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
     """Where daemons cache: mount_id, cache_path; only from names that are whole and absolute."""
-    whole = pl.col("path").str.starts_with("/") & (pl.col("path").str.len_bytes() < 127)
-    return cache_files.filter(whole & pl.col("path_hash").is_not_null()).select(
+    path = pl.when(pl.col("new_hash").is_not_null()).then("new_path").otherwise("path")
+    named = cache_files.filter(pl.any_horizontal(pl.col("path_hash", "new_hash").is_not_null()))
+    places = named.select("mount_id", path=path).filter(
+        pl.col("path").str.starts_with("/") & (pl.col("path").str.len_bytes() < 127)
+    )
+    return places.select(
         "mount_id", cache_path=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", "")
     ).drop_nulls().unique("mount_id", keep="first", maintain_order=True)  # fmt: skip
 

@@ -1,15 +1,17 @@
 """Raw records to polars frames, column by column, never record by record.
 
 A frame has the layout's field names. Times, sizes and results become Int64, task ids Int32; request
-numbers, inodes, devices and generations stay unsigned; ``text[N]`` and ``raw[N]`` become Binary, text
-without trailing NULs; an ``object`` (a content hash) becomes integer columns, see ``OBJECT_COLUMNS``.
+numbers, inodes, devices and generations stay unsigned; ``text[N]`` and ``raw[N]`` become Binary,
+text without trailing NULs; an ``object`` (a content hash) becomes integer columns, see
+``OBJECT_COLUMNS``.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,24 +21,41 @@ from ..probes.events import Field, Layout
 
 Records = NDArray[Any]
 
-#: the parts of a content hash: 8 + 8 + 4 bytes of digest, the algorithm's number, the suffix character
+#: the parts of a content hash: 8 + 8 + 4 bytes of digest, the algorithm's number, the suffix
+#: character
 OBJECT_COLUMNS = ("object_a", "object_b", "object_c", "object_algorithm", "object_suffix")
 
-_UNSIGNED = {"unique", "ending_unique", "ino", "node_id", "dev", "ending_dev", "generation", "magic"}
+_UNSIGNED = {
+    "unique",
+    "ending_unique",
+    "ino",
+    "node_id",
+    "dev",
+    "ending_dev",
+    "generation",
+    "magic",
+}
 _OBJECT = np.dtype(
-    [("object_a", "<u8"), ("object_b", "<u8"), ("object_c", "<u4"), ("object_algorithm", "<u4"),
-     ("object_suffix", "u1")]  # fmt: skip
+    [
+        ("object_a", "<u8"),
+        ("object_b", "<u8"),
+        ("object_c", "<u4"),
+        ("object_algorithm", "<u4"),
+        ("object_suffix", "u1"),
+    ]
 )
 _HEADER: list[tuple[str, Any]] = [("_length", "<u4"), ("_page", "<u4")]
-_DISCARDED_OR_BUSY = 0xC0000000
 _BLOCK_RECORDS = 1 << 15
+_NUMBER_TYPES = {
+    "u64": "<u8", "i64": "<i8", "u32": "<u4", "i32": "<i4", "u16": "<u2", "i16": "<i2", "u8": "u1",
+}  # fmt: skip
 
 
-def ring_frame(handle: BinaryIO | None, layout: Layout) -> pl.DataFrame:
+def ring_frame(handle: FileIO | None, layout: Layout) -> pl.DataFrame:
     """Decode a ring's spool file: records behind an 8-byte header each.
 
-    A torn tail is ignored, as is a record whose header does not name the layout's size: a crash may leave
-    either. Memory beyond the result is one block.
+    A torn tail is ignored, as is a record whose header does not name the layout's size: a crash may
+    leave either. Memory beyond the result is one block.
     """
     dtype = np.dtype(_HEADER + list(layout.dtype()))
     if handle is None:
@@ -66,12 +85,12 @@ def records_frame(records: Records, layout: Layout) -> pl.DataFrame:
     return columns.frame()
 
 
-def _blocks(handle: BinaryIO, dtype: np.dtype[Any]) -> Iterator[Records]:
+def _blocks(handle: FileIO, dtype: np.dtype[Any]) -> Iterator[Records]:
     """Yield arrays of whole records until the file ends."""
     buffer = bytearray(dtype.itemsize * _BLOCK_RECORDS)
-    while filled := handle.readinto(buffer):  # type: ignore[attr-defined]
+    while filled := handle.readinto(buffer):
         while filled % dtype.itemsize:
-            more = handle.readinto(memoryview(buffer)[filled:])  # type: ignore[attr-defined]
+            more = handle.readinto(memoryview(buffer)[filled:])
             if not more:
                 break
             filled += more
@@ -119,33 +138,20 @@ class _Columns:
 
 def _field_values(records: Records, name: str) -> Records:
     if name not in OBJECT_COLUMNS:
-        return records[name]
-    names = records.dtype.names or ()
-    assert "object" in names
-    fields = records.dtype.fields
-    assert fields is not None
-    offset = fields["object"][1]
-    parts = np.dtype(
-        {
-            "names": [name],
-            "formats": [_OBJECT[name]],
-            "offsets": [offset + _object_offset(name)],
-            "itemsize": records.dtype.itemsize,
-        }
+        values: Records = records[name]
+        return values
+    fields, parts = records.dtype.fields, _OBJECT.fields
+    assert fields is not None and parts is not None
+    offset = fields["object"][1] + parts[name][1]
+    itemsize = records.dtype.itemsize
+    view = np.dtype(
+        {"names": ["part"], "formats": [parts[name][0]], "offsets": [offset], "itemsize": itemsize}
     )
-    return records.view(parts)[name]
-
-
-def _object_offset(name: str) -> int:
-    fields = _OBJECT.fields
-    assert fields is not None
-    return int(fields[name][1])
+    return records.view(view)["part"]
 
 
 def _number_type(field: Field) -> str:
     kind = str(field.type)
     if kind in ("u64", "u32") and field.name not in _UNSIGNED:
         kind = "i" + kind[1:]
-    return {"u64": "<u8", "i64": "<i8", "u32": "<u4", "i32": "<i4"}.get(kind) or {
-        "u16": "<u2", "i16": "<i2", "u8": "u1",
-    }[kind]  # fmt: skip
+    return _NUMBER_TYPES[kind]

@@ -15,11 +15,13 @@ _ABSOLUTE = r"^[a-z]+://([^/]+)(/.*)$"
 def wire_requests(
     records: pl.DataFrame, daemons: pl.DataFrame, attributes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Read DOWNLOAD records. ``daemons``: pid, mount_id; ``attributes``: mount_id, proxy (its own word).
+    """Read DOWNLOAD records. ``daemons``: pid, mount_id; ``attributes``: mount_id, proxy (its own
+    word).
 
-    Returns download_id, mount_id?, pid, object_hash?, suffix, url_path, host, proxy?, connection_id,
-    reused, status?, sent_ns, connect_ns?, first_byte_ns?, last_byte_ns?, wire_bytes, in order of sent_ns.
-    ``proxy`` is "unknown" where the request went through one that nothing names.
+    Returns download_id, mount_id?, pid, object_hash?, suffix, url_path, host, proxy?,
+    connection_id, reused, status?, sent_ns, connect_ns?, first_byte_ns?, last_byte_ns?, wire_bytes,
+    in order of sent_ns. ``proxy`` is "unknown" where the request went through one that nothing
+    names.
     """
     asked = records.filter(pl.col("sent_ns") != 0).sort("sent_ns", "pid", "fd")
     text = asked.with_columns(c_strings(asked["request"]), c_strings(asked["answer"]))
@@ -57,8 +59,8 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
 def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     """Pair fetches that download with their requests on the wire: fetch_id, download_id, attempt.
 
-    Same process, same object, sent within the fetch. ``fetching``: fetch_id, pid, object_hash, start_ns,
-    end_ns? (null: it never ended).
+    Same process, same object, sent within the fetch. ``fetching``: fetch_id, pid, object_hash,
+    start_ns, end_ns? (null: it never ended).
     """
     pairs = wire.select("download_id", "pid", "object_hash", "sent_ns").join(
         fetching.select("fetch_id", "pid", "object_hash", "start_ns", "end_ns"),
@@ -79,7 +81,7 @@ def downloads(
 ) -> pl.DataFrame:
     """The table. ``tried``: see `attempts`; ``queued``: fetch_id, queued_ns?; ``committed``: see
     `daemon_calls.commits`: pid, object_hash, end_ns of renames into the cache.
-    """  # noqa: D209
+    """
     known = wire.join(tried, on="download_id", how="left", maintain_order="left").join(
         queued, on="fetch_id", how="left", maintain_order="left"
     )

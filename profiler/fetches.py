@@ -15,16 +15,26 @@ _SUFFIXES = {
 
 #: what a fetch is before it is joined with the rest
 _COLUMNS = (
-    "call_id", "mount_id", "start_ns", "end_ns", "pid", "tid", "object_hash", "object_suffix", "unique",
-    "outcome", "queued_ns", "returned_ns",
-)  # fmt: skip
+    "call_id",
+    "mount_id",
+    "start_ns",
+    "end_ns",
+    "pid",
+    "tid",
+    "object_hash",
+    "object_suffix",
+    "unique",
+    "outcome",
+    "queued_ns",
+    "returned_ns",
+)
 
 
 def fetches_by_call(calls: pl.DataFrame) -> pl.DataFrame:
     """Fetches of daemons whose calls are seen.
 
-    A call of Fetcher::Fetch is one unless its first lookup hit. Beside the table's columns: ``unique``,
-    ``queued_ns`` and ``returned_ns`` (the call of DownloadManager::Fetch in it).
+    A call of Fetcher::Fetch is one unless its first lookup hit. Beside the table's columns:
+    ``unique``, ``queued_ns`` and ``returned_ns`` (the call of DownloadManager::Fetch in it).
     """
     first_lookup = calls.filter(pl.col("function") == LOOKUP).sort("start_ns").group_by(
         call_id="parent_id", maintain_order=True
@@ -55,9 +65,10 @@ def fetches_by_name(
 ) -> pl.DataFrame:
     """Fetches of daemons known by their system calls only.
 
-    A miss, then a transaction on the same thread: a download, ended by the rename of the transaction's
-    file. A miss, then a hit of the same object on the same thread: another thread downloaded it.
-    ``lookups``: rows of `cache_lookups` without a call; ``begun``: see `daemon_calls.transactions`.
+    A miss, then a transaction on the same thread: a download, ended by the rename of the
+    transaction's file. A miss, then a hit of the same object on the same thread: another thread
+    downloaded it. ``lookups``: rows of `cache_lookups` without a call; ``begun``: see
+    `daemon_calls.transactions`.
     """
     steps = _steps(lookups, begun)
     first_miss = steps.filter(pl.col("is_miss") & ~pl.col("after_miss"))
@@ -107,9 +118,7 @@ def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
             value=False
         ),
         joins=(
-            missed
-            & pl.col("hit").shift(-1).over(thread)
-            & (same == same.shift(-1).over(thread))
+            missed & pl.col("hit").shift(-1).over(thread) & (same == same.shift(-1).over(thread))
         ).fill_null(value=False),
         next_end_ns=pl.col("end_ns").shift(-1).over(thread),
     )
@@ -120,7 +129,7 @@ def numbered(found: pl.DataFrame) -> pl.DataFrame:
     rows = found.sort("start_ns", "tid").with_columns(
         fetch_id=pl.int_range(pl.len(), dtype=pl.Int32)
     )
-    holders = rows.filter(pl.col("outcome").ne_missing("joined")).select(
+    holders = rows.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
         "pid", "object_hash", joined_fetch_id="fetch_id", held_ns="start_ns", freed_ns="end_ns"
     )
     waiting = rows.filter(pl.col("outcome") == "joined").select(
@@ -144,16 +153,25 @@ def fetches(
 ) -> pl.DataFrame:
     """The table, with ``unique``, ``queued_ns`` and ``returned_ns`` beside it.
 
-    ``rows``: see `numbered`; ``tried``, ``wire``: see `downloads`; ``known``: files; ``chunked``: chunks.
-    The file is that of the request for which the object was fetched.
+    ``rows``: see `numbered`; ``tried``, ``wire``: see `downloads`; ``known``: files; ``chunked``:
+    chunks. The file is that of the request for which the object was fetched.
     """
     latest = tried.sort("attempt").group_by("fetch_id").agg(pl.col("download_id").last())
     suffixes = wire.select("download_id", "suffix")
-    placed = rows.join(latest, on="fetch_id", how="left", maintain_order="left").join(
-        suffixes, on="download_id", how="left", maintain_order="left"
-    ).join(_places(rows, requests, known, chunked), on="fetch_id", how="left", maintain_order="left")  # fmt: skip
+    placed = (
+        rows.join(latest, on="fetch_id", how="left", maintain_order="left")
+        .join(suffixes, on="download_id", how="left", maintain_order="left")
+        .join(
+            _places(rows, requests, known, chunked),
+            on="fetch_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
     letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
-    own = pl.coalesce(letter, "suffix").replace_strict(_SUFFIXES, default=None, return_dtype=pl.String)
+    own = pl.coalesce(letter, "suffix").replace_strict(
+        _SUFFIXES, default=None, return_dtype=pl.String
+    )
     by_place = pl.when(pl.col("chunk_count") > 1).then(pl.lit("chunk")).when(
         pl.col("chunk_count") == 1
     ).then(pl.lit("file"))  # fmt: skip
@@ -164,7 +182,9 @@ def fetches(
     )
     foreign = ~pl.col("object_kind").is_in(["chunk", "file"]).fill_null(value=True)
     places = ("file_id", "offset_bytes", "unpacked_bytes")
-    cleared = named.with_columns(pl.when(~foreign).then(pl.col(name)).alias(name) for name in places)
+    cleared = named.with_columns(
+        pl.when(~foreign).then(pl.col(name)).alias(name) for name in places
+    )
     extra = cleared.select("unique", "queued_ns", "returned_ns")
     return pl.concat([conform("fetches", cleared), extra], how="horizontal")
 
@@ -182,10 +202,12 @@ def _places(
     inodes = known.select("mount_id", "file_id", node_id="inode").unique(["mount_id", "node_id"])
     counted = chunked.with_columns(chunk_count=pl.len().over("file_id"))
     found = asked.join(inodes, on=["mount_id", "node_id"]).join(
-        counted.select("file_id", "object_hash", "offset_bytes", "chunk_count", unpacked_bytes="size_bytes"),
+        counted.select(
+            "file_id", "object_hash", "offset_bytes", "chunk_count", unpacked_bytes="size_bytes"
+        ),
         on=["file_id", "object_hash"],
         how="left",
-    )  # fmt: skip
+    )
     covers = (pl.col("offset_bytes") < pl.col("at") + pl.col("length")) & (
         pl.col("offset_bytes") + pl.col("unpacked_bytes") > pl.col("at")
     )

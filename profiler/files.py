@@ -16,7 +16,8 @@ KEY = ("dev", "ino", "generation")
 
 
 def file_places(records: pl.DataFrame) -> pl.DataFrame:
-    """Spell out FILE records: time_ns, dev, ino, generation, size_bytes, path?, mountpoint?, filesystem?.
+    """Spell out FILE records: time_ns, dev, ino, generation, size_bytes, path?, mountpoint?,
+    filesystem?.
 
     ``path`` is absolute. Both are null where the walk did not reach the root of the namespace, and
     ``is_superblock`` says that a record shows where something is mounted, not a file in it.
@@ -72,7 +73,9 @@ def files(
 def file_ids(
     events: pl.DataFrame, mounted: pl.DataFrame, known: pl.DataFrame, time: str
 ) -> pl.Series:
-    """Return ``file_id`` of each event (dev, ino, generation, and a time column), null where unknown."""
+    """Return ``file_id`` of each event (dev, ino, generation, and a time column), null where
+    unknown.
+    """
     keys = with_mount(events.select(*KEY, time), mounted, time)
     by = known.select("mount_id", "generation", "file_id", ino="inode")
     return keys.join(

@@ -1,8 +1,8 @@
 """The end of a recording: spool to tables, all or nothing.
 
-Every file is written under a temporary name, with O_EXCL and O_NOFOLLOW below directories that are held
-open and are no links, and renamed when whole. meta.json comes last: a run that has it is whole. The spool
-goes only after that.
+Every file is written under a temporary name, with O_EXCL and O_NOFOLLOW below directories that are
+held open and are no links, and renamed when whole. meta.json comes last: a run that has it is
+whole. The spool goes only after that.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
@@ -45,9 +45,9 @@ _FROM_START = ("version", "command", "utc_offset_ns", "kernel", "machine", "cpus
 def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
     """Join a recorded run's spool into its tables and return the run.
 
-    A run without a stop line is finalised too and marked incomplete. May be called again as long as the
-    spool is there. Raises BadRun where ``run_dir`` is no recording or a newer one, CvmprofError where it
-    cannot be written, a full disk included; the spool then stays.
+    A run without a stop line is finalised too and marked incomplete. May be called again as long as
+    the spool is there. Raises BadRun where ``run_dir`` is no recording or a newer one, CvmprofError
+    where it cannot be written, a full disk included; the spool then stays.
     """
     run = Path(run_dir)
     refuse_non_directory(run)
@@ -63,7 +63,9 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
 
 
 def recover_run(run_dir: str | Path) -> Run:
-    """Open a run, finalising it first where that has not been done. Raises as `open_run` and `finalise`."""
+    """Open a run, finalising it first where that has not been done. Raises as `open_run` and
+    `finalise`.
+    """
     run = Path(run_dir)
     refuse_non_directory(run)
     if not (run / META).exists() and (run / JOURNAL).is_file():
@@ -72,7 +74,7 @@ def recover_run(run_dir: str | Path) -> Run:
 
 
 @contextlib.contextmanager
-def _explained(run: Path) -> Iterator[None]:
+def _explained(run: Path) -> Generator[None]:
     """Turn what the file system refuses into a fact and a way out."""
     try:
         yield
@@ -100,7 +102,7 @@ def _unwritable(run: Path, number: int | None, reason: str) -> CvmprofError:
 class _Tally:
     """Rows written per table, and the events lost."""
 
-    rows: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int]
     losses: int = 0
 
     def add(self, name: str, frame: pl.DataFrame) -> None:
@@ -185,7 +187,7 @@ def _write_meta(run: Path, journal: Journal, rows: dict[str, int], losses: int) 
 
 
 @contextlib.contextmanager
-def _directory(path: str | Path, parent: int | None = None) -> Iterator[int]:
+def _directory(path: str | Path, parent: int | None = None) -> Generator[int]:
     """Hold a directory open that is not a link."""
     descriptor = os.open(path, _DIRECTORY, dir_fd=parent)
     try:

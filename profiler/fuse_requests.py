@@ -15,8 +15,8 @@ def fuse_requests(
 ) -> pl.DataFrame:
     """Join requests with their taking by the daemon and the operation that queued them.
 
-    ``records``: REQUEST records with mount_id; ``served``: SERVED records with mount_id. Returns the
-    table's columns and ``served_tid``?, ``end_tid``, ``end_pid``, by time.
+    ``records``: REQUEST records with mount_id; ``served``: SERVED records with mount_id. Returns
+    the table's columns and ``served_tid``?, ``end_tid``, ``end_pid``, by time.
     """
     taken = served.sort("time_ns").unique(["mount_id", "unique"], keep="first", maintain_order=True)
     joined = records.join(
@@ -48,8 +48,17 @@ def serving_requests(requests: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
     took = requests.drop_nulls(["served_ns", "served_tid"]).select(
         "mount_id", "unique", "end_ns", "served_ns", tid="served_tid"
     ).sort("served_ns")  # fmt: skip
-    found = events.select("mount_id", "tid", "start_ns").with_row_index("row").sort("start_ns").join_asof(
-        took, left_on="start_ns", right_on="served_ns", by=["mount_id", "tid"], check_sortedness=False
-    )  # fmt: skip
+    found = (
+        events.select("mount_id", "tid", "start_ns")
+        .with_row_index("row")
+        .sort("start_ns")
+        .join_asof(
+            took,
+            left_on="start_ns",
+            right_on="served_ns",
+            by=["mount_id", "tid"],
+            check_sortedness=False,
+        )
+    )
     inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("start_ns"))
     return found.sort("row").select(unique=pl.when(inside).then("unique"))["unique"]

@@ -13,7 +13,9 @@ _ALGORITHM_SUFFIX = {0: None, 1: "", 2: "-rmd160", 3: "-shake128"}
 
 
 def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
-    """40 hex digits, with the algorithm's suffix where not SHA-1; None for no or an unknown object."""
+    """40 hex digits, with the algorithm's suffix where not SHA-1; None for no or an unknown
+    object.
+    """
     suffix = _ALGORITHM_SUFFIX.get(algorithm)
     if suffix is None or not (a or b or c):
         return None
@@ -22,7 +24,8 @@ def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
 
 
 def with_object_hash(frame: pl.DataFrame) -> pl.DataFrame:
-    """Replace the integer columns of an object by ``object_hash`` and ``object_suffix`` (one letter).
+    """Replace the integer columns of an object by ``object_hash`` and ``object_suffix`` (one
+    letter).
 
     Each distinct object is spelt once, however many rows name it. Both are null for no object.
     """
@@ -50,5 +53,7 @@ def hash_of_path(path: pl.Expr) -> pl.Expr:
 
 
 def hash_of_text(text: pl.Expr) -> pl.Expr:
-    """The hash in a chunk list or attribute: without the letter that says what kind of object it is."""
+    """The hash in a chunk list or attribute: without the letter that says what kind of object it
+    is.
+    """
     return text.str.extract(r"^\s*([0-9a-f]{40}(?:-rmd160|-shake128)?)[A-Z]?\s*$", 1)

@@ -21,7 +21,9 @@ def incidents(
     files: pl.DataFrame,
     stop_ns: int,
 ) -> pl.DataFrame:
-    """Mounts, daemons' deaths, hung operations, and what the recorder saw itself. In order of time."""
+    """Mounts, daemons' deaths, hung operations, and what the recorder saw itself. In order of
+    time.
+    """
     found = [
         _births(mounted),
         _deaths(tasks, mounted),
@@ -33,7 +35,9 @@ def incidents(
 
 
 def _births(mounted: pl.DataFrame) -> pl.DataFrame:
-    again = pl.col("dev").is_duplicated() & (pl.col("mount_id") != pl.col("mount_id").min().over("dev"))
+    again = pl.col("dev").is_duplicated() & (
+        pl.col("mount_id") != pl.col("mount_id").min().over("dev")
+    )
     place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
     rows = mounted.drop_nulls("start_ns").filter(
         pl.col("filesystem").fill_null("fuse").str.contains("fuse|cvmfs")
@@ -54,9 +58,13 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
 def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     """Only of whole processes: a thread's end is none."""
     dead = tasks.filter(
-        (pl.col("role") == "daemon") & (pl.col("pid") == pl.col("tid")) & pl.col("end_ns").is_not_null()
+        (pl.col("role") == "daemon")
+        & (pl.col("pid") == pl.col("tid"))
+        & pl.col("end_ns").is_not_null()
     )
-    serving = mounted.drop_nulls("daemon_pid").unique("daemon_pid", keep="last", maintain_order=True)
+    serving = mounted.drop_nulls("daemon_pid").unique(
+        "daemon_pid", keep="last", maintain_order=True
+    )
     joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left")
     killed = pl.col("signal").is_not_null()
     how = pl.when(killed).then(pl.format("killed by signal {}", "signal")).otherwise(

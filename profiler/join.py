@@ -1,7 +1,7 @@
 """From the spool to the tables: which join follows which.
 
-Raw frames live only as long as a step needs them, and a table leaves as soon as it is made, so that the
-memory needed is that of the largest step.
+Raw frames live only as long as a step needs them, and a table leaves as soon as it is made, so that
+the memory needed is that of the largest step.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from .tables import conform, empty
 #: a table's name and the rows of it, or some of them: `segments` comes in parts
 Part = tuple[str, pl.DataFrame]
 
+#: requests whose timelines are made at once: bounds the memory, at some 1 kB each
+SLICE_REQUESTS = 250_000
+
 
 @dataclass(frozen=True)
 class _Files:
@@ -57,7 +60,9 @@ class _Daemons:
 
 
 def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
-    """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is made."""
+    """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is
+    made.
+    """
     start_ns = journal.start_ns
     events = spool.tasks()
     seen, hits, touches = _files(spool, journal)
@@ -176,8 +181,9 @@ def _system_tables(
     mounted = mounting.described(seen.mounted, said, work.served_by, work.downloads, work.caches)
     yield "mounts", mounted
     with_dev = mounted.with_columns(seen.mounted["dev"])
-    yield "incidents", happenings.incidents(
-        journal, with_dev, threads, seen.operations, seen.known, stop_ns
+    yield (
+        "incidents",
+        happenings.incidents(journal, with_dev, threads, seen.operations, seen.known, stop_ns),
     )
     yield "probes", probe_rows.probes(journal)
     yield "losses", probe_rows.losses(journal)
@@ -191,15 +197,20 @@ def _device_tables(spool: Spool, journal: Journal, events: pl.DataFrame) -> Iter
     yield "gpu_ops", device
     yield "gpu_samples", empty("gpu_samples")
     yield "sockets", empty("sockets")
-    yield "stalls", stalls.stalls(
-        device,
-        command_start_ns(journal, events),
-        stalls.DEFAULT_THRESHOLD_NS if threshold is None else int(threshold),
+    yield (
+        "stalls",
+        stalls.stalls(
+            device,
+            command_start_ns(journal, events),
+            stalls.DEFAULT_THRESHOLD_NS if threshold is None else int(threshold),
+        ),
     )
 
 
 def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
-    """When the command's first exec was; else when its process was made; else the start of recording."""
+    """When the command's first exec was; else when its process was made; else the start of
+    recording.
+    """
     began = events.filter(
         (pl.col("pid") == (journal.child_pid or -1)) & (pl.col("kind") == TASK_KINDS.index("exec"))
     )["time_ns"].min()
@@ -228,15 +239,24 @@ def _tiling(
 
 
 def _pieces(evidence: segments.Evidence, seen: _Files, work: _Daemons) -> pl.DataFrame:
-    """What became of the requests that someone waited for."""
-    waited = work.requests.join(
-        evidence.blocked.drop_nulls("unique"), on=["mount_id", "unique"], how="semi"
+    """What became of the requests that someone waited for, in slices that bound the memory."""
+    request = ["mount_id", "unique"]
+    proven = evidence.blocked.select(request).drop_nulls().unique()
+    waited = work.requests.join(proven, on=request, how="semi")
+    pieces = timelines.fetch_pieces(work.fetches, work.tried, work.downloads)
+    calls = work.calls.select(*request, "parent_id", "start_ns", "end_ns").join(
+        waited, on=request, how="semi"
     )
-    return timelines.request_pieces(
-        waited,
-        work.calls.join(waited, on=["mount_id", "unique"], how="semi"),
-        work.fetches,
-        timelines.fetch_pieces(work.fetches, work.tried, work.downloads),
-        timelines.lock_waits(waited, evidence.blocked),
-        timelines.needed_chunks(waited, seen.known, work.chunks),
+    silent = waited.select("mount_id").unique().join(work.calls, on="mount_id", how="anti")
+    return pl.concat(
+        timelines.request_pieces(
+            some,
+            calls.join(some, on=request, how="semi"),
+            work.fetches,
+            pieces,
+            timelines.lock_waits(some, evidence.blocked),
+            timelines.needed_chunks(some, seen.known, work.chunks),
+            silent,
+        )
+        for some in (waited.iter_slices(SLICE_REQUESTS) if waited.height else [waited])
     )

@@ -25,12 +25,16 @@ class Journal:
 
     def rows(self, kind: str) -> list[Line]:
         """The ``rows`` of all lines of one kind, joined."""
-        return [row for line in self.of(kind) for row in line.get("rows") or []]
+        found: list[Line] = []
+        for line in self.of(kind):
+            found += line.get("rows") or []
+        return found
 
     @property
     def start(self) -> Line:
         """The line that begins the run; empty where it was lost."""
-        return next(iter(self.of("start")), {})
+        starts = self.of("start")
+        return starts[0] if starts else {}
 
     @property
     def start_ns(self) -> int:

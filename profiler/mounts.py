@@ -1,6 +1,7 @@
 """Table `mounts`, and whose events belong to which mount.
 
-A device number is given again after an unmount: a mount is a device and the time since its FUSE INIT.
+A device number is given again after an unmount: a mount is a device and the time since its FUSE
+INIT.
 """
 
 from __future__ import annotations
@@ -74,10 +75,12 @@ def device_number(text: str) -> int:
 def mounts(
     journal: Journal, places: pl.DataFrame, requests: pl.DataFrame, devices: Iterable[int]
 ) -> pl.DataFrame:
-    """Find the mounts. Returns the table's columns and ``dev`` (UInt32), in the order of device and time.
+    """Find the mounts. Returns the table's columns and ``dev`` (UInt32), in the order of device and
+    time.
 
     ``places``: dev, time_ns, mountpoint?, filesystem? as the first file of a superblock shows them.
-    ``requests``: REQUEST records, for INIT and DESTROY. ``devices``: numbers that other events name.
+    ``requests``: REQUEST records, for INIT and DESTROY. ``devices``: numbers that other events
+    name.
     """
     lines = _lines_by_device(journal)
     seen = _seen(places)
@@ -99,7 +102,9 @@ _NAMED: dict[str, Any] = {
 
 
 def _lines_by_device(journal: Journal) -> dict[str, MountLine]:
-    """The telling line of each device: of the whole file system before a bind mount, early before late."""
+    """The telling line of each device: of the whole file system before a bind mount, early before
+    late.
+    """
     found: dict[str, MountLine] = {}
     for text in journal.of("mountinfo"):
         for line in parse_mountinfo(str(text.get("text", ""))):
@@ -188,9 +193,10 @@ def daemon_mounts(
 ) -> pl.DataFrame:
     """Which process serves which mount: pid, mount_id, one row per pid.
 
-    Learnt from where requests ended, counting only processes that took requests; then, for daemons that
-    answered none, from the requests they took; last from the mounts' own word (``attributes``: mount_id,
-    pid). ``requests``: mount_id, unique, opcode, end_pid; ``served``: pid, unique, opcode.
+    Learnt from where requests ended, counting only processes that took requests; then, for daemons
+    that answered none, from the requests they took; last from the mounts' own word (``attributes``:
+    mount_id, pid). ``requests``: mount_id, unique, opcode, end_pid; ``served``: pid, unique,
+    opcode.
     """
     takers = served.select(pid="pid").unique()
     answered = requests.filter(pl.col("end_pid") != 0).select("mount_id", pid="end_pid")
@@ -215,8 +221,8 @@ def _most_frequent(pairs: pl.DataFrame) -> pl.DataFrame:
 def mount_attributes(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
     """What mounts say of themselves: mount_id, repository, revision, client_version, pid, proxy.
 
-    Read from the journal's ``attributes`` lines that bear a mountpoint; the last mount of a device is
-    meant, since they are read after the command ended.
+    Read from the journal's ``attributes`` lines that bear a mountpoint; the last mount of a device
+    is meant, since they are read after the command ended.
     """
     last = {row["device"]: row["mount_id"] for row in mounted.iter_rows(named=True)}
     rows = [

@@ -16,7 +16,9 @@ RUNNER_DEVICE = "runner"
 
 
 def phases(lines: Sequence[Line]) -> pl.DataFrame:
-    """Pair begins and ends: per thread the innermost open phase of the name ends. An end alone is dropped."""
+    """Pair begins and ends: per thread the innermost open phase of the name ends. An end alone is
+    dropped.
+    """
     rows: list[dict[str, Any]] = []
     unended: dict[tuple[int, int, str], list[int]] = {}
     for line in lines:
@@ -30,8 +32,12 @@ def phases(lines: Sequence[Line]) -> pl.DataFrame:
         elif stack:
             rows[stack.pop()]["end_ns"] = line["time_ns"]
     schema: dict[str, Any] = {
-        "name": pl.String, "start_ns": pl.Int64, "end_ns": pl.Int64, "pid": pl.Int32, "tid": pl.Int32,
-    }  # fmt: skip
+        "name": pl.String,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "pid": pl.Int32,
+        "tid": pl.Int32,
+    }
     return conform("phases", pl.DataFrame(rows, schema=schema, orient="row").sort("start_ns"))
 
 

@@ -22,13 +22,19 @@ def probes(journal: Journal) -> pl.DataFrame:
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         pl.col("event", "family", "target").fill_null("")
     )
-    return conform("probes", frame.unique(["event", "family", "target"], keep="last", maintain_order=True))
+    return conform(
+        "probes", frame.unique(["event", "family", "target"], keep="last", maintain_order=True)
+    )
 
 
 def losses(journal: Journal) -> pl.DataFrame:
     """Events lost. Counts of one probe and cause grow from line to line: the highest holds."""
     rows = [
-        {"probe": str(row.get("probe")), "cause": str(row.get("cause")), "count": row.get("count") or 0}
+        {
+            "probe": str(row.get("probe")),
+            "cause": str(row.get("cause")),
+            "count": row.get("count") or 0,
+        }
         for row in journal.rows("losses")
     ]
     schema: dict[str, Any] = {"probe": pl.String, "cause": pl.String, "count": pl.Int64}

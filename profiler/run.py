@@ -43,7 +43,9 @@ class RunTables(Mapping[str, pl.DataFrame]):
         return len(_NAMES)
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """Return a table lazily. Raises KeyError where no table is called so, BadRun where it is damaged."""
+        """Return a table lazily. Raises KeyError where no table is called so, BadRun where it is
+        damaged.
+        """
         if name not in _NAMES:
             raise KeyError(name)
         file = self.path / f"{name}.parquet"
@@ -85,7 +87,8 @@ class Run:
 def create_run(path: Path) -> Path:
     """Make an empty run directory (0700) with its spool, and return it.
 
-    Raises CvmprofError where something of that name exists, a dangling link included, or cannot be made.
+    Raises CvmprofError where something of that name exists, a dangling link included, or cannot be
+    made.
     """
     try:
         for directory in (path, path / SPOOL_DIRECTORY):
@@ -106,8 +109,8 @@ def create_run(path: Path) -> Path:
 def open_run(path: str | Path) -> Run:
     """Open a finalised run.
 
-    Raises BadRun where there is none, where it is something else, was never finalised, lacks tables, or
-    comes from a newer cvmprof. Tables are checked to be whole, not read.
+    Raises BadRun where there is none, where it is something else, was never finalised, lacks
+    tables, or comes from a newer cvmprof. Tables are checked to be whole, not read.
     """
     run = Path(path)
     meta = read_meta(run)
@@ -120,13 +123,14 @@ def read_meta(run: Path) -> dict[str, Any]:
     """Read meta.json. Raises BadRun, see `open_run`."""
     refuse_non_directory(run)
     try:
-        meta = json.loads((run / META).read_bytes())
+        found: Any = json.loads((run / META).read_bytes())
     except FileNotFoundError as error:
         raise _without_meta(run) from error
     except (OSError, ValueError) as error:
         raise _damaged(run / META, error) from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
+    meta: dict[str, Any] = {**found}
     refuse_newer(meta.get("schema_version"))
     return meta
 

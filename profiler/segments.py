@@ -1,13 +1,16 @@
-"""Table `segments`: the tiling of every target thread's life; and table `waits`, which falls out of it.
+"""Table `segments`: the tiling of every target thread's life; and table `waits`, which falls out of
+it.
 
-A thread's life is swept over three layers: the system call, the page fault inside it, and being off the
-CPU. Of that, sleep that ended because a FUSE request ended is divided by what became of that request.
+A thread's life is swept over three layers: the system call, the page fault inside it, and being off
+the CPU. Of that, sleep that ended because a FUSE request ended is divided by what became of that
+request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 
@@ -24,8 +27,8 @@ _ASLEEP, _RUNNABLE = 0, 1
 class Evidence:
     """What the tiling is made of.
 
-    ``operations``, ``tasks``: the tables. ``blocked``: the table with mount_id?, unique? of the request
-    whose end woke the thread. ``requests``: `fuse_requests`.
+    ``operations``, ``tasks``: the tables. ``blocked``: the table with mount_id?, unique? of the
+    request whose end woke the thread. ``requests``: `fuse_requests`.
     """
 
     operations: pl.DataFrame
@@ -37,8 +40,8 @@ class Evidence:
 def lives(tasks: pl.DataFrame, start_ns: int, stop_ns: int) -> pl.DataFrame:
     """The watched life of each target thread: key, pid, tid, start_ns, end_ns.
 
-    From its birth or the start of recording to its death or the stop. A tid that was given again has
-    several lives.
+    From its birth or the start of recording to its death or the stop. A tid that was given again
+    has several lives.
     """
     return (
         tasks.filter(pl.col("role") == "target")
@@ -79,7 +82,9 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     asked = flying.group_by("op_id").agg(
         pl.col("mount_id").first(), pl.col("unique").first(), pl.col("tid").first()
     )
-    open_ones = evidence.operations.filter(pl.col("end_ns").is_null()).select("op_id", "tid", "start_ns")
+    open_ones = evidence.operations.filter(pl.col("end_ns").is_null()).select(
+        "op_id", "tid", "start_ns"
+    )
     hung = asked.join(open_ones, on=["op_id", "tid"]).select(
         "tid", began_ns="start_ns", hung_mount="mount_id", hung_unique="unique"
     ).sort("began_ns").unique("tid", keep="last", maintain_order=True)  # fmt: skip
@@ -94,10 +99,13 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     ).drop("began_ns", "hung_mount", "hung_unique")
 
 
-def thread_states(living: pl.DataFrame, operations: pl.DataFrame, off_cpu: pl.DataFrame) -> pl.DataFrame:
+def thread_states(
+    living: pl.DataFrame, operations: pl.DataFrame, off_cpu: pl.DataFrame
+) -> pl.DataFrame:
     """Sweep the lives: key, start_ns, end_ns, op_id?, off? (row of ``off_cpu``).
 
-    ``operations``: the table with key; ``off_cpu``: see `off_cpu_parts`. The innermost operation wins.
+    ``operations``: the table with key; ``off_cpu``: see `off_cpu_parts`. The innermost operation
+    wins.
     """
     is_fault = pl.col("kind") == "fault"
     spans = operations.select("key", "start_ns", "end_ns", is_fault, value="op_id")
@@ -115,7 +123,8 @@ def thread_states(living: pl.DataFrame, operations: pl.DataFrame, off_cpu: pl.Da
 def off_cpu_parts(blocked: pl.DataFrame) -> pl.DataFrame:
     """Divide off-CPU intervals at the wake: key, start_ns, end_ns?, value.
 
-    ``value`` is twice the row of ``blocked``, plus one for the part in which the thread is runnable.
+    ``value`` is twice the row of ``blocked``, plus one for the part in which the thread is
+    runnable.
     """
     preempted = pl.col("off_reason") == "preempted"
     wake = pl.when(preempted).then("start_ns").otherwise(pl.coalesce("woken_ns", "end_ns"))
@@ -134,7 +143,7 @@ def batches(living: pl.DataFrame, evidence: Evidence) -> Iterator[pl.DataFrame]:
     starts = pl.concat([evidence.operations["start_ns"], evidence.blocked["start_ns"]]).sort()
     cuts = [int(starts[starts.len() * number // count]) for number in range(1, count)]
     edges = [0, *sorted(set(cuts)), 1 << 62]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         window = living.with_columns(
             pl.max_horizontal("start_ns", pl.lit(low)).alias("start_ns"),
             pl.min_horizontal("end_ns", pl.lit(high)).alias("end_ns"),
@@ -150,13 +159,17 @@ def segments_and_waits(
 
     ``pieces``: see `timelines.request_pieces`.
     """
-    operations = of_lives(evidence.operations.select("op_id", "kind", "tid", "start_ns", "end_ns"), living)
+    operations = of_lives(
+        evidence.operations.select("op_id", "kind", "tid", "start_ns", "end_ns"), living
+    )
     off = of_lives(evidence.blocked, living)
     parts = off_cpu_parts(off)
     wakers = _known_tids(evidence.tasks)
     for window in batches(living, evidence):
         low, high = window["start_ns"].min(), window["end_ns"].max()
-        meets = (pl.col("start_ns") < high) & (pl.col("end_ns").is_null() | (pl.col("end_ns") > low))
+        meets = (pl.col("start_ns") < high) & (
+            pl.col("end_ns").is_null() | (pl.col("end_ns") > low)
+        )
         states = thread_states(window, operations.filter(meets), parts.filter(meets))
         told = _told(states, off, living)
         yield _segments(told, pieces, wakers), _waits(told, evidence.requests)
@@ -179,10 +192,7 @@ def _told(states: pl.DataFrame, off: pl.DataFrame, living: pl.DataFrame) -> pl.D
 
 def _taken(facts: pl.DataFrame, row: pl.Series) -> pl.DataFrame:
     """Rows of ``facts`` by number, null for null."""
-    return facts.select(pl.all().gather(row)) if facts.height else pl.concat(
-        [facts, pl.DataFrame({"": row}).select(pl.lit(None).alias(name) for name in facts.columns)],
-        how="vertical_relaxed",
-    )  # fmt: skip
+    return facts.select(pl.all().gather(row)) if facts.height else facts.clear(row.len())
 
 
 def _segments(told: pl.DataFrame, pieces: pl.DataFrame, wakers: pl.Series) -> pl.DataFrame:
@@ -221,7 +231,9 @@ def _plain_cause(wakers: pl.Series) -> pl.Expr:
 
 
 def _divided(slept: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
-    """Divide sleeps by the pieces of the request whose end ended them; a request not seen: unknown."""
+    """Divide sleeps by the pieces of the request whose end ended them; a request not seen:
+    unknown.
+    """
     request = ["mount_id", "unique"]
     known = pieces.select(request).unique()
     lost = slept.join(known, on=request, how="anti").with_columns(
@@ -241,7 +253,9 @@ def _divided(slept: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
 def _waits(told: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """Sleeps inside operations that a request's end ended."""
     slept = told.filter(
-        (pl.col("off") % 2 == _ASLEEP) & pl.col("unique").is_not_null() & pl.col("op_id").is_not_null()
+        (pl.col("off") % 2 == _ASLEEP)
+        & pl.col("unique").is_not_null()
+        & pl.col("op_id").is_not_null()
     )
     if not slept.height:
         return empty("waits")

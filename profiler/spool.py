@@ -1,14 +1,14 @@
 """The spool of a run as frames: rings, and what was in flight when recording stopped.
 
-Every file may be absent or torn: the recorder may have been killed, a probe may not exist here. Frames
-have the fields of their layout in `probes.events`; 0 still stands for "has not happened".
+Every file may be absent or torn: the recorder may have been killed, a probe may not exist here.
+Frames have the fields of their layout in `probes.events`; 0 still stands for "has not happened".
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 
@@ -127,9 +127,9 @@ def _joined(ended: pl.DataFrame, open_ones: pl.DataFrame, name: str) -> pl.DataF
     return pl.concat([ended, fresh])
 
 
-def _open(path: Path) -> BinaryIO | None:
+def _open(path: Path) -> FileIO | None:
     try:
-        return path.open("rb", buffering=0)  # type: ignore[return-value]
+        return path.open("rb", buffering=0)
     except FileNotFoundError:
         return None
 

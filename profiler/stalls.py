@@ -12,8 +12,9 @@ DEFAULT_THRESHOLD_NS = 1_000_000
 def stalls(gpu_ops: pl.DataFrame, start_ns: int, threshold_ns: int) -> pl.DataFrame:
     """Maximal gaps of at least ``threshold_ns`` without an operation on the device.
 
-    From the command's start to the device's last operation. The waiting thread is the one that submitted
-    the operation which ends the gap; a gap before an operation of no known thread is left out.
+    From the command's start to the device's last operation. The waiting thread is the one that
+    submitted the operation which ends the gap; a gap before an operation of no known thread is left
+    out.
     """
     busy = gpu_ops.filter(pl.col("end_ns") > start_ns).sort("device", "start_ns", "end_ns")
     idle_since = pl.col("end_ns").cum_max().shift(1).over("device").fill_null(start_ns)

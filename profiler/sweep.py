@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-# A boundary's rank among those of one time: a life begins, an interval ends, one begins, a life ends.
+# A boundary's rank among those of one time: a life begins, an interval ends, one begins, a life
+# ends.
 _BIRTH, _END, _BEGIN, _DEATH = 0, 1, 2, 3
 _NONE = -1
 
@@ -14,10 +15,10 @@ _NONE = -1
 def sweep(lives: pl.DataFrame, layers: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Cut each life at every boundary of its layers and say what is active in each part.
 
-    ``lives`` has one row (key Int32, start_ns, end_ns) per key. A layer has rows (key, start_ns, end_ns,
-    value Int32 ≥ 0) that lie within the life and, within one layer and key, do not overlap; `clip_to_lives`
-    makes it so. Returns key, start_ns, end_ns and one column per layer: its active value or null. The
-    parts tile every life exactly, whatever the layers hold.
+    ``lives`` has one row (key Int32, start_ns, end_ns) per key. A layer has rows (key, start_ns,
+    end_ns, value Int32 ≥ 0) that lie within the life and, within one layer and key, do not overlap;
+    `clip_to_lives` makes it so. Returns key, start_ns, end_ns and one column per layer: its active
+    value or null. The parts tile every life exactly, whatever the layers hold.
     """
     marks = [_marks(lives, _BIRTH, -1), _marks(lives, _DEATH, -1)]
     for number, layer in enumerate(layers.values()):
@@ -56,9 +57,9 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Clip segments to intervals of their thread.
 
     ``intervals``: interval, tid, start_ns, end_ns, in any number and overlapping as they like.
-    ``segments``: tid, start_ns, end_ns and more, not overlapping per tid. Returns one row per pair that
-    overlaps: ``interval``, then the segment's columns with start_ns and end_ns clipped. The cost is that
-    of two as-of joins and of the result.
+    ``segments``: tid, start_ns, end_ns and more, not overlapping per tid. Returns one row per pair
+    that overlaps: ``interval``, then the segment's columns with start_ns and end_ns clipped. The
+    cost is that of two as-of joins and of the result.
     """
     tiles = segments.sort("tid", "start_ns").with_row_index("tile")
     first = intervals.select("interval", "tid", "start_ns", "end_ns").sort("start_ns").join_asof(

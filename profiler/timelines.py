@@ -22,9 +22,9 @@ def fetch_pieces(
     """Tile each fetch: fetch_id, start_ns, end_ns, cause, in order.
 
     ``fetching``: `fetches` with queued_ns and returned_ns, the bounds of the call that downloads;
-    ``tried``: fetch_id, download_id, attempt; ``downloads``: the table. A fetch that joined another is
-    one piece. A download's time after its last byte is unpacking, verifying and waiting to be told: it
-    stays ``fetch``; after the downloading call returned comes ``cache_write``.
+    ``tried``: fetch_id, download_id, attempt; ``downloads``: the table. A fetch that joined another
+    is one piece. A download's time after its last byte is unpacking, verifying and waiting to be
+    told: it stays ``fetch``; after the downloading call returned comes ``cache_write``.
     """
     lives = fetching.select(
         "fetch_id", "outcome", "queued_ns", "returned_ns", birth="start_ns",
@@ -34,7 +34,11 @@ def fetch_pieces(
         is_last=pl.col("attempt") == pl.col("attempt").max().over("fetch_id")
     )
     marks = [*_own_marks(lives, wire), *_wire_marks(wire)]
-    placed = pl.concat(marks).drop_nulls("at").join(lives.select("fetch_id", "birth", "death"), on="fetch_id")
+    placed = (
+        pl.concat(marks)
+        .drop_nulls("at")
+        .join(lives.select("fetch_id", "birth", "death"), on="fetch_id")
+    )
     inside = placed.filter((pl.col("at") >= pl.col("birth")) & (pl.col("at") < pl.col("death")))
     ordered = inside.sort("fetch_id", "at", "rank")
     following = pl.col("at").shift(-1).over("fetch_id")
@@ -69,7 +73,9 @@ def _wire_marks(wire: pl.DataFrame) -> list[pl.DataFrame]:
         _mark(fresh, pl.col("connect_ns"), "connect", 2),
         _mark(wire, pl.col("sent_ns"), "first_byte", 3),
         _mark(wire, pl.col("first_byte_ns"), "transfer", 4),
-        _mark(last, pl.when(pl.col("first_byte_ns").is_not_null()).then("last_byte_ns"), "fetch", 5),
+        _mark(
+            last, pl.when(pl.col("first_byte_ns").is_not_null()).then("last_byte_ns"), "fetch", 5
+        ),
         _mark(failed, pl.col("last_byte_ns"), "fetch_queue", 5),
     ]
 
@@ -85,13 +91,16 @@ def request_pieces(
     pieces: pl.DataFrame,
     locks: pl.DataFrame,
     needs: pl.DataFrame,
+    silent: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Tile all time by what became of each request: mount_id, unique, start_ns, end_ns, cause, fetch_id?.
+    """Tile all time by what became of each request: mount_id, unique, start_ns, end_ns, cause,
+    fetch_id?.
 
-    Before the daemon took it: ``fuse_queue``. Then, deepest last: ``daemon``; ``cache_read`` in what
-    answers a READ; ``daemon_lock``; the pieces of another thread's fetch of a chunk that it needs; its
-    own fetches' pieces. From its end on: ``reply``. ``requests``: `fuse_requests` that someone waited for;
-    ``pieces``: see `fetch_pieces`; ``locks``: see `lock_waits`; ``needs``: see `needed_chunks`.
+    Before the daemon took it: ``fuse_queue``. Then, deepest last: ``daemon``; ``cache_read`` in
+    what answers a READ; ``daemon_lock``; the pieces of another thread's fetch of a chunk that it
+    needs; its own fetches' pieces. From its end on: ``reply``. ``requests``: `fuse_requests` that
+    someone waited for; ``pieces``: see `fetch_pieces`; ``locks``: see `lock_waits`; ``needs``: see
+    `needed_chunks`; ``silent``: mount_id of daemons whose calls are not seen.
     """
     asked = _first_served(requests, calls).with_row_index("request").with_columns(
         pl.col("request").cast(pl.Int32)
@@ -100,9 +109,9 @@ def request_pieces(
     own = _own_pieces(named, fetching, pieces)
     layers = {
         "base": _base(asked),
-        "cache": _cache_read(asked, named, calls),
+        "cache": _cache_read(asked, calls, silent),
         "lock": _lock(named, locks),
-        "holder": _holder_pieces(named, own, fetching, pieces, needs),
+        "holder": _holder_pieces(asked, own, fetching, pieces, needs),
         "own": own,
     }
     parts = _sweep_causes(_lives(asked), layers, served=_served_lives(asked))
@@ -152,23 +161,23 @@ def _base(asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _cache_read(asked: pl.DataFrame, named: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """What answers a READ: the outermost call, or all of it where the daemon's calls are not seen."""
-    reads = named.filter(pl.col("opcode") == OPCODE_READ)
+def _cache_read(asked: pl.DataFrame, calls: pl.DataFrame, silent: pl.DataFrame) -> pl.DataFrame:
+    """What answers a READ: the outermost call, or all of it where the daemon's calls are not
+    seen.
+    """
+    reads = asked.filter(pl.col("opcode") == OPCODE_READ)
     outermost = calls.filter(pl.col("parent_id").is_null() & pl.col("unique").is_not_null()).select(
         "mount_id", "unique", "start_ns", called_until=pl.col("end_ns").fill_null(HORIZON_NS)
     )  # fmt: skip
-    called = reads.join(outermost, on=["mount_id", "unique"])
-    silent = asked.join(reads, on="request", how="semi").join(calls, on="mount_id", how="anti")
+    called = reads.select("request", "mount_id", "unique").join(
+        outermost, on=["mount_id", "unique"]
+    )
+    unseen = reads.join(silent, on="mount_id", how="semi")
+    served, ended = pl.col("served_ns").fill_null(0), pl.col("end_ns").fill_null(HORIZON_NS)
     return pl.concat(
         [
             _piece(called, pl.col("start_ns"), pl.col("called_until"), "cache_read"),
-            _piece(
-                silent,
-                pl.col("served_ns").fill_null(0),
-                pl.col("end_ns").fill_null(HORIZON_NS),
-                "cache_read",
-            ),
+            _piece(unseen, served, ended, "cache_read"),
         ]
     )
 
@@ -178,9 +187,7 @@ def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
     return _piece(met, pl.col("start_ns"), pl.col("end_ns"), "daemon_lock")
 
 
-def _own_pieces(
-    named: pl.DataFrame, fetching: pl.DataFrame, pieces: pl.DataFrame
-) -> pl.DataFrame:
+def _own_pieces(named: pl.DataFrame, fetching: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
     own = named.join(
         fetching.select("mount_id", "unique", "fetch_id"), on=["mount_id", "unique"]
     ).join(pieces, on="fetch_id")  # fmt: skip
@@ -188,17 +195,23 @@ def _own_pieces(
 
 
 def _holder_pieces(
-    named: pl.DataFrame,
+    asked: pl.DataFrame,
     own: pl.DataFrame,
     fetching: pl.DataFrame,
     pieces: pl.DataFrame,
     needs: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Pieces of fetches, made for other requests, of the chunks that a READ needs."""
-    holders = fetching.filter(pl.col("outcome").ne_missing("joined"))
-    pairs = named.join(needs, on=["mount_id", "unique"]).join(
-        holders.select("mount_id", "object_hash", "fetch_id"), on=["mount_id", "object_hash"]
+    """Pieces of fetches, made for other requests at the time, of the chunks that a READ needs."""
+    holders = fetching.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
+        "mount_id", "object_hash", "fetch_id", held_ns="start_ns", freed_ns="end_ns"
     )
+    served = asked.select("request", "mount_id", "unique", "served_ns", "end_ns")
+    meets = (pl.col("held_ns") < pl.col("end_ns").fill_null(HORIZON_NS)) & (
+        pl.col("freed_ns").fill_null(HORIZON_NS) > pl.col("served_ns").fill_null(0)
+    )
+    pairs = served.join(needs, on=["mount_id", "unique"]).join(
+        holders, on=["mount_id", "object_hash"]
+    ).select("request", "fetch_id", meets=meets).filter("meets")  # fmt: skip
     foreign = pairs.join(own.select("request", "fetch_id"), on=["request", "fetch_id"], how="anti")
     return foreign.join(pieces, on="fetch_id").select(
         "request", "start_ns", "end_ns", "cause", "fetch_id"
@@ -219,17 +232,30 @@ def _sweep_causes(
     lives: pl.DataFrame, layers: dict[str, pl.DataFrame], served: pl.DataFrame
 ) -> pl.DataFrame:
     """Sweep pieces, the deepest layer winning: key, start_ns, end_ns, cause, fetch_id."""
-    everything = pl.concat(
-        [layer.with_columns(layer=pl.lit(name)) for name, layer in layers.items()]
-    ).rename({"request": "key"})
-    everything = everything.with_columns(value=pl.int_range(pl.len(), dtype=pl.Int32))
-    base = everything.filter((pl.col("layer") == "base") & (pl.col("end_ns") > pl.col("start_ns")))
-    inner = clip_to_lives(everything.filter(pl.col("layer") != "base"), served)
-    clipped = pl.concat([base, inner.select(base.columns)])
-    parts = sweep(lives, {name: clipped.filter(pl.col("layer") == name) for name in layers})
+    told = pl.concat([layer.select("cause", "fetch_id") for layer in layers.values()])
+    intervals: dict[str, pl.DataFrame] = {}
+    row = 0
+    for name, layer in layers.items():
+        value = pl.int_range(row, row + layer.height, dtype=pl.Int32)
+        spans = layer.select("start_ns", "end_ns", key="request", value=value)
+        bounds = lives if name == "base" else served
+        intervals[name] = clip_to_lives(spans, bounds)
+        row += layer.height
+    parts = sweep(lives, intervals)
     deepest = parts.select(pl.coalesce([pl.col(name) for name in reversed(layers)]))
-    chosen = everything.select("cause", "fetch_id")[deepest.to_series()]
-    return pl.concat([parts.select("key", "start_ns", "end_ns"), chosen], how="horizontal")
+    chosen = told[deepest.to_series()]
+    return _merged(pl.concat([parts.select("key", "start_ns", "end_ns"), chosen], how="horizontal"))
+
+
+def _merged(parts: pl.DataFrame) -> pl.DataFrame:
+    """Merge neighbours of one key that do not differ."""
+    same = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.col(name).shift(1)) for name in ("key", "cause", "fetch_id")
+    )
+    first = parts.filter(~same.fill_null(value=False))
+    continued = pl.col("key") == pl.col("key").shift(-1)
+    end = pl.when(continued).then(pl.col("start_ns").shift(-1)).otherwise(HORIZON_NS)
+    return first.with_columns(end_ns=end)
 
 
 def needed_chunks(
@@ -237,7 +263,8 @@ def needed_chunks(
 ) -> pl.DataFrame:
     """Which objects READ requests need: mount_id, unique, object_hash.
 
-    ``requests``: `fuse_requests`; ``known``: files, whose inode is the request's node; ``chunked``: chunks.
+    ``requests``: `fuse_requests`; ``known``: files, whose inode is the request's node; ``chunked``:
+    chunks.
     """
     inodes = known.select("mount_id", "file_id", node_id="inode").unique(["mount_id", "node_id"])
     reads = requests.filter(pl.col("opcode") == OPCODE_READ).with_row_index("request").join(
@@ -251,12 +278,15 @@ def needed_chunks(
 def lock_waits(requests: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     """Sleeps of the serving thread that another thread of the same daemon ended.
 
-    Returns mount_id, unique, start_ns, end_ns. ``requests``: `fuse_requests` with served_tid and end_tid;
-    ``blocked``: the table.
+    Returns mount_id, unique, start_ns, end_ns. ``requests``: `fuse_requests` with served_tid and
+    end_tid; ``blocked``: the table.
     """
-    took = requests.with_columns(tid=pl.coalesce("served_tid", "end_tid")).filter(
-        pl.col("served_ns").is_not_null()
-    ).select("mount_id", "unique", "tid", "served_ns", ended_ns="end_ns").sort("served_ns")  # fmt: skip
+    took = (
+        requests.with_columns(tid=pl.coalesce("served_tid", "end_tid"))
+        .filter(pl.col("served_ns").is_not_null())
+        .select("mount_id", "unique", "tid", "served_ns", ended_ns="end_ns")
+        .sort("served_ns")
+    )
     slept = blocked.filter(
         (pl.col("woken_by_pid") == pl.col("pid")) & (pl.col("off_reason") != "preempted")
     ).join(took.select("tid").unique(), on="tid", how="semi")

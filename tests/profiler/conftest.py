@@ -184,7 +184,9 @@ def _daemon(w: SpoolWriter) -> None:
            function=functions["DownloadManager::Fetch"])  # fmt: skip
     w.ring(e.CALL, start_ns=3600, end_ns=8160, unique=4, ino=7, offset=4096, size=1024, pid=200,
            tid=202, function=read)  # fmt: skip
-    request = f"GET /cvmfs/models.lab.test/data/01/{CHUNK[2:]}P HTTP/1.1\r\nHost: server:8000\r\n\r\n"
+    request = (
+        f"GET /cvmfs/models.lab.test/data/01/{CHUNK[2:]}P HTTP/1.1\r\nHost: server:8000\r\n\r\n"
+    )
     w.in_flight(e.DOWNLOAD, connect_ns=2800, sent_ns=3000, first_byte_ns=4000, last_byte_ns=7000,
                 bytes=6200, pid=200, tid=203, fd=9, answer=b"HTTP/1.1 200 OK\r\n",
                 request=request.encode())  # fmt: skip
