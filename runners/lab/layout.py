@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import CvmprofError
+from ...errors import CvmprofError, NotPermitted
 
 DEFAULT_REPOSITORY = "models.lab.test"
 
@@ -72,6 +74,18 @@ class Lab:
     @property
     def public_key(self) -> Path:
         return self.keys / f"{self.repository}.pub"
+
+
+@contextmanager
+def permissions_told() -> Generator[None]:
+    """Tell what may not be written: a lab that root made is not the user's."""
+    try:
+        yield
+    except PermissionError as error:
+        raise NotPermitted(
+            f"{error.filename} may not be written by you",
+            "run as who made the lab, or choose another place for yours",
+        ) from error
 
 
 def make_directory(path: Path, mode: int = 0o777) -> Path:

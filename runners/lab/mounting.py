@@ -16,7 +16,7 @@ from typing import Literal
 from ...errors import CvmprofError, MissingDependency
 from . import serving
 from .build import client_program
-from .layout import Lab, make_directory
+from .layout import Lab, make_directory, permissions_told
 from .processes import Daemon, recall, remember
 
 Client = Literal["auto", "lab", "real"]
@@ -58,6 +58,7 @@ def chosen_client(client: Client) -> Literal["lab", "real"]:
     return "lab"
 
 
+@permissions_told()
 def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None = None) -> Path:
     """Mount the repository from the lab's running server; returns the mount point when it is ready.
 
@@ -83,6 +84,7 @@ def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None
     return place
 
 
+@permissions_told()
 def unmount(lab: Lab, mountpoint: Path | None = None, force: bool = False) -> None:
     """Unmount and wait for the client's end; nothing happens where nothing is mounted.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...errors import CvmprofError
 from . import keys, manifest
 from .catalog import Chunk, Entry, write_catalog
-from .layout import Lab, make_directory
+from .layout import Lab, make_directory, permissions_told
 from .objects import SUFFIX_CATALOG, SUFFIX_CERTIFICATE, SUFFIX_CHUNK, SUFFIX_FILE, Store, Stored
 
 DEFAULT_CHUNK_BYTES = 8 << 20
@@ -64,6 +64,7 @@ class Published:
     objects_kept: int
 
 
+@permissions_told()
 def publish(
     source: Path, lab: Lab, cutting: Cutting | None = None, level: int = DEFAULT_LEVEL
 ) -> Published:
@@ -121,8 +122,8 @@ def _walk(source: Path) -> Iterator[tuple[Path, str]]:
         directory, name = pending.pop()
         for child in sorted(os.scandir(directory), key=lambda item: item.name):
             path = Path(child.path)
-            if not child.name.isprintable():
-                raise OSError(f"the name {child.name!r} is not printable UTF-8 text")
+            if any("\udc80" <= character <= "\udcff" for character in child.name):
+                raise OSError(f"the name {child.name!r} is not UTF-8 text")
             yield path, f"{name}/{child.name}"
             if child.is_dir(follow_symlinks=False):
                 pending.append((path, f"{name}/{child.name}"))

@@ -275,12 +275,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.lab.stopping.wait()
 
     def _answer_file(self, shaping: Shaping, rules: dict[str, Rule]) -> None:
-        path = self._local_path()
-        if path is None:
+        file = self._open_file()
+        if file is None:
             self._begin(404, 0)
             self._end(0)
             return
-        with open(path, "rb") as file:
+        with file:
             size_bytes = os.fstat(file.fileno()).st_size
             self._begin(200, size_bytes)
             if self.command == "HEAD":
@@ -290,11 +290,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_body(file, limit, shaping.bandwidth_bytes_s, "corrupt" in rules)
             self.close_connection = self.close_connection or "truncate" in rules
 
-    def _local_path(self) -> Path | None:
+    def _open_file(self) -> BinaryIO | None:
         """The file below the document root that the path names, if there is one."""
         root = self.lab.document_root.resolve()
         path = (root / self.path.split("?", 1)[0].lstrip("/")).resolve()
-        return path if path.is_relative_to(root) and path.is_file() else None
+        if not path.is_relative_to(root) or not path.is_file():
+            return None
+        try:
+            return open(path, "rb")
+        except OSError:
+            return None
 
     def _begin(self, status: int, length: int) -> None:
         self.access = replace(self.access, status=status, first_byte_ns=_now())

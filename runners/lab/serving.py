@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...errors import CvmprofError
 from . import server
-from .layout import Lab, make_directory
+from .layout import Lab, make_directory, permissions_told
 from .processes import Daemon, recall, remember
 from .shaping import Shaping, write_orders
 
@@ -27,6 +27,7 @@ class Serving:
     daemon: Daemon
 
 
+@permissions_told()
 def start(lab: Lab, port: int, shaping: Shaping) -> Serving:
     """Serve the lab's repositories on 127.0.0.1 in a process of its own; port 0 takes a free one.
 
@@ -45,6 +46,7 @@ def start(lab: Lab, port: int, shaping: Shaping) -> Serving:
     return known
 
 
+@permissions_told()
 def run(lab: Lab, port: int, shaping: Shaping) -> int:
     """Serve in this process until SIGTERM or SIGINT, and print the URL; returns the exit status.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,15 +43,22 @@ def content() -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def source(tmp_path: Path, content: dict[str, bytes]) -> Path:
-    """The content as a directory, with a symbolic link."""
-    root = tmp_path / "source"
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes]) -> Path:
+    """The content as a directory ``source``, and published once in ``lab``."""
+    root = tmp_path_factory.mktemp("prepared")
     for name, data in content.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(data)
-    (root / "link").symlink_to("deep/er/text.txt")
+        (root / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "source" / name).write_bytes(data)
+    (root / "source/link").symlink_to("deep/er/text.txt")
+    publish(Lab(root / "lab"), root / "source", CUTTING)
     return root
+
+
+@pytest.fixture
+def source(prepared: Path, tmp_path: Path) -> Path:
+    """The content as a directory, with a symbolic link: this test's own copy."""
+    return shutil.copytree(prepared / "source", tmp_path / "source", symlinks=True)
 
 
 @pytest.fixture
@@ -62,11 +70,17 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def mounted(lab: Lab, source: Path) -> Path:
+def published(lab: Lab, prepared: Path) -> Lab:
+    """A lab in which the content is published as revision 1."""
+    shutil.copytree(prepared / "lab", lab.root)
+    return lab
+
+
+@pytest.fixture
+def mounted(published: Lab) -> Path:
     """The repository published, served at full speed, and mounted with the lab's client."""
-    publish(lab, source, CUTTING)
-    serve(lab)
-    return mount(lab, options=MountOptions(client="lab", timeout_s=0, retries=1))
+    serve(published)
+    return mount(published, options=MountOptions(client="lab", timeout_s=0, retries=1))
 
 
 class Fresh:

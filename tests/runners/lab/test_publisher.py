@@ -264,7 +264,7 @@ def test_refuses_a_socket(lab: Lab, source: Path) -> None:
 
 def test_refuses_a_name_that_is_no_text(lab: Lab, source: Path) -> None:
     Path(os.fsdecode(bytes(source) + b"/\xff\xfe")).write_bytes(b"")
-    with pytest.raises(CvmprofError, match="not printable"):
+    with pytest.raises(CvmprofError, match="not UTF-8 text"):
         publish(lab, source, CUTTING)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.errors import CvmprofError
+from cvmprof.errors import CvmprofError, NotPermitted
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.lab import Lab, Shaping, accesses, serve, stop
 from cvmprof.runners.lab.processes import Daemon, recall, remember
@@ -104,3 +104,12 @@ def test_a_process_that_resists_is_killed() -> None:
     daemon.end(timeout_s=0.1)
     assert not daemon.alive()
     process.wait()
+
+
+def test_a_lab_of_somebody_else_is_said(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(lab.orders))
+
+    monkeypatch.setattr(serving, "write_orders", refuse)
+    with pytest.raises(NotPermitted, match=r"orders\.json may not be written"):
+        serve(lab)
