@@ -15,6 +15,7 @@ from .heat import Heat
 from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
 
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24
+_PHASE_MARGIN_PX = 230
 _FONT = {
     "family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif",
     "size": 12,
@@ -119,6 +120,7 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
         "data": traces, "layout": layout,
         "rows": rows, "details": _details(together, lanes, window.start_ns),
         "words": [name for name, _ in group.palette], "captions": _captions(drawn, window),
+        "sparse": group.name != "threads",
     }  # fmt: skip
 
 
@@ -183,12 +185,13 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
 
 def _part_trace(known: pl.DataFrame, place: int, window: Window) -> Json:
     start, end = known[f"b{place}"], known[f"b{place + 1}"]
+    colour = palette.STYLES[DOWNLOAD_PARTS[place]].colour
     return {
         "type": "bar", "orientation": "h", "hoverinfo": "none",
         "base": typed(seconds(start, window.start_ns), "f8"),
         "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
         "y": typed(pl.Series(range(0, -known.height, -1)), "i4"),
-        "marker": {"color": palette.STYLES[DOWNLOAD_PARTS[place]].colour, "line": {"width": 0}},
+        "marker": {"color": colour, "line": {"width": 0.6, "color": colour}},
     }  # fmt: skip
 
 
@@ -219,12 +222,13 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
     used = [c for c in palette.ORDER if any(causes.get(c) for _, _, causes in phases)]
     traces = [_cause_trace(cause, phases, places) for cause in used]
     labels = [
-        f"{as_plotly(name, 22)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases
+        f"{as_plotly(name, 20)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases
     ]
     window = Window(0, max(sum(causes.values()) for _, _, causes in phases) or 1)
     axis = {"range": [-len(phases) + 0.4, 0.6], "tickmode": "array", "tickvals": places,
             "ticktext": labels, "tickfont": {"size": 13}}  # fmt: skip
     layout = _layout(40 + 44 * len(phases), window, axis)
+    layout["margin"] |= {"l": _PHASE_MARGIN_PX}
     layout |= {"barmode": "stack", "bargap": 0.25, "dragmode": False}
     layout["xaxis"]["fixedrange"] = True
     return {"data": traces, "layout": layout}

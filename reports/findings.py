@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .palette import FETCH_CAUSES
-from .statistics import Phase, Statistics
+from .statistics import Fetches, Phase, Statistics
 from .words import duration, percent, plural, size
 
 Tone = Literal["warning", "main", "good", "note"]
@@ -87,9 +87,8 @@ def _command_failed(s: Statistics) -> Iterator[Finding]:
         yield Finding("warning", f"The command failed with exit code {s.outcome.exit_code}.")
 
 
-def _in_order(s: Statistics) -> str:
+def _in_order(fetches: Fetches) -> str:
     """How the fetches lay in time, in words."""
-    fetches = s.fetches
     if fetches.chunks_downloaded < 2:
         return ""
     if fetches.most_at_once == 1:
@@ -108,26 +107,27 @@ def _where_time_went(s: Statistics) -> Iterator[Finding]:
         yield _nothing_waited(s, phase)
         return
     fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
-    if fetch_ns >= phase.cvmfs_ns / 2 and s.fetches.chunks_downloaded:
-        yield _waited_for_chunks(s, phase, fetch_ns)
+    if fetch_ns >= phase.cvmfs_ns / 2 and phase.fetches.chunks_downloaded:
+        yield _waited_for_chunks(phase, fetch_ns)
     else:
         yield Finding(
             "main",
-            f"{percent(share)} of “{phase.name}” waited for CVMFS, little of it for the network.",
+            f"{percent(share)} of “{phase.title}” waited for CVMFS, little of it for the network.",
             f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
         )  # fmt: skip
 
 
-def _waited_for_chunks(s: Statistics, phase: Phase, fetch_ns: int) -> Finding:
-    chunks = plural(s.fetches.chunks_downloaded, "chunk")
+def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
+    fetches = phase.fetches
+    chunks = plural(fetches.chunks_downloaded, "chunk")
     meaning = f"{duration(fetch_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}."
-    if s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _ONE_AFTER_ANOTHER:
+    if fetches.chunks_downloaded > 1 and fetches.mean_at_once < _ONE_AFTER_ANOTHER:
         meaning += (
             " A chunk is fetched only when a read or page fault reaches it, and the next one only "
             "when that one is there: the waits add up."
         )
-    headline = f"{percent(fetch_ns / phase.duration_ns)} of “{phase.name}” waited for {chunks}"
-    return Finding("main", f"{headline}{_in_order(s)}.", meaning)
+    headline = f"{percent(fetch_ns / phase.duration_ns)} of “{phase.title}” waited for {chunks}"
+    return Finding("main", f"{headline}{_in_order(fetches)}.", meaning)
 
 
 def _top_causes(phase: Phase, count: int = 4) -> str:
@@ -136,11 +136,11 @@ def _top_causes(phase: Phase, count: int = 4) -> str:
 
 
 def _nothing_waited(s: Statistics, phase: Phase) -> Finding:
-    spent = f"“{phase.name}” took {duration(phase.duration_ns)}: {_top_causes(phase)}."
+    spent = f"“{phase.title}” took {duration(phase.duration_ns)}: {_top_causes(phase)}."
     if not s.fetches.downloaded:
         return Finding("good", "Nothing waited for CVMFS: no chunk had to be fetched.", spent)
     waited = percent(phase.cvmfs_ns / phase.duration_ns)
-    return Finding("good", f"Next to nothing waited for CVMFS: {waited} of “{phase.name}”.", spent)
+    return Finding("good", f"Next to nothing waited for CVMFS: {waited} of “{phase.title}”.", spent)
 
 
 def _latency(s: Statistics) -> Iterator[Finding]:
@@ -164,8 +164,8 @@ def _latency(s: Statistics) -> Iterator[Finding]:
 
 
 def _cached_chunks(s: Statistics) -> Iterator[Finding]:
-    if s.chunks_known and s.fetches.downloaded:
-        cached, known = s.chunks_cached_at_start, s.chunks_known
+    if s.chunks_looked_up and s.fetches.downloaded:
+        cached, known = s.chunks_cached_at_start, s.chunks_looked_up
         were = f"{plural(known, 'chunk')} {'was' if cached == 1 else 'were'} already"
         wire = size(s.bytes.over_http)
         yield Finding(
@@ -227,7 +227,7 @@ def _unexplained(s: Statistics) -> Iterator[Finding]:
         share = phase.causes_ns.get("unknown", 0) / phase.duration_ns
         if share > _NEGLIGIBLE:
             yield Finding(
-                "warning", f"{percent(share)} of “{phase.name}” could not be explained.",
+                "warning", f"{percent(share)} of “{phase.title}” could not be explained.",
                 "It is counted as unknown. The probes listed at the end say what was not observed.",
             )  # fmt: skip
 

@@ -13,6 +13,7 @@ from ..profiler.tables import TABLES
 from .timeline import Frames, Window
 
 WHOLE_COMMAND = "whole command"
+_FOREVER_NS = 1 << 60
 
 
 class RunLike(Protocol):
@@ -33,9 +34,10 @@ class RunLike(Protocol):
 class Material:
     """A run's description, tables and views.
 
-    ``phases``: the table, or one row for the first thread where the command marked none.
-    ``phase_causes``: phase (row of ``phases``), cause, ns. ``stall_causes``: stall_id, cause, ns. Both
-    follow wakers. ``source_bytes``: source, bytes supplied to reads.
+    ``phases``: the table, or one row for the first thread where the command marked none. Views,
+    wakers followed: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
+    phase, fetch_id of each fetch waited for; ``stall_causes``: stall_id, cause, ns.
+    ``source_bytes``: source, bytes supplied to reads.
     """
 
     meta: Mapping[str, Any]
@@ -43,6 +45,7 @@ class Material:
     window: Window
     phases: pl.DataFrame
     phase_causes: pl.DataFrame
+    phase_fetches: pl.DataFrame
     stall_causes: pl.DataFrame
     source_bytes: pl.DataFrame
 
@@ -53,12 +56,14 @@ def gather(run: RunLike) -> Material:
     window = _window(frames, run.meta)
     phases = _phases(frames, window)
     segments = frames["segments"]
+    tiling = _phase_tiling(segments, phases)
     return Material(
         meta=run.meta,
         frames=frames,
         window=window,
         phases=phases,
-        phase_causes=causes.phase_causes(segments, phases),
+        phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
+        phase_fetches=_waited_for(tiling, frames["fetches"]),
         stall_causes=causes.stall_causes(segments, frames["stalls"]),
         source_bytes=_source_bytes(frames),
     )
@@ -81,6 +86,25 @@ def _phases(frames: Frames, window: Window) -> pl.DataFrame:
     return first.select(
         name=pl.lit(WHOLE_COMMAND), start_ns=pl.lit(window.start_ns), end_ns=pl.lit(window.end_ns),
         pid="pid", tid="tid",
+    )  # fmt: skip
+
+
+def _phase_tiling(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
+    """Segments clipped to the phases, wakers followed: ``interval`` is the row of ``phases``."""
+    asked = phases.select(
+        "tid", "start_ns", pl.col("end_ns").fill_null(_FOREVER_NS),
+        interval=pl.int_range(pl.len(), dtype=pl.Int32),
+    )  # fmt: skip
+    return causes.clipped_segments(segments, asked, follow_wakers=True)
+
+
+def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
+    """The downloads that phases waited for, directly or by joining: phase, fetch_id."""
+    held = tiling.drop_nulls("fetch_id").select("fetch_id", phase="interval").unique()
+    joined = fetches.select("fetch_id", "joined_fetch_id")
+    met = held.join(joined, on="fetch_id", how="left")
+    return met.select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id")).unique().sort(
+        "phase", "fetch_id"
     )  # fmt: skip
 
 

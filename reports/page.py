@@ -9,6 +9,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+
 from . import palette, sections
 from .encode import Json
 from .escape import as_html, as_script_json

@@ -66,13 +66,13 @@ def finding_items(items: Iterable[Finding]) -> str:
 def tiles(s: Statistics) -> str:
     """Return the numbers that one wants at a glance."""
     cached = (
-        f"{s.chunks_cached_at_start:,} of {s.chunks_known:,}" if s.chunks_known else "not known"
+        f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
     rows = [
         ("Over HTTP", size(s.bytes.over_http)),
         ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
         ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
-        ("Chunks in the client’s cache at start", cached),
+        ("Chunks in the client’s cache at first lookup", cached),
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
         ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
         *((f"Bytes from {name}", size(n)) for name, n in s.bytes.by_source.items() if n),
@@ -162,8 +162,14 @@ def waterfall_block(note: str, drawn: bool) -> str:
 
 def heat_block(path: str) -> str:
     """Return the heading of the heat map."""
-    return _block("touches", "Where the file was touched",
-                  f"{visible(path, 100)}: offset downwards, darker is more.", (), "", True)  # fmt: skip
+    return _block(
+        "touches",
+        "Where the file was touched",
+        f"{visible(path, 90)}: offset downwards, darker is more.",
+        (),
+        "",
+        True,
+    )
 
 
 def _table(heads: Sequence[tuple[str, str]], rows: Iterable[str]) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,33 +34,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A phase and what its thread's time went to, wakers followed.
-
-    ``times`` is 1, or how many phases of this name stand together because there are many.
-    """
-
-    name: str
-    pid: int
-    tid: int
-    start_ns: int
-    end_ns: int | None
-    duration_ns: int
-    causes_ns: dict[str, int]
-    times: int
-
-    @property
-    def title(self) -> str:
-        """The name, with how many phases of that name stand together here."""
-        return self.name if self.times == 1 else f"{self.name} ×{self.times:,}"
-
-    @property
-    def cvmfs_ns(self) -> int:
-        """Time that waited for CVMFS."""
-        return sum(ns for cause, ns in self.causes_ns.items() if cause in CVMFS_CAUSES)
-
-
-@dataclass(frozen=True)
 class Fetches:
     """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress."""
 
@@ -79,6 +51,35 @@ class Fetches:
     def mean_at_once(self) -> float:
         """Fetches in progress at once, on average while there is any: 1 is one after another."""
         return self.summed_ns / self.busy_ns if self.busy_ns else 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase and what its thread's time went to, wakers followed.
+
+    ``fetches`` are those that it waited for. ``times`` is 1, or how many phases of this name
+    stand together because there are many.
+    """
+
+    name: str
+    pid: int
+    tid: int
+    start_ns: int
+    end_ns: int | None
+    duration_ns: int
+    causes_ns: dict[str, int]
+    fetches: Fetches
+    times: int
+
+    @property
+    def title(self) -> str:
+        """The name, with how many phases of that name stand together here."""
+        return self.name if self.times == 1 else f"{self.name} ×{self.times:,}"
+
+    @property
+    def cvmfs_ns(self) -> int:
+        """Time that waited for CVMFS."""
+        return sum(ns for cause, ns in self.causes_ns.items() if cause in CVMFS_CAUSES)
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ class Statistics:
     bytes: Bytes
     latency: Latency
     chunks_known: int
+    chunks_looked_up: int
     chunks_cached_at_start: int
     slowest_chunks: tuple[Chunk, ...]
     stalls: Stalls
@@ -219,18 +221,16 @@ def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
     return int(summed or 0), int(busy or 0), int(most or 0)  # type: ignore[call-overload]
 
 
-def fetch_summary(frames: Frames, window: Window) -> Fetches:
+def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
     """Return the fetches by outcome and how far they overlapped.
 
     Concurrency counts downloaded chunks and files only: those that joined wait for one of them.
     """
-    fetches = frames["fetches"].with_columns(pl.col("outcome", "object_kind").cast(pl.String))
     outcome = pl.col("outcome")
     data = pl.col("object_kind").is_in(["chunk", "file"])
     downloaded = fetches.filter((outcome == "downloaded") & data)
-    summed, busy, most = _overlap(
-        downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns))
-    )
+    ended = downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns))
+    summed, busy, most = _overlap(ended)
     return Fetches(
         downloaded=_count(fetches, outcome == "downloaded"),
         joined=_count(fetches, outcome == "joined"), failed=_count(fetches, outcome == "failed"),
@@ -338,35 +338,29 @@ def _causes_of(causes: pl.DataFrame, key: str) -> dict[int, dict[str, int]]:
 
 def phases(material: Material) -> tuple[Phase, ...]:
     """Return the phases in the order of their start; if many, those of one name as one."""
-    spent = _causes_of(material.phase_causes, "phase")
-    end_ns = material.window.end_ns
-    found = [
-        Phase(name, pid, tid, start, end, (end_ns if end is None else end) - start,
-              spent.get(place, {}), 1)
-        for place, name, start, end, pid, tid in material.phases.with_row_index("place")
-        .sort("start_ns").select("place", "name", "start_ns", "end_ns", "pid", "tid").iter_rows()
-    ]  # fmt: skip
-    return tuple(found if len(found) <= MAX_PHASES else _one_per_name(found))
+    spans = material.phases.with_row_index("place").with_columns(
+        lasted=pl.col("end_ns").fill_null(material.window.end_ns) - pl.col("start_ns")
+    )
+    if spans.height > MAX_PHASES:
+        groups = spans.partition_by("name", maintain_order=True)
+        groups = sorted(groups, key=lambda same: -_total(same, "lasted"))[:MAX_PHASES]
+    else:
+        groups = spans.sort("start_ns").partition_by("place", maintain_order=True)
+    return tuple(_phase(same, material) for same in groups)
 
 
-def _one_per_name(found: Sequence[Phase]) -> list[Phase]:
-    by_name: dict[str, list[Phase]] = {}
-    for phase in found:
-        by_name.setdefault(phase.name, []).append(phase)
-    together = [_together(same) for same in by_name.values()]
-    return sorted(together, key=lambda phase: -phase.duration_ns)[:MAX_PHASES]
-
-
-def _together(same: Sequence[Phase]) -> Phase:
-    causes = Counter[str]()
-    for phase in same:
-        causes.update(phase.causes_ns)
-    duration_ns = sum(phase.duration_ns for phase in same)
-    ends = [phase.end_ns for phase in same]
-    last = None if None in ends else max(end for end in ends if end is not None)
-    first = same[0]
-    return Phase(first.name, first.pid, first.tid, first.start_ns, last, duration_ns,
-                 dict(causes.most_common()), len(same))  # fmt: skip
+def _phase(same: pl.DataFrame, material: Material) -> Phase:
+    """Return the phase that these rows of phases are together."""
+    row = same.row(0, named=True)
+    mine = pl.col("phase").is_in(same["place"].implode())
+    waited = material.phase_fetches.filter(mine)["fetch_id"].unique()
+    fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
+    return Phase(
+        name=row["name"], pid=row["pid"], tid=row["tid"], start_ns=row["start_ns"],
+        end_ns=None if same["end_ns"].has_nulls() else int(same["end_ns"].max()),  # type: ignore[call-overload]
+        duration_ns=_total(same, "lasted"), causes_ns=_by_cause(material.phase_causes.filter(mine)),
+        fetches=fetch_summary(fetches, material.window), times=same.height,
+    )  # fmt: skip
 
 
 def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
@@ -398,7 +392,7 @@ def compute(material: Material) -> Statistics:
     """Return the run in numbers."""
     frames, meta, window = material.frames, material.meta, material.window
     offset = meta.get("utc_offset_ns")
-    fetched = fetch_summary(frames, window)
+    fetched = fetch_summary(frames["fetches"], window)
     chunks = frames["chunks"]
     return Statistics(
         command=tuple(meta.get("command", ())),
@@ -409,6 +403,7 @@ def compute(material: Material) -> Statistics:
         bytes=Bytes(_total(frames["downloads"], "wire_bytes"), fetched.unpacked_bytes,
                     dict(material.source_bytes.iter_rows())),
         latency=latency(frames), chunks_known=chunks.height,
+        chunks_looked_up=_count(chunks, pl.col("cached_at_start").is_not_null()),
         chunks_cached_at_start=_count(chunks, pl.col("cached_at_start").fill_null(value=False)),
         slowest_chunks=slowest_chunks(frames, window), stalls=stalls(material),
         unfinished=unfinished_operations(frames),

@@ -100,7 +100,8 @@ def _phase(phase: Phase) -> Any:
     grid.add_column(justify="right")
     grid.add_column()
     grid.add_row(
-        Text(visible(phase.title, 30), style="bold"), Text(duration(phase.duration_ns), style="bold")
+        Text(visible(phase.title, 30), style="bold"),
+        Text(duration(phase.duration_ns), style="bold"),
     )
     total = max(phase.duration_ns, 1)
     for cause, ns in list(phase.causes_ns.items())[:8]:
@@ -111,7 +112,7 @@ def _phase(phase: Phase) -> Any:
 
 def _rows(s: Statistics) -> dict[str, str]:
     cached = (
-        f"{s.chunks_cached_at_start:,} of {s.chunks_known:,}" if s.chunks_known else "not known"
+        f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
     return {
         "whole command": duration(s.duration_ns),

@@ -20,6 +20,7 @@ for (const [name, figure] of Object.entries(page.figures)) {
   if (figure.details) {
     const d = figure.details;
     entry.rows = figure.rows.map(decode);
+    if (figure.sparse) entry.edges = figure.data.map((trace) => decode(trace.x));
     for (const key of ["start", "end", "code", "merged", "fetch", "lane"]) entry[key] = decode(d[key]);
     entry.columns = d.columns.map((c) => ({ ...c, data: decode(c.data) }));
   }
@@ -79,8 +80,23 @@ function show(wanted) {
   const low = Math.min(Math.max(wanted[0], 0), span - width);
   range = [low, low + width];
   moving = true;
-  return Promise.all(lanes.map((f) => Plotly.relayout(f.node, { "xaxis.range": range.slice(), ...captions(f) })))
+  return Promise.all(lanes.map((f) => Plotly.update(f.node, widened(f), { "xaxis.range": range.slice(), ...captions(f) })))
     .then(() => { moving = false; });
+}
+// A piece narrower than a pixel with nothing after it is drawn one pixel wide, at every zoom.
+function widened(entry) {
+  if (!entry.edges) return {};
+  const width = (entry.node.clientWidth || 1200) - page.margin[0] - page.margin[1];
+  const least = 1.3 * (range[1] - range[0]) / Math.max(width, 100);
+  return { x: entry.edges.map((edges, trace) => {
+    const drawn = edges.slice(), rows = entry.rows[trace];
+    for (let place = 0; place < rows.length; place++) {
+      const free = place + 1 === rows.length ? span : rows[place + 1] < 0 ? edges[place + 2] : edges[place + 1];
+      if (rows[place] >= 0 && edges[place + 1] - edges[place] < least)
+        drawn[place + 1] = Math.min(edges[place] + least, Math.max(free, edges[place + 1]));
+    }
+    return drawn;
+  }) };
 }
 // Names on pieces wide enough to bear them, each in the middle of what is visible of its piece.
 function captions(entry) {
@@ -203,6 +219,8 @@ function follow(name, test) {
 const config = { displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false };
 async function draw() {
   await Promise.all([...figures.values()].map(async (entry) => {
+    const wide = widened(entry).x;
+    if (wide) entry.figure.data.forEach((trace, place) => { trace.x = wide[place]; });
     await Plotly.newPlot(entry.node, entry.figure.data, { ...entry.figure.layout, ...captions(entry) }, config);
     if (!lanes.includes(entry)) return;
     entry.node.on("plotly_relayout", moved);

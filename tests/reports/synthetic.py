@@ -286,3 +286,64 @@ def tiny_rows() -> Rows:
 def run_of(rows: Rows, **changes: Any) -> SyntheticRun:
     """Return the run of 100 ms with these rows."""
     return SyntheticRun(meta(["python3", "infer.py"], 100 * MS, **changes), rows.frames())
+
+
+HOSTILE = (
+    "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"
+    "<b class=evil>b</b><a href='javascript:window.pwned=1'>%{x}</a>\x1b]0;\u202egnp.exe\x00\udcff"
+)
+
+
+def hostile_run() -> SyntheticRun:
+    """Return the cold run with every string of every table hostile, the command's too."""
+    cold = cold_run()
+    word = HOSTILE.encode("utf-8", "replace").decode()  # polars holds no surrogates
+    spoilt = {name: _spoilt(frame, word) for name, frame in cold.tables.items()}
+    incident = {"time_ns": START + MS, "kind": word, "detail": word, "pid": 1}
+    spoilt["incidents"] = tables.conform("incidents", pl.DataFrame([incident]))
+    spoilt["losses"] = tables.conform(
+        "losses", pl.DataFrame([{"probe": word, "cause": word, "count": 3}])
+    )
+    changes = {"command": ["python3", HOSTILE], "kernel": HOSTILE, "version": HOSTILE}
+    return SyntheticRun({**cold.meta, **changes}, spoilt)
+
+
+def _spoilt(frame: pl.DataFrame, word: str) -> pl.DataFrame:
+    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
+    return frame.with_columns((word + pl.col(name).fill_null("")).alias(name) for name in texts)
+
+
+def huge_run(segments: int = 1_000_000, threads: int = 16, requests: int = 400_000) -> SyntheticRun:
+    """Return a run with so many segments, operations and FUSE requests, all of microseconds."""
+    cold = cold_run()
+    each = segments // threads
+    one = pl.select(place=pl.int_range(each, dtype=pl.Int64)).select(
+        start_ns=pl.col("place") * 2000 + START, end_ns=pl.col("place") * 2000 + START + 2000,
+        cause=pl.col("place").mod(5).replace_strict(
+            [0, 1, 2, 3, 4], ["cpu", "copy", "transfer", "first_byte", "blocked"]),
+        op_id="place", pid=pl.lit(PID),
+    )  # fmt: skip
+    tiles = pl.concat([one.with_columns(tid=pl.lit(MAIN + n)) for n in range(threads)])
+    operations = one.select(
+        "op_id", "start_ns", end_ns=pl.col("start_ns") + 1500, kind=pl.lit("read"), pid=pl.lit(PID),
+        tid=pl.lit(MAIN), file_id=pl.lit(0), offset_bytes=pl.col("op_id") * 4096,
+        size_bytes=pl.lit(4096), result=pl.lit(4096),
+    )  # fmt: skip
+    asked = (
+        pl.select(unique=pl.int_range(requests, dtype=pl.UInt64))
+        .with_columns(
+            mount_id=pl.lit(0),
+            opcode=pl.lit(15),
+            node_id=pl.lit(17),
+            pid=pl.lit(PID),
+            error=pl.lit(0),
+            tid=pl.lit(MAIN),
+            queued_ns=pl.col("unique").cast(pl.Int64) * 300 + START,
+            op_id=pl.col("unique") % each,
+        )
+        .with_columns(end_ns=pl.col("queued_ns") + 100_000 + pl.col("unique").cast(pl.Int64) % 977)
+    )
+    made = {"segments": tiles, "operations": operations, "fuse_requests": asked}
+    return SyntheticRun(
+        cold.meta, {**cold.tables, **{k: tables.conform(k, v) for k, v in made.items()}}
+    )

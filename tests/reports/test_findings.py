@@ -38,7 +38,10 @@ def test_the_main_finding_says_how_much_waited_for_how_many_chunks_and_how() -> 
 
 
 def test_latency_and_bandwidth_are_told_apart() -> None:
-    latency = "Each chunk took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), at 38.1 MiB/s."
+    latency = (
+        "Each chunk took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), "
+        "at 38.1 MiB/s."
+    )
     (finding,) = [f for f in of(tiny_rows()) if f.headline == latency]
     assert finding.meaning.startswith("Latency, not bandwidth")
     rows = tiny_rows()
@@ -54,7 +57,9 @@ def test_chunks_in_the_cache_at_start() -> None:
 
 def test_page_cache_explains_why_the_daemon_sees_so_little() -> None:
     (finding,) = [f for f in of(tiny_rows()) if "page cache" in f.headline]
-    assert finding.headline == "No read reached the daemon: all 98 came from the kernel's page cache."
+    assert (
+        finding.headline == "No read reached the daemon: all 98 came from the kernel's page cache."
+    )
     assert "cvmfs_read seems to be called only once" in finding.meaning
 
 
@@ -74,8 +79,11 @@ def test_overlapping_fetches_are_not_called_one_after_another() -> None:
     rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 10 * MS, end_ns=START + 95 * MS,
              pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
              outcome="downloaded")  # fmt: skip
+    rows.rows["segments"][4]["fetch_id"] = 2  # the load waits for it, too
     # 155 ms of fetching within 85 ms.
-    assert headlines(rows)[0] == "70 % of “load” waited for 3 chunks fetched 1.8 at a time on average."
+    assert (
+        headlines(rows)[0] == "70 % of “load” waited for 3 chunks fetched 1.8 at a time on average."
+    )
 
 
 def test_what_limits_trust_comes_first() -> None:
@@ -116,3 +124,32 @@ def test_joined_and_failed_fetches_are_said() -> None:
 
 def test_an_empty_run_claims_nothing_about_time() -> None:
     assert headlines(Rows()) == []
+
+
+def test_a_phase_answers_for_the_fetches_that_it_waited_for() -> None:
+    rows = tiny_rows()
+    # Another thread's download, which the load does not wait for.
+    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 10 * MS, end_ns=START + 95 * MS,
+             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
+             outcome="downloaded")  # fmt: skip
+    expected = "70 % of “load” waited for 2 chunks fetched one after another."
+    assert headlines(rows)[0] == expected
+
+
+def test_a_wait_for_anothers_download_counts_as_that_download() -> None:
+    rows = tiny_rows()
+    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 60 * MS, end_ns=START + 95 * MS,
+             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("chunk 1"), object_kind="chunk",
+             outcome="joined", joined_fetch_id=1)  # fmt: skip
+    for segment in rows.rows["segments"]:
+        if segment.get("fetch_id") == 1:
+            segment |= {"fetch_id": 2, "cause": "fetch_joined"}
+    expected = "70 % of “load” waited for 2 chunks fetched one after another."
+    assert headlines(rows)[0] == expected
+
+
+def test_a_command_without_phases_is_one_phase() -> None:
+    rows = tiny_rows()
+    rows.rows["phases"].clear()
+    expected = "70 % of “whole command” waited for 2 chunks fetched one after another."
+    assert headlines(rows)[0] == expected

@@ -129,8 +129,21 @@ def test_stalls_lead_to_what_their_thread_waited_for() -> None:
 
 def test_json_is_plain_and_keeps_the_names() -> None:
     written = json.loads(json.dumps(compute(gather(warm_run())).as_json()))
-    assert {"command", "duration_ns", "outcome", "phases", "fetches", "bytes", "latency", "stalls",
-            "losses", "lost", "counts", "chunks_known", "chunks_cached_at_start"} <= set(written)
+    assert {
+        "command",
+        "duration_ns",
+        "outcome",
+        "phases",
+        "fetches",
+        "bytes",
+        "latency",
+        "stalls",
+        "losses",
+        "lost",
+        "counts",
+        "chunks_known",
+        "chunks_cached_at_start",
+    } <= set(written)
     assert written["phases"][0]["name"] == "load"
     assert written["fetches"]["mean_at_once"] == 0.0
 
@@ -140,3 +153,15 @@ def test_an_empty_run_has_statistics() -> None:
     assert statistics.phases == ()
     assert statistics.slowest_chunks == ()
     assert statistics.fetches.mean_at_once == 0.0
+
+
+def test_many_phases_stand_together_by_name() -> None:
+    rows = tiny_rows()
+    rows.rows["phases"] = [
+        {"name": "step", "start_ns": START + n * MS, "end_ns": START + (n + 1) * MS, "pid": 100,
+         "tid": 101} for n in range(100)
+    ]  # fmt: skip
+    (steps,) = of(rows).phases
+    assert (steps.title, steps.times, steps.duration_ns) == ("step ×100", 100, 100 * MS)
+    assert steps.causes_ns["transfer"] == 30 * MS
+    assert steps.fetches.chunks_downloaded == 2

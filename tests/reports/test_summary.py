@@ -57,6 +57,8 @@ def test_json_holds_findings_and_numbers() -> None:
 
 def test_a_hostile_argument_cannot_reach_the_terminal() -> None:
     run = run_of(tiny_rows())
-    hostile = compute(gather(type(run)({**run.meta, "command": ["\x1b]0;x\x07", "[red]a[/red]"]}, run.tables)))
+    hostile = compute(
+        gather(type(run)({**run.meta, "command": ["\x1b]0;x\x07", "[red]a[/red]"]}, run.tables))
+    )
     text = render_summary(hostile, 80)
     assert text.splitlines()[0] == r"\x1b]0;x\x07 [red]a[/red]"

@@ -1,0 +1,169 @@
+"""The page in a real browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cvmprof.reports.page import write_page
+from cvmprof.tests.reports.browser import Browser
+from cvmprof.tests.reports.synthetic import cold_run, hostile_run, huge_run, warm_run
+
+LANES = ["overview", "threads", "requests", "daemon", "downloads", "touches"]
+RANGES = (
+    "return [...cvmprof.figures.values()].filter(f => f.node.closest('#lanes'))"
+    ".map(f => f.node._fullLayout.xaxis.range.map(x => Math.round(x * 1e6)))"
+)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("pages")
+    runs = {"cold": cold_run, "warm": warm_run, "hostile": hostile_run, "huge": huge_run}
+    return {name: write_page(make(), place / f"{name}.html") for name, make in runs.items()}
+
+
+@pytest.fixture
+def cold(browser: Browser, pages: dict[str, Path]) -> Browser:
+    browser.console()
+    browser.open(pages["cold"])
+    return browser
+
+
+def drawn(browser: Browser) -> list[str]:
+    names: list[str] = browser.run(
+        "return [...cvmprof.figures.values()].filter(f => f.node.querySelector"
+        "('.heatmaplayer image, .barlayer path')).map(f => f.name)"
+    )
+    return names
+
+
+@pytest.mark.parametrize("name", ["cold", "warm", "hostile", "huge"])
+def test_opens_without_a_console_message(
+    browser: Browser, pages: dict[str, Path], name: str
+) -> None:
+    browser.console()
+    browser.open(pages[name])
+    assert browser.console() == []
+
+
+def test_every_figure_is_drawn(cold: Browser) -> None:
+    assert sorted(drawn(cold)) == sorted([*LANES, "phases"])
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_nothing_spills_over_the_window(
+    browser: Browser, pages: dict[str, Path], width: int
+) -> None:
+    browser.resize(width, 900)
+    browser.open(pages["cold"])
+    spill = browser.run(
+        "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll')"
+        " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
+    )
+    browser.resize(1400, 1000)
+    assert spill == []
+
+
+def test_zooming_one_lane_zooms_all(cold: Browser) -> None:
+    before = cold.run(RANGES)
+    assert len(before) == len(LANES)
+    cold.run_async(
+        "Plotly.relayout(document.querySelector('[data-figure=\"threads\"]'),"
+        " {'xaxis.range[0]': 0.5, 'xaxis.range[1]': 0.75})"
+        ".then(() => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+    assert cold.run(RANGES) == [[500_000, 750_000]] * len(LANES)
+
+
+def test_the_buttons_zoom(cold: Browser) -> None:
+    cold.run_async(
+        "[...document.querySelectorAll('[data-from]')].find(b => b.textContent === 'infer')"
+        ".click(); requestAnimationFrame(() => requestAnimationFrame(done))"
+    )
+    ranges = cold.run(RANGES)
+    phase = cold_run().tables["phases"].row(1, named=True)
+    start = cold_run().tables["segments"]["start_ns"].min()
+    assert isinstance(start, int)
+    expected = [(phase["start_ns"] - start) / 1e3, (phase["end_ns"] - start) / 1e3]
+    assert ranges == [[pytest.approx(edge, abs=1) for edge in expected]] * len(LANES)
+
+
+def place_of(browser: Browser, figure: str, row_test: str) -> tuple[int, int]:
+    """Scroll a brick of a figure into view; return its middle in the viewport."""
+    x, y = browser.run(f"""
+        const f = cvmprof.figures.get({figure!r}), l = f.node._fullLayout;
+        f.node.scrollIntoView({{block: "center", behavior: "instant"}});
+        const row = [...f.start.keys()].find(row => {row_test});
+        const box = f.node.getBoundingClientRect();
+        return [box.left + l.margin.l + l.xaxis.d2p((f.start[row] + f.end[row]) / 2),
+                box.top + l.margin.t + l.yaxis.d2p(-f.lane[row])];""")
+    return round(x), round(y)
+
+
+def test_hovering_says_file_offset_and_object(cold: Browser) -> None:
+    cold.point(
+        *place_of(
+            cold, "threads", "f.fetch[row] === 4 && f.figure.words[f.code[row]] === 'transfer'"
+        )
+    )
+    text = cold.run_async(
+        "const look = () => document.getElementById('tip').hidden ? requestAnimationFrame(look)"
+        " : done(document.getElementById('tip').innerText); look();"
+    )
+    assert "transfer" in text
+    assert "/cvmfs/models.example.org/phi4/model.onnx.data" in text
+    assert "134,217,728 (128 MiB)" in text
+
+
+def test_clicking_a_stall_leads_to_its_fetches_and_downloads(cold: Browser) -> None:
+    cold.click(*place_of(cold, "overview", "f.figure.words[f.code[row]] === 'transfer'"))
+    panel = cold.run("return document.getElementById('selected').innerText")
+    assert "17 fetches behind it" in panel
+    outlined = cold.run("return cvmprof.figures.get('downloads').node.layout.shapes.length")
+    assert outlined == 17
+    assert cold.run("return document.querySelectorAll('tr.lit').length") == 17
+
+
+def test_clicking_a_segment_leads_to_its_fetch(cold: Browser) -> None:
+    cold.click(
+        *place_of(
+            cold, "threads", "f.fetch[row] === 4 && f.figure.words[f.code[row]] === 'transfer'"
+        )
+    )
+    assert "1 fetch behind it" in cold.run("return document.getElementById('selected').innerText")
+    assert cold.run("return document.querySelector('tr.lit').id") == "fetch-4"
+
+
+def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["hostile"])
+    for figure in ("overview", "threads", "requests", "daemon", "downloads"):
+        browser.run(f"const f = cvmprof.figures.get({figure!r}); cvmprof.select(f, 0)")
+        browser.run(
+            "cvmprof.figures.get('threads').start.forEach"
+            "((_, row) => row % 50 || cvmprof.select(cvmprof.figures.get('threads'), row))"
+        )
+    found = browser.run(
+        "return [window.pwned ?? null, document.querySelectorAll('script').length,"
+        " document.querySelectorAll('img, iframe, object, embed, .evil, [onerror]').length,"
+        " [...document.querySelectorAll('a')].filter(a => !/#fetch-/.test(a.href ?? '')).length,"
+        " document.querySelectorAll('svg b, svg a').length"
+        " + [...document.querySelectorAll('svg tspan[style*=bold]')]"
+        ".filter(t => !/^[0-9.]+ s$/.test(t.textContent)).length]"
+    )
+    assert found == [None, 3, 0, 0, 0]
+    shown = browser.run("return document.body.innerText")
+    assert "<img src=x" in shown
+    assert "\u202e" not in shown
+
+
+def test_a_huge_run_is_interactive_within_three_seconds(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.open(pages["huge"])
+    loaded = browser.run(
+        "return performance.timing.domInteractive - performance.timing.navigationStart"
+        " + Number(document.documentElement.dataset.drawnMs)"
+    )
+    assert loaded < 3000

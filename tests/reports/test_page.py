@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvmprof.reports.page import write_page
+from cvmprof.tests.reports.synthetic import (
+    HOSTILE,
+    Rows,
+    cold_run,
+    hostile_run,
+    huge_run,
+    run_of,
+    warm_run,
+)
+
+FIGURES = ["daemon", "downloads", "overview", "phases", "requests", "threads", "touches"]
+
+
+class Outline(HTMLParser):
+    """The tags of a page with their attributes, and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.in_script = False
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.in_script = tag == "script"
+        if self.in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_script = False
+
+    def handle_data(self, data: str) -> None:
+        if self.in_script:
+            self.scripts[-1] += data
+
+    def with_attribute(self, name: str) -> list[str]:
+        return [
+            value or ""
+            for _, attributes in self.tags
+            for key, value in attributes.items()
+            if key == name
+        ]
+
+
+@pytest.fixture(scope="module")
+def cold_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "cold.html"
+    assert write_page(cold_run(), path) == path
+    return path.read_text(encoding="utf-8")
+
+
+def test_one_file_that_needs_no_other(cold_page: str) -> None:
+    outline = Outline(cold_page)
+    assert [tag for tag, _ in outline.tags if tag in {"link", "img", "iframe"}] == []
+    assert outline.with_attribute("src") == []
+    assert len(outline.scripts) == 3
+    assert "default-src 'none'" in outline.with_attribute("content")[0]
+
+
+def test_only_its_own_scripts_may_run(cold_page: str) -> None:
+    outline = Outline(cold_page)
+    allowed = re.findall(r"'sha256-([^']+)'", outline.with_attribute("content")[0])
+    executable = [outline.scripts[0], outline.scripts[2]]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in executable]
+    assert hashes == allowed
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Outline(page).scripts[1])
+    return found
+
+
+def test_every_figure_has_its_place(cold_page: str) -> None:
+    assert sorted(data_of(cold_page)["figures"]) == FIGURES
+    assert sorted(Outline(cold_page).with_attribute("data-figure")) == FIGURES
+
+
+def test_no_figure_needs_webgl(cold_page: str) -> None:
+    kinds = {t["type"] for f in data_of(cold_page)["figures"].values() for t in f["data"]}
+    assert kinds == {"bar", "heatmap"}
+
+
+def test_findings_stand_first_and_chunks_are_listed(cold_page: str) -> None:
+    assert cold_page.index("88 % of “load” waited for 17 chunks") < cold_page.index('id="timeline"')
+    assert len(re.findall(r'<tr id="fetch-\d+">', cold_page)) == 17
+
+
+def test_lanes_hold_every_interval_of_a_small_run(cold_page: str) -> None:
+    threads = data_of(cold_page)["figures"]["threads"]
+    assert [name.replace("&#", "") for name in threads["layout"]["yaxis"]["ticktext"]] == [
+        "python3 101", "python3 102", "python3 103", "python3 104",
+    ]  # fmt: skip
+    merged = base64.b64decode(threads["details"]["merged"]["bdata"])
+    assert len(merged) == 4 * cold_run().tables["segments"].height
+    assert "Every interval is drawn." in cold_page
+
+
+def test_a_warm_and_an_empty_run_have_pages(tmp_path: Path) -> None:
+    warm = write_page(warm_run(), tmp_path / "warm.html").read_text()
+    assert "Nothing waited for CVMFS: no chunk had to be fetched." in warm
+    empty = write_page(run_of(Rows()), tmp_path / "empty.html").read_text()
+    assert data_of(empty)["figures"] == {}
+    assert "Nothing of this kind was seen in this run." in empty
+
+
+def test_hostile_text_makes_no_tag_and_no_attribute(tmp_path: Path, cold_page: str) -> None:
+    hostile = Outline(write_page(hostile_run(), tmp_path / "x.html").read_text())
+    assert {tag for tag, _ in hostile.tags} <= {tag for tag, _ in Outline(cold_page).tags} | {"h3"}
+    assert not [a for _, attributes in hostile.tags for a in attributes if a.startswith("on")]
+    assert not {"evil"} & set(hostile.with_attribute("class"))
+    assert len(hostile.scripts) == 3
+    title = write_page(hostile_run(), tmp_path / "x.html").read_text()
+    assert r"\x1b]0;\u202egnp.exe\x00\xff" in title
+    assert HOSTILE not in title
+
+
+def test_a_huge_run_has_a_small_page_that_says_so(tmp_path: Path) -> None:
+    page = write_page(huge_run(), tmp_path / "huge.html")
+    assert page.stat().st_size <= 12_000_000
+    text = page.read_text()
+    assert "Neighbours shorter than" in text
+    assert re.search(r"[\d,]+ of 400,000 requests are drawn, the longest", text)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError):
+        write_page(run_of(Rows()), tmp_path / "page.html")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
