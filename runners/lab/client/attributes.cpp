@@ -13,16 +13,18 @@ namespace {
 constexpr size_t kPageCharacters = 40000;
 constexpr const char *kVersion = "0.lab";
 constexpr const char *kRootNames[] = {
-    "user.chunk_list", "user.chunks",   "user.compression", "user.fqrn", "user.hash",      "user.host",
-    "user.lab_cache",  "user.lhash",    "user.ndownload",   "user.nioerr", "user.pid",     "user.proxy",
-    "user.revision",   "user.root_hash", "user.rx",         "user.speed",  "user.timeout", "user.version"};
+    "user.chunk_list", "user.chunks",    "user.compression", "user.fqrn",      "user.hash",
+    "user.host",       "user.lab_cache", "user.lhash",       "user.ndownload", "user.nioerr",
+    "user.pid",        "user.proxy",     "user.revision",    "user.root_hash", "user.rx",
+    "user.speed",      "user.timeout",   "user.version"};
 
 using Pages = std::vector<std::string>;
 
 void AddChunk(const shash::Any &hash, uint64_t offset, uint64_t size, Pages *pages) {
   static const std::string header = "hash,offset,size\n";
   if (pages->empty() || pages->back().size() > kPageCharacters) pages->push_back(header);
-  pages->back() += hash.ToString() + "," + std::to_string(offset) + "," + std::to_string(size) + "\n";
+  pages->back() +=
+      hash.ToString() + "," + std::to_string(offset) + "," + std::to_string(size) + "\n";
 }
 
 bool ChunkPages(Repository *repository, const catalog::Entry &entry, Pages *pages) {
@@ -44,7 +46,8 @@ std::string CountChunks(Repository *repository, const catalog::Entry &entry) {
 
 // The hash of the cached content as it lies on disk, unpacked.
 std::string LocalHash(Repository *repository, const catalog::Entry &entry) {
-  const int fd = repository->cache().Open(CacheManager::LabeledObject(entry.hash, CacheManager::Label()));
+  const int fd =
+      repository->cache().Open(CacheManager::LabeledObject(entry.hash, CacheManager::Label()));
   if (fd < 0) return "Not in cache";
   EVP_MD_CTX *context = EVP_MD_CTX_new();
   EVP_DigestInit_ex(context, EVP_sha1(), nullptr);
@@ -61,7 +64,8 @@ std::string LocalHash(Repository *repository, const catalog::Entry &entry) {
   return count < 0 ? "I/O error" : shash::Hex(digest, length);
 }
 
-bool FileAttribute(Repository *repository, const catalog::Entry &entry, const std::string &name, Pages *pages) {
+bool FileAttribute(Repository *repository, const catalog::Entry &entry, const std::string &name,
+                   Pages *pages) {
   if (!S_ISREG(entry.status.st_mode)) return false;
   if (name == "user.chunk_list") return ChunkPages(repository, entry, pages);
   if (name == "user.chunks") {
@@ -78,7 +82,8 @@ bool FileAttribute(Repository *repository, const catalog::Entry &entry, const st
 
 std::string Speed(const download::Counters &counters) {
   const int64_t milliseconds = counters.transfer_us / 1000;
-  return milliseconds == 0 ? "n/a" : std::to_string(1000 * (counters.wire_bytes / 1024) / milliseconds);
+  return milliseconds == 0 ? "n/a"
+                           : std::to_string(1000 * (counters.wire_bytes / 1024) / milliseconds);
 }
 
 bool MountAttribute(Repository *repository, const std::string &name, Pages *pages) {
@@ -91,7 +96,8 @@ bool MountAttribute(Repository *repository, const std::string &name, Pages *page
       {"user.revision", [&] { return std::to_string(repository->manifest().revision); }},
       {"user.root_hash", [&] { return repository->manifest().root_hash.ToString(); }},
       {"user.host", [&] { return settings.download.base_url; }},
-      {"user.proxy", [&] { return settings.download.proxy.empty() ? "DIRECT" : settings.download.proxy; }},
+      {"user.proxy",
+       [&] { return settings.download.proxy.empty() ? "DIRECT" : settings.download.proxy; }},
       {"user.ndownload", [&] { return std::to_string(repository->fetcher().downloads()); }},
       {"user.nioerr", [&] { return std::to_string(repository->io_errors()); }},
       {"user.rx", [&] { return std::to_string(counters.wire_bytes / 1024); }},
@@ -114,7 +120,8 @@ bool ReadAttribute(Repository *repository, const catalog::Entry &entry, const st
   const std::string base = name.substr(0, mark);
   const std::string which = mark == std::string::npos ? "0" : name.substr(mark + 1);
   Pages pages;
-  if (!MountAttribute(repository, base, &pages) && !FileAttribute(repository, entry, base, &pages)) return false;
+  if (!MountAttribute(repository, base, &pages) && !FileAttribute(repository, entry, base, &pages))
+    return false;
   if (which == "?") {
     *value = "num_pages, " + std::to_string(pages.size());
     return true;

@@ -15,7 +15,8 @@ constexpr unsigned char kRootKey[16] = {0xd4, 0x1d, 0x8c, 0xd9, 0x8f, 0x00, 0xb2
 // Catalogs older than schema revision 7 have no nanoseconds.
 std::string Columns(bool has_nanoseconds) {
   const std::string nanoseconds = has_nanoseconds ? "mtimens" : "0";
-  return "SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime, " +
+  return "SELECT rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, "
+         "mtime, " +
          nanoseconds + ", flags, name, symlink, uid, gid FROM catalog ";
 }
 
@@ -39,7 +40,8 @@ void BindKey(sqlite3_stmt *statement, const std::pair<int64_t, int64_t> &key) {
 }  // namespace
 
 Catalog::~Catalog() {
-  for (sqlite3_stmt *statement : {by_row_, by_key_, by_name_, by_parent_, chunks_}) sqlite3_finalize(statement);
+  for (sqlite3_stmt *statement : {by_row_, by_key_, by_name_, by_parent_, chunks_})
+    sqlite3_finalize(statement);
   sqlite3_close(database_);
 }
 
@@ -56,7 +58,9 @@ bool Catalog::Open(const std::string &path, std::string *why) {
   by_name_ = Prepare(columns + "WHERE parent_1 = ?1 AND parent_2 = ?2 AND name = ?3", why);
   by_parent_ = Prepare(columns + "WHERE parent_1 = ?1 AND parent_2 = ?2 ORDER BY name", why);
   chunks_ = Prepare(
-      "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY offset", why);
+      "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ?1 AND md5path_2 = ?2 ORDER BY "
+      "offset",
+      why);
   if (!by_row_ || !by_key_ || !by_name_ || !by_parent_ || !chunks_) return false;
   std::pair<int64_t, int64_t> root;
   memcpy(&root.first, kRootKey, 8);
@@ -70,7 +74,8 @@ bool Catalog::Open(const std::string &path, std::string *why) {
 
 bool Catalog::HasColumn(const std::string &name) {
   std::string why;
-  sqlite3_stmt *statement = Prepare("SELECT 1 FROM pragma_table_info('catalog') WHERE name = '" + name + "'", &why);
+  sqlite3_stmt *statement =
+      Prepare("SELECT 1 FROM pragma_table_info('catalog') WHERE name = '" + name + "'", &why);
   const bool found = statement != nullptr && sqlite3_step(statement) == SQLITE_ROW;
   sqlite3_finalize(statement);
   return found;
@@ -78,7 +83,8 @@ bool Catalog::HasColumn(const std::string &name) {
 
 sqlite3_stmt *Catalog::Prepare(const std::string &sql, std::string *why) {
   sqlite3_stmt *statement = nullptr;
-  if (sqlite3_prepare_v2(database_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) *why = sqlite3_errmsg(database_);
+  if (sqlite3_prepare_v2(database_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK)
+    *why = sqlite3_errmsg(database_);
   return statement;
 }
 

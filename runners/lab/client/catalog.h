@@ -20,7 +20,7 @@ constexpr uint64_t kRootInode = 1;
 
 struct Entry {
   uint64_t inode = 0;
-  std::pair<int64_t, int64_t> path_key;    // MD5 of the path
+  std::pair<int64_t, int64_t> path_key;  // MD5 of the path
   std::pair<int64_t, int64_t> parent_key;
   std::string name;
   std::string symlink;

@@ -138,7 +138,8 @@ void DownloadManager::MainDownload() {
   headers_ = curl_slist_append(headers_, "Connection: Keep-Alive");
   int transfers = 0;
   while (true) {
-    curl_waitfd waited[2] = {{command_pipe_[0], CURL_WAIT_POLLIN, 0}, {jobs_pipe_[0], CURL_WAIT_POLLIN, 0}};
+    curl_waitfd waited[2] = {{command_pipe_[0], CURL_WAIT_POLLIN, 0},
+                             {jobs_pipe_[0], CURL_WAIT_POLLIN, 0}};
     curl_multi_wait(multi_, waited, 2, transfers > 0 ? kPollWorkingMs : kPollIdleMs, nullptr);
     if (waited[0].revents != 0 && !TakeCommands()) break;
     if (waited[1].revents != 0) Begin(Receive<JobInfo *>(jobs_pipe_[0]));
@@ -247,7 +248,8 @@ Failures DownloadManager::Judge(JobInfo *info, CURLcode code) {
   if (info->expected_hash == nullptr) return kFailOk;
   unsigned char digest[EVP_MAX_MD_SIZE];
   EVP_DigestFinal_ex(info->digest, digest, nullptr);
-  const bool same = memcmp(digest, info->expected_hash->digest, sizeof(info->expected_hash->digest)) == 0;
+  const bool same =
+      memcmp(digest, info->expected_hash->digest, sizeof(info->expected_hash->digest)) == 0;
   return same ? kFailOk : kFailBadData;
 }
 

@@ -1,5 +1,5 @@
-// Objects over HTTP: one thread, named MainDownload, drives all transfers with libcurl and also unpacks and
-// verifies what arrives. Other threads hand it a JobInfo and wait at a pipe.
+// Objects over HTTP: one thread, named MainDownload, drives all transfers with libcurl and also
+// unpacks and verifies what arrives. Other threads hand it a JobInfo and wait at a pipe.
 #pragma once
 
 #include <curl/curl.h>
@@ -21,9 +21,9 @@ namespace download {
 enum Failures : int32_t {
   kFailOk = 0,
   kFailLocalIo,
-  kFailHostHttp,       // an answer other than 200
-  kFailHostConnection, // no connection, a connection that broke, a time-out
-  kFailBadData,        // the content does not match the hash, or cannot be unpacked
+  kFailHostHttp,        // an answer other than 200
+  kFailHostConnection,  // no connection, a connection that broke, a time-out
+  kFailBadData,         // the content does not match the hash, or cannot be unpacked
   kFailCanceled,
 };
 
@@ -57,11 +57,11 @@ struct JobInfo {
   JobInfo(const JobInfo &) = delete;
   JobInfo &operator=(const JobInfo &) = delete;
 
-  std::string path;                      // below the repository's URL, with a leading slash
+  std::string path;                           // below the repository's URL, with a leading slash
   const shash::Any *expected_hash = nullptr;  // of the bytes as they arrive; null: not checked
   bool compressed = true;
   Sink *sink = nullptr;
-  std::function<bool()> canceled;        // asked by the download thread about once a second
+  std::function<bool()> canceled;  // asked by the download thread about once a second
 
   // Of the download thread, while it works on the job.
   int result_pipe[2];

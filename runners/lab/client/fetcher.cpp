@@ -13,8 +13,11 @@ namespace {
 
 class TransactionSink : public download::Sink {
  public:
-  TransactionSink(PosixCacheManager *cache, PosixCacheManager::Transaction *txn) : cache_(cache), txn_(txn) {}
-  bool Write(const void *bytes, size_t count) override { return cache_->Write(bytes, count, txn_) == 0; }
+  TransactionSink(PosixCacheManager *cache, PosixCacheManager::Transaction *txn)
+      : cache_(cache), txn_(txn) {}
+  bool Write(const void *bytes, size_t count) override {
+    return cache_->Write(bytes, count, txn_) == 0;
+  }
   bool Reset() override { return cache_->Reset(txn_) == 0; }
 
  private:
@@ -55,7 +58,9 @@ Fetcher::ThreadState &Fetcher::State() {
   return state;
 }
 
-void Fetcher::SetInterrupted(std::function<bool()> interrupted) { State().interrupted = std::move(interrupted); }
+void Fetcher::SetInterrupted(std::function<bool()> interrupted) {
+  State().interrupted = std::move(interrupted);
+}
 
 int Fetcher::Fetch(const CacheManager::LabeledObject &object, const std::string &alternative) {
   int fd = cache_->Open(object);
@@ -93,12 +98,14 @@ int Fetcher::Download(const CacheManager::LabeledObject &object, const std::stri
   job->sink = &sink;
   job->canceled = nullptr;
   if (state->interrupted) {
-    job->canceled = [this, state, &object] { return state->interrupted() && !HasWaiters(object.id); };
+    job->canceled = [this, state, &object] {
+      return state->interrupted() && !HasWaiters(object.id);
+    };
   }
   const download::Failures outcome = downloads_->Fetch(job);
   if (outcome != download::kFailOk) {
-    fprintf(stderr, "cvmfs2: failed to fetch %s for %s: %s\n", job->path.c_str(), object.label.path.c_str(),
-            download::FailureText(outcome));
+    fprintf(stderr, "cvmfs2: failed to fetch %s for %s: %s\n", job->path.c_str(),
+            object.label.path.c_str(), download::FailureText(outcome));
     cache_->AbortTxn(&txn);
     return -EIO;
   }

@@ -1,5 +1,5 @@
-// From the name of an object to a descriptor of its unpacked content: out of the cache, or downloaded once
-// however many threads ask.
+// From the name of an object to a descriptor of its unpacked content: out of the cache, or
+// downloaded once however many threads ask.
 #pragma once
 
 #include <atomic>
@@ -16,10 +16,11 @@ namespace cvmfs {
 
 class Fetcher {
  public:
-  Fetcher(PosixCacheManager *cache, download::DownloadManager *downloads) : cache_(cache), downloads_(downloads) {}
+  Fetcher(PosixCacheManager *cache, download::DownloadManager *downloads)
+      : cache_(cache), downloads_(downloads) {}
 
-  // A read-only descriptor that the caller closes, or -errno (-EIO where it could not be had). `alternative`
-  // is the path below the repository's URL where it is not the object's own.
+  // A read-only descriptor that the caller closes, or -errno (-EIO where it could not be had).
+  // `alternative` is the path below the repository's URL where it is not the object's own.
   PROBED int Fetch(const CacheManager::LabeledObject &object, const std::string &alternative = "");
 
   // What the calling thread serves may be given up when this says so; ends with an empty function.
@@ -31,7 +32,8 @@ class Fetcher {
   struct ThreadState;
 
   static ThreadState &State();
-  int Download(const CacheManager::LabeledObject &object, const std::string &alternative, ThreadState *state);
+  int Download(const CacheManager::LabeledObject &object, const std::string &alternative,
+               ThreadState *state);
   void Publish(const shash::Any &id, int fd);
   bool HasWaiters(const shash::Any &id);
 

@@ -136,8 +136,8 @@ int TakeChunk(size_t index, ChunkedHandle *state) {
 ssize_t ReadChunks(ChunkedHandle *state, char *buffer, size_t size, off_t offset) {
   const catalog::ChunkList &chunks = *state->chunks;
   size_t done = 0;
-  for (size_t index = FindChunk(chunks, static_cast<uint64_t>(offset)); index < chunks.size() && done < size;
-       ++index) {
+  for (size_t index = FindChunk(chunks, static_cast<uint64_t>(offset));
+       index < chunks.size() && done < size; ++index) {
     const uint64_t inside = static_cast<uint64_t>(offset) + done - chunks[index].offset;
     if (inside >= chunks[index].size) break;
     const int failure = TakeChunk(index, state);
@@ -188,11 +188,13 @@ void ReplyText(fuse_req_t req, const std::string &text, size_t size) {
   }
 }
 
-void AddToListing(fuse_req_t req, const std::string &name, const struct stat &status, std::string *listing) {
+void AddToListing(fuse_req_t req, const std::string &name, const struct stat &status,
+                  std::string *listing) {
   const size_t start = listing->size();
   const size_t length = fuse_add_direntry(req, nullptr, 0, name.c_str(), nullptr, 0);
   listing->resize(start + length);
-  fuse_add_direntry(req, listing->data() + start, length, name.c_str(), &status, static_cast<off_t>(start + length));
+  fuse_add_direntry(req, listing->data() + start, length, name.c_str(), &status,
+                    static_cast<off_t>(start + length));
 }
 
 std::string MakeListing(fuse_req_t req, const catalog::Entry &directory) {
@@ -257,12 +259,14 @@ PROBED static void cvmfs_opendir(fuse_req_t req, fuse_ino_t ino, fuse_file_info 
   fuse_reply_open(req, fi);
 }
 
-PROBED static void cvmfs_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info *fi) {
+PROBED static void cvmfs_readdir(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
+                                 fuse_file_info *fi) {
   std::string slice;
   {
     const std::lock_guard<std::mutex> guard(g_listings_lock);
     const std::string &listing = g_listings[fi->fh];
-    if (static_cast<size_t>(offset) < listing.size()) slice = listing.substr(static_cast<size_t>(offset), size);
+    if (static_cast<size_t>(offset) < listing.size())
+      slice = listing.substr(static_cast<size_t>(offset), size);
   }
   fuse_reply_buf(req, slice.data(), slice.size());
 }
@@ -299,7 +303,8 @@ PROBED static void cvmfs_open(fuse_req_t req, fuse_ino_t ino, fuse_file_info *fi
   fuse_reply_open(req, fi);
 }
 
-PROBED static void cvmfs_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info *fi) {
+PROBED static void cvmfs_read(fuse_req_t req, fuse_ino_t, size_t size, off_t offset,
+                              fuse_file_info *fi) {
   const RequestScope scope(req);
   char *buffer = ThreadBuffer(size);
   ssize_t count;
@@ -386,8 +391,9 @@ std::atomic<bool> g_loop_ended{false};
 
 void IgnoreSignal(int) {}
 
-// Waits for SIGTERM or SIGINT, or for the end of the session by an unmount. Either way downloads that hang are
-// given up, so that no thread keeps the process from ending; where it does not end, it is made to.
+// Waits for SIGTERM or SIGINT, or for the end of the session by an unmount. Either way downloads
+// that hang are given up, so that no thread keeps the process from ending; where it does not end,
+// it is made to.
 void WatchForEnd(fuse_session *session, pthread_t loop) {
   sigset_t signals;
   sigemptyset(&signals);

@@ -1,5 +1,6 @@
-// The name of a content-addressed object. Probes read it as raw memory, so its layout is part of the contract:
-// 20 bytes of digest, the algorithm as a 32-bit integer, then the suffix that says what kind of object it is.
+// The name of a content-addressed object. Probes read it as raw memory, so its layout is part of
+// the contract: 20 bytes of digest, the algorithm as a 32-bit integer, then the suffix that says
+// what kind of object it is.
 #pragma once
 
 #include <array>
@@ -30,14 +31,17 @@ struct Any {
   std::string MakePathWithoutSuffix() const;
   std::string MakePath() const;
 
-  bool operator==(const Any &other) const { return memcmp(digest, other.digest, sizeof(digest)) == 0; }
+  bool operator==(const Any &other) const {
+    return memcmp(digest, other.digest, sizeof(digest)) == 0;
+  }
   bool operator<(const Any &other) const {
     const int order = memcmp(digest, other.digest, sizeof(digest));
     return order != 0 ? order < 0 : suffix < other.suffix;
   }
 };
 
-static_assert(offsetof(Any, digest) == 0 && offsetof(Any, algorithm) == 20 && offsetof(Any, suffix) == 24,
+static_assert(offsetof(Any, digest) == 0 && offsetof(Any, algorithm) == 20 &&
+                  offsetof(Any, suffix) == 24,
               "the probes read the object's name at these offsets");
 
 // From 40 hex digits; false where `hex` is anything else.

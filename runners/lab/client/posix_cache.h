@@ -13,8 +13,8 @@ class CacheManager {
  public:
   // What is known of an object beside its name.
   struct Label {
-    std::string path;                 // the file that wants it, for messages
-    uint64_t size = UINT64_MAX;       // unpacked; UINT64_MAX: not known
+    std::string path;            // the file that wants it, for messages
+    uint64_t size = UINT64_MAX;  // unpacked; UINT64_MAX: not known
   };
 
   // The name comes first: probes read it from the start of the object.

@@ -13,14 +13,18 @@ namespace {
 bool ReadAll(int fd, std::string *content) {
   char buffer[4096];
   ssize_t count;
-  while ((count = read(fd, buffer, sizeof(buffer))) > 0) content->append(buffer, static_cast<size_t>(count));
+  while ((count = read(fd, buffer, sizeof(buffer))) > 0)
+    content->append(buffer, static_cast<size_t>(count));
   return count == 0;
 }
 
 }  // namespace
 
 Repository::Repository(const Settings &settings)
-    : settings_(settings), cache_(settings.cache), downloads_(settings.download), fetcher_(&cache_, &downloads_) {}
+    : settings_(settings),
+      cache_(settings.cache),
+      downloads_(settings.download),
+      fetcher_(&cache_, &downloads_) {}
 
 bool Repository::Load(std::string *why) {
   const int failure = cache_.Prepare();
@@ -34,7 +38,8 @@ bool Repository::Load(std::string *why) {
     *why = "the server's manifest is not one of " + settings_.repository;
     return false;
   }
-  if (!LoadText(".cvmfswhitelist", &whitelist, why) || !LoadCertificate(&certificate, why)) return false;
+  if (!LoadText(".cvmfswhitelist", &whitelist, why) || !LoadCertificate(&certificate, why))
+    return false;
   std::ifstream key_file(settings_.public_key);
   std::stringstream key;
   key << key_file.rdbuf();
@@ -58,7 +63,8 @@ bool Repository::LoadText(const std::string &name, std::string *text, std::strin
   job.sink = &sink;
   const download::Failures failure = downloads_.Fetch(&job);
   if (failure != download::kFailOk) {
-    *why = "cannot get " + settings_.download.base_url + job.path + ": " + download::FailureText(failure);
+    *why = "cannot get " + settings_.download.base_url + job.path + ": " +
+           download::FailureText(failure);
     return false;
   }
   *text = sink.content;

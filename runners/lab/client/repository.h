@@ -30,7 +30,8 @@ class Repository {
  public:
   explicit Repository(const Settings &settings);
 
-  // Fetches and verifies manifest, whitelist, certificate and catalog. False with the reason in `why`.
+  // Fetches and verifies manifest, whitelist, certificate and catalog. False with the reason in
+  // `why`.
   bool Load(std::string *why);
 
   const Settings &settings() const { return settings_; }
@@ -62,8 +63,8 @@ bool ReadAttribute(Repository *repository, const catalog::Entry &entry, const st
 // Names separated by NUL, as listxattr gives them: only the root lists its attributes.
 std::string ListAttributes(const catalog::Entry &entry);
 
-// Mounts and serves until unmounted or ended; `ready` is called once the kernel may use it. Returns the
-// process's exit status, with the reason in `why` where it could not start.
+// Mounts and serves until unmounted or ended; `ready` is called once the kernel may use it. Returns
+// the process's exit status, with the reason in `why` where it could not start.
 int Serve(Repository *repository, void (*ready)(), std::string *why);
 
 }  // namespace cvmfs

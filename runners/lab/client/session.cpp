@@ -1,4 +1,5 @@
-// The command line: cvmfs2 [-f] --repository NAME --url URL --cache DIR --public-key FILE [--option VALUE]… MOUNTPOINT
+// The command line: cvmfs2 [-f] --repository NAME --url URL --cache DIR --public-key FILE [--option
+// VALUE]… MOUNTPOINT
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -50,21 +51,25 @@ bool ParseOption(int option, cvmfs::Settings *settings) {
 }
 
 bool Parse(int argc, char **argv, cvmfs::Settings *settings) {
-  static const option options[] = {
-      {"allow-other", no_argument, nullptr, 'a'},   {"repository", required_argument, nullptr, 'r'},
-      {"url", required_argument, nullptr, 'u'},     {"cache", required_argument, nullptr, 'c'},
-      {"public-key", required_argument, nullptr, 'k'}, {"pid-file", required_argument, nullptr, 'p'},
-      {"log", required_argument, nullptr, 'l'},     {"proxy", required_argument, nullptr, 'x'},
-      {"timeout", required_argument, nullptr, 't'}, {"retries", required_argument, nullptr, 'n'},
-      {nullptr, 0, nullptr, 0}};
+  static const option options[] = {{"allow-other", no_argument, nullptr, 'a'},
+                                   {"repository", required_argument, nullptr, 'r'},
+                                   {"url", required_argument, nullptr, 'u'},
+                                   {"cache", required_argument, nullptr, 'c'},
+                                   {"public-key", required_argument, nullptr, 'k'},
+                                   {"pid-file", required_argument, nullptr, 'p'},
+                                   {"log", required_argument, nullptr, 'l'},
+                                   {"proxy", required_argument, nullptr, 'x'},
+                                   {"timeout", required_argument, nullptr, 't'},
+                                   {"retries", required_argument, nullptr, 'n'},
+                                   {nullptr, 0, nullptr, 0}};
   int option;
   while ((option = getopt_long(argc, argv, "f", options, nullptr)) != -1) {
     if (!ParseOption(option, settings)) return false;
   }
   if (optind != argc - 1) return false;
   settings->mountpoint = argv[optind];
-  return !settings->repository.empty() && !settings->download.base_url.empty() && !settings->cache.empty() &&
-         !settings->public_key.empty();
+  return !settings->repository.empty() && !settings->download.base_url.empty() &&
+         !settings->cache.empty() && !settings->public_key.empty();
 }
 
 volatile pid_t g_child = 0;
@@ -74,8 +79,8 @@ void EndChild(int) {
   _exit(1);
 }
 
-// In the parent: the exit status, once the child has told. The child's own messages go to the same stderr. Who
-// ends the parent before that ends the child.
+// In the parent: the exit status, once the child has told. The child's own messages go to the same
+// stderr. Who ends the parent before that ends the child.
 int AwaitChild(pid_t child) {
   g_child = child;
   signal(SIGTERM, EndChild);
@@ -152,8 +157,10 @@ extern "C" __attribute__((visibility("default"))) int cvmprof_lab_main(int argc,
   cvmfs::Settings settings;
   if (!Parse(argc, argv, &settings)) {
     fprintf(stderr,
-            "usage: cvmfs2 [-f] [--allow-other] --repository NAME --url URL --cache DIR --public-key FILE\n"
-            "              [--pid-file FILE] [--log FILE] [--proxy URL] [--timeout S] [--retries N] MOUNTPOINT\n");
+            "usage: cvmfs2 [-f] [--allow-other] --repository NAME --url URL --cache DIR "
+            "--public-key FILE\n"
+            "              [--pid-file FILE] [--log FILE] [--proxy URL] [--timeout S] [--retries "
+            "N] MOUNTPOINT\n");
     return 2;
   }
   if (!settings.foreground) {

@@ -42,7 +42,8 @@ Owned<X509> ReadCertificate(const std::string &pem) {
 }
 
 // A letter: lines, "--", the SHA-1 of these lines in hex, and a signature.
-bool SplitLetter(const std::string &letter, std::string *payload, std::string *hash, std::string *signature) {
+bool SplitLetter(const std::string &letter, std::string *payload, std::string *hash,
+                 std::string *signature) {
   const size_t mark = letter.find("\n--\n");
   if (mark == std::string::npos) return false;
   const size_t hash_at = mark + 4;
@@ -74,7 +75,8 @@ bool Verify(const std::string &letter, EVP_PKEY *key, Signed how) {
   const Owned<EVP_PKEY_CTX> context(EVP_PKEY_CTX_new(key, nullptr));
   return context && EVP_PKEY_verify_init(context.get()) == 1 &&
          EVP_PKEY_CTX_set_rsa_padding(context.get(), RSA_PKCS1_PADDING) == 1 &&
-         EVP_PKEY_verify(context.get(), Bytes(signature), signature.size(), Bytes(content), content.size()) == 1;
+         EVP_PKEY_verify(context.get(), Bytes(signature), signature.size(), Bytes(content),
+                         content.size()) == 1;
 }
 
 std::string Fingerprint(X509 *certificate) {
@@ -111,8 +113,11 @@ bool ParseManifest(const std::string &letter, Manifest *manifest) {
   while (std::getline(lines, line) && line != "--") {
     if (line.empty()) continue;
     const std::string value = line.substr(1);
-    if (line[0] == 'C') has_root = shash::FromHex(value, shash::kSuffixCatalog, &manifest->root_hash);
-    if (line[0] == 'X' && !shash::FromHex(value, shash::kSuffixCertificate, &manifest->certificate_hash)) return false;
+    if (line[0] == 'C')
+      has_root = shash::FromHex(value, shash::kSuffixCatalog, &manifest->root_hash);
+    if (line[0] == 'X' &&
+        !shash::FromHex(value, shash::kSuffixCertificate, &manifest->certificate_hash))
+      return false;
     if (line[0] == 'S') manifest->revision = strtoull(value.c_str(), nullptr, 10);
     if (line[0] == 'N') manifest->repository = value;
   }
@@ -120,7 +125,8 @@ bool ParseManifest(const std::string &letter, Manifest *manifest) {
 }
 
 bool VerifyWithPublicKey(const std::string &letter, const std::string &public_key_pem) {
-  const Owned<BIO> bio(BIO_new_mem_buf(public_key_pem.data(), static_cast<int>(public_key_pem.size())));
+  const Owned<BIO> bio(
+      BIO_new_mem_buf(public_key_pem.data(), static_cast<int>(public_key_pem.size())));
   const Owned<EVP_PKEY> key(PEM_read_bio_PUBKEY(bio.get(), nullptr, nullptr, nullptr));
   return Verify(letter, key.get(), Signed::kText);
 }
@@ -130,8 +136,8 @@ bool VerifyWithCertificate(const std::string &letter, const std::string &certifi
   return certificate && Verify(letter, X509_get0_pubkey(certificate.get()), Signed::kDigest);
 }
 
-bool Allows(const std::string &whitelist, const std::string &repository, const std::string &certificate_pem,
-            std::string *why) {
+bool Allows(const std::string &whitelist, const std::string &repository,
+            const std::string &certificate_pem, std::string *why) {
   const Owned<X509> certificate = ReadCertificate(certificate_pem);
   const std::string fingerprint = certificate ? Fingerprint(certificate.get()) : "";
   std::istringstream lines(whitelist);

@@ -1,5 +1,5 @@
-// From a public key to a root catalog: the whitelist is signed with the master key, names the certificate, and
-// the certificate's key signed the manifest.
+// From a public key to a root catalog: the whitelist is signed with the master key, names the
+// certificate, and the certificate's key signed the manifest.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ bool ParseManifest(const std::string &letter, Manifest *manifest);
 bool VerifyWithPublicKey(const std::string &letter, const std::string &public_key_pem);
 // Checks hash and signature with the key of a certificate in PEM.
 bool VerifyWithCertificate(const std::string &letter, const std::string &certificate_pem);
-// Whether the whitelist is for this repository, has not expired and names this certificate. The reason
-// otherwise goes to `why`.
-bool Allows(const std::string &whitelist, const std::string &repository, const std::string &certificate_pem,
-            std::string *why);
+// Whether the whitelist is for this repository, has not expired and names this certificate. The
+// reason otherwise goes to `why`.
+bool Allows(const std::string &whitelist, const std::string &repository,
+            const std::string &certificate_pem, std::string *why);
 
 }  // namespace trust
