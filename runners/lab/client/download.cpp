@@ -231,8 +231,8 @@ void DownloadManager::FinishAttempt(JobInfo *info, CURLcode code) {
   counters_.wire_bytes += bytes;
   counters_.transfer_us += microseconds;
   const Failures failure = Judge(info, code);
-  const bool hopeless = failure == kFailOk || failure == kFailLocalIo || failure == kFailCanceled;
-  if (hopeless || info->attempts > settings_.retries) {
+  const bool settled = failure == kFailOk || failure == kFailLocalIo || failure == kFailCanceled;
+  if (settled || info->attempts > settings_.retries) {
     Answer(info, failure);
   } else {
     StartAttempt(info);

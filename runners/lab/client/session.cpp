@@ -1,5 +1,5 @@
-// The command line: cvmfs2 [-f] --repository NAME --url URL --cache DIR --public-key FILE [--option
-// VALUE]… MOUNTPOINT
+// The command line, and the life of the process: started in the background unless told -f; the
+// starter returns when the mount is ready.
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
