@@ -11,6 +11,8 @@ from .mounts import with_mount
 from .tables import conform
 from .text import c_string, visible
 
+_FUSE_MAGIC = 0x65735546
+
 #: what names a file in raw records
 KEY = ("dev", "ino", "generation")
 
@@ -26,7 +28,7 @@ def file_places(records: pl.DataFrame) -> pl.DataFrame:
     places = [_place(*row) for row in wanted.iter_rows()]
     schema: dict[str, Any] = {"path": pl.String, "mountpoint": pl.String}
     spelt = pl.DataFrame(places, schema=schema, orient="row")
-    names = [c_string(raw) or None for raw in records["filesystem"]]
+    names = [_filesystem(*row) for row in records.select("magic", "filesystem").iter_rows()]
     return pl.concat(
         [records.select("time_ns", *KEY, "mount_text", size_bytes="size"), spelt], how="horizontal"
     ).with_columns(
@@ -42,6 +44,13 @@ def _place(raw: bytes, text: int, mount_text: int, complete: int) -> tuple[str |
     mountpoint = "/" + _upwards(outside)
     path = mountpoint.rstrip("/") + "/" + _upwards(inside)
     return path if len(path) == 1 else path.rstrip("/"), mountpoint
+
+
+def _filesystem(magic: int, subtype: bytes) -> str | None:
+    """As mountinfo would name the type; None where only the magic number is known and not FUSE's."""
+    if magic != _FUSE_MAGIC:
+        return c_string(subtype) or None
+    return "fuse" + (f".{c_string(subtype)}" if c_string(subtype) else "")
 
 
 def _upwards(raw: bytes) -> str:

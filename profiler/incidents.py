@@ -40,7 +40,7 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
     )
     place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
     rows = mounted.drop_nulls("start_ns").filter(
-        pl.col("filesystem").fill_null("fuse").str.contains("fuse|cvmfs")
+        pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")
     )
     return conform(
         "incidents",

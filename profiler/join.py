@@ -242,7 +242,9 @@ def _pieces(evidence: segments.Evidence, seen: _Files, work: _Daemons) -> pl.Dat
     """What became of the requests that someone waited for, in slices that bound the memory."""
     request = ["mount_id", "unique"]
     proven = evidence.blocked.select(request).drop_nulls().unique()
-    waited = work.requests.join(proven, on=request, how="semi")
+    waited = work.requests.join(proven, on=request, how="semi").unique(
+        request, keep="last", maintain_order=True
+    )
     pieces = timelines.fetch_pieces(work.fetches, work.tried, work.downloads)
     calls = work.calls.select(*request, "parent_id", "start_ns", "end_ns").join(
         waited, on=request, how="semi"

@@ -85,12 +85,15 @@ def mounts(
     lines = _lines_by_device(journal)
     seen = _seen(places)
     wanted = {device_number(line.device) for line in lines.values() if line.is_cvmfs}
-    wanted |= set(devices) | set(requests["dev"].unique()) | set(seen)
+    asked = set(requests["dev"].unique())
+    wanted |= set(devices) | asked | set(seen)
     at_start = _devices_at_start(journal)
     rows: list[dict[str, Any]] = []
     for dev in sorted(wanted):
         births = _births(dev, requests, at_start, seen)
         rows += [_mount_row(dev, birth, lines, seen) for birth in births]
+        if dev in asked and not rows[-1]["filesystem"]:
+            rows[-1]["filesystem"] = "fuse"
     frame = pl.DataFrame(rows, schema={**_NAMED, "dev": pl.UInt32}, orient="row")
     numbered = frame.with_columns(mount_id=pl.int_range(pl.len(), dtype=pl.Int32))
     return _with_ends(numbered, requests)

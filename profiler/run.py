@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -128,9 +128,9 @@ def read_meta(run: Path) -> dict[str, Any]:
         raise _without_meta(run) from error
     except (OSError, ValueError) as error:
         raise _damaged(run / META, error) from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    meta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    if meta.get("format") != FORMAT:
         raise BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
-    meta: dict[str, Any] = {**found}
     refuse_newer(meta.get("schema_version"))
     return meta
 
