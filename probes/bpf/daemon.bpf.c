@@ -78,7 +78,7 @@ static __always_inline u32 called_function(void) {
 int on_call_entry(struct pt_regs *ctx) {
     u32 function = called_function();
     struct thread *thread = daemon_thread();
-    if (!thread || !function)
+    if (!thread || !function || serves_others(thread->pid))
         return 0;
     count_hit(EVENT_DAEMON_CALL);
     struct call call = {.start_ns = bpf_ktime_get_ns(), .function = function};
@@ -117,7 +117,7 @@ static __always_inline u64 connection_key(struct thread *thread, u32 descriptor)
 }
 
 static __always_inline void emit_if_sent(struct download *download) {
-    if (download->sent_ns)
+    if (download->sent_ns && !serves_others(download->pid))
         emit_download(download);
 }
 
@@ -195,7 +195,7 @@ static __always_inline void on_served(struct thread *thread, s64 bytes) {
     if (bytes < FUSE_HEADER_BYTES)
         return;
     bpf_probe_read_user(&header, sizeof(header), (void *)thread->syscall_buffer);
-    if (header.length != bytes || header.opcode > MAX_OPCODE || !header.opcode)
+    if (header.length != bytes || header.opcode > MAX_OPCODE || !header.opcode || serves_others(thread->pid))
         return;
     count_hit(EVENT_REQUEST_SERVED);
     struct served served = {.time_ns = bpf_ktime_get_ns(), .unique = header.unique};
@@ -222,7 +222,7 @@ static __always_inline void report_cache_file(struct thread *thread, u8 syscall,
                                               u32 flags, s64 result) {
     u32 zero = 0;
     struct cache_file *event = cache_scratch.lookup(&zero);
-    if (!event)
+    if (!event || serves_others(thread->pid))
         return;
     count_hit(EVENT_CACHE_DIRECTORY);
     event->start_ns = thread->syscall_start_ns;

@@ -54,6 +54,12 @@ int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
+static __always_inline void learn_device(u32 pid, u64 pointer) {
+    u32 device = device_of_request(pointer), *known = daemon_devices.lookup(&pid);
+    if (!known || *known != device)
+        daemon_devices.update(&pid, &device);
+}
+
 /* The thread that ends a request is the daemon's, unless the connection was aborted. What it wakes until
  * it leaves the kernel waited for this request. */
 static __always_inline void note_ending(struct request *request) {
@@ -74,6 +80,8 @@ static __always_inline void note_ending(struct request *request) {
 int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
     u64 pointer = ctx->args[0], task = bpf_get_current_pid_tgid();
     struct request *request = requests.lookup(&pointer);
+    if (role_of(task >> 32) == ROLE_DAEMON)
+        learn_device(task >> 32, pointer);
     if (!request)
         return 0; /* queued before recording, or on a mount that is not traced */
     count_hit(EVENT_REQUEST_ENDED);

@@ -12,6 +12,7 @@
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
 BPF_HASH(devices, u32, u32, 4096);               /* superblocks that target tasks have used */
+BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it serves, once known */
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
@@ -42,6 +43,12 @@ static __always_inline u64 read_user_u64(u64 address) {
 static __always_inline u32 role_of(u32 pid) {
     u32 *role = roles.lookup(&pid);
     return role ? *role : 0;
+}
+
+/* Whether a daemon is known to serve only superblocks that no target has used. */
+static __always_inline bool serves_others(u32 pid) {
+    u32 *device = daemon_devices.lookup(&pid);
+    return device && !devices.lookup(device);
 }
 
 /* The state of a thread of a traced process, made when first needed; NULL when the map is full. */

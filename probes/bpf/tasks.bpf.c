@@ -73,7 +73,8 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     count_hit(EVENT_OFF_CPU);
     in->blocked.end_ns = bpf_ktime_get_ns();
-    emit_blocked(&in->blocked);
+    if (in->role != ROLE_DAEMON || !serves_others(in->pid))
+        emit_blocked(&in->blocked);
     in->blocked.start_ns = 0;
     return 0;
 }

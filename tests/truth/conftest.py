@@ -1,0 +1,122 @@
+"""Real probes on real workloads over a lab whose server logs what it served.
+
+Where the real cvmfs2 is in PATH the lab mounts with it, and the same tests hold for it.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cvmprof import open_run
+from cvmprof.profiler.run import Run
+from cvmprof.runners.lab.cold import cold
+from cvmprof.runners.lab.lab import (
+    Access,
+    Cutting,
+    Lab,
+    Shaping,
+    accesses,
+    mount,
+    publish,
+    serve,
+    stop,
+)
+
+CHUNK_BYTES = 1 << 20
+MODEL_BYTES = 16 * CHUNK_BYTES + 1009  # 17 chunks
+TWIN_BYTES = 3 * CHUNK_BYTES
+LATENCY_S = 0.01
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A mounted lab: where, and what its server has served since the cache was emptied."""
+
+    lab: Lab
+    mountpoint: Path
+    directory: Path
+
+    def cool(self) -> int:
+        """Empties all caches; the number of accesses so far, to be given to `served`."""
+        cold([self.mountpoint])
+        return len(accesses(self.lab))
+
+    def served(self, since: int) -> list[Access]:
+        """The data objects served since then, in order."""
+        return [access for access in accesses(self.lab)[since:] if "/data/" in access.path]
+
+    def path(self, name: str) -> Path:
+        """A published file, as the mount shows it."""
+        return self.mountpoint / name
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
+    """One lab for all: publishing and mounting once."""
+    root = tmp_path_factory.mktemp("truth")
+    seeded = random.Random(20261122)
+    source = root / "source"
+    source.mkdir()
+    twin = seeded.randbytes(TWIN_BYTES)
+    for name, data in (
+        ("model.bin", seeded.randbytes(MODEL_BYTES)), ("twin-a.bin", twin), ("twin-b.bin", twin),
+    ):  # fmt: skip
+        (source / name).write_bytes(data)
+    lab = Lab(root / "lab")
+    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+    serve(lab, shaping=Shaping(latency_s=LATENCY_S))
+    try:
+        yield Truth(lab, mount(lab), root)
+    finally:
+        stop(lab, force=True)
+
+
+Trace = Callable[..., Run]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Trace:
+    """Traces a Python program (its text, then its arguments) and opens the run."""
+
+    def run(program: str, *arguments: object, options: tuple[str, ...] = ()) -> Run:
+        where = tmp_path / "run.cvmprof"
+        command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
+        ended = subprocess.run(
+            [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", str(where),
+             "--", *command],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return open_run(where)
+
+    return run
+
+
+def operations_on(run: Run, path: Path) -> pl.DataFrame:
+    """The operations on one file."""
+    return run.tables["operations"].join(_file(run, path), on="file_id", how="semi")
+
+
+def hits_on(run: Run, path: Path) -> pl.DataFrame:
+    """The page-cache hits on one file."""
+    return run.tables["hits"].join(_file(run, path), on="file_id", how="semi")
+
+
+def reads_of(run: Run) -> pl.DataFrame:
+    """The FUSE READs."""
+    return run.tables["fuse_requests"].filter(opcode=READ)
+
+
+def _file(run: Run, path: Path) -> pl.DataFrame:
+    return run.tables["files"].filter(path=str(path)).select("file_id")
+
+
+READ = 15

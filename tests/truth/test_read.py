@@ -1,0 +1,140 @@
+"""Reading files: every chunk, byte and request accounted for, against the server's log."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from .conftest import CHUNK_BYTES, MODEL_BYTES, TWIN_BYTES, Trace, Truth, hits_on, operations_on, reads_of
+
+READ_ALL = """
+import os, sys
+for path in sys.argv[2:]:
+    descriptor = os.open(path, os.O_RDONLY)
+    while os.read(descriptor, int(sys.argv[1])):
+        pass
+    os.close(descriptor)
+"""
+#: children that begin together, at the closing of a pipe
+READ_AT_ONCE = """
+import os, sys
+hold, gate = os.pipe()
+for path in sys.argv[1:]:
+    if not os.fork():
+        os.close(gate)
+        os.read(hold, 1)
+        descriptor = os.open(path, os.O_RDONLY)
+        while os.read(descriptor, 65536):
+            pass
+        os._exit(0)
+os.close(gate)
+for path in sys.argv[1:]:
+    assert os.wait()[1] == 0
+"""
+
+
+def test_a_cold_read_fetches_each_chunk_once_in_the_servers_order(truth: Truth, trace: Trace) -> None:
+    before = truth.cool()
+    run = trace(READ_ALL, 65536, truth.path("model.bin"))
+    fetched = run.tables["fetches"].filter(object_kind="chunk", outcome="downloaded").sort("start_ns")
+    served = truth.served(before)
+    hashes = [access.path.split("/data/")[1].replace("/", "")[:40] for access in served]
+    assert len(hashes) == 17
+    assert fetched["object_hash"].to_list() == hashes
+    assert fetched["unpacked_bytes"].to_list() == [CHUNK_BYTES] * 16 + [1009]
+    assert fetched["offset_bytes"].to_list() == [CHUNK_BYTES * index for index in range(17)]
+    paths = fetched.join(run.tables["files"], on="file_id")["path"].to_list()
+    assert paths == [str(truth.path("model.bin"))] * 17
+
+
+def test_the_chunk_list_is_the_files(truth: Truth, trace: Trace) -> None:
+    truth.cool()
+    run = trace(READ_ALL, 65536, truth.path("model.bin"))
+    chunks = run.tables["chunks"].sort("index")
+    assert chunks["offset_bytes"].to_list() == [CHUNK_BYTES * index for index in range(17)]
+    assert chunks["size_bytes"].sum() == MODEL_BYTES
+    assert chunks["cached_at_start"].to_list() == [False] * 17
+
+
+@pytest.mark.parametrize("size", [4096, 65536, 4 << 20])
+def test_bytes_of_operations_and_hits_sum_to_the_file(truth: Truth, trace: Trace, size: int) -> None:
+    path = truth.path("model.bin")
+    truth.cool()
+    run = trace(READ_ALL, size, path)
+    whole = operations_on(run, path).filter(kind="read")["result"].sum()
+    assert whole + hits_on(run, path)["bytes"].sum() == MODEL_BYTES
+    calls = -(-MODEL_BYTES // size) + 1  # and the one that finds the end
+    counted = operations_on(run, path).filter(kind="read").height + hits_on(run, path)["count"].sum()
+    assert counted == calls
+    assert run.tables["losses"].is_empty()
+
+
+def test_a_warm_read_reaches_neither_daemon_nor_server(truth: Truth, trace: Trace) -> None:
+    path = truth.path("model.bin")
+    trace_once = path.read_bytes()  # all pages are in the page cache now
+    assert len(trace_once) == MODEL_BYTES
+    before = len(truth.served(0))
+    run = trace(READ_ALL, 65536, path)
+    assert reads_of(run).is_empty()
+    assert hits_on(run, path)["bytes"].sum() == MODEL_BYTES
+    assert operations_on(run, path).filter(kind="read").is_empty()
+    assert run.tables["fetches"].is_empty()
+    assert len(truth.served(0)) == before
+
+
+def test_every_read_records_each(truth: Truth, trace: Trace) -> None:
+    path = truth.path("twin-a.bin")
+    path.read_bytes()
+    run = trace(READ_ALL, 4096, path, options=("--every-read",))
+    reads = operations_on(run, path).filter(kind="read")
+    assert reads.height == TWIN_BYTES // 4096 + 1
+    assert reads["offset_bytes"].to_list() == [4096 * number for number in range(TWIN_BYTES // 4096 + 1)]
+    assert hits_on(run, path).is_empty()
+
+
+def test_two_readers_of_one_file_share_its_fetches(truth: Truth, trace: Trace) -> None:
+    path = truth.path("model.bin")
+    before = truth.cool()
+    run = trace(READ_AT_ONCE, path, path)
+    served = truth.served(before)
+    assert len({access.path for access in served}) == len(served) == 17
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    assert fetches.filter(outcome="downloaded").height == 17
+    fetched = set(fetches.filter(outcome="downloaded")["fetch_id"].to_list())
+    readers = operations_on(run, path).filter(kind="read")["pid"].unique().to_list()
+    assert len(readers) == 2
+    for pid in readers:
+        led = set(_fetches_waited_for(run.tables["segments"].filter(pid=pid)))
+        assert led and led <= fetched
+    assert _fetches_behind_waits(run.tables) == fetched
+
+
+def test_identical_content_under_two_paths_is_downloaded_once_and_joined(
+    truth: Truth, trace: Trace
+) -> None:
+    before = truth.cool()
+    run = trace(READ_AT_ONCE, truth.path("twin-a.bin"), truth.path("twin-b.bin"))
+    served = truth.served(before)
+    assert len({access.path for access in served}) == len(served) == 3
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    downloaded = fetches.filter(outcome="downloaded")
+    joined = fetches.filter(outcome="joined")
+    assert downloaded.height == 3
+    assert joined.height >= 1
+    owners = dict(downloaded.select("fetch_id", "object_hash").iter_rows())
+    for row in joined.iter_rows(named=True):
+        assert owners[row["joined_fetch_id"]] == row["object_hash"]
+    assert "fetch_joined" in run.tables["segments"]["cause"].to_list()
+
+
+def _fetches_waited_for(segments: pl.DataFrame) -> list[int]:
+    return segments["fetch_id"].drop_nulls().unique().to_list()
+
+
+def _fetches_behind_waits(tables: object) -> set[int]:
+    """From operations' waits through requests and daemon calls to fetches, by identity alone."""
+    frames = tables
+    waited = frames["waits"].select("mount_id", "unique").unique()  # type: ignore[index]
+    calls = frames["daemon_calls"].join(waited, on=["mount_id", "unique"], how="semi")  # type: ignore[index]
+    fetches = frames["fetches"].join(calls, on="call_id", how="semi")  # type: ignore[index]
+    return set(fetches.filter(outcome="downloaded", object_kind="chunk")["fetch_id"].to_list())
