@@ -156,14 +156,18 @@ def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
 
 
 def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
-    """Return the downloads as a waterfall: one row each in the order sent, its parts stacked."""
+    """Return the downloads as a waterfall: one row each in the order sent, its parts stacked.
+
+    A part whose end is unknown lasts to the next time that is known: a download that hangs before
+    its first byte is all ``first_byte``.
+    """
     rows = downloads.rows
     if not rows.height:
         return {}
     bounds = [pl.col("start_ns"), pl.col("sent_ns"), pl.col("first_byte_ns"),
               pl.col("last_byte_ns"), pl.col("end_ns")]  # fmt: skip
     known = rows.select(
-        pl.coalesce(bound, *reversed(bounds[:place])).alias(f"b{place}")
+        pl.coalesce(bound, *bounds[place + 1 :]).alias(f"b{place}")
         for place, bound in enumerate(bounds)
     )
     traces = [_part_trace(known, place, window) for place in range(len(DOWNLOAD_PARTS))]

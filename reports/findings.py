@@ -150,17 +150,18 @@ def _latency(s: Statistics) -> Iterator[Finding]:
     medians = f"(medians of {s.latency.downloads})"
     numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
     speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
-    if first > transfer:
-        meaning = (
+    yield Finding("note", f"Each chunk took {numbers}{speed}.", _what_would_help(first, transfer))
+
+
+def _what_would_help(first_byte_ns: int, transfer_ns: int) -> str:
+    if first_byte_ns > 2 * transfer_ns:
+        return (
             "Latency, not bandwidth: a nearer proxy, larger chunks or fetching ahead would help, "
             "a faster line would not."
         )
-    else:
-        meaning = (
-            "Bandwidth more than latency: a faster line or server, or a warm cache, would help "
-            "most."
-        )
-    yield Finding("note", f"Each chunk took {numbers}{speed}.", meaning)
+    if transfer_ns > 2 * first_byte_ns:
+        return "Bandwidth more than latency: a faster line or server, or a warm cache, would help."
+    return "Latency and bandwidth count about alike."
 
 
 def _cached_chunks(s: Statistics) -> Iterator[Finding]:
@@ -182,14 +183,16 @@ def _page_cache(s: Statistics) -> Iterator[Finding]:
         "The kernel keeps pages that it has read, so cvmfs2 never sees these accesses. That is why "
         "cvmfs_read seems to be called only once per file."
     )
+    done = hits + sum(s.counts.get(kind, 0) for kind in _READS)
     if not requests:
-        headline = f"No read reached the daemon: all {hits:,} came from the kernel's page cache."
-    else:
-        done = hits + sum(s.counts.get(kind, 0) for kind in _READS)
+        headline = f"No read reached the daemon: all {done:,} came from the kernel's page cache."
+    elif hits >= done / 2:
         headline = (
             f"{percent(hits / done)} of {done:,} reads and page faults came from the kernel's page "
             f"cache; cvmfs2 answered {plural(requests, 'READ')}."
         )
+    else:
+        return
     yield Finding("note", headline, why)
 
 

@@ -35,12 +35,14 @@ from .timeline import (
 )
 
 
-def write_page(run: RunLike, path: Path) -> Path:
-    """Write the page of ``run`` to ``path``, through a file beside it; return ``path``.
+def write_page(run: RunLike | Material, path: Path) -> Path:
+    """Write the page of ``run``, or of what was gathered of it, to ``path``; return ``path``.
+
+    It is written beside ``path`` and renamed, so that there is a whole page or none.
 
     Raises OSError where it cannot be written.
     """
-    text = render_page(gather(run))
+    text = render_page(run if isinstance(run, Material) else gather(run))
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     beside = Path(name)
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from . import palette
+from . import palette, words
 from .escape import as_html, visible
 from .findings import Finding
 from .statistics import Chunk, Stall, Statistics
@@ -75,7 +77,7 @@ def tiles(s: Statistics) -> str:
         ("Chunks in the client’s cache at first lookup", cached),
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
         ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
-        *((f"Bytes from {name}", size(n)) for name, n in s.bytes.by_source.items() if n),
+        *((words.source(name), size(n)) for name, n in s.bytes.by_source.items() if n),
     ]  # fmt: skip
     return "".join(
         f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows
@@ -137,8 +139,11 @@ def _block(
 def lane_block(group: LaneGroup, drawn: bool) -> str:
     """Return a group's heading, legend and the place for its figure."""
     if group.name == "threads":
-        codes = {code for lane in group.lanes for code in lane.bricks["code"].unique()}
-        own = tuple(entry for code, entry in enumerate(group.palette) if code in codes)
+        codes: set[int] = set()
+        for lane in group.lanes:
+            codes.update(lane.bricks["code"].unique().to_list())
+        names = {group.palette[code][0] for code in codes}
+        own = tuple((name, palette.STYLES[name].colour) for name in palette.ORDER if name in names)
     else:
         own = group.palette if group.name in {"requests", "daemon"} else ()
     return _block(group.name, group.title, group.explanation, own, group.note, drawn)
@@ -191,7 +196,7 @@ def _parts(chunk: Chunk, longest_ns: int) -> str:
         for name, ns in chunk.parts_ns.items()
     )
     opening = f'<div class="parts" style="width:{width:.1f}%" title="{as_html(words)}">'
-    return f"<td>{opening}{bars}</div></td>"
+    return f'<td class="bars">{opening}{bars}</div></td>'
 
 
 def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> str:
@@ -265,14 +270,28 @@ def _stall_section(s: Statistics) -> str:
 
 
 def _probe_section(s: Statistics) -> str:
-    probes = (
-        "<tr>" + _cell(str(p["event"])) + _cell(str(p["family"])) + _cell(str(p["target"]), "path")
-        + _cell(f"{p['hits']:,}", "n") + _cell(str(p["reason"] or "")) + "</tr>"
-        for p in s.probes
-    )  # fmt: skip
+    families = Counter(str(probe["family"]) for probe in s.probes)
+    said = ", ".join(f"{count} by {as_html(family)}" for family, count in families.most_common())
+    body = _loss_table(s) + f"<p class='lead'>{plural(len(s.probes), 'attach point')}: {said}.</p>"
+    lacking = [probe for probe in s.probes if probe["reason"]]
+    body += _probe_table(lacking) if lacking else ""
+    everything = f"<details><summary>All of them</summary>{_probe_table(s.probes)}</details>"
+    return f'<section id="probes"><h2>How it was observed</h2>{body}{everything}</section>'
+
+
+def _probe_table(probes: Iterable[dict[str, Any]]) -> str:
+    rows = (
+        "<tr>"
+        + _cell(str(probe["event"]))
+        + _cell(str(probe["family"]))
+        + _cell(str(probe["target"]), "path")
+        + _cell(f"{probe['hits']:,}", "n")
+        + _cell(str(probe["reason"] or ""))
+        + "</tr>"
+        for probe in probes
+    )
     heads = [("Event", ""), ("Observed by", ""), ("At", ""), ("Hits", "n"), ("Remark", "")]
-    body = _loss_table(s) + _table(heads, probes)
-    return f'<section id="probes"><h2>How it was observed</h2>{body}</section>'
+    return _table(heads, rows)
 
 
 def _loss_table(s: Statistics) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from .material import Material
+from .material import Material, RunLike, gather
 from .palette import CVMFS_CAUSES
 from .timeline import Frames, Window, file_names
 
@@ -412,3 +412,8 @@ def compute(material: Material) -> Statistics:
         probes=tuple(frames["probes"].to_dicts()),
         mounts=tuple(frames["mounts"].to_dicts()),
     )  # fmt: skip
+
+
+def summarise(run: RunLike) -> Statistics:
+    """Return ``run`` in numbers. Raises BadRun where a table is damaged."""
+    return compute(gather(run))

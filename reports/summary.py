@@ -20,7 +20,7 @@ from . import palette
 from .escape import visible
 from .findings import Finding, findings
 from .statistics import Phase, Statistics
-from .words import duration, percent, plural, size
+from .words import duration, percent, plural, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30
@@ -127,7 +127,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "chunks cached at start": cached,
         "FUSE requests": f"{s.counts['fuse_requests']:,}",
         "page-cache hits": f"{s.counts['page_cache_hits']:,}",
-        **{f"bytes from {name}": size(count) for name, count in s.bytes.by_source.items() if count},
+        **{source(name): size(count) for name, count in s.bytes.by_source.items() if count},
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
     }  # fmt: skip

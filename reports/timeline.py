@@ -140,7 +140,7 @@ def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFra
 
 def _thread_labels(frames: Frames) -> dict[int, str]:
     tasks = frames["tasks"].select("tid", "name").unique("tid", keep="last")
-    return {tid: f"{name} {tid}" for tid, name in tasks.iter_rows()}
+    return {tid: f"{name} {tid}" for tid, name in tasks.iter_rows() if name}
 
 
 def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
@@ -338,7 +338,7 @@ def daemon_lanes(frames: Frames, window: Window) -> LaneGroup:
     budget = BRICKS_OF_LANES // max(2 * len(shown), 1)
     lanes: list[Lane] = []
     for tid in shown:
-        for label, part in ((labels.get(tid, f"thread {tid}"), calls), ("fetches", fetches)):
+        for label, part in ((labels.get(tid, f"cvmfs2 {tid}"), calls), ("fetches", fetches)):
             mine = disjoint(part.filter(pl.col("tid") == tid).drop("tid"))
             if mine.height or part is calls:
                 bricks = merge_short(mine, resolution_ns(mine, budget), "code")

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+_SOURCES = {
+    "http": "read, waiting for HTTP",
+    "joined": "read, waiting for another's HTTP",
+    "cvmfs cache": "read from the client's cache",
+    "passthrough": "read past the daemon",
+    "disk": "read from local disk",
+    "page cache": "read from the page cache",
+    "unknown": "read, source unknown",
+}
+
 
 def duration(ns: float) -> str:
     """Return a time with three digits and its unit."""
@@ -28,6 +38,11 @@ def percent(share: float) -> str:
     if 0.99 < share < 1:
         return f"{min(share * 100, 99.9):.1f} %"
     return f"{share * 100:.1f} %" if 0 < share < 0.0995 else f"{share * 100:.0f} %"
+
+
+def source(name: str) -> str:
+    """Return the class of an operation as what its bytes are."""
+    return _SOURCES.get(name, f"read, source {name}")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
