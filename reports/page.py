@@ -49,9 +49,8 @@ def write_page(run: RunLike | Material, path: Path) -> Path:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         beside.replace(path)
-    except BaseException:
+    finally:
         beside.unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -77,11 +77,15 @@ def tiles(s: Statistics) -> str:
         ("Chunks in the client’s cache at first lookup", cached),
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
         ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
-        *((words.source(name), size(n)) for name, n in s.bytes.by_source.items() if n),
+        *((_capital(words.source(name)), size(n)) for name, n in s.bytes.by_source.items() if n),
     ]  # fmt: skip
     return "".join(
         f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _key(name: str, colour: str, meaning: str = "", absent: bool = False) -> str:

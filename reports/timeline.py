@@ -299,8 +299,10 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
     )
     rows = pack(drawn.drop("error", "opcode", "unanswered"), REQUEST_ROWS)
     lanes = tuple(Lane("in flight" if not n else "", row) for n, row in enumerate(rows))
-    count = sum(row.height for row in rows)
-    note = _left_out("requests", count, requests.height).strip()
+    note = _left_out("requests", drawn.height, requests.height).strip()
+    homeless = drawn.height - sum(row.height for row in rows)
+    if homeless:
+        note += f" {homeless:,} more have no row: over {REQUEST_ROWS} were in flight at once."
     return LaneGroup(
         "requests", "FUSE requests",
         "Requests of the kernel to cvmfs2, from queued to answered.",
