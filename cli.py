@@ -1,11 +1,14 @@
 """The command line: thin commands over the rooms, and the one place where errors are caught.
 
-Exit codes: the traced command's own; a death by signal is repeated; 125 cvmprof failed before starting
-it, 126 not executable, 127 not found; 123 with ``--strict`` when the command succeeded but events were lost.
+Exit codes: the traced command's own; a death by signal is repeated; 125 cvmprof failed before
+starting it, 126 not executable, 127 not found; 123 with ``--strict`` when the command succeeded but
+events were lost.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
 import re
@@ -13,44 +16,41 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from . import __version__
 from .errors import CvmprofError, EventsLost
+from .profiler.directory import page_of
 
-_FAILED = CvmprofError.exit_code
+if TYPE_CHECKING:
+    from .profiler.session import Recorded
+
+_PR_SET_DUMPABLE = 4  # prctl.h
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _UNITS_BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-class Duration(click.ParamType):
-    """A time with its unit (20ms, 1.5s); seconds as a float."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)", str(value))
-        if not match:
-            self.fail(f"{value!r} is not a time: give a number with its unit, such as 20ms or 1.5s", param, ctx)
-        return float(match[1]) * _UNITS_S[match[2]]
+def time_s(text: str) -> float:
+    """Seconds of a time with its unit (20ms, 1.5s). Raises BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|min)", text)
+    if not match:
+        fact = f"{text!r} is not a time: give a number with its unit, such as 20ms or 1.5s"
+        raise click.BadParameter(fact)
+    return float(match[1]) * _UNITS_S[match[2]]
 
 
-class Size(click.ParamType):
-    """A number of bytes (256MB, 8MiB)."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", str(value).lower())
-        if not match:
-            self.fail(f"{value!r} is not a size: give bytes, such as 256MB or 8MiB", param, ctx)
-        return int(float(match[1]) * _UNITS_BYTES[match[2] or ""])
+def size_bytes(text: str) -> int:
+    """Bytes of a size (256MB, 8MiB). Raises BadParameter."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.lower())
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a size: give bytes, such as 256MB or 8MiB")
+    return int(float(match[1]) * _UNITS_BYTES[match[2] or ""])
 
 
-DURATION, SIZE = Duration(), Size()
 _run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -60,57 +60,67 @@ _run_argument = click.argument("run", type=click.Path(path_type=Path))
 def cli(debug: bool) -> None:
     """Where did the time go between the model file and the GPU?
 
-    Watches a command that reads its model from CernVM-FS, down to the chunks that the client fetched
-    for it, and draws what it saw.
+    Watches a command that reads its model from CernVM-FS, down to the chunks that the client
+    fetched for it, and draws what it saw.
     """
 
 
-@cli.command(context_settings={"ignore_unknown_options": False})
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The run directory to make.")
+@cli.command(context_settings={"allow_interspersed_args": False})
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).")  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
-@click.option("--every-read", is_flag=True, help="Record every read; do not sum up page-cache hits.")
-@click.option("--all-files", is_flag=True, help="Record reads of every file system, not FUSE's alone.")
+@click.option("--backend", type=click.Choice(["auto", "tracepoint"]), default="auto",
+              show_default=True, help="How to watch the kernel.")  # fmt: skip
+@click.option("--every-read", is_flag=True, help="Record every read; sum up no page-cache hits.")
+@click.option("--all-files", is_flag=True, help="Record reads of all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")
-@click.option("--stall-threshold", type=DURATION, default="1ms", show_default=True,
+@click.option("--stall-threshold", type=time_s, metavar="TIME", default="1ms", show_default=True,
               help="The shortest idle gap of the device that counts as a stall.")  # fmt: skip
-@click.option("--duration", type=DURATION, help="Stop recording after this time; the command goes on.")
+@click.option("--duration", type=time_s, metavar="TIME",
+              help="Stop recording then; the command goes on.")  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def trace(context: click.Context, output: Path | None, no_report: bool, command: tuple[str, ...],
-          **options: Any) -> None:  # fmt: skip
-    """Run COMMAND and record what it waited for.
+def trace(context: click.Context, /, output: Path | None, no_report: bool,
+          command: tuple[str, ...], **options: Any) -> None:  # fmt: skip
+    """Run COMMAND as the user who calls, and record what it waited for.
 
     sudo cvmprof trace -- python infer.py
+
+    Leaves the run and, beside it, its page. The exit code is the command's. Ctrl-C goes to the
+    command.
     """
+    if not command:
+        raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
     from .profiler import session
 
-    if not command:
-        raise CvmprofError("no command was given", "name one: sudo cvmprof trace -- python infer.py")
     chosen = session.TraceOptions(
         run=output or _default_run(command[0]),
         every_read=options["every_read"],
         all_files=options["all_files"],
+        backend=options["backend"],
         strict=options["strict"],
         stall_threshold_ns=round(options["stall_threshold"] * 1e9),
         duration_s=options["duration"],
         debug=_wants_debug(context),
     )
     recorded = session.record(list(command), chosen, __version__)
-    _finish(recorded, no_report)
-    _exit_as(recorded.status, options["strict"] and bool(recorded.losses))
+    try:
+        _finish(recorded, no_report)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
+        _tell(_explained(error, recorded.run), error, chosen.debug)
+    _exit_as(recorded.status, chosen.strict and bool(recorded.losses or recorded.trouble))
 
 
 @cli.command()
 @_run_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page (default: beside RUN).")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="The page (default: beside RUN).")  # fmt: skip
 def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
     from .profiler.finalise import recover_run
     from .reports.page import write_page
 
-    page = output or run.with_suffix(".html")
-    write_page(recover_run(run), page)
-    click.echo(page)
+    click.echo(write_page(recover_run(run), output or page_of(run)))
 
 
 @cli.command()
@@ -134,7 +144,8 @@ def summary(run: Path, as_json: bool) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: ONNX Runtime's choice.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True)
+@click.option("--provider", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu",
+              show_default=True)  # fmt: skip
 def run_command(model: Path, runs: int, threads: int, provider: str) -> None:
     """Load an ONNX MODEL and run it, with phases marked: something to trace."""
     onnx = _runner("onnx", "cpu")
@@ -146,7 +157,7 @@ def run_command(model: Path, runs: int, threads: int, provider: str) -> None:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--drop-all-caches", is_flag=True, help="Also drop the page cache of the whole machine.")
+@click.option("--drop-all-caches", is_flag=True, help="Also drop the whole machine's page cache.")
 def cold(paths: tuple[Path, ...], drop_all_caches: bool) -> None:
     """Empty the client's cache and drop the pages of the files at PATHS (mount points or files)."""
     from .runners.lab.cold import cold as make_cold
@@ -160,7 +171,7 @@ def cold(paths: tuple[Path, ...], drop_all_caches: bool) -> None:
 
 @cli.group()
 def lab() -> None:
-    """A repository in the CVMFS format, its server and its client, to try cvmprof on without CERN."""
+    """A repository in the CVMFS format, its server and its client: to try cvmprof without CERN."""
 
 
 _lab_root = click.option("--root", type=click.Path(path_type=Path), default=Path(".lab"),
@@ -169,7 +180,7 @@ _lab_root = click.option("--root", type=click.Path(path_type=Path), default=Path
 
 @lab.command("model")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--size", type=SIZE, default="256MB", show_default=True)
+@click.option("--size", type=size_bytes, metavar="SIZE", default="256MB", show_default=True)
 @click.option("--entropy", type=click.FloatRange(0, 1), default=1.0, help="Below 1, it compresses.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def lab_model(directory: Path, size: int, entropy: float, seed: int) -> None:
@@ -181,7 +192,8 @@ def lab_model(directory: Path, size: int, entropy: float, seed: int) -> None:
 @lab.command("publish")
 @_lab_root
 @click.argument("source", type=click.Path(exists=False, path_type=Path))
-@click.option("--chunk-size", type=SIZE, help="Cut files into pieces of this size.")
+@click.option("--chunk-size", type=size_bytes, metavar="SIZE",
+              help="Cut files into pieces of this size.")  # fmt: skip
 @click.option("--no-chunks", is_flag=True, help="Keep every file one object.")
 def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: bool) -> None:
     """Make the repository's content equal to the directory SOURCE."""
@@ -196,10 +208,14 @@ def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: boo
 @lab.command("serve")
 @_lab_root
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True)
-@click.option("--latency", type=DURATION, default="0ms", help="Before the first byte of each object.")
-@click.option("--bandwidth", type=SIZE, help="Bytes per second of each connection.")
-@click.option("--background", is_flag=True, help="Return when it serves; `lab unmount --stop` ends it.")
-def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None, background: bool) -> None:
+@click.option("--latency", type=time_s, metavar="TIME", default="0ms",
+              help="Before each object's first byte.")  # fmt: skip
+@click.option("--bandwidth", type=size_bytes, metavar="SIZE",
+              help="Bytes per second of each connection.")  # fmt: skip
+@click.option("--background", is_flag=True,
+              help="Return when it serves; lab unmount --stop ends it.")  # fmt: skip
+def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None,
+              background: bool) -> None:  # fmt: skip
     """Serve the repository on 127.0.0.1, as slowly as ordered."""
     lab_module, shaping = _runner("lab.lab", "lab"), _runner("lab.shaping", "lab")
     wanted = shaping.Shaping(latency_s=latency, bandwidth_bytes_s=bandwidth)
@@ -211,9 +227,10 @@ def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None, back
 @lab.command("mount")
 @_lab_root
 @click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--client", type=click.Choice(["auto", "lab", "real"]), default="auto", show_default=True)
+@click.option("--client", type=click.Choice(["auto", "lab", "real"]), default="auto",
+              show_default=True)  # fmt: skip
 def lab_mount(root: Path, mountpoint: Path | None, client: str) -> None:
-    """Mount the repository: with the real cvmfs2 where it is installed, else with the lab's stand-in."""
+    """Mount the repository: with the real cvmfs2 where there is one, else the lab's stand-in."""
     lab_module, mounting = _runner("lab.lab", "lab"), _runner("lab.mounting", "lab")
     click.echo(lab_module.mount(_lab(root), mountpoint, mounting.MountOptions(client=client)))
 
@@ -232,8 +249,10 @@ def lab_unmount(root: Path, mountpoint: Path | None, stop: bool, force: bool) ->
 
 
 @cli.command()
-@click.option("--size", type=SIZE, default="256MB", show_default=True, help="Of the model.")
-@click.option("--latency", type=DURATION, default="20ms", show_default=True, help="Of the server.")
+@click.option("--size", type=size_bytes, metavar="SIZE", default="256MB",
+              show_default=True, help="Of the model.")  # fmt: skip
+@click.option("--latency", type=time_s, metavar="TIME", default="20ms",
+              show_default=True, help="Of the server.")  # fmt: skip
 @click.option("--directory", type=click.Path(path_type=Path), default=Path("cvmprof-demo"),
               show_default=True, help="Where the lab and the runs go.")  # fmt: skip
 def demo(size: int, latency: float, directory: Path) -> None:
@@ -245,27 +264,51 @@ def demo(size: int, latency: float, directory: Path) -> None:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    debug = "--debug" in sys.argv[1:3] or bool(os.environ.get("CVMPROF_DEBUG"))
+    debug = "--debug" in sys.argv[1:2] or bool(os.environ.get("CVMPROF_DEBUG"))
     try:
         cli.main(standalone_mode=False)
         return 0
-    except CvmprofError as error:
-        if debug:
-            raise
-        _print_error(error.fact, error.help_text)
-        return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        _print_error(error.format_message(), _usage_help(error))
-        return _FAILED
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001  no traceback reaches a user unasked
+        explained = _explained(error)
+        _tell(explained, error, debug)
+        return explained.exit_code
 
 
-def _print_error(fact: str, help_text: str) -> None:
-    click.echo(f"cvmprof: {fact}", err=True)
-    click.echo(f"  try: {help_text}", err=True)
+def _explained(error: BaseException, run: Path | None = None) -> CvmprofError:
+    """What a user can make of an error; with a recorded ``run``, how to finish that."""
+    retry = f"cvmprof report {run}" if run else "the same once more with --debug, and report it"
+    if isinstance(error, CvmprofError):
+        return error
+    if isinstance(error, click.ClickException):
+        return CvmprofError(error.format_message(), _usage_help(error))
+    if isinstance(error, KeyboardInterrupt):
+        return CvmprofError("interrupted; the recording is kept", f"finish with: {retry}")
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        way = f"mend that, then: {retry}" if run else "see that it exists, has room and is yours"
+        return CvmprofError(f"{place}{error.strerror}", way)
+    return CvmprofError(f"this is a mistake in cvmprof: {error!r}", retry)
+
+
+def _tell(explained: CvmprofError, error: BaseException, debug: bool) -> None:
+    """Prints the fact and the way out, a line each; with ``--debug`` the traceback first."""
+    if debug:
+        traceback.print_exception(error)
+    click.echo(f"cvmprof: {_one_line(explained.fact)}", err=True)
+    click.echo(f"  try: {_one_line(explained.help_text)}", err=True)
+
+
+def _one_line(text: str) -> str:
+    """Names of files may hold anything: what would break a line or a terminal becomes visible."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(shown)
 
 
 def _usage_help(error: click.ClickException) -> str:
@@ -282,37 +325,44 @@ def _default_run(command: str) -> Path:
     return Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.cvmprof")
 
 
-def _finish(recorded: Any, no_report: bool) -> None:
+def _finish(recorded: Recorded, no_report: bool) -> None:
     """Turns the spool into tables and, unless told otherwise, a page; says where they are."""
     from .profiler.attributes import collect
     from .profiler.finalise import finalise
 
-    for failure in recorded.failures:
-        _print_error(f"events could not be kept: {failure}", f"free space and record {recorded.run} again")
-    if recorded.recorder_died:
-        _print_error("the recorder died; the run is incomplete", "see what is there, then record again")
-    collect(recorded.run)
+    with contextlib.suppress(OSError):  # of a full disk, which finalise explains
+        collect(recorded.run)
     run = finalise(recorded.run)
+    if recorded.trouble is not None:
+        _tell(recorded.trouble, recorded.trouble, debug=False)
     click.echo(f"cvmprof: run {recorded.run}", err=True)
     if no_report:
         return
     from .reports.page import write_page
 
-    page = recorded.run.with_suffix(".html")
-    write_page(run, page)
+    page = write_page(run, page_of(recorded.run))
     click.echo(f"cvmprof: page {page}", err=True)
 
 
 def _exit_as(status: int, lost: bool) -> NoReturn:
     """Ends as the command did: its code, or death by the same signal."""
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    code = os.WEXITSTATUS(status)
+        _die_of(os.WTERMSIG(status))
+    code = os.waitstatus_to_exitcode(status)
     if lost and code == 0:
-        raise EventsLost("events were lost", "see the run's losses with: cvmprof summary RUN --json")
+        raise EventsLost("events were lost", "see which: cvmprof summary RUN; record again")
     sys.exit(code)
+
+
+def _die_of(number: int) -> NoReturn:
+    """Dies of a signal, without a core: the command has left its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    sys.exit(128 + number)  # as process 1 of a container, which signals do not end
 
 
 def _lab(root: Path) -> Any:

@@ -1,7 +1,7 @@
 """The demonstration: a model in a lab, traced cold and warm, told side by side.
 
-Each step is a command of cvmprof in a process of its own: traces as root, everything else as the user who
-called, so that nothing of the lab runs with more rights than it needs.
+Each step is a command of cvmprof in a process of its own: traces as root, everything else as the
+user who called, so that nothing of the lab runs with more rights than it needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def run_demo(directory: Path, size_bytes: int, latency_s: float) -> None:
     steps = _Steps(directory.absolute(), user)
     steps.prepare(size_bytes)
     try:
-        steps.cvmprof("lab", "serve", "--background", "--port", "0", "--latency", f"{latency_s * 1e3:.3f}ms")
+        latency = f"{latency_s * 1e3:.3f}ms"
+        steps.cvmprof("lab", "serve", "--background", "--port", "0", "--latency", latency)
         steps.cvmprof("lab", "mount")
         steps.cvmprof("cold", str(steps.mountpoint))
         for name in ("cold", "warm"):
@@ -43,7 +44,8 @@ def run_demo(directory: Path, size_bytes: int, latency_s: float) -> None:
         steps.cvmprof("lab", "unmount", "--stop", "--force")
     runs = [(name, compute(gather(recover_run(steps.run(name))))) for name in ("cold", "warm")]
     click.echo()
-    click.echo(render_side_by_side(runs, width=shutil.get_terminal_size((110, 40)).columns), nl=False)
+    width = shutil.get_terminal_size((110, 40)).columns
+    click.echo(render_side_by_side(runs, width=width), nl=False)
     click.echo()
     click.echo("Open in a browser:")
     for name in ("cold", "warm"):
@@ -95,7 +97,7 @@ class _Steps:
         )  # fmt: skip
 
     def _check(self, command: list[str], cwd: Path | None = None, **identity: Any) -> None:
-        done = subprocess.run(command, cwd=cwd or self._directory, check=False, **identity)
-        if done.returncode != 0:
+        code = subprocess.call(command, cwd=cwd or self._directory, **identity)
+        if code != 0:
             fact = f"a step of the demonstration failed: {' '.join(command[2:])}"
             raise CvmprofError(fact, "see what it printed above; mend that and run: make demo")

@@ -6,7 +6,12 @@ import os
 import pwd
 from dataclasses import dataclass, field
 
-from .record.load import check_permission
+_SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "su"))
+#: what sudo sets itself: the user's own values stand in its process
+_OF_SUDO = frozenset((
+    "HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "SUDO_COMMAND", "SUDO_GID", "SUDO_HOME", "SUDO_TTY",
+    "SUDO_UID", "SUDO_USER", "USER", "USERNAME",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,12 @@ class Identity:
 def invoking_user() -> Identity:
     """The user who ran sudo, else the one who runs this process.
 
-    sudo resets PATH and drops variables; the original environment is the sudo process's own.
+    sudo resets PATH and drops variables; the original environment is the sudo process's own, to
+    which come the variables that its command line set. Who works in a shell that sudo opened is
+    root.
     """
     uid = os.environ.get("SUDO_UID", "")
-    if os.geteuid() != 0 or not uid.isdigit():
+    if os.geteuid() != 0 or not uid.isdigit() or _in_root_shell():
         groups = tuple(os.getgroups())
         return Identity(os.geteuid(), os.getegid(), groups, dict(os.environ), _umask("self"))
     gid = int(os.environ.get("SUDO_GID", uid))
@@ -34,7 +41,7 @@ def invoking_user() -> Identity:
         uid=int(uid),
         gid=gid,
         groups=_groups(int(uid), gid),
-        environment=_environment_of_sudo() or dict(os.environ),
+        environment=_environment(int(uid)),
         umask=_umask(os.getppid() if _parent_is_sudo() else "self"),
     )
 
@@ -46,11 +53,6 @@ def become(identity: Identity) -> None:
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
     os.umask(identity.umask)
-
-
-def require_root() -> None:
-    """Raises NotPermitted unless recording is allowed."""
-    check_permission()
 
 
 def _groups(uid: int, gid: int) -> tuple[int, ...]:
@@ -68,6 +70,29 @@ def _parent_is_sudo() -> bool:
         return False
 
 
+def _in_root_shell() -> bool:
+    """Whether sudo was told to open a shell (sudo -s, sudo -i, sudo su), not to run a command."""
+    command = os.environ.get("SUDO_COMMAND", "").split()
+    return len(command) == 1 and os.path.basename(command[0]) in _SHELLS
+
+
+def _environment(uid: int) -> dict[str, str]:
+    given = {name: value for name, value in os.environ.items() if name not in _OF_SUDO}
+    original = _environment_of_sudo()
+    return {**(original or _account(uid)), **given}
+
+
+def _account(uid: int) -> dict[str, str]:
+    """What sudo replaced, by the user database, where sudo itself has left no process to ask."""
+    path = {"PATH": os.environ.get("PATH", os.defpath)}
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return path
+    names = {"USER": user.pw_name, "LOGNAME": user.pw_name}
+    return {**path, **names, "HOME": user.pw_dir, "SHELL": user.pw_shell}
+
+
 def _environment_of_sudo() -> dict[str, str]:
     if not _parent_is_sudo():
         return {}
@@ -82,4 +107,6 @@ def _environment_of_sudo() -> dict[str, str]:
 
 def _umask(pid: int | str) -> int:
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-        return next((int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o077)
+        return next(
+            (int(line.split()[1], 8) for line in status if line.startswith("Umask:")), 0o077
+        )

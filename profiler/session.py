@@ -5,29 +5,35 @@ Runs as the invoking user; root stays in the recorder's process. Nothing here re
 
 from __future__ import annotations
 
+import fcntl
+import importlib
 import os
 import platform
 import select
 import signal
 import socket
 import time
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from ..errors import CvmprofError
-from . import identity
+from . import directory, identity
 from .record import child, journal, launch, load, protocol
 from .record.recorder import JOURNAL, spool_files
 
 SCHEMA_VERSION = 1
-PHASES = "phases.jsonl"
 PHASE_VARIABLE = "CVMPROF_PHASE_FD"
 _READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 60.0
 _LOWEST_PHASE_FD = 64  # above what shells and programs use by number
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+_FORWARDED = {
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
+}  # fmt: skip
+_WATCHED = _FORWARDED | {signal.SIGCHLD}
+_FROM_KERNEL = 0x80  # si_code SI_KERNEL (siginfo.h): the terminal's, which the command got as well
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,23 @@ class TraceOptions:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A finished recording: its directory, the command's wait status, and what the recorder said."""
+    """A finished recording: its directory, the command's wait status, and what the recorder said.
+
+    ``losses`` are rows of that table; ``trouble`` is what cut the recording off or kept events out
+    of the spool, None where all is well.
+    """
 
     run: Path
     status: int
-    losses: tuple[dict[str, Any], ...]
-    failures: tuple[str, ...]
-    recorder_died: bool
+    losses: tuple[dict[str, Any], ...] = ()
+    trouble: CvmprofError | None = None
 
 
 def record(command: list[str], options: TraceOptions, version: str) -> Recorded:
-    """Traces a command from its exec to its end.
+    """Trace a command from its exec to its end.
 
-    Raises CvmprofError before the command has started (it then never ran); afterwards a failing recorder
-    leaves an incomplete run, and the command goes on.
+    Raises CvmprofError where the command has not been executed, and leaves no run then; afterwards
+    a failing recorder leaves an incomplete run, and the command goes on.
     """
     load.check_permission()
     user = identity.invoking_user()
@@ -67,41 +76,61 @@ def record(command: list[str], options: TraceOptions, version: str) -> Recorded:
     try:
         identity.become(user)
         path = child.find_command(command[0], user.environment)
-        files = _create_run(options.run)
-        return _record(command, path, user, options, version, files, control)
+        run = directory.create_run(options.run)
+        try:
+            files = directory.open_spool(run)
+            with _ending_orderly():
+                held = _prepare(path, command, user, options, version, files, control)
+        except BaseException:
+            directory.discard_run(run)
+            raise
+        return _follow(held, path, options, files[JOURNAL], control)
     finally:
         control.close()
-        os.waitpid(recorder, os.WNOHANG)  # it ends by itself: taking uprobes off takes seconds
+        with suppress(ChildProcessError):  # the caller may ignore SIGCHLD
+            os.waitpid(recorder, os.WNOHANG)  # it ends by itself
 
 
-def _record(
-    command: list[str],
+def _prepare(
     path: str,
+    command: list[str],
     user: identity.Identity,
     options: TraceOptions,
     version: str,
     files: dict[str, int],
     control: socket.socket,
-) -> Recorded:
-    log = files[JOURNAL]
-    journal.append(log, "start", **_start_line(command, user, options, version))
-    names = [JOURNAL, *spool_files()]
-    choices = {"every_read": options.every_read, "all_files": options.all_files}
-    descriptors = tuple(files[name] for name in names)
-    protocol.send(control, "configure", descriptors, options=choices, files=names)
-    held = child.fork(path, command, _environment_of(user, files[PHASES]))
+) -> child.Child:
+    """Hold the command at its gate, all probes attached. Raises CvmprofError: it never ran then."""
+    _begin(options, files[JOURNAL], _start_line(command, user, options, version))
+    _configure(options, files, control)
+    held = child.fork(path, command, _environment_of(user, files[directory.PHASES]))
     try:
+        _import_what_follows()
         _expect(control, "ready", _READY_TIMEOUT_S)
-        protocol.send(control, "target", pid=held.pid)
+        _send(control, "target", pid=held.pid)
         _expect(control, "tracing", _READY_TIMEOUT_S)
-        journal.append(log, "child", pid=held.pid)
+        _note(files[JOURNAL], "child", pid=held.pid)
     except BaseException:
-        _abandon(held)
+        held.abandon()
         raise
-    with _signals_for(held.pid):
+    return held
+
+
+def _follow(
+    held: child.Child, path: str, options: TraceOptions, log: int, control: socket.socket
+) -> Recorded:
+    """Let the command run, and end the recording with it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with _blocked(_WATCHED):
         held.go()
         status = _wait(held.pid, control, options.duration_s)
-    journal.append(log, "exit", pid=held.pid, status=status)
+        while signal.sigtimedwait(_WATCHED, 0):  # what it died of was sent to this process too
+            pass
+    refusal = held.refused()
+    if refusal is not None:
+        directory.discard_run(options.run)
+        raise child.not_executable(path, refusal)
+    _note(log, "exit", pid=held.pid, status=status)
     return _stop(control, options.run, status)
 
 
@@ -127,99 +156,133 @@ def _start_line(
     }
 
 
-def _create_run(run: Path) -> dict[str, int]:
-    """Makes the run directory and all that the recorder appends to, as the user, open and empty."""
+def _begin(options: TraceOptions, log: int, line: dict[str, Any]) -> None:
     try:
-        run.mkdir(mode=0o700)
-        (run / "spool").mkdir(mode=0o700)
-        files = {JOURNAL: _create(run / JOURNAL)}
-        for name in (*spool_files(), PHASES):
-            files[name] = _create(run / "spool" / name)
-        return files
-    except FileExistsError:
-        fact = f"{run} exists already"
-        raise CvmprofError(fact, "name another run with -o, or remove that one") from None
+        journal.append(log, "start", **line)
     except OSError as error:
-        fact = f"cannot make the run directory {run}: {error.strerror}"
-        raise CvmprofError(fact, "name a place that you may write to with -o") from None
+        fact = f"cannot write to {options.run}: {error.strerror}"
+        raise CvmprofError(fact, "free some space, or name another place with -o") from error
 
 
-def _create(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
+def _note(log: int, kind: str, **values: Any) -> None:
+    """A line of the journal that the recording can do without: a disk may have filled up."""
+    with suppress(OSError):
+        journal.append(log, kind, **values)
+
+
+def _configure(options: TraceOptions, files: dict[str, int], control: socket.socket) -> None:
+    names = [JOURNAL, *spool_files()]
+    choices = {"every_read": options.every_read, "all_files": options.all_files}
+    descriptors = tuple(files[name] for name in names)
+    _send(control, "configure", descriptors, options=choices, files=names)
 
 
 def _environment_of(user: identity.Identity, phases: int) -> dict[str, str]:
-    import fcntl
-
     inherited = fcntl.fcntl(phases, fcntl.F_DUPFD, _LOWEST_PHASE_FD)  # stays open across the exec
     return {**user.environment, PHASE_VARIABLE: str(inherited)}
 
 
+def _import_what_follows() -> None:
+    """Import what reads the run while the recorder compiles; its threads get no signals."""
+    with _blocked(_WATCHED):
+        for name in (".finalise", ".attributes"):
+            importlib.import_module(name, __package__)
+
+
+def _send(
+    control: socket.socket, kind: str, descriptors: tuple[int, ...] = (), **values: Any
+) -> None:
+    """Say something to the recorder; where it is gone, its next message tells."""
+    with suppress(OSError):
+        protocol.send(control, kind, descriptors, **values)
+
+
 def _expect(control: socket.socket, kind: str, timeout_s: float) -> dict[str, Any]:
-    """The recorder's next message, of that kind. Raises CvmprofError with what it says went wrong."""
+    """Return the recorder's next message, of that kind. Raises CvmprofError: what went wrong."""
     ready, _, _ = select.select([control], [], [], timeout_s)
-    message = protocol.receive(control) if ready else None
+    message = _received(control) if ready else None
     if message is None:
         fact = "the recorder ended unexpectedly" if ready else "the recorder does not answer"
-        raise CvmprofError(fact, "run again with --debug and report what it prints")
-    values = message[0]
-    if values["kind"] != kind:
-        raise CvmprofError(values.get("fact", str(values)), values.get("help_text", "please report this"))
-    return values
+        raise CvmprofError(fact, "run cvmprof --debug trace … and report what it prints")
+    if message["kind"] != kind:
+        fact = message.get("fact", f"the recorder said {message['kind']} where {kind} was due")
+        raise CvmprofError(fact, message.get("help_text", "please report this"))
+    return message
 
 
-def _abandon(held: child.Child) -> None:
-    """Closes the gate unopened: the command never runs."""
-    os.close(held.gate)
-    os.waitpid(held.pid, 0)
+def _received(control: socket.socket) -> dict[str, Any] | None:
+    try:
+        message = protocol.receive(control)
+    except ConnectionError:  # it died with something unread
+        return None
+    return message[0] if message else None
 
 
 def _wait(pid: int, control: socket.socket, duration_s: float | None) -> int:
-    """Waits for the command; after ``duration_s`` the recording stops while the command goes on."""
-    if duration_s is not None:
-        ended = _wait_until(pid, duration_s)
-        if ended is None:
-            protocol.send(control, "stop")
-    _, status = os.waitpid(pid, 0)
-    return status
+    """Wait for the command and pass on the signals sent to this process alone; its wait status.
+
+    After ``duration_s`` the recording stops while the command goes on.
+    """
+    stop_at = None if duration_s is None else time.monotonic() + duration_s
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        received = _next_signal(stop_at)
+        if received is None:
+            stop_at = None
+            _send(control, "stop")
+        elif received.si_signo in _FORWARDED and received.si_code != _FROM_KERNEL:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, received.si_signo)
 
 
-def _wait_until(pid: int, duration_s: float) -> bool | None:
-    descriptor = os.pidfd_open(pid)
-    try:
-        ready, _, _ = select.select([descriptor], [], [], duration_s)
-    finally:
-        os.close(descriptor)
-    return True if ready else None
+def _next_signal(until: float | None) -> signal.struct_siginfo | None:
+    if until is None:
+        return signal.sigwaitinfo(_WATCHED)
+    return signal.sigtimedwait(_WATCHED, max(0.0, until - time.monotonic()))
 
 
 def _stop(control: socket.socket, run: Path, status: int) -> Recorded:
-    try:
-        protocol.send(control, "stop")
-    except OSError:  # it has stopped already, or died
-        pass
+    _send(control, "stop")
     try:
         result = _expect(control, "stopped", _STOP_TIMEOUT_S)
-    except (CvmprofError, OSError):
-        return Recorded(run, status, (), (), recorder_died=True)
-    return Recorded(run, status, tuple(result["losses"]), tuple(result["failures"]), recorder_died=False)
+    except CvmprofError as trouble:
+        return Recorded(run, status, trouble=trouble)
+    except KeyboardInterrupt:
+        return Recorded(run, status, trouble=CvmprofError("interrupted", "record again"))
+    return Recorded(run, status, tuple(result["losses"]), _kept_out(run, result["failures"]))
+
+
+def _kept_out(run: Path, failures: list[str]) -> CvmprofError | None:
+    if not failures:
+        return None
+    fact = f"events could not be kept: {', '.join(failures)}"
+    return CvmprofError(fact, f"free some space, remove {run}, and record again")
 
 
 @contextmanager
-def _signals_for(pid: int) -> Iterator[None]:
-    """Leaves the terminal's signals to the command, and passes on what is sent to this process alone."""
+def _ending_orderly() -> Generator[None]:
+    """Lets signals that would end this process at once unmake first what has been made."""
 
-    def forward(number: int, _frame: object) -> None:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
 
-    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
-    kept |= {number: signal.signal(number, forward) for number in _FORWARDED}
+    kept = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    for number, handler in kept.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _blocked(signals: set[signal.Signals]) -> Generator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

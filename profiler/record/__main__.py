@@ -1,4 +1,4 @@
-"""The recorder's own process. Started as ``python3 -I -c BOOTSTRAP ROOT DESCRIPTOR`` (see launch.py)."""
+"""The recorder's own process: ``python3 -I -c BOOTSTRAP ROOT DESCRIPTOR`` (see launch.py)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import traceback
+from contextlib import suppress
 
 from ...errors import CvmprofError
 from . import protocol
@@ -24,8 +25,9 @@ def main(descriptor: int) -> None:
     except CvmprofError as error:
         _tell(control, error.fact, error.help_text)
     except OSError as error:
-        _tell(control, f"recording failed: {error}", "free space or check the device, then record again")
-    except Exception as error:  # the session prints it: no traceback reaches a user unasked
+        fact = f"recording failed: {error.strerror or error}"
+        _tell(control, fact, "free space or check the device, then record again")
+    except Exception as error:  # noqa: BLE001  the session prints it: no traceback reaches a user unasked
         if os.environ.get("CVMPROF_DEBUG"):
             traceback.print_exc()
         _tell(control, f"the recorder failed: {error!r}", "report this, with --debug's output")
@@ -34,10 +36,8 @@ def main(descriptor: int) -> None:
 
 
 def _tell(control: socket.socket, fact: str, help_text: str) -> None:
-    try:
+    with suppress(OSError):  # the session may be gone
         protocol.send(control, "error", fact=fact, help_text=help_text)
-    except OSError:  # the session is gone
-        pass
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The run's journal: JSON lines, appended, each whole in one write, so that a crash tears at most the last."""
+"""The run's journal: JSON lines, each in one write, so that a crash tears at most the last."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 def append(descriptor: int, kind: str, **values: Any) -> None:
     """Adds a line with the time on CLOCK_MONOTONIC. Raises OSError when the disk is full."""
     line = {"kind": kind, "time_ns": time.monotonic_ns(), **values}
-    os.write(descriptor, json.dumps(line).encode() + b"\n")
+    rest = memoryview(json.dumps(line).encode() + b"\n")
+    while rest:  # a disk about to be full takes a part
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def mountinfo(pid: int | str = "self") -> str:

@@ -1,10 +1,11 @@
-"""Starting the recorder: another Python, isolated, that sees this package and the distribution's bcc."""
+"""Starting the recorder: another Python, isolated, that sees this package and the system's bcc."""
 
 from __future__ import annotations
 
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from ...errors import MissingDependency
 from . import protocol
@@ -36,7 +37,10 @@ def interpreter() -> str:
 
 
 def start(debug: bool = False) -> tuple[int, socket.socket]:
-    """Starts a recorder; its pid and the socket to speak to it."""
+    """Starts a recorder; its pid and the socket to speak to it.
+
+    It has nothing of the user's: no variable, and no descriptor, whose other end would wait for it.
+    """
     here, there = protocol.socket_pair()
     os.set_inheritable(there.fileno(), True)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -47,8 +51,24 @@ def start(debug: bool = False) -> tuple[int, socket.socket]:
         path,
         [path, "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(there.fileno())],
         environment,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+        file_actions=_file_actions(there.fileno(), debug),
         setsid=True,  # the terminal's Ctrl-C is for the command
     )
     there.close()
     return pid, here
+
+
+def _file_actions(control: int, debug: bool) -> list[tuple[Any, ...]]:
+    null: list[tuple[Any, ...]]
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    inherited = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2]
+    foreign = [number for number in inherited if number != control and _is_inheritable(number)]
+    closed = [(os.POSIX_SPAWN_CLOSE, number) for number in foreign]
+    return [*(null[:2] if debug else null), *closed]
+
+
+def _is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # it was the listing's own
+        return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ...errors import CvmprofError, MissingDependency, NotPermitted
 from ...probes import programs
@@ -15,7 +17,7 @@ from ...probes.kernel import KernelFacts
 if TYPE_CHECKING:
     from types import ModuleType
 
-_INSTALL = "install the distribution's bcc: python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora, RHEL)"
+_INSTALL = "install the system's own: python3-bpfcc (Debian, Ubuntu), python3-bcc (RHEL)"
 _CAP_SYS_ADMIN, _CAP_BPF = 21, 39
 
 
@@ -30,12 +32,14 @@ def check_permission() -> None:
 
 
 def import_bcc() -> ModuleType:
-    """The module bcc. Raises MissingDependency where it is absent or is PyPI's unrelated package."""
+    """The module bcc. Raises MissingDependency where it is absent or PyPI's unrelated package."""
     os.environ["BCC_KERNEL_SOURCE"] = str(programs.HEADERS)  # read once, at the import
     try:
-        import bcc
+        bcc = importlib.import_module("bcc")
     except ImportError as error:
         raise MissingDependency(f"{sys.executable} has no bcc ({error})", _INSTALL) from None
+    if bcc.__file__ is None:  # an empty directory of that name
+        raise MissingDependency(f"{sys.executable} has no bcc", _INSTALL)
     if not hasattr(bcc, "BPF"):
         fact = f"{bcc.__file__} is not bcc: PyPI's package of that name is an unrelated one"
         raise MissingDependency(fact, f"pip uninstall bcc; then {_INSTALL}")
@@ -43,12 +47,12 @@ def import_bcc() -> ModuleType:
 
 
 def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
-    """Compiles the programs for this kernel: a bcc.BPF. Raises CvmprofError with clang's first error."""
+    """Compiles the programs for this kernel: a bcc.BPF. Raises CvmprofError, by clang's error."""
     flags = programs.compile_flags(facts, options)
     with _captured_stderr() as messages:
         try:
             return bcc.BPF(text=programs.source().encode(), cflags=flags)
-        except Exception as error:  # bcc raises bare Exception; clang writes to descriptor 2
+        except Exception as error:  # noqa: BLE001  bcc raises bare Exception; clang writes to descriptor 2
             reason = _first_error(messages()) or str(error)
     fact = f"the BPF programs do not load on {facts.release}: {reason}"
     raise CvmprofError(fact, "please report this with the output of: cvmprof doctor --json")
@@ -60,7 +64,7 @@ def _first_error(messages: str) -> str:
 
 
 @contextmanager
-def _captured_stderr() -> Iterator[Any]:
+def _captured_stderr() -> Generator[Any, None, None]:
     """Redirects descriptor 2 to a file; gives a function that reads what came."""
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()

@@ -1,7 +1,8 @@
 """How the two processes speak: one JSON object per packet of a socket pair, descriptors beside it.
 
-From the session: ``configure`` (options, names of the spool files, their descriptors), ``target`` (a pid),
-``stop``. From the recorder: ``ready``, ``tracing``, ``stopped``, ``error`` (fact, help_text, exit_code).
+From the session: ``configure`` (options, names of the spool files, their descriptors), ``target``
+(a pid), ``stop``. From the recorder: ``ready``, ``tracing``, ``stopped`` (losses, failures),
+``error`` (fact, help_text).
 """
 
 from __future__ import annotations
