@@ -62,7 +62,12 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     cost is that of two as-of joins and of the result.
     """
     tiles = segments.sort("tid", "start_ns").with_row_index("tile")
-    first = intervals.select("interval", "tid", "start_ns", "end_ns").sort("start_ns").join_asof(
+    asked = intervals.select(
+        "interval",
+        pl.col("tid").cast(tiles.schema["tid"]),
+        pl.col("start_ns", "end_ns").cast(pl.Int64),
+    )
+    first = asked.sort("start_ns").join_asof(
         tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end"),
         left_on="start_ns", right_on="tile_end", by="tid", strategy="forward",
         allow_exact_matches=False, check_sortedness=False,

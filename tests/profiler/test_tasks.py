@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from cvmprof.probes.events import TASK
+from cvmprof.profiler.tasks import tasks, with_unannounced
+
+
+def test_events_fold_into_tasks(make_raw: Any) -> None:
+    events = make_raw(
+        TASK,
+        {"time_ns": 50, "start_ns": 10, "pid": 7, "tid": 7, "parent_pid": 1, "kind": 2, "role": 1,
+         "name": b"sh"},
+        {"time_ns": 60, "start_ns": 10, "pid": 7, "tid": 7, "kind": 3, "role": 1, "name": b"python",
+         "argv": b"python\0-c\0\0x y\0", "arguments": 15},
+        {"time_ns": 90, "start_ns": 10, "pid": 7, "tid": 7, "kind": 4, "role": 1, "name": b"python",
+         "exit_code": 3 << 8},
+        {"time_ns": 70, "start_ns": 65, "pid": 7, "tid": 8, "kind": 2, "role": 1, "name": b"t\xff"},
+        {"time_ns": 95, "start_ns": 5, "pid": 9, "tid": 9, "kind": 4, "role": 2, "exit_code": 139},
+        {"time_ns": 99, "start_ns": 98, "pid": 7, "tid": 7, "kind": 2, "role": 1, "name": b"again"},
+    )  # fmt: skip
+    found = tasks(events)
+    assert found.select("tid", "start_ns", "end_ns", "parent_pid", "name", "role").rows() == [
+        (9, 5, 95, 0, "", "daemon"),
+        (7, 10, 90, 1, "python", "target"),
+        (8, 65, None, 0, "t\\xff", "target"),
+        (7, 98, None, 0, "again", "target"),
+    ]
+    assert found["argv"].to_list()[1] == ["python", "-c", "", "x y"]
+    assert found.select("exit_code", "signal").rows() == [
+        (None, 11), (3, None), (None, None), (None, None),
+    ]  # fmt: skip
+
+
+def test_argv_that_was_cut(make_raw: Any) -> None:
+    row = {"time_ns": 1, "start_ns": 1, "tid": 1, "kind": 3, "role": 1, "arguments": 9000,
+           "argv": b"a\0" + b"b" * 254}  # fmt: skip
+    assert tasks(make_raw(TASK, row))["argv"].to_list() == [["a", "b" * 254]]
+
+
+def test_a_thread_without_events_is_there_from_its_first_operation(make_raw: Any) -> None:
+    known = tasks(make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 7, "tid": 7, "role": 1, "kind": 1}))
+    operations = pl.DataFrame(
+        {"pid": [7, 7, 7], "tid": [7, 8, 8], "start_ns": [9, 20, 15]},
+        schema={"pid": pl.Int32, "tid": pl.Int32, "start_ns": pl.Int64},
+    )
+    found = with_unannounced(known, operations)
+    assert found.select("tid", "start_ns", "role").rows() == [(7, 5, "target"), (8, 15, "target")]
