@@ -5,6 +5,9 @@ Where the real cvmfs2 is in PATH the lab mounts with it, and the same tests hold
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 import random
 import subprocess
 import sys
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -98,6 +102,18 @@ def trace(tmp_path: Path) -> Trace:
         return open_run(where)
 
     return run
+
+
+@contextlib.contextmanager
+def pinned(path: Path) -> Iterator[None]:
+    """Holds all pages of a file in the page cache, whatever the machine wants to reclaim."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    with path.open("rb") as file:
+        held = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        address = np.frombuffer(held, np.uint8).ctypes.data
+        assert libc.mlock(address, len(held)) == 0, ctypes.get_errno()
+        yield
 
 
 def operations_on(run: Run, path: Path) -> pl.DataFrame:

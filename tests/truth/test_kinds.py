@@ -9,7 +9,7 @@ import pytest
 
 from cvmprof.profiler.run import Run
 
-from .conftest import CHUNK_BYTES, MODEL_BYTES, Trace, Truth, hits_on, operations_on, reads_of
+from .conftest import CHUNK_BYTES, MODEL_BYTES, Trace, Truth, hits_on, operations_on, pinned, reads_of
 
 PAGES = -(-MODEL_BYTES // 4096)
 PRIME = 101
@@ -115,8 +115,8 @@ def test_each_first_touch_of_a_page_is_one_fault_and_one_read(truth: Truth, trac
 
 def test_touching_again_is_no_operation(truth: Truth, trace: Trace) -> None:
     path = truth.path("model.bin")
-    path.read_bytes()
-    run = trace(RANDOM_FAULTS, path)
+    with pinned(path):
+        run = trace(RANDOM_FAULTS, path)
     assert operations_on(run, path).filter(kind="fault").is_empty()
     assert reads_of(run).is_empty()
     # the kernel maps cached pages 16 at a time around the address, past the fault handler

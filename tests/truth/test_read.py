@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 import pytest
 
-from .conftest import CHUNK_BYTES, MODEL_BYTES, TWIN_BYTES, Trace, Truth, hits_on, operations_on, reads_of
+from .conftest import CHUNK_BYTES, MODEL_BYTES, TWIN_BYTES, Trace, Truth, hits_on, operations_on, pinned, reads_of
 
 READ_ALL = """
 import os, sys
@@ -71,10 +73,9 @@ def test_bytes_of_operations_and_hits_sum_to_the_file(truth: Truth, trace: Trace
 
 def test_a_warm_read_reaches_neither_daemon_nor_server(truth: Truth, trace: Trace) -> None:
     path = truth.path("model.bin")
-    trace_once = path.read_bytes()  # all pages are in the page cache now
-    assert len(trace_once) == MODEL_BYTES
-    before = len(truth.served(0))
-    run = trace(READ_ALL, 65536, path)
+    with pinned(path):
+        before = len(truth.served(0))
+        run = trace(READ_ALL, 65536, path)
     assert reads_of(run).is_empty()
     assert hits_on(run, path)["bytes"].sum() == MODEL_BYTES
     assert operations_on(run, path).filter(kind="read").is_empty()
@@ -84,8 +85,8 @@ def test_a_warm_read_reaches_neither_daemon_nor_server(truth: Truth, trace: Trac
 
 def test_every_read_records_each(truth: Truth, trace: Trace) -> None:
     path = truth.path("twin-a.bin")
-    path.read_bytes()
-    run = trace(READ_ALL, 4096, path, options=("--every-read",))
+    with pinned(path):
+        run = trace(READ_ALL, 4096, path, options=("--every-read",))
     reads = operations_on(run, path).filter(kind="read")
     assert reads.height == TWIN_BYTES // 4096 + 1
     assert reads["offset_bytes"].to_list() == [4096 * number for number in range(TWIN_BYTES // 4096 + 1)]
@@ -104,7 +105,7 @@ def test_two_readers_of_one_file_share_its_fetches(truth: Truth, trace: Trace) -
     readers = operations_on(run, path).filter(kind="read")["pid"].unique().to_list()
     assert len(readers) == 2
     for pid in readers:
-        led = set(_fetches_waited_for(run.tables["segments"].filter(pid=pid)))
+        led = _downloads_waited_for(run.tables["segments"].filter(pid=pid), fetches)
         assert led and led <= fetched
     assert _fetches_behind_waits(run.tables) == fetched
 
@@ -127,14 +128,15 @@ def test_identical_content_under_two_paths_is_downloaded_once_and_joined(
     assert "fetch_joined" in run.tables["segments"]["cause"].to_list()
 
 
-def _fetches_waited_for(segments: pl.DataFrame) -> list[int]:
-    return segments["fetch_id"].drop_nulls().unique().to_list()
+def _downloads_waited_for(segments: pl.DataFrame, fetches: pl.DataFrame) -> set[int]:
+    """The fetches that downloaded what the segments waited for, through those that joined them."""
+    waited = fetches.join(segments.select("fetch_id").unique(), on="fetch_id", how="semi")
+    return set(waited.select(pl.coalesce("joined_fetch_id", "fetch_id")).to_series().to_list())
 
 
-def _fetches_behind_waits(tables: object) -> set[int]:
+def _fetches_behind_waits(tables: Mapping[str, pl.DataFrame]) -> set[int]:
     """From operations' waits through requests and daemon calls to fetches, by identity alone."""
-    frames = tables
-    waited = frames["waits"].select("mount_id", "unique").unique()  # type: ignore[index]
-    calls = frames["daemon_calls"].join(waited, on=["mount_id", "unique"], how="semi")  # type: ignore[index]
-    fetches = frames["fetches"].join(calls, on="call_id", how="semi")  # type: ignore[index]
+    waited = tables["waits"].select("mount_id", "unique").unique()
+    calls = tables["daemon_calls"].join(waited, on=["mount_id", "unique"], how="semi")
+    fetches = tables["fetches"].join(calls, on="call_id", how="semi")
     return set(fetches.filter(outcome="downloaded", object_kind="chunk")["fetch_id"].to_list())
