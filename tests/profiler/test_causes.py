@@ -38,7 +38,8 @@ def test_a_phase_without_following() -> None:
 
 def test_a_phase_follows_wakers_of_wakers() -> None:
     found = causes.phase_causes(CHAIN, phases(("load", 5, 95, 1)))
-    # 5-10 cpu · 10-20 cpu of 2 · 20-30 blocked 3 · 30-60 transfer · 60-70 cpu of 3 · 70-90 of 2 · 90-95
+    # 5-10 cpu · 10-20 cpu of 2 · 20-30 blocked 3 · 30-60 transfer · 60-70 cpu of 3 · 70-90 of 2 ·
+    # 90-95
     assert dict(found.select("cause", "ns").rows()) == {"blocked": 10, "transfer": 30, "cpu": 50}
 
 
@@ -64,7 +65,9 @@ def test_a_waker_that_lived_for_a_part_only() -> None:
 
 def test_a_waker_that_is_not_watched_leaves_it_blocked() -> None:
     alone = segments((1, 0, 100, "blocked", 99))
-    assert causes.phase_causes(alone, phases(("p", 10, None, 1))).rows() == [(0, "p", "blocked", 90)]
+    assert causes.phase_causes(alone, phases(("p", 10, None, 1))).rows() == [
+        (0, "p", "blocked", 90)
+    ]
 
 
 def test_phases_nest_and_each_has_its_sum() -> None:
@@ -84,7 +87,10 @@ def test_stalls_take_the_waiting_thread() -> None:
 
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
-    filled = [{"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read", **r} for n, r in enumerate(rows)]
+    filled = [
+        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read", **r}
+        for n, r in enumerate(rows)
+    ]
     return conform("operations", pl.DataFrame(filled, infer_schema_length=None))
 
 
@@ -113,9 +119,9 @@ def test_classes_take_the_deepest_source() -> None:
     ]  # fmt: skip
     tiles = conform(
         "segments",
-        pl.DataFrame(rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row").with_columns(
-            pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)
-        ),
+        pl.DataFrame(
+            rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row"
+        ).with_columns(pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)),
     )
     found = causes.operation_classes(tiles, ops, empty("fetches"))
     assert found["class"].to_list() == [

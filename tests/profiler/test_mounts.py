@@ -87,9 +87,17 @@ SAID = {"mount_id": pl.Int32, "pid": pl.Int32}
 
 def test_which_daemon_serves_which_mount() -> None:
     requests = pl.DataFrame(
-        [(0, 2, 15, 200), (0, 4, 15, 200), (0, 6, 15, 999), (1, 2, 15, 0), (1, 8, 1, 0), (0, 8, 15, 0)],
-        schema=ASKED, orient="row",
-    )  # fmt: skip
+        [
+            (0, 2, 15, 200),
+            (0, 4, 15, 200),
+            (0, 6, 15, 999),
+            (1, 2, 15, 0),
+            (1, 8, 1, 0),
+            (0, 8, 15, 0),
+        ],
+        schema=ASKED,
+        orient="row",
+    )
     served = pl.DataFrame(
         [(200, 2, 15), (200, 4, 15), (300, 8, 1)], schema=SERVED, orient="row"
     )  # fmt: skip

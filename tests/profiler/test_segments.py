@@ -28,7 +28,7 @@ PROOF = {"mount_id": pl.Int32, "unique": pl.UInt64}
 
 def blocked(*rows: dict[str, Any]) -> pl.DataFrame:
     filled = [{"pid": 1, "tid": 1, "off_reason": "sleep", **row} for row in rows]
-    schema = {**{c: t for c, t in empty("blocked").schema.items()}, **PROOF}
+    schema = pl.Schema({**empty("blocked").schema, **PROOF})
     return pl.DataFrame(filled, schema=schema, orient="row")
 
 
@@ -45,8 +45,10 @@ def requests(*rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def pieces(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
-    schema = {"unique": pl.UInt64, "start_ns": pl.Int64, "end_ns": pl.Int64, "cause": CAUSE,
-              "fetch_id": pl.Int32}  # fmt: skip
+    schema = pl.Schema(
+        {"unique": pl.UInt64(), "start_ns": pl.Int64(), "end_ns": pl.Int64(), "cause": CAUSE,
+         "fetch_id": pl.Int32()}
+    )  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         mount_id=pl.lit(0, pl.Int32)
     )
@@ -129,7 +131,9 @@ def test_a_request_that_another_operation_queued_is_a_wait_by_its_waker() -> Non
     parts = pieces((4, 0, 25, "fuse_queue", None), (4, 25, 29, "first_byte", 3),
                    (4, 29, HORIZON_NS, "reply", None))  # fmt: skip
     tiles, waits = built(evidence, parts)
-    assert tiles.filter(pl.col("unique") == 4).select("start_ns", "end_ns", "cause", "fetch_id").rows() == [
+    assert tiles.filter(pl.col("unique") == 4).select(
+        "start_ns", "end_ns", "cause", "fetch_id"
+    ).rows() == [
         (20, 25, "fuse_queue", None),
         (25, 29, "first_byte", 3),
         (29, 30, "reply", None),
@@ -159,7 +163,9 @@ def test_a_hang_waits_for_the_request_in_flight() -> None:
     hung = tiling.Evidence(
         evidence.operations, tiling.with_hung_requests(evidence), evidence.tasks, evidence.requests
     )
-    tiles, waits = built(hung, pieces((8, 0, 40, "fuse_queue", None), (8, 40, HORIZON_NS, "daemon", None)))
+    tiles, waits = built(
+        hung, pieces((8, 0, 40, "fuse_queue", None), (8, 40, HORIZON_NS, "daemon", None))
+    )
     assert causes(tiles)[2:] == [(20, 40, "fuse_queue", 0, None), (40, 100, "daemon", 0, None)]
     assert waits.rows() == [(0, 0, 8, 20, None, "queued")]
 
@@ -202,14 +208,25 @@ def histories(draw: st.DrawFn) -> tiling.Evidence:
         for low, woken, high in zip(cuts[::3], cuts[1::3], cuts[2::3], strict=False):
             reason = draw(st.sampled_from(["sleep", "preempted", "uninterruptible"]))
             unique = draw(st.one_of(st.none(), st.integers(1, 4)))
-            offs.append({"tid": tid, "start_ns": low, "woken_ns": draw(st.sampled_from([None, woken])),
-                         "end_ns": high, "off_reason": reason, "unique": unique,
-                         "mount_id": None if unique is None else 0,
-                         "woken_by_tid": draw(st.sampled_from([None, 1, 2, 77]))})  # fmt: skip
+            offs.append(
+                {
+                    "tid": tid,
+                    "start_ns": low,
+                    "woken_ns": draw(st.sampled_from([None, woken])),
+                    "end_ns": high,
+                    "off_reason": reason,
+                    "unique": unique,
+                    "mount_id": None if unique is None else 0,
+                    "woken_by_tid": draw(st.sampled_from([None, 1, 2, 77])),
+                }
+            )
     asked = [{"unique": unique, "op_id": 0} for unique in (1, 2, 3)]
     born = draw(st.integers(0, 40))
-    threads = tasks({"tid": 1, "start_ns": 0, "end_ns": None}, {"tid": 2, "start_ns": born, "end_ns": 90},
-                    {"tid": 3, "start_ns": 10, "end_ns": 110})  # fmt: skip
+    threads = tasks(
+        {"tid": 1, "start_ns": 0, "end_ns": None},
+        {"tid": 2, "start_ns": born, "end_ns": 90},
+        {"tid": 3, "start_ns": 10, "end_ns": 110},
+    )
     return tiling.Evidence(operations(*ops), blocked(*offs), threads, requests(*asked))
 
 
@@ -235,7 +252,9 @@ def test_no_gap_no_overlap_and_the_sum_is_the_life(evidence: tiling.Evidence, ba
 
 @given(evidence=histories())
 def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> None:
-    """Whether a thread runs and which operation it is in, against the plainest possible reckoning."""
+    """Whether a thread runs and which operation it is in, against the plainest possible
+    reckoning.
+    """
     tiles, _ = built(evidence, TIMELINES)
     ops = evidence.operations.rows(named=True)
     offs = evidence.blocked.rows(named=True)
@@ -252,7 +271,7 @@ def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> 
 
 @given(evidence=histories())
 def test_batches_do_not_change_what_time_is_spent_on(evidence: tiling.Evidence) -> None:
-    sums: list[dict[object, int]] = []
+    sums: list[dict[Any, int]] = []
     for batch in (9, 4_000_000):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiling, "BATCH_BOUNDARIES", batch)
@@ -260,5 +279,7 @@ def test_batches_do_not_change_what_time_is_spent_on(evidence: tiling.Evidence) 
         spent = tiles.group_by("tid", "cause", "op_id", "fetch_id").agg(
             ns=(pl.col("end_ns") - pl.col("start_ns")).sum()
         )
-        sums.append({row[:-1]: row[-1] for row in spent.rows()} | {"waits": hash(tuple(waits.rows()))})
+        sums.append(
+            {row[:-1]: row[-1] for row in spent.rows()} | {"waits": hash(tuple(waits.rows()))}
+        )
     assert sums[0] == sums[1]

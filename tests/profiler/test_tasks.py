@@ -41,7 +41,9 @@ def test_argv_that_was_cut(make_raw: Any) -> None:
 
 
 def test_a_thread_without_events_is_there_from_its_first_operation(make_raw: Any) -> None:
-    known = tasks(make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 7, "tid": 7, "role": 1, "kind": 1}))
+    known = tasks(
+        make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 7, "tid": 7, "role": 1, "kind": 1})
+    )
     operations = pl.DataFrame(
         {"pid": [7, 7, 7], "tid": [7, 8, 8], "start_ns": [9, 20, 15]},
         schema={"pid": pl.Int32, "tid": pl.Int32, "start_ns": pl.Int64},
