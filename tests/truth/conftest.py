@@ -33,11 +33,13 @@ from cvmprof.runners.lab.lab import (
     serve,
     stop,
 )
+from cvmprof.runners.model import build_model
 
 CHUNK_BYTES = 1 << 20
 MODEL_BYTES = 16 * CHUNK_BYTES + 1009  # 17 chunks
 TWIN_BYTES = 3 * CHUNK_BYTES
 LATENCY_S = 0.01
+MODEL_NAME = "onnx"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Truth:
         """The data objects served since then, in order."""
         return [access for access in accesses(self.lab)[since:] if "/data/" in access.path]
 
+    def served_hashes(self, since: int) -> list[str]:
+        """Their hashes, without suffix."""
+        return [access.path.split("/data/")[1].replace("/", "")[:40] for access in self.served(since)]
+
     def path(self, name: str) -> Path:
         """A published file, as the mount shows it."""
         return self.mountpoint / name
@@ -74,6 +80,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
         ("model.bin", seeded.randbytes(MODEL_BYTES)), ("twin-a.bin", twin), ("twin-b.bin", twin),
     ):  # fmt: skip
         (source / name).write_bytes(data)
+    build_model(source / MODEL_NAME, 48_000_000)
     lab = Lab(root / "lab")
     publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
     serve(lab, shaping=Shaping(latency_s=LATENCY_S))

@@ -39,8 +39,7 @@ def test_a_cold_read_fetches_each_chunk_once_in_the_servers_order(truth: Truth, 
     before = truth.cool()
     run = trace(READ_ALL, 65536, truth.path("model.bin"))
     fetched = run.tables["fetches"].filter(object_kind="chunk", outcome="downloaded").sort("start_ns")
-    served = truth.served(before)
-    hashes = [access.path.split("/data/")[1].replace("/", "")[:40] for access in served]
+    hashes = truth.served_hashes(before)
     assert len(hashes) == 17
     assert fetched["object_hash"].to_list() == hashes
     assert fetched["unpacked_bytes"].to_list() == [CHUNK_BYTES] * 16 + [1009]
