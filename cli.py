@@ -54,7 +54,7 @@ def size_bytes(text: str) -> int:
 _run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(__version__, prog_name="cvmprof")
 @click.option("--debug", is_flag=True, help="Show tracebacks and the compiler's messages.")
 def cli(debug: bool) -> None:
@@ -169,7 +169,7 @@ def cold(paths: tuple[Path, ...], drop_all_caches: bool) -> None:
     click.echo(f"dropped the pages of {len(result.files)} files")
 
 
-@cli.group()
+@cli.group(no_args_is_help=False)
 def lab() -> None:
     """A repository in the CVMFS format, its server and its client: to try cvmprof without CERN."""
 

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 from ..errors import CvmprofError
-from .record.recorder import JOURNAL, spool_files
+from .record.recorder import JOURNAL as JOURNAL
+from .record.recorder import spool_files
 
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES = "phases.jsonl"

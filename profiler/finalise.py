@@ -21,18 +21,10 @@ from typing import IO, Any
 import polars as pl
 
 from ..errors import BadRun, CvmprofError
+from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
 from .journal import Journal
-from .run import (
-    FORMAT,
-    JOURNAL,
-    META,
-    SPOOL_DIRECTORY,
-    TABLES_DIRECTORY,
-    Run,
-    open_run,
-    refuse_non_directory,
-)
+from .run import FORMAT, Run, open_run, refuse_non_directory
 from .spool import Spool
 from .tables import SCHEMA_VERSION, TABLES, empty
 
@@ -68,7 +60,8 @@ def recover_run(run_dir: str | Path) -> Run:
     """
     run = Path(run_dir)
     refuse_non_directory(run)
-    if not (run / META).exists() and (run / JOURNAL).is_file():
+    recorded = (run / JOURNAL).is_file() and (run / SPOOL_DIRECTORY).is_dir()
+    if recorded and not (run / META).exists():
         return finalise(run)
     return open_run(run)
 

@@ -1,4 +1,4 @@
-"""The run directory: making one, opening one. `open_run` is the notebook API."""
+"""The run directory, opened. `open_run` is the notebook API."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import polars as pl
 
-from ..errors import BadRun, CvmprofError
+from ..errors import BadRun
+from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .journal import refuse_newer
 from .tables import TABLES
 
 FORMAT = "cvmprof run"
-META, JOURNAL, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "journal.jsonl", "tables", "spool"
 _NAMES = tuple(table.name for table in TABLES)
 
 
@@ -29,7 +29,11 @@ class RunTables(Mapping[str, pl.DataFrame]):
     path: Path
 
     def __getitem__(self, name: str) -> pl.DataFrame:
-        return self.scan(name).collect()
+        lazy = self.scan(name)
+        try:
+            return lazy.collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise _damaged(self.path / f"{name}.parquet", error) from error
 
     def __getattr__(self, name: str) -> pl.DataFrame:
         if name not in _NAMES:
@@ -84,28 +88,6 @@ class Run:
         return int(self.meta.get("losses", 0))
 
 
-def create_run(path: Path) -> Path:
-    """Make an empty run directory (0700) with its spool, and return it.
-
-    Raises CvmprofError where something of that name exists, a dangling link included, or cannot be
-    made.
-    """
-    try:
-        for directory in (path, path / SPOOL_DIRECTORY):
-            directory.mkdir()
-            directory.chmod(0o700)
-    except FileExistsError as error:
-        raise CvmprofError(
-            f"{path} exists already", "give another name with -o, or move the old run away"
-        ) from error
-    except OSError as error:
-        raise CvmprofError(
-            f"cannot make the run directory {path}: {error.strerror}",
-            "choose with -o a place that you may write and that has room",
-        ) from error
-    return path
-
-
 def open_run(path: str | Path) -> Run:
     """Open a finalised run.
 
@@ -115,7 +97,7 @@ def open_run(path: str | Path) -> Run:
     run = Path(path)
     meta = read_meta(run)
     for name in _NAMES:
-        _check_whole(run / TABLES_DIRECTORY / f"{name}.parquet", meta.get("rows", {}).get(name))
+        _check_whole(run / TABLES_DIRECTORY / f"{name}.parquet", meta["rows"].get(name))
     return Run(run, MappingProxyType(meta))
 
 
@@ -132,6 +114,8 @@ def read_meta(run: Path) -> dict[str, Any]:
     if meta.get("format") != FORMAT:
         raise BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
     refuse_newer(meta.get("schema_version"))
+    if not isinstance(meta.get("rows"), dict):
+        raise _damaged(run / META, ValueError("no count of rows"))
     return meta
 
 
@@ -152,6 +136,8 @@ def refuse_non_directory(run: Path) -> None:
 
 
 def _without_meta(run: Path) -> BadRun:
+    if (run / TABLES_DIRECTORY).is_dir() and not (run / SPOOL_DIRECTORY).is_dir():
+        return _damaged(run / META, FileNotFoundError())
     if (run / JOURNAL).exists():
         return BadRun(
             f"{run} was never finalised: its recording was cut off, or still goes on",

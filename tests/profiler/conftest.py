@@ -14,7 +14,7 @@ import pytest
 from cvmprof.probes import events
 from cvmprof.probes.events import Layout
 from cvmprof.profiler.decode import records_frame
-from cvmprof.profiler.run import create_run
+from cvmprof.profiler.directory import create_run
 
 MOUNT_DEVICE = 50
 MOUNTINFO = (

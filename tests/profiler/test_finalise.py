@@ -14,8 +14,9 @@ import pytest
 
 import cvmprof
 from cvmprof.errors import BadRun, CvmprofError
+from cvmprof.profiler.directory import create_run
 from cvmprof.profiler.finalise import finalise, recover_run
-from cvmprof.profiler.run import create_run, open_run
+from cvmprof.profiler.run import open_run
 from cvmprof.profiler.tables import TABLES
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def test_a_run_that_was_cut_off_is_recovered_and_says_so(cold_read: SpoolWriter)
     assert run.meta["stop_ns"] is None
     assert run.tables["operations"]["start_ns"].to_list() == [2000]
     tiles = run.tables["segments"].filter(tid=100).sort("start_ns")
-    assert tiles["start_ns"].to_list() == [1000, *tiles["end_ns"].to_list()[:-1]]
+    assert tiles["start_ns"].to_list() == [1100, *tiles["end_ns"].to_list()[:-1]]
     assert tiles["end_ns"].to_list()[-1] == 20000  # the exit of 101, the last thing seen
     assert recover_run(cold_read.run).meta == run.meta
 
