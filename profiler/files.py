@@ -47,7 +47,7 @@ def _place(raw: bytes, text: int, mount_text: int, complete: int) -> tuple[str |
 
 
 def _filesystem(magic: int, subtype: bytes) -> str | None:
-    """As mountinfo would name the type; None where only the magic number is known and not FUSE's."""
+    """Name the type as mountinfo would; None where nothing but a foreign magic number tells it."""
     if magic != _FUSE_MAGIC:
         return c_string(subtype) or None
     return "fuse" + (f".{c_string(subtype)}" if c_string(subtype) else "")

@@ -63,7 +63,6 @@ def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
     """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is
     made.
     """
-    start_ns = journal.start_ns
     events = spool.tasks()
     seen, hits, touches = _files(spool, journal)
     stop_ns = journal.stop_ns or _last_time(seen.operations, events, spool)
@@ -72,14 +71,13 @@ def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
     yield "touches", touches
     del hits, touches
     work = _daemons(spool, journal, seen)
-    threads = task_lives.with_unannounced(
-        task_lives.tasks(events), seen.operations.select("pid", "tid", "start_ns")
-    )
+    threads = task_lives.with_daemons_at_start(task_lives.tasks(events), journal)
+    threads = task_lives.with_unannounced(threads, seen.operations.select("pid", "tid", "start_ns"))
     yield "tasks", threads
     yield from _daemon_tables(work, seen)
     yield from _system_tables(journal, seen, work, threads, stop_ns)
     yield from _device_tables(spool, journal, events)
-    yield from _tiling(spool, seen, work, threads, (start_ns, stop_ns))
+    yield from _tiling(spool, seen, work, threads, (command_start_ns(journal, events), stop_ns))
 
 
 def _files(spool: Spool, journal: Journal) -> tuple[_Files, pl.DataFrame, pl.DataFrame]:

@@ -79,8 +79,8 @@ _RULES = """## How time gets its cause
   within, `first_byte` from the request's sending, `transfer` from the first byte, `fetch` after the last
   (unpacking and verifying are not told apart yet), `cache_write` once the download manager returned.
   Without a known download it stays `fetch`; one that waits for another thread's is `fetch_joined`.
-- Asleep inside an operation without such a proof: `blocked` with `via_tid` where a thread of `tasks` woke
-  it, else `unknown`. A sleep that never ended takes the request in flight that its operation queued.
+- Asleep inside an operation without such a proof: `blocked` with `via_tid` where another target thread
+  woke it, else `unknown`. A sleep that never ended takes the request in flight that its operation queued.
 - Asleep outside operations: `blocked`, with `via_tid` where a task woke it.
 - Page-cache hits that were summed into `hits` are no operations: without `--every-read` their time counts
   as `cpu`.

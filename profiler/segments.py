@@ -176,7 +176,8 @@ def segments_and_waits(
 
 
 def _known_tids(tasks: pl.DataFrame) -> pl.Series:
-    return tasks["tid"].unique()
+    """Threads whose tilings can be followed."""
+    return tasks.filter(pl.col("role") == "target")["tid"].unique()
 
 
 def _told(states: pl.DataFrame, off: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:

@@ -313,7 +313,7 @@ TABLES: tuple[Table, ...] = (
         str  name        the task's name, the latest seen
         argv? argv       arguments of its last exec, possibly cut
         role role        target or daemon
-        i64  start_ns    the task's own start
+        i64  start_ns    the task's own start; 0: before recording, not known
         i64? end_ns      its end; null: alive when recording stopped
         i32? exit_code   exit status of a task that exited
         i32? signal      signal that killed it

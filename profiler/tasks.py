@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..probes.events import ROLE_DAEMON, TASK_KINDS
+from .journal import Journal
 from .tables import ROLE, conform
 from .text import c_strings, visible
 from .times import happened
@@ -32,6 +33,25 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
         code=pl.col("code").drop_nulls().last(),
     )
     return conform("tasks", _ended(folded).sort("start_ns", "tid"))
+
+
+def with_daemons_at_start(known: pl.DataFrame, journal: Journal) -> pl.DataFrame:
+    """Add the threads of daemons that were alive at the start and of which nothing was heard since.
+
+    The recorder may not know when they began: ``start_ns`` is then 0.
+    """
+    rows = [
+        {"pid": line["pid"], "tid": tid, "name": str(line.get("name", "")),
+         "start_ns": line.get("start_ns") or 0}
+        for line in journal.of("daemon")
+        for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
+    ]  # fmt: skip
+    schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}
+    silent = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
+    added = silent.join(known, on="tid", how="anti", maintain_order="left").with_columns(
+        parent_pid=pl.lit(0), role=pl.lit("daemon", dtype=ROLE)
+    )
+    return pl.concat([known, conform("tasks", added)]).sort("start_ns", "tid")
 
 
 def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:

@@ -243,8 +243,8 @@ def described(count: int, shape: str, figures: dict[str, Any]) -> str:
     """Say how it went in a line."""
     rows = figures["rows"]
     return (
-        f"{shape}: {count:>12,} events {figures['seconds']:6.1f} s  {figures['peak_mb']:6.0f} MB"
-        f" peak  {rows['segments']:,} segments  {rows['fetches']:,} fetches  {rows['waits']:,} waits"
+        f"{shape}: {count:>12,} events {figures['seconds']:6.1f} s {figures['peak_mb']:6.0f} MB "
+        f"peak  {rows['segments']:,} segments, {rows['fetches']:,} fetches, {rows['waits']:,} waits"
     )
 
 

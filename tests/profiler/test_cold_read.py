@@ -29,7 +29,7 @@ def segments_of(run: Run, tid: int) -> list[tuple[object, ...]]:
 
 def test_tiling_of_the_thread_that_caused_the_fetch(run: Run) -> None:
     assert segments_of(run, 100) == [
-        (1000, 2000, "cpu", None, None, None),
+        (1100, 2000, "cpu", None, None, None),
         (2000, 2200, "copy", None, None, None),
         (2200, 2500, "fuse_queue", 2, None, 201),
         (2500, 2600, "daemon", 2, None, 201),
@@ -51,7 +51,7 @@ def test_tiling_of_the_thread_that_caused_the_fetch(run: Run) -> None:
 
 def test_tiling_of_the_thread_that_waits_for_the_others_fetch(run: Run) -> None:
     assert segments_of(run, 101) == [
-        (1000, 2400, "cpu", None, None, None),
+        (1100, 2400, "cpu", None, None, None),
         (2400, 2600, "copy", None, None, None),
         (2600, 3500, "fuse_queue", 4, None, 202),
         (3500, 4000, "first_byte", 4, 0, 202),

@@ -5,7 +5,8 @@ from typing import Any
 import polars as pl
 
 from cvmprof.probes.events import TASK
-from cvmprof.profiler.tasks import tasks, with_unannounced
+from cvmprof.profiler.journal import Journal
+from cvmprof.profiler.tasks import tasks, with_daemons_at_start, with_unannounced
 
 
 def test_events_fold_into_tasks(make_raw: Any) -> None:
@@ -50,3 +51,14 @@ def test_a_thread_without_events_is_there_from_its_first_operation(make_raw: Any
     )
     found = with_unannounced(known, operations)
     assert found.select("tid", "start_ns", "role").rows() == [(7, 5, "target"), (8, 15, "target")]
+
+
+def test_daemons_of_the_start_of_which_nothing_was_heard(make_raw: Any) -> None:
+    known = tasks(
+        make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 9, "tid": 12, "role": 2, "kind": 4})
+    )
+    line = {"kind": "daemon", "pid": 9, "name": "cvmfs2", "threads": [9, 11, 12]}
+    found = with_daemons_at_start(known, Journal((line, {**line, "start_ns": 3})))
+    assert found.select("tid", "start_ns", "role", "name").rows() == [
+        (9, 0, "daemon", "cvmfs2"), (11, 0, "daemon", "cvmfs2"), (12, 5, "daemon", ""),
+    ]  # fmt: skip
