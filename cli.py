@@ -28,6 +28,7 @@ from .profiler.directory import page_of
 
 if TYPE_CHECKING:
     from .profiler.session import Recorded
+    from .reports.material import RunLike
 
 _PR_SET_DUMPABLE = 4  # prctl.h
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
@@ -118,9 +119,8 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
 def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
     from .profiler.finalise import recover_run
-    from .reports.page import write_page
 
-    click.echo(write_page(recover_run(run), output or page_of(run)))
+    click.echo(_write_page(recover_run(run), output or page_of(run)))
 
 
 @cli.command()
@@ -338,10 +338,19 @@ def _finish(recorded: Recorded, no_report: bool) -> None:
     click.echo(f"cvmprof: run {recorded.run}", err=True)
     if no_report:
         return
+    page = _write_page(run, page_of(recorded.run))
+    click.echo(f"cvmprof: page {page}", err=True)
+
+
+def _write_page(run: RunLike, page: Path) -> Path:
     from .reports.page import write_page
 
-    page = write_page(run, page_of(recorded.run))
-    click.echo(f"cvmprof: page {page}", err=True)
+    try:
+        return write_page(run, page)
+    except OSError as error:
+        fact = f"cannot write the page {page}: {error.strerror}"
+        way_out = "name with -o a place that exists, has room, and that you may write to"
+        raise CvmprofError(fact, way_out) from error
 
 
 def _exit_as(status: int, lost: bool) -> NoReturn:

@@ -35,7 +35,7 @@ def invoking_user() -> Identity:
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not uid.isdigit() or _in_root_shell():
         groups = tuple(os.getgroups())
-        return Identity(os.geteuid(), os.getegid(), groups, dict(os.environ), _umask("self"))
+        return Identity(os.geteuid(), os.getegid(), groups, _environment_of("self"), _umask("self"))
     gid = int(os.environ.get("SUDO_GID", uid))
     return Identity(
         uid=int(uid),
@@ -77,8 +77,8 @@ def _in_root_shell() -> bool:
 
 
 def _environment(uid: int) -> dict[str, str]:
-    given = {name: value for name, value in os.environ.items() if name not in _OF_SUDO}
-    original = _environment_of_sudo()
+    given = {name: value for name, value in _environment_of("self").items() if name not in _OF_SUDO}
+    original = _environment_of(os.getppid()) if _parent_is_sudo() else {}
     return {**(original or _account(uid)), **given}
 
 
@@ -93,11 +93,10 @@ def _account(uid: int) -> dict[str, str]:
     return {**path, **names, "HOME": user.pw_dir, "SHELL": user.pw_shell}
 
 
-def _environment_of_sudo() -> dict[str, str]:
-    if not _parent_is_sudo():
-        return {}
+def _environment_of(pid: int | str) -> dict[str, str]:
+    """The variables that a process was started with; Python adds to its own (PEP 538)."""
     try:
-        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+        with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
     except OSError:
         return {}

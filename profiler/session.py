@@ -12,6 +12,7 @@ import platform
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CvmprofError
+from ..errors import CvmprofError, MissingDependency
 from . import directory, identity
 from .record import child, journal, launch, load, protocol
 from .record.recorder import JOURNAL, spool_files
@@ -183,10 +184,18 @@ def _environment_of(user: identity.Identity, phases: int) -> dict[str, str]:
 
 
 def _import_what_follows() -> None:
-    """Import what reads the run while the recorder compiles; its threads get no signals."""
-    with _blocked(_WATCHED):
-        for name in (".finalise", ".attributes"):
-            importlib.import_module(name, __package__)
+    """Import what reads the run while the recorder compiles; its threads get no signals.
+
+    Raises MissingDependency.
+    """
+    try:
+        with _blocked(_WATCHED):
+            for name in (".finalise", ".attributes"):
+                importlib.import_module(name, __package__)
+    except ImportError as error:
+        fact = f"user {os.geteuid()} cannot import {error.name or error} in {sys.executable}"
+        way_out = "install cvmprof where every user may read it, or what it needs: make install"
+        raise MissingDependency(fact, way_out) from error
 
 
 def _send(
