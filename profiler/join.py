@@ -71,7 +71,8 @@ def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
     yield "touches", touches
     del hits, touches
     work = _daemons(spool, journal, seen)
-    threads = task_lives.with_daemons_at_start(task_lives.tasks(events), journal)
+    heard = task_lives.tasks(events)
+    threads = task_lives.with_daemons_at_start(heard, journal, work.served_by["pid"])
     threads = task_lives.with_unannounced(threads, seen.operations.select("pid", "tid", "start_ns"))
     yield "tasks", threads
     yield from _daemon_tables(work, seen)

@@ -35,15 +35,20 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
     return conform("tasks", _ended(folded).sort("start_ns", "tid"))
 
 
-def with_daemons_at_start(known: pl.DataFrame, journal: Journal) -> pl.DataFrame:
+def with_daemons_at_start(
+    known: pl.DataFrame, journal: Journal, serving: pl.Series
+) -> pl.DataFrame:
     """Add the threads of daemons that were alive at the start and of which nothing was heard since.
 
-    The recorder may not know when they began: ``start_ns`` is then 0.
+    Only of processes in ``serving``: daemons of mounts that the run is not about are left out. The
+    recorder may not know when they began: ``start_ns`` is then 0.
     """
+    pids = set(serving)
     rows = [
         {"pid": line["pid"], "tid": tid, "name": str(line.get("name", "")),
          "start_ns": line.get("start_ns") or 0}
         for line in journal.of("daemon")
+        if line["pid"] in pids
         for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
     ]  # fmt: skip
     schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}

@@ -58,7 +58,8 @@ def test_daemons_of_the_start_of_which_nothing_was_heard(make_raw: Any) -> None:
         make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 9, "tid": 12, "role": 2, "kind": 4})
     )
     line = {"kind": "daemon", "pid": 9, "name": "cvmfs2", "threads": [9, 11, 12]}
-    found = with_daemons_at_start(known, Journal((line, {**line, "start_ns": 3})))
+    lines = Journal((line, {**line, "start_ns": 3}, {**line, "pid": 70, "threads": [70]}))
+    found = with_daemons_at_start(known, lines, pl.Series([9], dtype=pl.Int32))
     assert found.select("tid", "start_ns", "role", "name").rows() == [
         (9, 0, "daemon", "cvmfs2"), (11, 0, "daemon", "cvmfs2"), (12, 5, "daemon", ""),
     ]  # fmt: skip
