@@ -18,6 +18,7 @@ def incidents(
     mounted: pl.DataFrame,
     tasks: pl.DataFrame,
     operations: pl.DataFrame,
+    requests: pl.DataFrame,
     files: pl.DataFrame,
     stop_ns: int,
 ) -> pl.DataFrame:
@@ -27,7 +28,7 @@ def incidents(
     found = [
         _births(mounted),
         _deaths(tasks, mounted),
-        _hangs(operations, files, stop_ns),
+        _hangs(operations, requests, files, stop_ns),
         _recorded(journal),
     ]
     rows = [frame for frame in found if frame.height]
@@ -56,7 +57,11 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
 
 
 def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
-    """Only of whole processes: a thread's end is none."""
+    """Only of whole processes: a thread's end is none.
+
+    A process that served no mount of the run and ended by itself is none either: a daemon leaves
+    some behind when it starts.
+    """
     dead = tasks.filter(
         (pl.col("role") == "daemon")
         & (pl.col("pid") == pl.col("tid"))
@@ -65,8 +70,10 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     serving = mounted.drop_nulls("daemon_pid").unique(
         "daemon_pid", keep="last", maintain_order=True
     )
-    joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left")
     killed = pl.col("signal").is_not_null()
+    joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left").filter(
+        killed | pl.col("mount_id").is_not_null()
+    )
     how = pl.when(killed).then(pl.format("killed by signal {}", "signal")).otherwise(
         pl.format("exited with status {}", pl.col("exit_code").fill_null(0))
     )  # fmt: skip
@@ -81,17 +88,28 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _hangs(operations: pl.DataFrame, files: pl.DataFrame, stop_ns: int) -> pl.DataFrame:
+def _hangs(
+    operations: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame, stop_ns: int
+) -> pl.DataFrame:
+    """Find operations in flight at the end; the request that one waits for tells what it has not
+    said.
+    """
     long = pl.col("end_ns").is_null() & (pl.col("start_ns") <= stop_ns - HANG_NS)
+    nodes = files.select("mount_id", "path", node_id="inode").unique(["mount_id", "node_id"])
+    asked = requests.filter(pl.col("end_ns").is_null()).drop_nulls("op_id").unique("op_id")
+    waiting = asked.join(nodes, on=["mount_id", "node_id"], how="left").select(
+        "op_id", asked_mount="mount_id", asked_path="path"
+    )
     rows = operations.filter(long).join(
         files.select("file_id", "mount_id", "path"), on="file_id", how="left"
-    )
-    place = pl.coalesce("path", pl.lit("an unknown file"))
+    ).join(waiting, on="op_id", how="left")  # fmt: skip
+    place = pl.coalesce("path", "asked_path", pl.lit("an unknown file"))
     return conform(
         "incidents",
         rows.select(
-            "pid", "tid", "mount_id",
+            "pid", "tid",
             time_ns="start_ns",
+            mount_id=pl.coalesce("mount_id", "asked_mount"),
             kind=pl.lit("hang"),
             detail=pl.format("{} of {} never ended", pl.col("kind").cast(pl.String), place),
         ),

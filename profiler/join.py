@@ -182,7 +182,9 @@ def _system_tables(
     with_dev = mounted.with_columns(seen.mounted["dev"])
     yield (
         "incidents",
-        happenings.incidents(journal, with_dev, threads, seen.operations, seen.known, stop_ns),
+        happenings.incidents(
+            journal, with_dev, threads, seen.operations, work.requests, seen.known, stop_ns
+        ),
     )
     yield "probes", probe_rows.probes(journal)
     yield "losses", probe_rows.losses(journal)

@@ -94,7 +94,7 @@ Version 1, against the design's list of tables:
 - `waits.end_ns`, `cache_lookups.end_ns`, `fetches.object_kind`, `fetches.outcome`, `fuse_requests.queued_ns`
   and the `mount_id` of daemon tables are nullable: what was in flight at the end, or never seen, stays null.
 - `files.generation` and `downloads.connect_ns` are added.
-- `incidents.kind` may be `exit`: a daemon that ended without a signal. A `hang` is an operation in flight at
+- `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
 - `downloads.proxy` is what the mount says of itself, or `unknown`: the address is not recorded yet.
 - `sockets` and `gpu_samples` are empty so far; `gpu_ops` holds the runner's phases named `run`.

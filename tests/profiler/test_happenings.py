@@ -65,23 +65,25 @@ def test_incidents_in_order() -> None:
     ).with_columns(dev=pl.Series([50, 50, 51, 8], dtype=pl.UInt32))
     tasks = conform(
         "tasks",
-        pl.DataFrame({"pid": [200, 200, 201, 1], "tid": [200, 202, 201, 1], "parent_pid": [0] * 4,
-                      "name": ["cvmfs2"] * 4, "role": ["daemon", "daemon", "daemon", "target"],
-                      "start_ns": [1] * 4, "end_ns": [600, 601, 800, 900],
-                      "exit_code": [None, None, 1, 0], "signal": [9, 9, None, None]}),
+        pl.DataFrame({"pid": [200, 200, 201, 1, 300, 301], "tid": [200, 202, 201, 1, 300, 301],
+                      "parent_pid": [0] * 6, "name": ["cvmfs2"] * 6,
+                      "role": ["daemon", "daemon", "daemon", "target", "daemon", "daemon"],
+                      "start_ns": [1] * 6, "end_ns": [600, 601, 800, 900, 910, 920],
+                      "exit_code": [None, None, 1, 0, 0, None],
+                      "signal": [9, 9, None, None, None, 15]}),
     )  # fmt: skip
     operations = conform(
         "operations",
         pl.DataFrame(
             {
-                "op_id": [0, 1, 2],
-                "kind": ["read"] * 3,
-                "start_ns": [50, 2_000_000_000, 50],
-                "end_ns": [None, None, 60],
-                "pid": [1] * 3,
-                "tid": [1] * 3,
-                "file_id": [4, 4, 4],
-                "result": [0] * 3,
+                "op_id": [0, 1, 2, 3],
+                "kind": ["read", "read", "read", "open"],
+                "start_ns": [50, 2_000_000_000, 50, 60],
+                "end_ns": [None, None, 60, None],
+                "pid": [1] * 4,
+                "tid": [1] * 4,
+                "file_id": [4, 4, 4, None],
+                "result": [0] * 4,
             }
         ),
     )
@@ -91,17 +93,24 @@ def test_incidents_in_order() -> None:
             {"file_id": [4], "mount_id": [0], "inode": [7], "generation": [0], "path": ["/m/x"]}
         ),
     )
+    requests = conform(
+        "fuse_requests",
+        pl.DataFrame({"mount_id": [0], "unique": [2], "opcode": [14], "node_id": [7], "pid": [1],
+                      "tid": [1], "error": [0], "op_id": [3]}),
+    )  # fmt: skip
     journal = Journal(
         ({"kind": "incident", "time_ns": 650, "incident": "reload", "pid": 200, "detail": "d"},)
     )
-    found = incidents(journal, mounted, tasks, operations, files, stop_ns=2_500_000_000)
+    found = incidents(journal, mounted, tasks, operations, requests, files, stop_ns=2_500_000_000)
     assert found.select("time_ns", "kind", "pid", "mount_id", "signal", "detail").rows() == [
         (50, "hang", 1, 0, None, "read of /m/x never ended"),
+        (60, "hang", 1, 0, None, "open of /m/x never ended"),
         (100, "mount", None, 2, None, "0:51 mounted at an unknown place"),
         (600, "crash", 200, 0, 9, "daemon 200 (cvmfs2) killed by signal 9"),
         (650, "reload", 200, None, None, "d"),
         (700, "remount", 201, 1, None, "0:50 mounted at /m"),
         (800, "exit", 201, 1, None, "daemon 201 (cvmfs2) exited with status 1"),
+        (920, "crash", 301, None, 15, "daemon 301 (cvmfs2) killed by signal 15"),
     ]
 
 

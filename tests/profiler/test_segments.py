@@ -23,7 +23,7 @@ def operations(*rows: dict[str, Any]) -> pl.DataFrame:
                    if filled else empty("operations"))  # fmt: skip
 
 
-PROOF = {"mount_id": pl.Int32, "unique": pl.UInt64}
+PROOF: dict[str, Any] = {"mount_id": pl.Int32, "unique": pl.UInt64}
 
 
 def blocked(*rows: dict[str, Any]) -> pl.DataFrame:
