@@ -15,6 +15,8 @@ from .kernel import OFFSETS, OPTIONAL_OFFSETS, KernelFacts
 RAW_TRACEPOINT = "raw_tracepoint"
 SOFTWARE_EVENT = "perf_software"
 UPROBE = "uprobe"
+#: all functions of a library through one link; taking it off waits once, not once for each
+UPROBE_MULTI = "uprobe_multi"
 
 #: linux/perf_event.h: PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ
 SOFTWARE_EVENTS = {"page-faults-minor": 5, "page-faults-major": 6}
@@ -116,6 +118,11 @@ EVENTS = (
 #: observed by programs attached elsewhere: by the daemon's system calls, or by uprobes per library
 DERIVED_EVENTS = ("request served", "download", "cache directory", "daemon call")
 EVENT_NAMES = tuple(event.name for event in EVENTS) + DERIVED_EVENTS
+
+
+def uprobe_family(facts: KernelFacts) -> str:
+    """How daemon functions are probed on a kernel."""
+    return UPROBE_MULTI if "UPROBE_MULTI_TYPE" in facts.enumerators else UPROBE
 
 
 @dataclass(frozen=True)

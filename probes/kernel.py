@@ -141,6 +141,8 @@ def _enumerators(btf: Btf) -> dict[str, int]:
     wanted = {
         "REQUEST_BACKGROUND_BIT": ("fuse_req_flag", "FR_BACKGROUND"),
         "FOLIO_HEAD_BIT": ("pageflags", "PG_head"),
+        # commit 89ae89f53d20 ("bpf: Add multi uprobe link") (in v6.6)
+        "UPROBE_MULTI_TYPE": ("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI"),
     }
     values = {name: btf.enumerator(*place) for name, place in wanted.items()}
     return {name: value for name, value in values.items() if value is not None}

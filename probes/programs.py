@@ -13,7 +13,7 @@ from . import events, syscalls
 from .catalog import DAEMON_FUNCTIONS, EVENT_NAMES
 from .kernel import KernelFacts
 
-#: programs that others go to, by their place in the program array ``call_programs``
+#: the programs at a daemon function's entry and return, also by their place in ``call_programs``
 CALL_PROGRAMS = ("on_call_entry", "on_call_exit")
 
 HEADERS = Path(__file__).parent / "headers"
@@ -61,7 +61,8 @@ def source() -> str:
     parts += [_ring(layout) for layout in events.RINGS]
     for name in SOURCE_FILES:
         parts.append(f'#line 1 "{name}"\n' + (_SOURCES / name).read_text())
-    parts += [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
+    stubs = [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
+    parts += ["#ifndef UPROBE_MULTI_TYPE", *stubs, "#endif\n"]
     return "\n".join(parts)
 
 

@@ -28,9 +28,10 @@ class NotElf(ValueError):
 
 @dataclass(frozen=True)
 class Function:
-    """One function: its address as linked, and the symbol that names it."""
+    """One function: its address as linked, its offset in the file, and the symbol that names it."""
 
     address: int
+    file_offset: int
     symbol: str
 
 
@@ -46,6 +47,7 @@ class Binary:
 @dataclass(frozen=True)
 class _Section:
     kind: int
+    address: int
     offset: int
     size: int
     link: int
@@ -105,7 +107,7 @@ def _sections(blob: mmap.mmap) -> list[_Section]:
     found = list[_Section]()
     for index in range(count):
         header = struct.unpack_from("<IIQQQQII", blob, table + index * entry_size)
-        found.append(_Section(header[1], header[4], header[5], header[6]))
+        found.append(_Section(header[1], header[3], header[4], header[5], header[6]))
     return found
 
 
@@ -128,15 +130,17 @@ def _functions(
     names = blob[strings.offset : strings.offset + strings.size]
     last_parts = tuple({name.rsplit("::", 1)[-1].encode() for name in wanted})
     offsets = _name_offsets(names, last_parts)
+    section_at = [part.address - part.offset for part in sections]
     found: dict[str, tuple[Function, ...]] = {}
     for name_at, info, _, section, value, _ in _SYMBOL.iter_unpack(
         blob[table.offset : table.offset + table.size]
     ):
-        if name_at in offsets and info & 0xF == _STT_FUNC and section:
+        if name_at in offsets and info & 0xF == _STT_FUNC and 0 < section < len(sections):
             symbol = names[name_at : names.index(b"\0", name_at)]
             name = qualified_name(symbol)
             if name in wanted and not any(part.encode() in symbol for part in _NOT_THE_FUNCTION):
-                function = Function(value, symbol.decode("ascii", "replace"))
+                offset = value - section_at[section]
+                function = Function(value, offset, symbol.decode("ascii", "replace"))
                 found[name] = (*found.get(name, ()), function)
     return found
 

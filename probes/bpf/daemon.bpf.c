@@ -11,8 +11,6 @@ struct name_buffer {
     u8 bytes[256 + 128];
 };
 
-BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
-BPF_PROG_ARRAY(call_programs, 2);
 BPF_HASH(calls, u64, struct call, 8192);          /* tid << 8 | depth -> call not yet returned */
 BPF_HASH(downloads, u64, struct download, 8192);  /* pid << 32 | fd -> the connection's last download */
 BPF_PERCPU_ARRAY(download_scratch, struct download, 1);
@@ -60,23 +58,7 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     }
 }
 
-/* One pair of programs serves all functions: a tiny program per function names it and goes there. It is
- * named per thread, since another thread may run on this CPU in between. */
-static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
-    u32 tid = bpf_get_current_pid_tgid();
-    called.update(&tid, &function);
-    call_programs.call(ctx, program);
-    count_loss(EVENT_DAEMON_CALL, LOSS_UNREADABLE);
-    return 0;
-}
-
-static __always_inline u32 called_function(void) {
-    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid);
-    return function ? *function : 0;
-}
-
-int on_call_entry(struct pt_regs *ctx) {
-    u32 function = called_function();
+static __always_inline int enter_call(struct pt_regs *ctx, u32 function) {
     struct thread *thread = daemon_thread();
     if (!thread || !function || serves_others(thread->pid))
         return 0;
@@ -93,8 +75,7 @@ int on_call_entry(struct pt_regs *ctx) {
     return 0;
 }
 
-int on_call_exit(struct pt_regs *ctx) {
-    u32 function = called_function();
+static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
     struct thread *thread = current_thread();
     if (!thread || !thread->depth)
         return 0; /* entered before recording */
@@ -111,6 +92,33 @@ int on_call_exit(struct pt_regs *ctx) {
     calls.delete(&key);
     return 0;
 }
+
+#ifdef UPROBE_MULTI_TYPE
+/* One pair of programs serves all functions: the link's cookie names the one that was hit. */
+int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, bpf_get_attach_cookie(ctx)); }
+int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, bpf_get_attach_cookie(ctx)); }
+#else
+BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
+BPF_PROG_ARRAY(call_programs, 2);
+
+/* A tiny program per function names it and goes to the pair. It is named per thread, since another
+ * thread may run on this CPU in between. */
+static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
+    u32 tid = bpf_get_current_pid_tgid();
+    called.update(&tid, &function);
+    call_programs.call(ctx, program);
+    count_loss(EVENT_DAEMON_CALL, LOSS_UNREADABLE);
+    return 0;
+}
+
+static __always_inline u32 called_function(void) {
+    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid);
+    return function ? *function : 0;
+}
+
+int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function()); }
+int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function()); }
+#endif
 
 static __always_inline u64 connection_key(struct thread *thread, u32 descriptor) {
     return (u64)thread->pid << 32 | descriptor;

@@ -11,7 +11,10 @@ from ...errors import CvmprofError
 from ...probes import catalog
 from ...probes.catalog import AttachPoint, DaemonFunction, LogicalEvent
 from ...probes.kernel import KernelFacts
+from ...probes.events import DAEMON_FUNCTIONS
+from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
+from . import uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 
@@ -34,6 +37,8 @@ class Attacher:
         self._bcc = bcc
         self._bpf = bpf
         self._facts = facts
+        self._uprobe_family = catalog.uprobe_family(facts)
+        self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
 
@@ -66,11 +71,30 @@ class Attacher:
         except (OSError, NotElf) as error:
             new: tuple[Probe, ...] = (Probe("daemon call", "none", path, reason=str(error)),)
         else:
+            refused = self._attach_at_once(path, binary)
             new = tuple(
-                self._attach_function(path, binary, function) for function in catalog.DAEMON_FUNCTIONS
+                self._attach_function(path, binary, function, refused)
+                for function in catalog.DAEMON_FUNCTIONS
             )
         self.probes += new
         return new
+
+    def _attach_at_once(self, path: str, binary: Binary) -> str | None:
+        """Probes all functions through two links where the kernel can; why it refused, if it did."""
+        if self._uprobe_family != catalog.UPROBE_MULTI or not binary.functions:
+            return None
+        places = tuple(
+            uprobe_multi.Place(place.file_offset, DAEMON_FUNCTIONS.index(function.function))
+            for function in catalog.DAEMON_FUNCTIONS
+            for place in binary.functions.get(function.qualified_name, ())
+        )
+        try:  # the returns first: an entry seen alone would wait for its return for ever
+            for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
+                loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE, None, self._multi_type)
+                uprobe_multi.attach(loaded.fd, self._multi_type, path, places, returns)
+        except OSError as error:
+            return str(error)
+        return None
 
     def _attach_all(self, points: tuple[AttachPoint, ...]) -> str | None:
         for point in points:
@@ -91,17 +115,19 @@ class Attacher:
                 sample_period=1,
             )
 
-    def _attach_function(self, path: str, binary: Binary, function: DaemonFunction) -> Probe:
+    def _attach_function(
+        self, path: str, binary: Binary, function: DaemonFunction, refused: str | None
+    ) -> Probe:
         target = f"{path}:{function.qualified_name}"
         places = binary.functions.get(function.qualified_name, ())
         if not places:
             reason = f"no symbol {function.qualified_name} (symbols read: {binary.source})"
             return Probe("daemon call", "none", target, binary.build_id, reason)
-        for place in places:
-            reason = self._attach_uprobes(path, place, function)
-            if reason:
-                return Probe("daemon call", "none", target, binary.build_id, reason)
-        return Probe("daemon call", catalog.UPROBE, target, binary.build_id)
+        if self._uprobe_family == catalog.UPROBE:
+            attached = [self._attach_uprobes(path, place, function) for place in places]
+            refused = next((reason for reason in attached if reason), None)
+        family = "none" if refused else self._uprobe_family
+        return Probe("daemon call", family, target, binary.build_id, refused)
 
     def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
         where = {"name": path.encode(), "addr": place.address}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
-from typing import Any
 
 from ...errors import MissingDependency
 from . import protocol
@@ -36,39 +36,22 @@ def interpreter() -> str:
     raise MissingDependency(fact, "install python3 and bcc for it (python3-bpfcc or python3-bcc)")
 
 
-def start(debug: bool = False) -> tuple[int, socket.socket]:
-    """Starts a recorder; its pid and the socket to speak to it.
+def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a recorder; its process and the socket to speak to it.
 
-    It has nothing of the user's: no variable, and no descriptor, whose other end would wait for it.
+    It has nothing of the user's: no variable, no directory, and no descriptor, whose other end would
+    wait for it. Raises MissingDependency.
     """
     here, there = protocol.socket_pair()
-    os.set_inheritable(there.fileno(), True)
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     if debug:
         environment["CVMPROF_DEBUG"] = "1"
-    path = interpreter()
-    pid = os.posix_spawn(
-        path,
-        [path, "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(there.fileno())],
-        environment,
-        file_actions=_file_actions(there.fileno(), debug),
-        setsid=True,  # the terminal's Ctrl-C is for the command
-    )
+    descriptor = there.fileno()
+    recorder = subprocess.Popen(
+        [interpreter(), "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(descriptor)],
+        env=environment, cwd="/", pass_fds=(descriptor,), start_new_session=True,  # Ctrl-C is not its
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=None if debug else subprocess.DEVNULL,
+    )  # fmt: skip
     there.close()
-    return pid, here
-
-
-def _file_actions(control: int, debug: bool) -> list[tuple[Any, ...]]:
-    null: list[tuple[Any, ...]]
-    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
-    inherited = [number for number in map(int, os.listdir("/proc/self/fd")) if number > 2]
-    foreign = [number for number in inherited if number != control and _is_inheritable(number)]
-    closed = [(os.POSIX_SPAWN_CLOSE, number) for number in foreign]
-    return [*(null[:2] if debug else null), *closed]
-
-
-def _is_inheritable(descriptor: int) -> bool:
-    try:
-        return os.get_inheritable(descriptor)
-    except OSError:  # it was the listing's own
-        return False
+    return recorder, here

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from ...probes import events, syscalls
+from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
@@ -43,7 +44,8 @@ class Recorder:
         self._bpf = load.load(bcc, facts, chosen)
         self._state = State(bcc, self._bpf)
         self._state.set_syscall_classes(syscalls.class_table(facts.machine))
-        self._state.set_programs("call_programs", CALL_PROGRAMS)
+        if uprobe_family(facts) == UPROBE:
+            self._state.set_programs("call_programs", CALL_PROGRAMS)
         self._rings = {
             layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
             for layout in events.RINGS

@@ -1,0 +1,53 @@
+"""One link for many uprobes of a file, by the system call bpf(2): bcc has no call for it.
+
+include/uapi/linux/bpf.h: BPF_LINK_CREATE with ``link_create.uprobe_multi``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+
+_LINK_CREATE = 28
+_RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
+_SYSTEM_CALL = {"x86_64": 321, "aarch64": 280}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to probe: an offset in the file, and the number that the program is told there."""
+
+    file_offset: int
+    cookie: int
+
+
+class _LinkCreate(ctypes.Structure):
+    _fields_ = [
+        ("prog_fd", ctypes.c_uint32), ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32), ("flags", ctypes.c_uint32),
+        ("path", ctypes.c_uint64), ("offsets", ctypes.c_uint64),
+        ("ref_ctr_offsets", ctypes.c_uint64), ("cookies", ctypes.c_uint64),
+        ("count", ctypes.c_uint32), ("multi_flags", ctypes.c_uint32),
+        ("pid", ctypes.c_uint32), ("padding", ctypes.c_uint32),
+    ]  # fmt: skip
+
+
+def attach(program_fd: int, attach_type: int, path: str, places: tuple[Place, ...], returns: bool) -> int:
+    """Probes all places of a file; the link's descriptor, which holds them. Raises OSError."""
+    count = len(places)
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    offsets = (ctypes.c_uint64 * count)(*(place.file_offset for place in places))
+    cookies = (ctypes.c_uint64 * count)(*(place.cookie for place in places))
+    request = _LinkCreate(
+        prog_fd=program_fd, attach_type=attach_type, path=ctypes.addressof(name),
+        offsets=ctypes.addressof(offsets), cookies=ctypes.addressof(cookies), count=count,
+        multi_flags=_RETURN if returns else 0,
+    )  # fmt: skip
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYSTEM_CALL[platform.machine()]
+    link = libc.syscall(number, _LINK_CREATE, ctypes.byref(request), ctypes.sizeof(request))
+    if link < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(link)
