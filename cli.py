@@ -272,9 +272,6 @@ def main() -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes there
-        return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001  no traceback reaches a user unasked
         explained = _explained(error)
         _tell(explained, error, debug)

@@ -34,7 +34,8 @@ class Child:
         """Closes the gate unopened: the command never runs."""
         os.close(self.gate)
         os.close(self.refusal)
-        os.waitpid(self.pid, 0)
+        with suppress(ChildProcessError):  # where the caller ignores SIGCHLD
+            os.waitpid(self.pid, 0)
 
     def refused(self) -> int | None:
         """Once it has ended: the errno of an exec that the kernel refused, else None."""

@@ -39,8 +39,8 @@ def interpreter() -> str:
 def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Starts a recorder; its process and the socket to speak to it.
 
-    It has nothing of the user's: no variable, no directory, and no descriptor, whose other end would
-    wait for it. Raises MissingDependency.
+    It has nothing of the user's: no variable, no directory, and no descriptor, whose other end
+    would wait for it. Raises MissingDependency.
     """
     here, there = protocol.socket_pair()
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -49,7 +49,7 @@ def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
     descriptor = there.fileno()
     recorder = subprocess.Popen(
         [interpreter(), "-I", "-B", "-c", _BOOTSTRAP, str(_ROOT), str(descriptor)],
-        env=environment, cwd="/", pass_fds=(descriptor,), start_new_session=True,  # Ctrl-C is not its
+        env=environment, cwd="/", pass_fds=(descriptor,), start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=None if debug else subprocess.DEVNULL,
     )  # fmt: skip

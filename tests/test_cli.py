@@ -1,0 +1,351 @@
+"""The real command: what it says of bad input, and that it ends as the command did."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+SELF = [sys.executable, "-m", "cvmprof"]
+TIMEOUT_S = 120
+
+
+def cvmprof(*arguments: str | Path, cwd: Path, before: tuple[str, ...] = ()) -> Done:
+    """Run the command to its end, behind ``before``."""
+    command = [*before, *SELF, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def refusal(done: Done, code: int) -> tuple[str, str]:
+    """The fact and the way out, where these two lines and the exit code are all there is."""
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (code, "", 2), done
+    assert lines[0].startswith("cvmprof: ") and lines[1].startswith("  try: ")
+    return lines[0].removeprefix("cvmprof: "), lines[1].removeprefix("  try: ")
+
+
+def executable(path: Path, text: str) -> Path:
+    """A script of that text."""
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+# --- what is not understood -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        ((), "Missing command."),
+        (("lab",), "Missing command."),
+        (("trance",), "No such command 'trance'."),
+        (("trace",), "no command was given"),
+        (("trace", "--"), "no command was given"),
+        (("trace", "--nope", "true"), "No such option '--nope'."),
+        (("trace", "--duration", "5", "true"), "'5' is not a time"),
+        (("trace", "--stall-threshold", "-1ms", "true"), "'-1ms' is not a time"),
+        (("trace", "--backend", "fentry", "true"), "'fentry' is not one of 'auto', 'tracepoint'"),
+        (("summary",), "Missing argument 'RUN'."),
+        (("demo", "--size", "huge"), "'huge' is not a size"),
+    ],
+)
+def test_what_is_not_understood_is_named(
+    tmp_path: Path, arguments: tuple[str, ...], fact: str
+) -> None:
+    said, _ = refusal(cvmprof(*arguments, cwd=tmp_path), 125)
+    assert fact in said
+    assert not list(tmp_path.iterdir())
+
+
+# --- commands that cannot be started --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "fact"),
+    [
+        ("no-such-command", 127, "no command 'no-such-command' was found"),
+        ("./no-such-command", 127, "no command './no-such-command' was found"),
+        ("", 127, "no command '' was found"),
+        ("./plain", 126, "./plain cannot be executed: Permission denied"),
+        ("./directory", 126, "./directory is a directory"),
+        ("./no-shell", 126, "./no-shell cannot be executed: its interpreter is missing"),
+    ],
+)
+def test_a_command_that_cannot_start_leaves_no_run(
+    tmp_path: Path, command: str, code: int, fact: str
+) -> None:
+    (tmp_path / "plain").touch(mode=0o644)
+    (tmp_path / "directory").mkdir()
+    executable(tmp_path / "no-shell", "#!/no/such/interpreter\n")
+    done = cvmprof("trace", "-o", "a.cvmprof", "--", command, cwd=tmp_path)
+    assert refusal(done, code)[0] == fact
+    assert not (tmp_path / "a.cvmprof").exists()
+
+
+def test_a_script_without_an_interpreter_is_the_shells(tmp_path: Path) -> None:
+    script = executable(tmp_path / "plain", "echo shell $1; exit 3\n")
+    done = cvmprof("trace", "--no-report", script, "one", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "shell one\n")
+
+
+# --- where the run should go ----------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("old", "link"):
+        done = cvmprof("trace", "-o", name, "--", "touch", "ran", cwd=tmp_path)
+        assert refusal(done, 125)[0] == f"{name} exists already"
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [("missing/run", "No such file or directory"), ("file/run", "Not a directory"),
+     ("/sys/run", "Operation not permitted")],
+)  # fmt: skip
+def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    done = cvmprof("trace", "-o", place, "--", "touch", "ran", cwd=tmp_path)
+    assert refusal(done, 125)[0] == f"cannot make the run directory {place}: {reason}"
+    assert not (tmp_path / "ran").exists()
+
+
+# --- what recording needs -------------------------------------------------------------------------
+
+
+def test_who_may_not_record_is_told_of_sudo(tmp_path: Path) -> None:
+    powerless = ("setpriv", "--bounding-set=-sys_admin")
+    done = cvmprof("trace", "--", "touch", "ran", cwd=tmp_path, before=powerless)
+    assert refusal(done, 125) == (
+        "recording needs root: this process may not load BPF programs",
+        "run: sudo cvmprof trace -- COMMAND",
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def bcc_home() -> Path:
+    """Where the distribution's Python has its bcc."""
+    script = "import bcc; print(bcc.__path__[0])"
+    found = subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", script], capture_output=True, text=True, check=True
+    )
+    return Path(found.stdout.strip())
+
+
+def with_bcc(replacement: Path) -> tuple[str, ...]:
+    """Run behind this, a command and its children see another bcc."""
+    covering = 'mount --bind "$0" "$1" && shift && exec "$@"'
+    return ("unshare", "--mount", "sh", "-c", covering, str(replacement), str(bcc_home()))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [(None, "/usr/bin/python3 has no bcc"),
+     ("raise ImportError('no libbcc.so')", "/usr/bin/python3 has no bcc (no libbcc.so)"),
+     ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one")],
+)  # fmt: skip
+def test_bcc_absent_broken_and_the_impostor(tmp_path: Path, text: str | None, fact: str) -> None:
+    fake, work = tmp_path / "bcc", tmp_path / "work"
+    fake.mkdir()
+    work.mkdir()
+    if text is not None:
+        (fake / "__init__.py").write_text(text)
+    done = cvmprof("trace", "--", "touch", "ran", cwd=work, before=with_bcc(fake))
+    said, way_out = refusal(done, 125)
+    assert said.endswith(fact)
+    assert "python3-bpfcc" in way_out
+    assert not list(work.iterdir())  # neither did the command run, nor is a run left
+
+
+# --- runs that cannot be opened -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a command that did little."""
+    place = tmp_path_factory.mktemp("recorded")
+    done = cvmprof("trace", "--no-report", "-o", "a.cvmprof", "--", "true", cwd=place)
+    assert done.returncode == 0, done
+    return place / "a.cvmprof"
+
+
+def shorten(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def scramble(file: Path) -> None:
+    """Damage the pages, not the footer."""
+    whole = file.read_bytes()
+    file.write_bytes(whole[:40] + b"\x5a" * 400 + whole[440:])
+
+
+Damage = Callable[[Path], object]
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "gone": (shutil.rmtree, "there is no a.cvmprof"),
+    "empty": (lambda run: [shutil.rmtree(run), run.mkdir()], "a.cvmprof is not a run of cvmprof"),
+    "file": (lambda run: [shutil.rmtree(run), run.touch()], "a.cvmprof is not a directory"),
+    "cut table": (
+        lambda run: shorten(run / "tables/tasks.parquet"),
+        "a.cvmprof/tables/tasks.parquet is damaged",
+    ),
+    "scrambled table": (
+        lambda run: scramble(run / "tables/segments.parquet"),
+        "a.cvmprof/tables/segments.parquet is damaged",
+    ),
+    "lost table": (
+        lambda run: (run / "tables/waits.parquet").unlink(),
+        "a.cvmprof/tables/waits.parquet is missing",
+    ),
+    "cut meta": (lambda run: shorten(run / "meta.json"), "a.cvmprof/meta.json is damaged"),
+    "lost meta": (lambda run: (run / "meta.json").unlink(), "a.cvmprof/meta.json is missing"),
+    "foreign meta": (
+        lambda run: (run / "meta.json").write_text("[]"), "a.cvmprof is not a run of cvmprof"
+    ),
+    "newer": (
+        lambda run: edit(run / "meta.json", '"schema_version": 1', '"schema_version": 2'),
+        "the run has schema version 2, this cvmprof reads up to 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", ["report", "summary"])
+def test_a_run_that_cannot_be_opened_is_named(
+    recorded: Path, tmp_path: Path, command: str, damage: str
+) -> None:
+    run = tmp_path / "a.cvmprof"
+    shutil.copytree(recorded, run)
+    inflict, fact = DAMAGES[damage]
+    inflict(run)
+    assert refusal(cvmprof(command, "a.cvmprof", cwd=tmp_path), 125)[0] == fact
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_named(recorded: Path) -> None:
+    done = cvmprof("report", recorded, "-o", "missing/page.html", cwd=recorded.parent)
+    fact = "cannot write the page missing/page.html: No such file or directory"
+    assert refusal(done, 125)[0] == fact
+
+
+def test_the_page_goes_beside_the_run(recorded: Path, tmp_path: Path) -> None:
+    run = tmp_path / "v1.2.cvmprof"
+    shutil.copytree(recorded, run)
+    assert cvmprof("report", "v1.2.cvmprof/", cwd=tmp_path).stdout == "v1.2.html\n"
+    assert cvmprof("report", ".", cwd=run).stdout == f"{tmp_path}/v1.2.html\n"
+    assert (tmp_path / "v1.2.html").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reader_that_leaves_is_no_mistake(recorded: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*SELF, "summary", "--json", str(recorded)],
+        stdout=writing, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+# --- the command's own end ------------------------------------------------------------------------
+
+
+def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
+    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7",
+                   cwd=tmp_path)  # fmt: skip
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert done.stderr.splitlines() == ["err", "cvmprof: run a", "cvmprof: page a.html"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_death_by_signal_is_repeated(tmp_path: Path, number: int) -> None:
+    done = cvmprof("trace", "--no-report", "-o", "a", "--", "sh", "-c", f"kill -{number} $$",
+                   cwd=tmp_path)  # fmt: skip
+    assert done.returncode == -number
+    assert done.stderr == "cvmprof: run a\n"
+    assert json.loads((tmp_path / "a" / "meta.json").read_text())["exit_status"] & 0x7F == number
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("core")] == []
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Make a disk of a given size; call again to change it."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def size(kib: int, inodes: int = 1000) -> Path:
+        remount = "remount," if os.path.ismount(place) else ""
+        options = f"{remount}size={kib}k,nr_inodes={inodes}"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "small", place], check=True)
+        return place
+
+    yield size
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+#: some 1200 events of tasks' lives, a few hundred bytes each
+BUSY = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; echo done; exit 7"
+
+
+def test_a_disk_full_at_the_start(small_disk: Callable[..., Path]) -> None:
+    place = small_disk(64, inodes=8)
+    done = cvmprof("trace", "-o", "a", "--", "touch", "/dev/null", cwd=place)
+    assert refusal(done, 125)[0] == "cannot make the run directory a: No space left on device"
+    assert not list(place.iterdir())
+
+
+def test_a_disk_full_while_recording(small_disk: Callable[..., Path]) -> None:
+    place = small_disk(160)
+    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", BUSY, cwd=place)
+    assert (done.returncode, done.stdout) == (7, "done\n")
+    assert done.stderr.splitlines() == [
+        "cvmprof: no space is left to write the tables of a",
+        "  try: free some space, then finish with: cvmprof report a",
+    ]
+    small_disk(20_000)
+    assert cvmprof("report", "a", cwd=place).returncode == 0
+    meta = json.loads((place / "a" / "meta.json").read_text())
+    assert meta["complete"] is False
+    assert meta["rows"]["tasks"] > 10
+
+
+def test_a_disk_full_while_finalising(small_disk: Callable[..., Path]) -> None:
+    place = small_disk(128)
+    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "exit 7", cwd=place)
+    assert done.returncode == 7
+    assert done.stderr.splitlines() == [
+        "cvmprof: no space is left to write the tables of a",
+        "  try: free some space, then finish with: cvmprof report a",
+    ]
+    small_disk(20_000)
+    assert cvmprof("report", "a", cwd=place).returncode == 0
+    assert json.loads((place / "a" / "meta.json").read_text())["complete"] is True
+
+
+def test_strict_says_that_events_were_lost(small_disk: Callable[..., Path]) -> None:
+    place = small_disk(160)
+    done = cvmprof("trace", "--strict", "--no-report", "-o", "a", "--", "sh", "-c",
+                   BUSY.replace("exit 7", "exit 0"), cwd=place)  # fmt: skip
+    assert (done.returncode, done.stdout) == (123, "done\n")
