@@ -191,7 +191,7 @@ def _system_tables(
 
 
 def _device_tables(spool: Spool, journal: Journal, events: pl.DataFrame) -> Iterator[Part]:
-    phased = phase_rows.phases(spool.phase_lines())
+    phased = phase_rows.phases(spool.phase_lines(), events)
     device = phase_rows.runner_operations(phased)
     threshold = journal.start.get("options", {}).get("stall_threshold_ns")
     yield "phases", phased
