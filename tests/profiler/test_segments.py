@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmprof.profiler import segments as tiling
@@ -237,6 +237,7 @@ TIMELINES = pieces(
 )
 
 
+@settings(deadline=None, max_examples=40)
 @given(evidence=histories(), batch=st.sampled_from([7, 20, 4_000_000]))
 def test_no_gap_no_overlap_and_the_sum_is_the_life(evidence: tiling.Evidence, batch: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -250,6 +251,7 @@ def test_no_gap_no_overlap_and_the_sum_is_the_life(evidence: tiling.Evidence, ba
         assert (mine["end_ns"] > mine["start_ns"]).all()
 
 
+@settings(deadline=None, max_examples=40)
 @given(evidence=histories())
 def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> None:
     """Whether a thread runs and which operation it is in, against the plainest possible
@@ -269,6 +271,7 @@ def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> 
         assert (tile["cause"] in ("cpu", "copy")) == (not off)
 
 
+@settings(deadline=None, max_examples=40)
 @given(evidence=histories())
 def test_batches_do_not_change_what_time_is_spent_on(evidence: tiling.Evidence) -> None:
     sums: list[dict[Any, int]] = []

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmprof.profiler.sweep import clip_to_lives, overlaps, sweep
@@ -68,6 +68,7 @@ def test_overlaps_of_intervals_that_overlap_each_other() -> None:
 span = st.tuples(st.integers(0, 2), st.integers(0, 60), st.integers(0, 30), st.integers(0, 9))
 
 
+@settings(deadline=None, max_examples=100)
 @given(layers=st.lists(st.lists(span, max_size=12), min_size=1, max_size=3))
 def test_every_life_is_tiled_whatever_the_layers_hold(
     layers: list[list[tuple[int, int, int, int]]],
