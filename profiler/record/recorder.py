@@ -55,6 +55,7 @@ class Recorder:
         self._known_devices = set[int]()
         self._touches_flushed_ns = time.monotonic_ns()
         self._begin()
+        self._cpu_before_ns = time.process_time_ns()
 
     def trace(self, pid: int) -> None:
         """Follows a process and all that it will start."""
@@ -83,7 +84,11 @@ class Recorder:
         losses = self._state.losses() + self._spool_losses()
         journal.append(self._journal, "hits", rows=self._state.hits())
         journal.append(self._journal, "losses", rows=losses)
-        journal.append(self._journal, "stop", complete=not self._failures())
+        journal.append(
+            self._journal, "stop", complete=not self._failures(),
+            cpu_ns=time.process_time_ns() - self._cpu_before_ns,
+            records=sum(ring.spooled for ring in self._rings.values()),
+        )  # fmt: skip
         return {"losses": losses, "failures": self._failures()}
 
     def _begin(self) -> None:
