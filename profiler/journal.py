@@ -49,9 +49,10 @@ class Journal:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the recorder came to its proper end."""
+        """Whether the recorder came to its proper end, and did not just outlive its session."""
         stops = self.of("stop")
-        return bool(stops and stops[-1].get("complete", True))
+        ended = self.exit_status is not None
+        return bool(ended and stops and stops[-1].get("complete", True))
 
     @property
     def child_pid(self) -> int | None:

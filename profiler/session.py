@@ -77,15 +77,15 @@ def record(command: list[str], options: TraceOptions, version: str) -> Recorded:
     try:
         identity.become(user)
         path = child.find_command(command[0], user.environment)
-        run = directory.create_run(options.run)
-        try:
-            files = directory.open_spool(run)
-            with _ending_orderly():
+        with _ending_orderly():
+            run = directory.create_run(options.run)
+            try:
+                files = directory.open_spool(run)
                 held = _prepare(path, command, user, options, version, files, control)
-        except BaseException:
-            directory.discard_run(run)
-            raise
-        return _follow(held, path, options, files[JOURNAL], control)
+            except BaseException:
+                directory.discard_run(run)
+                raise
+            return _follow(held, path, options, files[JOURNAL], control)
     finally:
         control.close()
         recorder.poll()  # it ends by itself: taking uprobes off takes seconds
@@ -206,12 +206,12 @@ def _send(
 
 
 def _expect(control: socket.socket, kind: str, timeout_s: float) -> dict[str, Any]:
-    """Return the recorder's next message, of that kind. Raises CvmprofError: what went wrong."""
+    """The recorder's next message, of that kind. Raises CvmprofError: what went wrong."""
     ready, _, _ = select.select([control], [], [], timeout_s)
     message = _received(control) if ready else None
     if message is None:
         fact = "the recorder ended unexpectedly" if ready else "the recorder does not answer"
-        raise CvmprofError(fact, "run cvmprof --debug trace … and report what it prints")
+        raise CvmprofError(fact, "again; if it happens again, report it with cvmprof --debug")
     if message["kind"] != kind:
         fact = message.get("fact", f"the recorder said {message['kind']} where {kind} was due")
         raise CvmprofError(fact, message.get("help_text", "please report this"))
@@ -255,11 +255,13 @@ def _stop(control: socket.socket, run: Path, status: int) -> Recorded:
     _send(control, "stop")
     try:
         result = _expect(control, "stopped", _STOP_TIMEOUT_S)
-    except CvmprofError as trouble:
-        return Recorded(run, status, trouble=trouble)
+    except CvmprofError as error:
+        fact, way_out = error.fact, error.help_text
     except KeyboardInterrupt:
-        return Recorded(run, status, trouble=CvmprofError("interrupted", "record again"))
-    return Recorded(run, status, tuple(result["losses"]), _kept_out(run, result["failures"]))
+        fact, way_out = "interrupted before the recorder had ended", "record again"
+    else:
+        return Recorded(run, status, tuple(result["losses"]), _kept_out(run, result["failures"]))
+    return Recorded(run, status, trouble=CvmprofError(f"{fact}: the run is incomplete", way_out))
 
 
 def _kept_out(run: Path, failures: list[str]) -> CvmprofError | None:
@@ -271,7 +273,7 @@ def _kept_out(run: Path, failures: list[str]) -> CvmprofError | None:
 
 @contextmanager
 def _ending_orderly() -> Generator[None]:
-    """Lets signals that would end this process at once unmake first what has been made."""
+    """Lets what has been made be unmade before a signal ends this process."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

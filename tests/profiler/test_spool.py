@@ -79,7 +79,7 @@ def test_the_journal_without_its_torn_last_line() -> None:
 def test_lines_that_are_no_objects_are_skipped() -> None:
     journal = parse_journal(b'\n[1]\n7\n{"no": "kind"}\n\xff\n{"kind": "stop", "time_ns": 3}\n')
     assert len(journal.lines) == 1
-    assert journal.is_complete
+    assert journal.stop_ns == 3
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", None])
