@@ -29,13 +29,10 @@ class Daemon:
 
 
 def running_daemons() -> tuple[Daemon, ...]:
-    """All processes named cvmfs2."""
-    found = list[Daemon]()
-    for entry in os.listdir("/proc"):
-        name = _name(entry) if entry.isdigit() else None
-        if name == CLIENT_NAME:
-            found.append(Daemon(int(entry), name, _threads(entry)))
-    return tuple(found)
+    """All processes named cvmfs2, less those that have ended and were not collected."""
+    named = [entry for entry in os.listdir("/proc") if entry.isdigit() and _name(entry) == CLIENT_NAME]
+    found = (Daemon(int(entry), CLIENT_NAME, _threads(entry)) for entry in named)
+    return tuple(daemon for daemon in found if daemon.threads)
 
 
 def libraries_of(pid: int) -> tuple[str, ...]:
@@ -46,10 +43,31 @@ def libraries_of(pid: int) -> tuple[str, ...]:
             for line in maps:
                 fields = line.rstrip("\n").split(None, 5)
                 if len(fields) == 6 and _LIBRARY.search(fields[5]):
-                    paths[f"/proc/{pid}/root{fields[5]}"] = None
+                    paths[_mapped_file(pid, *fields)] = None
     except OSError:  # it has ended
         return ()
     return tuple(paths)
+
+
+def _mapped_file(pid: int, place: str, *about: str) -> str:
+    """A line of /proc/PID/maps as a path that leads to the very file, which may have been removed."""
+    inode, name = about[-2:]
+    path = f"/proc/{pid}/root{_below_root(pid, name)}"
+    try:
+        if os.stat(path).st_ino == int(inode):
+            return path
+    except OSError:  # another has been mounted over it, or it has been removed
+        pass
+    start, _, end = place.partition("-")
+    return f"/proc/{pid}/map_files/{start.lstrip('0')}-{end.lstrip('0')}"
+
+
+def _below_root(pid: int, name: str) -> str:
+    """A name that /proc gives, which begins at the root of the process's mount namespace, as the process
+    itself would give it: its own root may lie below that. Raises OSError when it has ended.
+    """
+    root = os.readlink(f"/proc/{pid}/root")
+    return name[len(root) :] if root != "/" and name.startswith(root + "/") else name
 
 
 def libraries_near(pid: int) -> tuple[str, ...]:
@@ -59,7 +77,7 @@ def libraries_near(pid: int) -> tuple[str, ...]:
     for name in ("CVMFS_LIBRARY_PATH", "LD_LIBRARY_PATH"):
         places += [place for place in variables.get(name, "").split(":") if place]
     try:
-        binary = os.readlink(f"/proc/{pid}/exe")
+        binary = _below_root(pid, os.readlink(f"/proc/{pid}/exe"))
         places += [os.path.dirname(binary), os.path.join(os.path.dirname(binary), "../lib")]
     except OSError:  # it has ended
         return ()
@@ -86,9 +104,19 @@ def _name(pid: str) -> str | None:
 
 def _threads(pid: str) -> tuple[int, ...]:
     try:
-        return tuple(int(tid) for tid in os.listdir(f"/proc/{pid}/task"))
+        listed = os.listdir(f"/proc/{pid}/task")
     except OSError:  # it has ended
         return ()
+    return tuple(int(tid) for tid in listed if _lives(f"/proc/{pid}/task/{tid}/stat"))
+
+
+def _lives(stat: str) -> bool:
+    """Whether a thread is neither a zombie nor gone."""
+    try:
+        with open(stat, encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def _environment(pid: int) -> dict[str, str]:
