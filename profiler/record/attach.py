@@ -68,6 +68,8 @@ class Attacher:
             self._libraries.add((status.st_dev, status.st_ino))
             wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
             binary = read_binary(Path(path), wanted)
+        except FileNotFoundError:  # its process has ended meanwhile
+            return ()
         except (OSError, NotElf) as error:
             new: tuple[Probe, ...] = (Probe("daemon call", "none", path, reason=str(error)),)
         else:
