@@ -87,7 +87,8 @@ def records_frame(records: Records, layout: Layout) -> pl.DataFrame:
 
 def _blocks(handle: FileIO, dtype: np.dtype[Any]) -> Iterator[Records]:
     """Yield arrays of whole records until the file ends."""
-    buffer = bytearray(dtype.itemsize * _BLOCK_RECORDS)
+    held = os.fstat(handle.fileno()).st_size // dtype.itemsize + 1
+    buffer = bytearray(dtype.itemsize * min(held, _BLOCK_RECORDS))
     while filled := handle.readinto(buffer):
         while filled % dtype.itemsize:
             more = handle.readinto(memoryview(buffer)[filled:])
