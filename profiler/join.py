@@ -24,6 +24,7 @@ from . import mounts as mounting
 from . import operations as file_operations
 from . import phase_rows, probe_rows, segments, stalls, timelines
 from . import tasks as task_lives
+from .concern import concerned
 from .journal import Journal
 from .spool import Spool
 from .tables import conform, empty
@@ -63,6 +64,7 @@ def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
     """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is
     made.
     """
+    spool = concerned(spool, journal)
     events = spool.tasks()
     seen, hits, touches = _files(spool, journal)
     stop_ns = journal.stop_ns or _last_time(seen.operations, events, spool)
