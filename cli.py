@@ -109,7 +109,7 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
         _finish(recorded, no_report)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
         _tell(_explained(error, recorded.run), error, chosen.debug)
-    _exit_as(recorded.status, chosen.strict and bool(recorded.losses or recorded.trouble))
+    _exit_as(recorded, chosen.strict)
 
 
 @cli.command()
@@ -350,13 +350,13 @@ def _write_page(run: RunLike, page: Path) -> Path:
         raise CvmprofError(fact, way_out) from error
 
 
-def _exit_as(status: int, lost: bool) -> NoReturn:
+def _exit_as(recorded: Recorded, strict: bool) -> NoReturn:
     """Ends as the command did: its code, or death by the same signal."""
-    if os.WIFSIGNALED(status):
-        _die_of(os.WTERMSIG(status))
-    code = os.waitstatus_to_exitcode(status)
-    if lost and code == 0:
-        raise EventsLost("events were lost", "see which: cvmprof summary RUN; record again")
+    if os.WIFSIGNALED(recorded.status):
+        _die_of(os.WTERMSIG(recorded.status))
+    code = os.waitstatus_to_exitcode(recorded.status)
+    if strict and code == 0 and (recorded.losses or recorded.trouble):
+        raise EventsLost("events were lost", f"see which: cvmprof summary {recorded.run}")
     sys.exit(code)
 
 

@@ -33,13 +33,15 @@ sys.exit(main())
 #: tells what a process can see of itself
 TELL = """
 import json, os
+variables = open("/proc/self/environ").read().split("\\0")  # Python adds to its own
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 listed = sorted(map(int, os.listdir("/proc/self/fd")))  # the listing's own is closed again
 opened = [number for number in listed if os.path.exists(f"/proc/self/fd/{number}")]
 print(json.dumps({
     "ids": [os.getresuid(), os.getresgid()], "groups": sorted(os.getgroups()),
     "cwd": os.getcwd(), "umask": status["Umask"].strip(), "capabilities": status["CapPrm"].strip(),
-    "limits": open("/proc/self/limits").read(), "fds": opened, "environment": dict(os.environ),
+    "limits": open("/proc/self/limits").read(), "fds": opened,
+    "environment": dict(each.split("=", 1) for each in variables if each),
 }))
 """
 USERS_OWN = {
@@ -95,6 +97,34 @@ def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
     expected = untraced(home, CHOICE="sudo's line", NEW="1")
     assert expected.pop("fds") == [0, 1, 2]
     assert seen == expected
+
+
+def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, Any]:
+    """Where sudo has executed cvmprof in its own stead, only the reset environment is left."""
+    self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", *command]
+    return told(subprocess.run(
+        self, cwd=home, env={**RESET, **reset}, capture_output=True, text=True, timeout=120,
+        check=False,
+    ))  # fmt: skip
+
+
+def test_where_sudo_has_gone_the_account_tells(home: Path) -> None:
+    seen = without_sudo_process(home, "/usr/bin/python3", "-I", "-c", TELL, HF_HOME="/kept")
+    account = subprocess.check_output(["getent", "passwd", USER], text=True).strip().split(":")
+    assert seen["ids"] == [[UID] * 3, [UID] * 3]
+    del seen["environment"]["CVMPROF_PHASE_FD"]
+    assert seen["environment"] == {
+        "PATH": RESET["PATH"], "HF_HOME": "/kept", "USER": USER, "LOGNAME": USER,
+        "HOME": account[5], "SHELL": account[6],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/zsh", "/usr/bin/su"])
+def test_in_a_shell_that_sudo_opened_the_user_is_root(home: Path, shell: str) -> None:
+    tell = ("/usr/bin/python3", "-I", "-c", TELL)
+    seen = without_sudo_process(home, *tell, SUDO_COMMAND=shell)
+    assert seen["ids"] == [[0] * 3, [0] * 3]
+    assert seen["environment"]["HOME"] == RESET["HOME"]
 
 
 def test_what_a_run_leaves_is_the_users_and_nobody_elses(home: Path) -> None:
