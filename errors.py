@@ -8,8 +8,9 @@
     ├── CommandNotExecutable  it exists and may not be executed (exit code 126)
     └── EventsLost          --strict: the command succeeded, events were lost (exit code 123)
 
-An error is caught once, in the command line's main, and printed as two lines: the fact of this machine,
-and what to do. Standard library only, and nothing of ours: every room and the recorder import this file.
+An error is caught once, in the command line's main, and printed as two lines: the fact of this
+machine, and what to do. Standard library only, and nothing of ours: every room and the recorder
+import this file.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class MissingDependency(CvmprofError):
 
 
 class BadRun(CvmprofError):
-    """A run directory is absent, foreign, damaged beyond recovery, or written by a newer cvmprof."""
+    """A run directory is absent, foreign, beyond recovery, or written by a newer cvmprof."""
 
 
 class CommandNotFound(CvmprofError):

@@ -1,7 +1,7 @@
 """A reader of BTF, the kernel's own type information (Documentation/bpf/btf.rst).
 
-Reads struct members with their offsets, and which raw tracepoints and functions exist, from the blob at
-``/sys/kernel/btf/vmlinux`` (or a module's, read together with vmlinux's as its base).
+Reads struct members with their offsets, and which raw tracepoints and functions exist, from the
+blob at ``/sys/kernel/btf/vmlinux`` (or a module's, read together with vmlinux's as its base).
 Members inside anonymous structs and unions are found as C finds them. Standard library only.
 """
 
@@ -17,10 +17,15 @@ _MAGIC = 0xEB9F
 _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _FUNC_PROTO = 1, 3, 4, 5, 6, 13
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG = 8, 9, 10, 11, 18
 _FUNC, _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 12, 14, 15, 17, 19
+_POINTER, _FORWARD, _FLOAT = 2, 7, 16
 _MODIFIERS = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
 
-#: bytes after the 12-byte header: (fixed, per element), by kind
+#: deeper than any type of C is nested: what goes on beyond is a circle
+_MAX_DEPTH = 64
+
+#: bytes after the 12-byte header: (fixed, per element), by kind; other kinds are not known
 _TAIL = {
+    **dict.fromkeys((*_MODIFIERS, _POINTER, _FORWARD, _FUNC, _FLOAT), (0, 0)),
     _INT: (4, 0), _ARRAY: (12, 0), _STRUCT: (0, 12), _UNION: (0, 12), _ENUM: (0, 8),
     _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12), _DECL_TAG: (4, 0), _ENUM64: (0, 12),
 }  # fmt: skip
@@ -32,7 +37,7 @@ class BtfError(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a struct: its offset in bits, its width if it is a bit field (else 0), its type."""
+    """One member of a struct: its offset in bits, its width (0 where no bit field), its type."""
 
     bit_offset: int
     bit_width: int
@@ -45,24 +50,22 @@ class Member:
 
 
 class Btf:
-    """The types of one kernel.
+    """The types of one kernel; with a base, those of a module and of the kernel that it belongs to.
 
-    Looking up a name costs one pass over all types, made once (about 0.1 s for a whole vmlinux).
-    Raises BtfError when the blob cannot be read.
+    Making one costs a pass over all types (about 0.1 s for a whole vmlinux).
+    Raises BtfError when the blob cannot be read; so does looking up what turns out to be broken.
     """
 
     def __init__(self, blob: bytes, base: Btf | None = None) -> None:
-        if len(blob) < 24 or struct.unpack_from("<H", blob)[0] != _MAGIC:
-            raise BtfError("not little-endian BTF")
-        header_len, type_off, type_len, str_off, str_len = struct.unpack_from("<5I", blob, 4)
-        self._types = memoryview(blob)[header_len + type_off : header_len + type_off + type_len]
-        self._strings = blob[header_len + str_off : header_len + str_off + str_len]
-        self._base = base
-        self._first_id = base._next_id if base else 1
-        self._first_string = base._next_string if base else 0
-        self._next_string = self._first_string + str_len
-        self._positions, self._by_name = self._index()
-        self._next_id = self._first_id + len(self._positions)
+        header_len, type_off, type_len, str_off, str_len = _header(blob)
+        types = blob[header_len + type_off : header_len + type_off + type_len]
+        strings = blob[header_len + str_off : header_len + str_off + str_len]
+        if len(types) < type_len or len(strings) < str_len:
+            raise BtfError("the blob ends before its types and strings do")
+        # a module's ids and string offsets continue the kernel's: one after the other they are one
+        self._types: bytes = base._types + types if base else types
+        self._strings: bytes = base._strings + strings if base else strings
+        self._positions, self._by_name = _index(self._types)
 
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX) -> Btf:
@@ -82,19 +85,19 @@ class Btf:
         position = self._find("btf_trace_" + name, (_TYPEDEF,))
         if position is None:
             return None
-        target = self._record(position)[2]
-        while True:  # typedef -> pointer -> function prototype
-            position = self._position_of(target)
+        for _ in range(_MAX_DEPTH):  # typedef -> pointer -> function prototype
             _, info, target = self._record(position)
             if (info >> 24) & 0x1F == _FUNC_PROTO:
                 return (info & 0xFFFF) - 1  # the first one is void *__data
+            position = self._position_of(target)
+        raise BtfError(f"the tracepoint {name} has no function prototype")
 
     def has_struct(self, name: str) -> bool:
         """Whether a struct or union of that name is described."""
         return self._find(name, (_STRUCT, _UNION)) is not None
 
     def member(self, struct_name: str, path: str) -> Member | None:
-        """The member at ``path`` ("in.h.unique", "args") of a struct, or None where there is none."""
+        """The member at ``path`` ("in.h.unique") of a struct, or None where there is none."""
         position = self._find(struct_name, (_STRUCT, _UNION))
         if position is None:
             return None
@@ -119,26 +122,10 @@ class Btf:
         position = self._find(enum_name, (_ENUM,))
         if position is None:
             return None
-        for index in range(self._record(position)[1] & 0xFFFF):
-            string, value = struct.unpack_from("<Ii", self._types, position + 12 + 8 * index)
+        for string, value in struct.iter_unpack("<Ii", self._elements(position, 8)):
             if self._string(string) == name:
                 return int(value)
         return None
-
-    def _index(self) -> tuple[list[int], dict[int, list[int]]]:
-        positions: list[int] = []
-        by_name: dict[int, list[int]] = {}
-        unpack, view, position, end = struct.Struct("<II").unpack_from, self._types, 0, len(self._types)
-        tails = [_TAIL.get(kind, (0, 0)) for kind in range(32)]
-        append = positions.append
-        while position < end:
-            name, info = unpack(view, position)
-            append(position)
-            if name:
-                by_name.setdefault(name, []).append(position)
-            fixed, each = tails[(info >> 24) & 0x1F]
-            position += 12 + fixed + each * (info & 0xFFFF)
-        return positions, by_name
 
     def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
         for name_offset in self._string_offsets(name):
@@ -151,51 +138,84 @@ class Btf:
         """Every offset at which a string equal to ``name`` begins (suffixes of others included)."""
         needle, found, start = name.encode() + b"\0", list[int](), 0
         while (start := self._strings.find(needle, start)) >= 0:
-            found.append(start + self._first_string)
+            found.append(start)
             start += 1
-        if self._base is not None:
-            found += self._base._string_offsets(name)
         return found
 
     def _record(self, position: int) -> tuple[int, int, int]:
         name, info, size_or_type = struct.unpack_from("<III", self._types, position)
         return name, info, size_or_type
 
+    def _elements(self, position: int, size: int) -> bytes:
+        """What follows a record: its members or enumerators, of a size each."""
+        count = self._record(position)[1] & 0xFFFF
+        return self._types[position + 12 : position + 12 + count * size]
+
     def _position_of(self, type_id: int) -> int:
-        index = type_id - self._first_id
-        if not 0 <= index < len(self._positions):
+        if not 1 <= type_id <= len(self._positions):
             raise BtfError(f"type {type_id} lies outside this BTF")
-        return self._positions[index]
+        return self._positions[type_id - 1]
 
     def _struct_of(self, type_id: int) -> int | None:
         """Position of the struct or union that a type names, through typedefs and qualifiers."""
-        while type_id >= self._first_id:
+        for _ in range(_MAX_DEPTH):
+            if not type_id:  # void
+                return None
             position = self._position_of(type_id)
-            _, info, target = self._record(position)
+            _, info, type_id = self._record(position)
             kind = (info >> 24) & 0x1F
             if kind in (_STRUCT, _UNION):
                 return position
             if kind not in _MODIFIERS:
                 return None
-            type_id = target
-        return None
+        raise BtfError("a type is defined by itself")
 
-    def _member_at(self, position: int, wanted: str) -> Member | None:
-        _, info, _ = self._record(position)
-        bit_fields = info >> 31
-        for index in range(info & 0xFFFF):
-            name, type_id, raw = struct.unpack_from("<III", self._types, position + 12 + 12 * index)
+    def _member_at(self, position: int, wanted: str, depth: int = 0) -> Member | None:
+        if depth > _MAX_DEPTH:
+            raise BtfError("a struct holds itself")
+        bit_fields = self._record(position)[1] >> 31
+        for name, type_id, raw in struct.iter_unpack("<III", self._elements(position, 12)):
             width, bits = (raw >> 24, raw & 0xFFFFFF) if bit_fields else (0, raw)
             if name and self._string(name) == wanted:
                 return Member(bits, width, type_id)
             inner = None if name else self._struct_of(type_id)
-            found = None if inner is None else self._member_at(inner, wanted)
+            found = None if inner is None else self._member_at(inner, wanted, depth + 1)
             if found is not None:
                 return Member(bits + found.bit_offset, found.bit_width, found.type_id)
         return None
 
     def _string(self, offset: int) -> str:
-        if offset < self._first_string and self._base is not None:
-            return self._base._string(offset)
-        start = offset - self._first_string
-        return self._strings[start : self._strings.index(b"\0", start)].decode()
+        end = self._strings.find(b"\0", offset)
+        if end < 0:
+            raise BtfError(f"no string at {offset}")
+        return self._strings[offset:end].decode("utf-8", "replace")
+
+
+def _header(blob: bytes) -> tuple[int, int, int, int, int]:
+    """Length of the header; offset and length of the types, and of the strings, after it."""
+    if len(blob) < 24 or struct.unpack_from("<H", blob)[0] != _MAGIC:
+        raise BtfError("not little-endian BTF")
+    header_len, type_off, type_len, str_off, str_len = struct.unpack_from("<5I", blob, 4)
+    return header_len, type_off, type_len, str_off, str_len
+
+
+def _index(types: bytes) -> tuple[list[int], dict[int, list[int]]]:
+    """Where each type stands, by its id less one, and where those stand that bear a name."""
+    positions: list[int] = []
+    by_name: dict[int, list[int]] = {}
+    unpack, tails = struct.Struct("<II").unpack_from, [_TAIL.get(kind) for kind in range(32)]
+    position, end = 0, len(types)
+    name: int
+    info: int
+    while position + 12 <= end:
+        name, info = unpack(types, position)
+        positions.append(position)
+        if name:
+            by_name.setdefault(name, []).append(position)
+        tail = tails[(info >> 24) & 0x1F]
+        if tail is None:
+            raise BtfError(f"a type is of the unknown kind {(info >> 24) & 0x1F}")
+        position += 12 + tail[0] + tail[1] * (info & 0xFFFF)
+    if position != end:
+        raise BtfError("the last type is not whole")
+    return positions, by_name

@@ -1,14 +1,13 @@
 """What is observed and by which attach points, in order of preference.
 
-A `LogicalEvent` is something that happens to the system; its alternatives are the ways to see it. Resolving
-an event against a kernel's facts is pure: it gives the alternative to attach, or the reason why none can
-be. Standard library only.
+A `LogicalEvent` is something that happens to the system; its alternatives are the ways to see it.
+Resolving an event against a kernel's facts is pure: it gives the alternative to attach, or the
+reason why none can be. Standard library only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from .kernel import OFFSETS, OPTIONAL_OFFSETS, KernelFacts
 
@@ -34,7 +33,8 @@ class AttachPoint:
 @dataclass(frozen=True)
 class LogicalEvent:
     """Something that is observed. ``alternatives`` are sets of attach points, the preferred first;
-    ``mandatory`` ones are those without which a recording would say nothing."""
+    ``mandatory`` ones are those without which a recording would say nothing.
+    """
 
     name: str
     alternatives: tuple[tuple[AttachPoint, ...], ...]
@@ -101,7 +101,9 @@ EVENTS = (
     LogicalEvent("request ended", ((_raw("fuse_request_end", "on_request_ended"),),)),
     LogicalEvent("off CPU", ((_raw("sched_switch", "on_switch"),),), mandatory=True),
     LogicalEvent("wake", ((_raw("sched_waking", "on_waking"),),), mandatory=True),
-    LogicalEvent("interrupt", (_interrupt_points(), _interrupt_points()[:2] + _interrupt_points()[5:7])),
+    LogicalEvent(
+        "interrupt", (_interrupt_points(), _interrupt_points()[:2] + _interrupt_points()[5:7])
+    ),
     LogicalEvent(
         "task",
         (
@@ -127,7 +129,7 @@ def uprobe_family(facts: KernelFacts) -> str:
 
 @dataclass(frozen=True)
 class DaemonFunction:
-    """A function of the client that is probed: its qualified C++ name, and the programs' name for it."""
+    """A function of the client to probe: its qualified C++ name, and the programs' name for it."""
 
     qualified_name: str
     function: str
@@ -147,22 +149,20 @@ def _identifier(name: str) -> str:
     return name.replace("::", "_").lower()
 
 
+_FUSE_CALLBACKS = (
+    "lookup", "getattr", "readlink", "opendir", "releasedir", "readdir", "open", "read", "release",
+    "statfs", "getxattr", "listxattr",
+)  # fmt: skip
 #: several names for one function where versions of the client differ
 DAEMON_FUNCTIONS = (
-    *(
-        DaemonFunction(f"cvmfs::cvmfs_{name}", f"cvmfs_{name}")
-        for name in (
-            "lookup", "getattr", "readlink", "opendir", "releasedir", "readdir", "open", "read",
-            "release", "statfs", "getxattr", "listxattr",
-        )  # fmt: skip
-    ),
+    *(DaemonFunction(f"cvmfs::cvmfs_{name}", f"cvmfs_{name}") for name in _FUSE_CALLBACKS),
     DaemonFunction("cvmfs::Fetcher::Fetch", "Fetcher::Fetch"),
     DaemonFunction("download::DownloadManager::Fetch", "DownloadManager::Fetch"),
     DaemonFunction("PosixCacheManager::Open", "CacheManager::Open"),
 )
 
 
-def resolve(event: LogicalEvent, facts: KernelFacts) -> Union[Attachment, Unsupported]:
+def resolve(event: LogicalEvent, facts: KernelFacts) -> Attachment | Unsupported:
     """The first alternative of which the kernel has every attach point, or why there is none."""
     missing: list[str] = []
     for points in event.alternatives:

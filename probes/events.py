@@ -1,8 +1,8 @@
 """What the kernel side writes and the rest reads: one source of layouts.
 
-Each `Layout` is a flat record: its C struct (given to the BPF programs), its NumPy dtype (given to the
-decoder) and its page in docs/schema.md all come from here. A layout with ``ring_pages`` has a ring of its
-own; the others are values of maps that are flushed into the spool when recording stops.
+Each `Layout` is a flat record: its C struct (given to the BPF programs), its NumPy dtype (given to
+the decoder) and its page in docs/schema.md all come from here. A layout with ``ring_pages`` has a
+ring of its own; the others are values of maps that are flushed into the spool when recording stops.
 Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "has not happened". Standard library only.
 """
 
@@ -30,7 +30,9 @@ Dtype = list[tuple[str, Union[str, "Dtype"]]]
 
 @dataclass(frozen=True)
 class Field:
-    """One member: its name, its type (a scalar, ``text[N]``, ``raw[N]`` or another layout) and its meaning."""
+    """One member: its name, its type (a scalar, ``text[N]``, ``raw[N]`` or another layout) and its
+    meaning.
+    """
 
     name: str
     type: str | Layout
@@ -70,7 +72,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """A flat record. Raises ValueError where C would insert padding, so that sizes agree everywhere."""
+    """A flat record. Raises ValueError where C would pad, so that sizes agree everywhere."""
 
     name: str
     doc: str
@@ -137,8 +139,9 @@ OPERATION_LINKED = 64  # it slept until a FUSE request was ended
 #: daemon functions, by the number that the programs write
 DAEMON_FUNCTIONS = (
     "none", "cvmfs_lookup", "cvmfs_forget", "cvmfs_getattr", "cvmfs_readlink", "cvmfs_opendir",
-    "cvmfs_releasedir", "cvmfs_readdir", "cvmfs_open", "cvmfs_read", "cvmfs_release", "cvmfs_statfs",
-    "cvmfs_getxattr", "cvmfs_listxattr", "Fetcher::Fetch", "DownloadManager::Fetch", "CacheManager::Open",
+    "cvmfs_releasedir", "cvmfs_readdir", "cvmfs_open", "cvmfs_read", "cvmfs_release",
+    "cvmfs_statfs", "cvmfs_getxattr", "cvmfs_listxattr", "Fetcher::Fetch",
+    "DownloadManager::Fetch", "CacheManager::Open",
 )  # fmt: skip
 
 #: kinds of task event
@@ -352,7 +355,8 @@ FILE = Layout(
         u32 pid             process that had it open
         u32 magic           the superblock's magic number
         u16 text            bytes used in components
-        u16 mount_text      how many of them name the path within the mount; the rest, the mountpoint
+        u16 mount_text      how many of them name the path within the mount; the rest, the
+                            mountpoint
         u16 depth           path components, all told
         u16 complete        1 when the walk reached the root of the namespace
         text[16] filesystem  the superblock's subtype

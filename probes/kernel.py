@@ -1,7 +1,7 @@
 """What one kernel offers: the facts that attaching depends on, gathered once.
 
-Versions are never tested: members, tracepoints and functions are. A `KernelFacts` is plain data, so that it
-can be saved and the catalogue tested without that kernel. Standard library only.
+Versions are never tested: members, tracepoints and functions are. A `KernelFacts` is plain data, so
+that it can be saved and the catalogue tested without that kernel. Standard library only.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ OFFSETS = (
     ("TASK_STRUCT_EXIT_CODE", "task_struct", "exit_code"),
     ("TASK_STRUCT_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_STRUCT_GROUP_LEADER", "task_struct", "group_leader"),
+    ("TASK_STRUCT_PENDING_SIGNAL", "task_struct", "pending.signal"),
     ("PID_LEVEL", "pid", "level"),
     ("PID_NUMBERS", "pid", "numbers"),
     ("MM_STRUCT_ARG_START", "mm_struct", "arg_start"),
@@ -72,7 +73,7 @@ OFFSETS = (
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
 )
 #: offsets that some kernels lack and the programs can do without
-OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1"))
+OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL"))
 
 #: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
 _TASK_STATE = (("task_struct", "__state"), ("task_struct", "state"))
@@ -91,7 +92,8 @@ RAW_TRACEPOINTS = (
 @dataclass(frozen=True)
 class KernelFacts:
     """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
-    offsets (bytes) and enumerators that the programs need, by name."""
+    offsets (bytes) and enumerators that the programs need, by name.
+    """
 
     release: str
     machine: str

@@ -1,7 +1,7 @@
 """The text of the BPF programs for one kernel: generated definitions first, then the .bpf.c files.
 
-Everything that differs between kernels or runs comes as a macro or as generated text; the files themselves
-are never edited. Standard library only.
+Everything that differs between kernels or runs comes as a macro or as generated text; the files
+themselves are never edited. Standard library only.
 """
 
 from __future__ import annotations
@@ -73,15 +73,19 @@ def loss_index(event: int, cause: int) -> int:
 
 def _argument_offsets(machine: str) -> dict[str, int]:
     # positions in struct pt_regs of arch/x86/include/uapi/asm/ptrace.h
-    order = ("r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si", "di")
-    registers = syscalls.ARGUMENT_REGISTERS[machine]
-    offsets = {f"OFFSET_ARGUMENT_{index}": order.index(name) for index, name in enumerate(registers, 1)}
-    offsets["OFFSET_SYSCALL_NUMBER"] = len(order)  # orig_ax follows
+    order = (
+        "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si",
+        "di", "orig_ax",
+    )  # fmt: skip
+    registers = enumerate(syscalls.ARGUMENT_REGISTERS[machine], 1)
+    offsets = {f"OFFSET_ARGUMENT_{index}": order.index(name) for index, name in registers}
+    offsets["OFFSET_SYSCALL_NUMBER"] = order.index("orig_ax")
     return {name: 8 * position for name, position in offsets.items()}
 
 
 def _enumeration(prefix: str, names: tuple[str, ...]) -> str:
-    body = ", ".join(f"{prefix}_{name.upper().replace(' ', '_').replace('-', '_')}" for name in names)
+    words = (name.upper().replace(" ", "_").replace("-", "_") for name in names)
+    body = ", ".join(f"{prefix}_{word}" for word in words)
     return f"enum {{ {body} }};\n"
 
 

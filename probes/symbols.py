@@ -1,8 +1,8 @@
 """Functions of an ELF binary by their qualified C++ name, local ones included.
 
-Reads ``.symtab`` and ``.dynsym`` (System V ABI, chapters 4 and 5) and the build-id note. Names are matched
-demangled and without their argument lists, since those differ between versions of the client
-(Itanium C++ ABI, 5.1.3: nested names). Standard library only.
+Reads ``.symtab`` and ``.dynsym`` (System V ABI, chapters 4 and 5) and the build-id note. Names are
+matched demangled and without their argument lists, since those differ between versions of the
+client (Itanium C++ ABI, 5.1.3: nested names). Standard library only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Function:
 
 @dataclass(frozen=True)
 class Binary:
-    """What a binary tells: its build-id (hex digits, or None), the functions found, and from which table."""
+    """What a binary tells: its build-id (hex digits, or None), the functions found, and from which
+    table.
+    """
 
     build_id: str | None
     functions: dict[str, tuple[Function, ...]]
@@ -64,7 +66,7 @@ def read_binary(path: Path, qualified_names: tuple[str, ...]) -> Binary:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
             try:
                 return _read(blob, frozenset(qualified_names))
-            except (struct.error, IndexError) as error:
+            except (struct.error, IndexError, OverflowError, ValueError) as error:
                 raise NotElf(f"{path}: {error}") from None
 
 
@@ -139,8 +141,9 @@ def _functions(
             symbol = names[name_at : names.index(b"\0", name_at)]
             name = qualified_name(symbol)
             if name in wanted and not any(part.encode() in symbol for part in _NOT_THE_FUNCTION):
-                offset = value - section_at[section]
-                function = Function(value, offset, symbol.decode("ascii", "replace"))
+                address = int(value)
+                offset = address - section_at[int(section)]
+                function = Function(address, offset, symbol.decode("ascii", "replace"))
                 found[name] = (*found.get(name, ()), function)
     return found
 

@@ -1,8 +1,8 @@
 """System calls that matter, and what each means for a target and for a daemon.
 
 A class says how the programs read the arguments. Numbers are one architecture's own table
-(arch/x86/entry/syscalls/syscall_64.tbl); architectures that never had the older calls lack those rows.
-Standard library only.
+(arch/x86/entry/syscalls/syscall_64.tbl); architectures that never had the older calls lack those
+rows. Standard library only.
 """
 
 from __future__ import annotations

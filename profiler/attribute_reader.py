@@ -1,9 +1,9 @@
-"""A process of its own that reads extended attributes: it may hang on a dead mount and be left behind.
+"""A process of its own that reads extended attributes, left behind where it hangs on a dead mount.
 
     python -I attribute_reader.py < requests > answers
 
-One JSON object per line each way: {"path", "names"} -> {"path", "device", "inode", "attributes", "reason"}.
-Standard library only, nothing of ours.
+One JSON object per line each way: {"path", "names"} -> {"path", "device", "inode", "attributes",
+"reason"}. Standard library only, nothing of ours.
 """
 
 from __future__ import annotations

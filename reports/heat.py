@@ -46,7 +46,7 @@ def hottest_file(frames: Frames, window: Window) -> Heat | None:
 
 
 def _matrix(path: str, touches: pl.DataFrame, window: Window) -> Heat:
-    granules = int(touches["granule"].max()) + 1  # type: ignore[arg-type]
+    granules = int(touches.select(pl.col("granule").max()).item()) + 1
     per_part = -(-granules // _MAX_PARTS)
     parts = -(-granules // per_part)
     first = window.start_ns - window.start_ns % _BUCKET_NS

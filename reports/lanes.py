@@ -14,7 +14,7 @@ def resolution_ns(bricks: pl.DataFrame, budget: int) -> int:
     """Return the length below which bricks must merge so that about ``budget`` remain; 0: none."""
     if bricks.height <= budget:
         return 0
-    span: int = bricks["end_ns"].max() - bricks["start_ns"].min()  # type: ignore[operator, assignment]
+    span: int = bricks.select(pl.col("end_ns").max() - pl.col("start_ns").min()).item()
     return max(span // budget, 1)
 
 

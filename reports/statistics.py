@@ -217,8 +217,8 @@ def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
     lasting = pl.col("time").shift(-1) - pl.col("time")
     busy = edges.select(lasting.filter(pl.col("depth") > 0).sum()).item()
     summed = intervals.select((pl.col("end_ns") - pl.col("start_ns")).sum()).item()
-    most = edges["depth"].max()
-    return int(summed or 0), int(busy or 0), int(most or 0)  # type: ignore[call-overload]
+    most = edges.select(pl.col("depth").max()).item()
+    return int(summed or 0), int(busy or 0), int(most or 0)
 
 
 def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
@@ -292,9 +292,7 @@ def latency(frames: Frames) -> Latency:
     transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
     row = downloads.select(
         first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(), transfer=transfer.median(),
-        rate=(pl.col("wire_bytes") * 1e9 / transfer.filter(transfer > 0)).median()
-        if downloads.height and downloads.select((transfer > 0).all()).item()
-        else pl.lit(None, dtype=pl.Float64),
+        rate=(pl.col("wire_bytes").filter(transfer > 0) * 1e9 / transfer.filter(transfer > 0)).median(),
         reused=pl.col("reused").sum(),
     ).row(0, named=True)  # fmt: skip
     return Latency(
@@ -357,7 +355,7 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
     return Phase(
         name=row["name"], pid=row["pid"], tid=row["tid"], start_ns=row["start_ns"],
-        end_ns=None if same["end_ns"].has_nulls() else int(same["end_ns"].max()),  # type: ignore[call-overload]
+        end_ns=None if same["end_ns"].has_nulls() else same.select(pl.col("end_ns").max()).item(),
         duration_ns=_total(same, "lasted"), causes_ns=_by_cause(material.phase_causes.filter(mine)),
         fetches=fetch_summary(fetches, material.window), times=same.height,
     )  # fmt: skip

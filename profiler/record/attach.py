@@ -10,8 +10,8 @@ from typing import Any
 from ...errors import CvmprofError
 from ...probes import catalog
 from ...probes.catalog import AttachPoint, DaemonFunction, LogicalEvent
-from ...probes.kernel import KernelFacts
 from ...probes.events import DAEMON_FUNCTIONS
+from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
 from . import uprobe_multi
@@ -57,10 +57,11 @@ class Attacher:
                 self.probes.append(Probe(event.name, "none", "", reason=reason))
             if reason and event.mandatory:
                 fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
-                raise CvmprofError(fact, "please report this with the output of: cvmprof doctor --json")
+                way_out = "please report this with the output of: cvmprof doctor --json"
+                raise CvmprofError(fact, way_out)
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:
-        """Probes the client's functions in a library file, once per file; the new rows of `probes`."""
+        """Probes the client's functions in a library, once per file; the new rows of `probes`."""
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in self._libraries:
@@ -82,7 +83,7 @@ class Attacher:
         return new
 
     def _attach_at_once(self, path: str, binary: Binary) -> str | None:
-        """Probes all functions through two links where the kernel can; why it refused, if it did."""
+        """Probes all functions through two links where the kernel can; why it refused, if so."""
         if self._uprobe_family != catalog.UPROBE_MULTI or not binary.functions:
             return None
         places = tuple(
@@ -90,10 +91,11 @@ class Attacher:
             for function in catalog.DAEMON_FUNCTIONS
             for place in binary.functions.get(function.qualified_name, ())
         )
+        kind, multi_type = self._bcc.BPF.KPROBE, self._multi_type
         try:  # the returns first: an entry seen alone would wait for its return for ever
             for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
-                loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE, None, self._multi_type)
-                uprobe_multi.attach(loaded.fd, self._multi_type, path, places, returns)
+                loaded = self._bpf.load_func(program.encode(), kind, None, multi_type)
+                uprobe_multi.attach(loaded.fd, multi_type, path, places, returns)
         except OSError as error:
             return str(error)
         return None
@@ -102,18 +104,19 @@ class Attacher:
         for point in points:
             try:
                 self._attach(point)
-            except Exception as error:  # bcc raises bare Exception
+            except Exception as error:  # noqa: BLE001  bcc raises bare Exception
                 return f"{point.target}: {error}"
         return None
 
     def _attach(self, point: AttachPoint) -> None:
+        program = point.program.encode()
         if point.family == catalog.RAW_TRACEPOINT:
-            self._bpf.attach_raw_tracepoint(tp=point.target.encode(), fn_name=point.program.encode())
+            self._bpf.attach_raw_tracepoint(tp=point.target.encode(), fn_name=program)
         else:
             self._bpf.attach_perf_event(
                 ev_type=_PERF_TYPE_SOFTWARE,
                 ev_config=catalog.SOFTWARE_EVENTS[point.target],
-                fn_name=point.program.encode(),
+                fn_name=program,
                 sample_period=1,
             )
 
@@ -136,7 +139,7 @@ class Attacher:
         try:  # the return first: an entry seen alone would wait for it for ever
             self._bpf.attach_uretprobe(fn_name=function.exit.encode(), **where)
             self._bpf.attach_uprobe(fn_name=function.entry.encode(), **where)
-        except Exception as error:  # bcc raises bare Exception
+        except Exception as error:  # noqa: BLE001  bcc raises bare Exception
             return str(error)
         return None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 
 class Map:
@@ -19,7 +20,7 @@ class Map:
     def update(self, key: bytes, value: bytes) -> bool:
         """Sets a value; False where the map is full."""
         self._key.raw, self._value.raw = key, value
-        return self._lib.bpf_update_elem(self.fd, self._key, self._value, 0) == 0
+        return int(self._lib.bpf_update_elem(self.fd, self._key, self._value, 0)) == 0
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of a key, or None."""

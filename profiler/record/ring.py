@@ -1,8 +1,9 @@
 """Draining a kernel ring buffer into a file without looking at its events.
 
-The ring (Documentation/bpf/ringbuf.rst) is mapped as the kernel lays it out: a page with the consumer's
-position, a page with the producer's, and the data mapped twice over, so that any span is contiguous.
-Records of one ring have one size, so the busy bits of a whole span are one strided column of bytes.
+The ring (Documentation/bpf/ringbuf.rst) is mapped as the kernel lays it out: a page with the
+consumer's position, a page with the producer's, and the data mapped twice over, so that any span is
+contiguous. Records of one ring have one size, so the busy bits of a whole span are one strided
+column of bytes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class Ring:
         size = layout.ring_pages * PAGE
         self._spool_fd = spool_fd
         self._mask = size - 1
-        self._consumer_page = mmap.mmap(map_fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        self._ring = mmap.mmap(map_fd, PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        read, write, shared = mmap.PROT_READ, mmap.PROT_WRITE, mmap.MAP_SHARED
+        self._consumer_page = mmap.mmap(map_fd, PAGE, shared, read | write)
+        self._ring = mmap.mmap(map_fd, PAGE + 2 * size, shared, read, offset=PAGE)
         # native 64-bit loads and stores: the kernel reads and writes these positions meanwhile
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._ring)[:8].cast("Q")

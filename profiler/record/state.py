@@ -65,7 +65,7 @@ class State:
             _write(spool[file], b"".join(values))
 
     def flush_touches(self, spool: dict[str, int], before_ns: int) -> None:
-        """Moves touches of buckets that ended before a time to the spool; no program updates those."""
+        """Moves touches of buckets that ended before a time, no longer updated, to the spool."""
         bucket = before_ns // _BUCKET_NS
         keys, values = list[bytes](), list[bytes]()
         for key, value in self._touches.items():
@@ -79,7 +79,7 @@ class State:
     def hits(self) -> list[dict[str, Any]]:
         """How often each event was seen."""
         counts = self._counters("event_hits", len(EVENT_NAMES))
-        return [{"event": name, "hits": sum(counts[index])} for index, name in enumerate(EVENT_NAMES)]
+        return [{"event": name, "hits": sum(seen)} for name, seen in zip(EVENT_NAMES, counts)]
 
     def losses(self) -> list[dict[str, Any]]:
         """What the programs counted as lost: probe, cause, count, count per CPU."""

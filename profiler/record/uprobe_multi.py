@@ -34,7 +34,9 @@ class _LinkCreate(ctypes.Structure):
     ]  # fmt: skip
 
 
-def attach(program_fd: int, attach_type: int, path: str, places: tuple[Place, ...], returns: bool) -> int:
+def attach(
+    program_fd: int, attach_type: int, path: str, places: tuple[Place, ...], returns: bool
+) -> int:
     """Probes all places of a file; the link's descriptor, which holds them. Raises OSError."""
     count = len(places)
     name = ctypes.create_string_buffer(os.fsencode(path))

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import Lab, Shaping, mount, publish, serve, stop
@@ -42,13 +43,14 @@ class Bench:
         self._runs += 1
         run = self.root / f"{self._runs}.cvmprof"
         out = subprocess.run(
-            [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", run, "--", *command],
+            [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", run,
+             "--", *command],
             check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         ).stdout  # fmt: skip
         return out, run
 
     @contextmanager
-    def tracing(self) -> Iterator[int]:
+    def tracing(self) -> Generator[int]:
         """Traces an idle command meanwhile; gives the recorder's pid."""
         begun, hold = self.root / "begun", self.root / "hold"
         for fifo in (begun, hold):
@@ -112,7 +114,8 @@ def _start_up(bench: Bench) -> Row:
 
 
 def _cold_load(bench: Bench, mountpoint: Path) -> Row:
-    command = [sys.executable, "-m", "cvmprof", "run", str(mountpoint / "model.onnx"), "--runs", "1"]
+    model = str(mountpoint / "model.onnx")
+    command = [sys.executable, "-m", "cvmprof", "run", model, "--runs", "1"]
 
     def untraced() -> str:
         cold([mountpoint])
@@ -143,7 +146,7 @@ def _bystander(bench: Bench) -> Iterator[Row]:
     local.write_bytes(bytes(16 << 20))
     for name, command in (
         ("preads of a local file", [str(bench.storm), "pread", str(local), str(STORM_READS)]),
-        ("getppid, the shortest call there is", [str(bench.storm), "getppid", str(5 * STORM_READS)]),
+        ("getppid, the shortest call", [str(bench.storm), "getppid", str(5 * STORM_READS)]),
     ):
         ratios = list[float]()
         memory_mb = 0.0
@@ -173,14 +176,15 @@ def _sustained(bench: Bench, file: Path) -> Iterator[Row]:
     yield _row("recorder CPU per event", stopped["cpu_ns"] / stopped["records"], " ns", 60)
 
 
-def _journal(run: Path) -> list[dict[str, int]]:
+def _journal(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
 
 
 def _recorder_of(pid: int) -> int:
     """The recorder among a tracer's children: the one that has the rings mapped."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next(int(child) for child in children if "bpf-map" in Path(f"/proc/{child}/maps").read_text())
+    maps = {int(child): Path(f"/proc/{child}/maps").read_text() for child in children}
+    return next(child for child, text in maps.items() if "bpf-map" in text)
 
 
 def _memory_mb(pid: int) -> float:

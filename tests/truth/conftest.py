@@ -11,7 +11,7 @@ import mmap
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,8 @@ class Truth:
 
     def served_hashes(self, since: int) -> list[str]:
         """Their hashes, without suffix."""
-        return [access.path.split("/data/")[1].replace("/", "")[:40] for access in self.served(since)]
+        names = (access.path.split("/data/")[1] for access in self.served(since))
+        return [name.replace("/", "")[:40] for name in names]
 
     def path(self, name: str) -> Path:
         """A published file, as the mount shows it."""
@@ -112,7 +113,7 @@ def trace(tmp_path: Path) -> Trace:
 
 
 @contextlib.contextmanager
-def pinned(path: Path) -> Iterator[None]:
+def pinned(path: Path) -> Generator[None]:
     """Holds all pages of a file in the page cache, whatever the machine wants to reclaim."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]

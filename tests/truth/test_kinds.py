@@ -9,7 +9,16 @@ import pytest
 
 from cvmprof.profiler.run import Run
 
-from .conftest import CHUNK_BYTES, MODEL_BYTES, Trace, Truth, hits_on, operations_on, pinned, reads_of
+from .conftest import (
+    CHUNK_BYTES,
+    MODEL_BYTES,
+    Trace,
+    Truth,
+    hits_on,
+    operations_on,
+    pinned,
+    reads_of,
+)
 
 PAGES = -(-MODEL_BYTES // 4096)
 PRIME = 101
@@ -18,8 +27,13 @@ READERS = {
     "pread": "for n in range(101): os.pread(fd, 1009, n * 65537)",
     "readv": "for n in range(101): os.readv(fd, [bytearray(509), bytearray(500)])",
     "preadv": "for n in range(101): os.preadv(fd, [bytearray(509), bytearray(500)], n * 65537)",
-    "sendfile": "out = os.memfd_create('x')\nfor n in range(101): os.sendfile(out, fd, n * 65537, 1009)",
-    "splice": "r, w = os.pipe()\nfor n in range(101):\n  os.splice(fd, w, 1009, n * 65537); os.read(r, 4096)",
+    "sendfile": (
+        "out = os.memfd_create('x')\nfor n in range(101): os.sendfile(out, fd, n * 65537, 1009)"
+    ),
+    "splice": (
+        "r, w = os.pipe()\n"
+        "for n in range(101):\n  os.splice(fd, w, 1009, n * 65537); os.read(r, 4096)"
+    ),
 }
 KIND = {"sendfile": "splice", "splice": "splice"}
 
@@ -77,9 +91,10 @@ def test_reads_of_every_kind(truth: Truth, trace: Trace, call: str) -> None:
     whole = operations_on(run, path).filter(kind=kind)
     hits = hits_on(run, path).filter(kind=kind)
     assert whole.height + hits["count"].sum() == PRIME
-    assert whole["result"].sum() + hits["bytes"].sum() == PRIME * 1009
+    assert int(whole["result"].sum()) + int(hits["bytes"].sum()) == PRIME * 1009
     assert reads_of(run)["op_id"].null_count() == 0
-    assert set(whole["offset_bytes"]) <= {number * (1009 if call == "readv" else 65537) for number in range(101)}
+    stride = 1009 if call == "readv" else 65537
+    assert set(whole["offset_bytes"]) <= {number * stride for number in range(101)}
 
 
 def test_copy_file_range(truth: Truth, trace: Trace, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_little_inside_operations_is_unknown(cold_load: tuple[Run, list[str]]) -
     inside = run.tables["segments"].drop_nulls("op_id").with_columns(
         ns=pl.col("end_ns") - pl.col("start_ns")
     )  # fmt: skip
-    assert inside.filter(cause="unknown")["ns"].sum() <= 0.02 * inside["ns"].sum()
+    assert inside.filter(cause="unknown")["ns"].sum() <= 0.02 * int(inside["ns"].sum())
 
 
 def _targets(run: Run) -> pl.DataFrame:

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 import polars as pl
 import pytest
 
-from .conftest import CHUNK_BYTES, MODEL_BYTES, TWIN_BYTES, Trace, Truth, hits_on, operations_on, pinned, reads_of
+from .conftest import (
+    CHUNK_BYTES,
+    MODEL_BYTES,
+    TWIN_BYTES,
+    Trace,
+    Truth,
+    hits_on,
+    operations_on,
+    pinned,
+    reads_of,
+)
 
 READ_ALL = """
 import os, sys
@@ -35,10 +45,13 @@ for path in sys.argv[1:]:
 """
 
 
-def test_a_cold_read_fetches_each_chunk_once_in_the_servers_order(truth: Truth, trace: Trace) -> None:
+def test_a_cold_read_fetches_each_chunk_once_in_the_servers_order(
+    truth: Truth, trace: Trace
+) -> None:
     before = truth.cool()
     run = trace(READ_ALL, 65536, truth.path("model.bin"))
-    fetched = run.tables["fetches"].filter(object_kind="chunk", outcome="downloaded").sort("start_ns")
+    fetched = run.tables["fetches"].filter(object_kind="chunk", outcome="downloaded")
+    fetched = fetched.sort("start_ns")
     hashes = truth.served_hashes(before)
     assert len(hashes) == 17
     assert fetched["object_hash"].to_list() == hashes
@@ -58,15 +71,16 @@ def test_the_chunk_list_is_the_files(truth: Truth, trace: Trace) -> None:
 
 
 @pytest.mark.parametrize("size", [4096, 65536, 4 << 20])
-def test_bytes_of_operations_and_hits_sum_to_the_file(truth: Truth, trace: Trace, size: int) -> None:
+def test_bytes_of_operations_and_hits_sum_to_the_file(
+    truth: Truth, trace: Trace, size: int
+) -> None:
     path = truth.path("model.bin")
     truth.cool()
     run = trace(READ_ALL, size, path)
-    whole = operations_on(run, path).filter(kind="read")["result"].sum()
-    assert whole + hits_on(run, path)["bytes"].sum() == MODEL_BYTES
+    reads, hits = operations_on(run, path).filter(kind="read"), hits_on(run, path)
+    assert int(reads["result"].sum()) + int(hits["bytes"].sum()) == MODEL_BYTES
     calls = -(-MODEL_BYTES // size) + 1  # and the one that finds the end
-    counted = operations_on(run, path).filter(kind="read").height + hits_on(run, path)["count"].sum()
-    assert counted == calls
+    assert reads.height + hits["count"].sum() == calls
     assert run.tables["losses"].is_empty()
 
 
@@ -88,7 +102,7 @@ def test_every_read_records_each(truth: Truth, trace: Trace) -> None:
         run = trace(READ_ALL, 4096, path, options=("--every-read",))
     reads = operations_on(run, path).filter(kind="read")
     assert reads.height == TWIN_BYTES // 4096 + 1
-    assert reads["offset_bytes"].to_list() == [4096 * number for number in range(TWIN_BYTES // 4096 + 1)]
+    assert reads["offset_bytes"].to_list() == list(range(0, TWIN_BYTES + 1, 4096))
     assert hits_on(run, path).is_empty()
 
 
