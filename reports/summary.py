@@ -116,11 +116,7 @@ def _rows(s: Statistics) -> dict[str, str]:
     )
     return {
         "whole command": duration(s.duration_ns),
-        **{f"phase {visible(p.title, 24)}": duration(p.duration_ns) for p in s.phases},
-        **{
-            f"  waiting for CVMFS in {visible(p.name, 24)}": duration(p.cvmfs_ns)
-            for p in s.phases if p.cvmfs_ns
-        },
+        **_phase_rows(s),
         "over HTTP": size(s.bytes.over_http),
         "chunks downloaded": f"{s.fetches.chunks_downloaded:,}",
         "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
@@ -131,6 +127,20 @@ def _rows(s: Statistics) -> dict[str, str]:
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
     }  # fmt: skip
+
+
+def _phase_rows(s: Statistics) -> dict[str, str]:
+    """How long the phases of each name took, all together, and how long they waited for CVMFS."""
+    rows: dict[str, str] = {}
+    for name in dict.fromkeys(phase.name for phase in s.phases):
+        same = [phase for phase in s.phases if phase.name == name]
+        times = sum(phase.times for phase in same)
+        title = f"phase {visible(name, 24)}" + (f", {times:,} times" if times > 1 else "")
+        rows[title] = duration(sum(phase.duration_ns for phase in same))
+        waited_ns = sum(phase.cvmfs_ns for phase in same)
+        if waited_ns:
+            rows[f"  waiting for CVMFS in {visible(name, 24)}"] = duration(waited_ns)
+    return rows
 
 
 def _grid(runs: Sequence[tuple[str, Statistics]], first: str) -> Table:
@@ -189,7 +199,7 @@ def _slowest(s: Statistics) -> Table:
             duration(chunk.parts_ns[p]) if p in chunk.parts_ns else ""
             for p in ("first_byte", "transfer")
         ]
-        at = "" if chunk.offset_bytes is None else f" @{chunk.offset_bytes / (1 << 20):g} MiB"
+        at = "" if chunk.offset_bytes is None else f" @{chunk.offset_bytes / (1 << 20):,.1f} MiB"
         table.add_row(
             duration(chunk.duration_ns), *parts,
             "" if chunk.size_bytes is None else size(chunk.size_bytes),

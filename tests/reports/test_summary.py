@@ -33,7 +33,7 @@ def test_says_findings_causes_and_chunks() -> None:
         ["first_byte", "40.0", "ms", "40", "%"]
     ]
     wide = render_summary(compute(gather(run_of(tiny_rows()))), 140)
-    assert any("1.00 MiB  " in line and "@1 MiB" in line for line in wide.splitlines())
+    assert any("1.00 MiB  " in line and "@1.0 MiB" in line for line in wide.splitlines())
 
 
 def test_colours_only_when_asked() -> None:
