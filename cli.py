@@ -120,7 +120,8 @@ def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
     from .profiler.finalise import recover_run
 
-    click.echo(_write_page(recover_run(run), output or page_of(run)))
+    way_out = "name with -o a place that exists, has room, and that you may write to"
+    click.echo(_write_page(recover_run(run), output or page_of(run), way_out))
 
 
 @cli.command()
@@ -335,18 +336,18 @@ def _finish(recorded: Recorded, no_report: bool) -> None:
     click.echo(f"cvmprof: run {recorded.run}", err=True)
     if no_report:
         return
-    page = _write_page(run, page_of(recorded.run))
+    way_out = f"make room for it there, then: cvmprof report {recorded.run}"
+    page = _write_page(run, page_of(recorded.run), way_out)
     click.echo(f"cvmprof: page {page}", err=True)
 
 
-def _write_page(run: RunLike, page: Path) -> Path:
+def _write_page(run: RunLike, page: Path, way_out: str) -> Path:
     from .reports.page import write_page
 
     try:
         return write_page(run, page)
     except OSError as error:
         fact = f"cannot write the page {page}: {error.strerror}"
-        way_out = "name with -o a place that exists, has room, and that you may write to"
         raise CvmprofError(fact, way_out) from error
 
 

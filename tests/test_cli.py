@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cvmprof.profiler.record.recorder import spool_files
+
 Done = subprocess.CompletedProcess[str]
 SELF = [sys.executable, "-m", "cvmprof"]
 TIMEOUT_S = 120
@@ -332,7 +334,8 @@ def test_a_disk_full_while_recording(small_disk: Callable[..., Path]) -> None:
 
 
 def test_a_disk_full_while_finalising(small_disk: Callable[..., Path]) -> None:
-    place = small_disk(128)
+    """As many files as the recording has, and three more: the tables are over twenty."""
+    place = small_disk(20_000, inodes=len(spool_files()) + 8)
     done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "exit 7", cwd=place)
     assert done.returncode == 7
     assert done.stderr.splitlines() == [
@@ -342,6 +345,18 @@ def test_a_disk_full_while_finalising(small_disk: Callable[..., Path]) -> None:
     small_disk(20_000)
     assert cvmprof("report", "a", cwd=place).returncode == 0
     assert json.loads((place / "a" / "meta.json").read_text())["complete"] is True
+
+
+def test_a_disk_too_small_for_the_page(small_disk: Callable[..., Path]) -> None:
+    place = small_disk(2_000)
+    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "exit 7", cwd=place)
+    assert done.returncode == 7
+    assert done.stderr.splitlines() == [
+        "cvmprof: run a",
+        "cvmprof: cannot write the page a.html: No space left on device",
+        "  try: make room for it there, then: cvmprof report a",
+    ]
+    assert [path.name for path in place.iterdir()] == ["a"]
 
 
 def test_strict_says_that_events_were_lost(small_disk: Callable[..., Path]) -> None:
