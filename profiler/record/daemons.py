@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
@@ -30,7 +30,8 @@ class Daemon:
 
 def running_daemons() -> tuple[Daemon, ...]:
     """All processes named cvmfs2, less those that have ended and were not collected."""
-    named = [entry for entry in os.listdir("/proc") if entry.isdigit() and _name(entry) == CLIENT_NAME]
+    processes = (entry for entry in os.listdir("/proc") if entry.isdigit())
+    named = [entry for entry in processes if _name(entry) == CLIENT_NAME]
     found = (Daemon(int(entry), CLIENT_NAME, _threads(entry)) for entry in named)
     return tuple(daemon for daemon in found if daemon.threads)
 
@@ -50,7 +51,7 @@ def libraries_of(pid: int) -> tuple[str, ...]:
 
 
 def _mapped_file(pid: int, place: str, *about: str) -> str:
-    """A line of /proc/PID/maps as a path that leads to the very file, which may have been removed."""
+    """A line of /proc/PID/maps as a path that leads to the very file, even one since removed."""
     inode, name = about[-2:]
     path = f"/proc/{pid}/root{_below_root(pid, name)}"
     try:
@@ -63,8 +64,8 @@ def _mapped_file(pid: int, place: str, *about: str) -> str:
 
 
 def _below_root(pid: int, name: str) -> str:
-    """A name that /proc gives, which begins at the root of the process's mount namespace, as the process
-    itself would give it: its own root may lie below that. Raises OSError when it has ended.
+    """A name that /proc gives, which begins at the root of the process's mount namespace, as the
+    process itself would give it: its own root may lie below that. Raises OSError when it has ended.
     """
     root = os.readlink(f"/proc/{pid}/root")
     return name[len(root) :] if root != "/" and name.startswith(root + "/") else name

@@ -1,6 +1,7 @@
 """The recording itself: attach, drain the rings to the spool, flush at the end.
 
-Runs as root in a process of its own under the distribution's Python. What it writes to, it was handed open.
+Runs as root in a process of its own under the distribution's Python. What it writes to, it was
+handed open.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ JOURNAL = "journal.jsonl"
 _DRAIN_INTERVAL_S = 0.025
 _TOUCH_INTERVAL_NS = 5_000_000_000
 _LIBRARY_PATIENCE_NS = 10_000_000_000
+_SPOOL_FULL = "spool full"
 
 
 def spool_files() -> tuple[str, ...]:
@@ -77,7 +79,8 @@ class Recorder:
 
     def stop(self) -> dict[str, Any]:
         """Drains to the end, flushes what is in flight, and tells what was lost."""
-        self._state.flush_open(self._files)  # first: what ends meanwhile is then in both, not in neither
+        # first, so that what ends meanwhile is in both and not in neither
+        self._state.flush_open(self._files)
         for ring in self._rings.values():
             ring.drain()
         self._state.flush_touches(self._files, 1 << 62)
@@ -99,8 +102,8 @@ class Recorder:
             journal.append(
                 self._journal, "daemon", pid=daemon.pid, name=daemon.name, threads=daemon.threads
             )
-        libraries = dict.fromkeys(path for daemon in found for path in daemons.libraries_of(daemon.pid))
-        for path in (*libraries, *daemons.installed_libraries()):
+        mapped = (path for daemon in found for path in daemons.libraries_of(daemon.pid))
+        for path in (*dict.fromkeys(mapped), *daemons.installed_libraries()):
             self._attacher.attach_library(path)
         journal.append(self._journal, "probes", rows=attach.rows(tuple(self._attacher.probes)))
         journal.append(self._journal, "mountinfo", pid=os.getpid(), text=journal.mountinfo())
@@ -142,7 +145,7 @@ class Recorder:
 
     def _spool_losses(self) -> list[dict[str, Any]]:
         return [
-            {"probe": RING_EVENTS[name], "cause": "spool full", "count": ring.dropped, "per_cpu": []}
+            {"probe": RING_EVENTS[name], "cause": _SPOOL_FULL, "count": ring.dropped, "per_cpu": []}
             for name, ring in self._rings.items()
             if ring.dropped
         ]

@@ -59,14 +59,15 @@ class Ring:
         if self.failure is not None:
             self.dropped += records
             return
+        written = 0
         try:
-            written = 0
             while written < len(span):
                 written += os.write(self._spool_fd, span[written:])
-            self.spooled += records
         except OSError as error:  # a full disk: keep draining, count what cannot be kept
             self.failure = error
-            self.dropped += records
+        kept = written // self.layout.stride  # a torn record at the end is none
+        self.spooled += kept
+        self.dropped += records - kept
 
     def __len__(self) -> int:
         """Bytes waiting in the ring."""
