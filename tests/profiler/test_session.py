@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,14 @@ print("took", *map(int, taken), flush=True)
 WAIT_FOR_FIFO = 'echo ready > "$0/begun"; read word < "$0/go"; echo "$word" > "$0/ended"; exit 5'
 
 
+FORKS = 1500
+#: forks, tells, and goes on forking until a file appears
+KEEP_FORKING = f"""
+i=0; while [ $i -lt {FORKS} ]; do /bin/true; i=$((i+1)); done
+echo ready > "$0/begun"
+while [ ! -e "$0/stop" ]; do /bin/true; done
+echo alive > "$0/ended"
+"""
 #: holds a command at its gate; tells its process, and its exit code if told to close the gate
 HOLD = """
 import os, sys
@@ -164,6 +173,26 @@ def test_the_command_outlives_the_recorder(tmp_path: Path) -> None:
         f"cvmprof: run {tmp_path / 'a'}",
     ]
     assert not open_run(tmp_path / "a").is_complete
+
+
+def test_killed_both_they_leave_all_but_the_last_second(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "begun")
+    os.mkfifo(tmp_path / "ended")
+    command = trace_command(tmp_path / "a", "sh", "-c", KEEP_FORKING, str(tmp_path))
+    with subprocess.Popen(command) as traced:
+        assert (tmp_path / "begun").read_text() == "ready\n"
+        recorder = recorder_of(traced.pid)
+        killed_ns = time.monotonic_ns()
+        os.kill(recorder, signal.SIGKILL)
+        traced.kill()
+    (tmp_path / "stop").touch()
+    assert (tmp_path / "ended").read_text() == "alive\n"
+    subprocess.run([*SELF, "summary", str(tmp_path / "a")], check=True, capture_output=True)
+    run = open_run(tmp_path / "a")
+    assert not run.is_complete
+    tasks = run.tables["tasks"]
+    assert tasks.height > FORKS // 2
+    assert tasks["start_ns"].max() > killed_ns - 1_000_000_000  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
