@@ -74,29 +74,68 @@ def of_lives(events: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
-    """`blocked`, where sleeps that never ended name a request in flight that the operation queued.
+    """`blocked`, where the last sleep of an operation that never ended names a request in flight.
 
-    Nobody woke them, so there is no proof; but their operation waits for what it asked for.
+    No answer ended it, so there is no proof; but the operation waits for the bytes that it wants,
+    whoever asked for them, or else for what it asked for itself.
     """
-    flying = evidence.requests.filter(pl.col("end_ns").is_null()).drop_nulls("op_id")
-    asked = flying.group_by("op_id").agg(
-        pl.col("mount_id").first(), pl.col("unique").first(), pl.col("tid").first()
+    open_ones = evidence.operations.filter(pl.col("end_ns").is_null())
+    flying = evidence.requests.filter(pl.col("end_ns").is_null())
+    hung = _requests_of_bytes(open_ones, flying, evidence)
+    own = open_ones.select("op_id").join(
+        flying.select("op_id", "mount_id", "unique"), on="op_id", maintain_order="left"
     )
-    open_ones = evidence.operations.filter(pl.col("end_ns").is_null()).select(
-        "op_id", "tid", "start_ns"
-    )
-    hung = asked.join(open_ones, on=["op_id", "tid"]).select(
-        "tid", began_ns="start_ns", hung_mount="mount_id", hung_unique="unique"
-    ).sort("began_ns").unique("tid", keep="last", maintain_order=True)  # fmt: skip
-    if not hung.height:
+    named = pl.concat([hung, own]).unique("op_id", keep="first", maintain_order=True)
+    if not named.height:
         return evidence.blocked
-    joined = evidence.blocked.join(hung, on="tid", how="left", maintain_order="left")
-    asleep = pl.col("end_ns").is_null() & pl.col("woken_ns").is_null() & pl.col("unique").is_null()
-    applies = asleep & (pl.col("start_ns") >= pl.col("began_ns"))
+    sleeps = _last_sleeps(open_ones, evidence).join(named, on="op_id").sort("began_ns").select(
+        "row", hung_mount="mount_id", hung_unique="unique"
+    ).unique("row", keep="last")  # of nested operations the innermost's  # fmt: skip
+    joined = evidence.blocked.with_row_index("row").join(
+        sleeps, on="row", how="left", maintain_order="left"
+    )
     return joined.with_columns(
-        mount_id=pl.when(applies).then("hung_mount").otherwise("mount_id"),
-        unique=pl.when(applies).then("hung_unique").otherwise("unique"),
-    ).drop("began_ns", "hung_mount", "hung_unique")
+        mount_id=pl.coalesce("hung_mount", "mount_id"), unique=pl.coalesce("hung_unique", "unique")
+    ).drop("row", "hung_mount", "hung_unique")
+
+
+def _requests_of_bytes(
+    open_ones: pl.DataFrame, flying: pl.DataFrame, evidence: Evidence
+) -> pl.DataFrame:
+    """READs in flight of bytes that operations want, the first first: op_id, mount_id, unique."""
+    node = ["mount_id", "node_id"]
+    asked = evidence.requests.drop_nulls(["op_id", "offset_bytes"]).select("op_id", *node)
+    files = asked.join(evidence.operations.select("op_id", "file_id"), on="op_id").drop_nulls()
+    wanted = open_ones.drop_nulls(["file_id", "offset_bytes", "size_bytes"]).select(
+        "op_id", "file_id",
+        from_byte="offset_bytes", to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
+    )  # fmt: skip
+    met = wanted.join(files.select("file_id", *node).unique(), on="file_id").join(
+        flying.drop_nulls("offset_bytes"), on=node
+    )
+    overlap = (pl.col("offset_bytes") < pl.col("to_byte")) & (
+        pl.sum_horizontal("offset_bytes", "size_bytes") > pl.col("from_byte")
+    )
+    return met.filter(overlap).sort("offset_bytes").select("op_id", "mount_id", "unique")
+
+
+def _last_sleeps(open_ones: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """The sleep in which each operation stayed until its thread died or the recording stopped, and
+    which no request's end ended: op_id, began_ns, row.
+    """
+    life = evidence.tasks.select("tid", born_ns="start_ns", died_ns="end_ns")
+    began = open_ones.select("op_id", "tid", began_ns="start_ns").join(life, on="tid").filter(
+        (pl.col("born_ns") <= pl.col("began_ns"))
+        & (pl.col("began_ns") <= pl.col("died_ns")).fill_null(value=True)
+    )  # fmt: skip
+    sleeps = evidence.blocked.with_row_index("row").filter(pl.col("off_reason") != "preempted")
+    inside = sleeps.join(began, on="tid").filter(
+        (pl.col("start_ns") >= pl.col("began_ns"))
+        & (pl.col("start_ns") <= pl.col("died_ns")).fill_null(value=True)
+    )
+    last = inside.sort("start_ns").unique("op_id", keep="last")
+    stayed = pl.col("end_ns").is_null() | pl.col("died_ns").is_not_null()
+    return last.filter(pl.col("unique").is_null() & stayed).select("op_id", "began_ns", "row")
 
 
 def thread_states(
@@ -260,12 +299,13 @@ def _waits(told: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     )
     if not slept.height:
         return empty("waits")
-    queued = requests.select("mount_id", "unique", queued_by="op_id")
+    queued = requests.select("mount_id", "unique", queued_by="op_id", answered_ns="end_ns")
     once = slept.unique(["op_id", "off"], keep="first", maintain_order=True)
     rows = once.join(queued, on=["mount_id", "unique"], how="left", maintain_order="left").select(
         "op_id", "mount_id", "unique",
         start_ns="off_start", end_ns="off_end",
         how=pl.when(pl.col("queued_by") == pl.col("op_id")).then(pl.lit("queued"))
+        .when(pl.col("answered_ns").is_null()).then(pl.lit("range"))
         .otherwise(pl.lit("waker")).cast(WAIT_HOW),
     )  # fmt: skip
     return conform("waits", rows)

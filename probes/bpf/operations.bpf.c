@@ -231,8 +231,19 @@ static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 
         operation->start_ns = 0; /* a read of a file that is not traced */
 }
 
+/* Whether the system call returns only because its thread is being killed: then the operation never ends. */
+static __always_inline bool is_cut_short(struct operation *operation) {
+#ifdef OFFSET_TASK_STRUCT_PENDING_SIGNAL
+    if (operation->requests || operation->flags & OPERATION_WAITED)
+        return read_u64(bpf_get_current_task() + OFFSET_TASK_STRUCT_PENDING_SIGNAL) >> (SIGNAL_KILL - 1) & 1;
+#endif
+    return false;
+}
+
 static __always_inline void end_syscall(struct thread *thread, s64 result) {
     struct operation *operation = &thread->operation;
+    if (is_cut_short(operation))
+        return; /* on_exit reports it */
     operation->end_ns = bpf_ktime_get_ns();
     bool executes = operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT;
     if (operation->kind == KIND_OPEN && result >= 0 && !executes) {

@@ -60,13 +60,11 @@ static __always_inline void learn_device(u32 pid, u64 pointer) {
         daemon_devices.update(&pid, &device);
 }
 
-/* The thread that ends a request is the daemon's, unless the connection was aborted. What it wakes until
- * it leaves the kernel waited for this request. */
+/* The thread that ends a request is the daemon's: of one that dies too, but others may abort a connection
+ * as well. What it wakes until it leaves the kernel waited for this request. */
 static __always_inline void note_ending(struct request *request) {
-    if (request->error == REQUEST_ABORTED)
-        return;
     u32 role = role_of(request->end_pid);
-    if (role == ROLE_TARGET)
+    if (role == ROLE_TARGET || (request->error == REQUEST_ABORTED && role != ROLE_DAEMON))
         return;
     if (!role)
         begin_daemon(request->end_pid);

@@ -6,6 +6,7 @@
 #define TASK_UNINTERRUPTIBLE_BIT 2
 #define FUSE_SUPER_MAGIC 0x65735546
 #define SIGNAL_BUS 7
+#define SIGNAL_KILL 9
 #define PAGE_BITS 12
 #define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
 

@@ -254,6 +254,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx) {
 
 int on_free(struct bpf_raw_tracepoint_args *ctx) {
     u32 pid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
+    threads.delete(&pid); /* a dying daemon's may have been made anew */
     if (pid == read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_TGID))
         roles.delete(&pid);
     return 0;
