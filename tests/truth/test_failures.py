@@ -1,0 +1,252 @@
+"""What breaks while it is watched: daemons that die, servers that do not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cvmprof import open_run
+from cvmprof.profiler.incidents import HANG_NS
+from cvmprof.profiler.run import Run
+from cvmprof.runners.lab.lab import (
+    Cutting,
+    Lab,
+    MountOptions,
+    Rule,
+    Shaping,
+    await_stalled,
+    mount,
+    order,
+    publish,
+    serve,
+    stop,
+    unmount,
+)
+
+from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, operations_on, reads_of
+
+#: reads until that fails, and prints the error
+READ = """
+import os, sys
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+try:
+    while os.read(descriptor, 65536):
+        pass
+except OSError as error:
+    print(error.errno)
+"""
+STALLED_AFTER = 8
+#: the longest that cvmprof may take from the end of the command to its own, on a busy machine
+ENDING_S = 20.0
+#: what counts as a hang has to last
+HANGING_S = 1.2 * HANG_NS / 1e9
+
+
+@pytest.fixture(scope="module")
+def failing_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab that serves one file of 17 chunks."""
+    root = tmp_path_factory.mktemp("failing")
+    (root / "source").mkdir()
+    (root / "source" / "model.bin").write_bytes(os.urandom(MODEL_BYTES))
+    lab = Lab(root / "lab")
+    publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+    serve(lab)
+    try:
+        yield lab
+    finally:
+        stop(lab, force=True)
+
+
+@pytest.fixture
+def path(failing_lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """The file in a mount of its own, whose server holds back the ninth chunk for ever."""
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=100, retries=0)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(LATENCY_S, rules=(Rule("stall", "/data/", skip=STALLED_AFTER),)))
+    try:
+        yield place / "model.bin"
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Begins to trace a command, in a process group of its own."""
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(*command: object) -> subprocess.Popen[str]:
+        tracing = subprocess.Popen(
+            [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", _run(tmp_path), "--",
+             *map(str, command)],
+            stdout=subprocess.PIPE, text=True, process_group=0,
+        )  # fmt: skip
+        running.append(tracing)
+        return tracing
+
+    yield begin
+    for tracing in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tracing.pid, signal.SIGKILL)
+        tracing.communicate()
+
+
+def _run(directory: Path) -> Path:
+    return directory / "run.cvmprof"
+
+
+def _daemon(path: Path) -> int:
+    return int(os.getxattr(path.parent, "user.pid"))
+
+
+def _said(run: Run, *command: str) -> str:
+    made = subprocess.run(
+        [sys.executable, "-m", "cvmprof", *command, str(run.path)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return made.stdout
+
+
+def _assert_tiled(run: Run) -> None:
+    segments = run.tables["segments"].sort("tid", "start_ns")
+    gaps = segments.select(pl.col("start_ns") - pl.col("end_ns").shift().over("pid", "tid"))
+    assert segments.height > 10
+    assert (gaps.to_series().drop_nulls() == 0).all()
+
+
+def _assert_explained(run: Run) -> None:
+    """The time that the server took to answer nothing is that of a fetch, and little is unknown."""
+    segments = run.tables["segments"].drop_nulls("op_id")
+    spent = segments.with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
+    assert spent.filter(cause="unknown")["ns"].sum() <= 0.02 * spent["ns"].sum()
+    assert spent.drop_nulls("fetch_id")["ns"].sum() >= HANGING_S * 0.9e9
+
+
+def _assert_hung(run: Run, path: Path) -> None:
+    """One read of the file has no end, nor has what it waits for; summary and report name it."""
+    unended = run.tables["operations"].filter(pl.col("end_ns").is_null())
+    assert unended.height == 1
+    assert operations_on(run, path).filter(pl.col("end_ns").is_null()).height == 1
+    (hang,) = run.tables["incidents"].filter(kind="hang").to_dicts()
+    assert str(path) in hang["detail"]
+    assert hang["time_ns"] == unended["start_ns"].item()
+    waits = run.tables["waits"].filter(op_id=unended["op_id"].item())
+    unanswered = reads_of(run).filter(pl.col("end_ns").is_null())
+    assert unanswered.height > 0
+    assert waits.join(unanswered, on=["mount_id", "unique"]).height > 0
+    _assert_tiled(run)
+    _assert_explained(run)
+    (unfinished,) = json.loads(_said(run, "summary", "--json"))["unfinished"]
+    assert unfinished.startswith(f"read of {path} by thread ")
+    page = Path(_said(run, "report").strip())
+    assert f"read of {path} never ended" in page.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_daemon_that_dies_leaves_a_complete_run(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    daemon = _daemon(path)
+    tracing = start(sys.executable, "-I", "-c", READ, path)
+    await_stalled(failing_lab)
+    threading.Event().wait(HANGING_S)
+    before_ns = time.monotonic_ns()
+    os.kill(daemon, number)
+    output, _ = tracing.communicate(timeout=60)
+    after_ns = time.monotonic_ns()
+    assert tracing.returncode == 0
+    run = open_run(_run(tmp_path))
+    assert run.meta["complete"]
+    (crash,) = run.tables["incidents"].filter(kind="crash").to_dicts()
+    assert (crash["pid"], crash["signal"]) == (daemon, number)
+    assert before_ns < crash["time_ns"] < after_ns
+    mounted = run.tables["mounts"].filter(mount_id=crash["mount_id"])
+    assert mounted["mountpoint"].to_list() == [str(path.parent)]
+    failed = operations_on(run, path).filter(pl.col("result") < 0)
+    assert failed["result"].to_list() == [-int(output)]
+    assert int(output) in (errno.EIO, errno.ENOTCONN, errno.ECONNABORTED)
+    assert failed["end_ns"].item() > before_ns
+    assert run.tables["operations"]["end_ns"].null_count() == 0
+    _assert_tiled(run)
+    _assert_explained(run)
+    assert "of signal" in _said(run, "summary")
+
+
+def test_a_fetch_that_a_death_cut_short_has_no_end(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path
+) -> None:
+    tracing = start(sys.executable, "-I", "-c", READ, path)
+    await_stalled(failing_lab)
+    os.kill(_daemon(path), signal.SIGKILL)
+    tracing.communicate(timeout=60)
+    tables = open_run(_run(tmp_path)).tables
+    fetches = tables["fetches"].sort("start_ns")
+    assert fetches.filter(pl.col("end_ns").is_not_null()).height == STALLED_AFTER
+    cut = fetches.filter(pl.col("end_ns").is_null())
+    assert cut.height == 1
+    download = tables["downloads"].join(cut.select("download_id"), on="download_id")
+    assert download["first_byte_ns"].to_list() == [None]
+
+
+def test_a_command_killed_while_its_server_hangs(path: Path, start: Start, tmp_path: Path) -> None:
+    tracing = start("timeout", "2.5", "md5sum", path)
+    assert tracing.wait(timeout=60) == 124
+    run = open_run(_run(tmp_path))
+    assert run.meta["complete"]
+    assert run.tables["tasks"].filter(name="md5sum")["signal"].to_list() == [signal.SIGTERM]
+    _assert_hung(run, path)
+
+
+def test_ctrl_c_while_the_server_hangs(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path
+) -> None:
+    tracing = start("md5sum", path)
+    await_stalled(failing_lab)
+    threading.Event().wait(HANGING_S)
+    interrupted = time.monotonic()
+    os.killpg(tracing.pid, signal.SIGINT)
+    assert tracing.wait(timeout=60) == -signal.SIGINT
+    assert time.monotonic() - interrupted < ENDING_S
+    run = open_run(_run(tmp_path))
+    assert run.meta["complete"]
+    _assert_hung(run, path)
+
+
+def test_a_mount_that_answers_nothing_holds_nobody_up(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path
+) -> None:
+    """A stopped daemon: neither the read nor what is asked afterwards is answered."""
+    daemon = _daemon(path)
+    path.open("rb").close()  # the kernel learns that closing needs no answer
+    tracing = start("md5sum", path)
+    await_stalled(failing_lab)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        threading.Event().wait(HANGING_S)
+        interrupted = time.monotonic()
+        os.killpg(tracing.pid, signal.SIGINT)
+        assert tracing.wait(timeout=60) == -signal.SIGINT
+        assert time.monotonic() - interrupted < ENDING_S
+        run = open_run(_run(tmp_path))
+        _assert_hung(run, path)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
+    reasons = {line["reason"] for line in lines if line["kind"] == "attributes"}
+    assert reasons == {"no answer within 2 s"}
