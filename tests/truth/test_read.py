@@ -10,6 +10,7 @@ import pytest
 from .conftest import (
     CHUNK_BYTES,
     MODEL_BYTES,
+    READ_ALL,
     TWIN_BYTES,
     Trace,
     Truth,
@@ -19,14 +20,6 @@ from .conftest import (
     reads_of,
 )
 
-READ_ALL = """
-import os, sys
-for path in sys.argv[2:]:
-    descriptor = os.open(path, os.O_RDONLY)
-    while os.read(descriptor, int(sys.argv[1])):
-        pass
-    os.close(descriptor)
-"""
 #: children that begin together, at the closing of a pipe
 READ_AT_ONCE = """
 import os, sys

@@ -1,0 +1,66 @@
+"""A client without symbols: its system calls on the cache directory and its sockets tell the same."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cvmprof.runners.lab.build import client_program
+from cvmprof.runners.lab.lab import Cutting, Lab, MountOptions, mount, publish, serve, stop
+
+from .conftest import CHUNK_BYTES, MODEL_BYTES, READ_ALL, Trace, Truth
+
+
+@pytest.fixture
+def stripped(
+    truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Truth]:
+    """The lab's client without its symbol table, serving the same content to a lab of its own."""
+    built = client_program().parent
+    caches = tmp_path / "xdg"
+    copy = caches / "cvmprof" / built.name
+    shutil.copytree(built, copy)
+    for library in copy.glob("libcvmfs_fuse3.so*"):
+        subprocess.run(["strip", library], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(caches))
+    lab = Lab(tmp_path / "lab")
+    publish(lab, truth.directory / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+    serve(lab)
+    try:
+        yield Truth(lab, mount(lab, options=MountOptions(client="lab")), tmp_path)
+    finally:
+        stop(lab, force=True)
+
+
+def test_fetches_and_lookups_are_the_same_without_symbols(
+    truth: Truth, stripped: Truth, trace: Trace
+) -> None:
+    before = stripped.cool()
+    run = trace(READ_ALL, 65536, stripped.path("model.bin"))
+    assert run.tables["daemon_calls"].is_empty()
+    reasons = run.tables["probes"].filter(event="daemon call")["reason"].drop_nulls()
+    assert any("no symbol cvmfs::cvmfs_read" in reason for reason in reasons)
+
+    served = stripped.served_hashes(before)
+    fetched = run.tables["fetches"].filter(outcome="downloaded").sort("start_ns")
+    assert len(served) == 17
+    assert fetched["object_hash"].to_list() == served
+    assert fetched["download_id"].null_count() == 0
+    assert fetched["offset_bytes"].to_list() == [CHUNK_BYTES * index for index in range(17)]
+    assert fetched["unpacked_bytes"].sum() == MODEL_BYTES
+    assert run.tables["downloads"].sort("sent_ns")["object_hash"].to_list() == served
+    misses = run.tables["cache_lookups"].filter(hit=False)
+    assert sorted(misses["object_hash"]) == sorted(2 * served)  # each miss looks twice
+
+
+def test_the_time_is_still_explained(stripped: Truth, trace: Trace) -> None:
+    stripped.cool()
+    run = trace(READ_ALL, 65536, stripped.path("model.bin"))
+    inside = run.tables["segments"].drop_nulls("op_id")
+    spent = inside.with_columns(ns=inside["end_ns"] - inside["start_ns"])
+    assert spent.filter(cause="unknown")["ns"].sum() <= spent["ns"].sum() // 50
+    assert {"first_byte", "transfer"} <= set(spent["cause"])
