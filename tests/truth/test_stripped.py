@@ -1,4 +1,4 @@
-"""A client without symbols: its system calls on the cache directory and its sockets tell the same."""
+"""A client without symbols: what its system calls on the cache and its sockets tell is the same."""
 
 from __future__ import annotations
 
