@@ -117,14 +117,13 @@ def facts_of(btf: Btf, release: str, machine: str) -> KernelFacts:
 def running_kernel() -> KernelFacts:
     """The facts of the running kernel. Raises MissingDependency where it has no BTF."""
     try:
-        btf = Btf.of_running_kernel()
+        return facts_of(Btf.of_running_kernel(), platform.release(), os.uname().machine)
     except OSError:
         fact = f"the kernel {platform.release()} has no type information ({VMLINUX} is absent)"
         raise MissingDependency(fact, "boot a kernel built with CONFIG_DEBUG_INFO_BTF") from None
     except BtfError as error:
         fact = f"the kernel's type information cannot be read: {error}"
         raise MissingDependency(fact, "report this kernel to the cvmprof project") from None
-    return facts_of(btf, platform.release(), os.uname().machine)
 
 
 def _offsets(btf: Btf) -> dict[str, int]:
@@ -134,8 +133,8 @@ def _offsets(btf: Btf) -> dict[str, int]:
         if offset is not None:
             found.setdefault(name, offset)
     if (btf.tracepoint_arguments("sched_switch") or 0) < 4:
-        states = (btf.offset(*place) for place in _TASK_STATE)
-        found["TASK_STRUCT_STATE"] = next(state for state in states if state is not None)
+        states = [state for place in _TASK_STATE if (state := btf.offset(*place)) is not None]
+        found.update({"TASK_STRUCT_STATE": state for state in states[:1]})
     return found
 
 

@@ -1,0 +1,137 @@
+"""The catalogue, resolved on the saved facts of kernels: no kernel is asked here.
+
+facts/RELEASE.json is the JSON of ``dataclasses.asdict(running_kernel())`` on that kernel.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cvmprof.probes import catalog, events, kernel
+from cvmprof.probes.catalog import Attachment, LogicalEvent, Unsupported, resolve
+from cvmprof.probes.kernel import KernelFacts
+
+SAVED = sorted((Path(__file__).parent / "facts").glob("*.json"))
+BY_NAME = {event.name: event for event in catalog.EVENTS}
+
+
+def saved(path: Path) -> KernelFacts:
+    return KernelFacts(**json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.fixture
+def facts() -> KernelFacts:
+    return saved(Path(__file__).parent / "facts" / "6.18.json")
+
+
+def without(facts: KernelFacts, *names: str) -> KernelFacts:
+    left = {name: count for name, count in facts.raw_tracepoints.items() if name not in names}
+    return replace(facts, raw_tracepoints=left)
+
+
+def targets(found: Attachment | Unsupported) -> list[str]:
+    assert isinstance(found, Attachment)
+    return [point.target for point in found.points]
+
+
+def reason(found: Attachment | Unsupported) -> str:
+    assert isinstance(found, Unsupported)
+    return found.reason
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("event", catalog.EVENTS, ids=lambda event: event.name)
+def test_every_event_resolves_on_the_saved_kernels(path: Path, event: LogicalEvent) -> None:
+    found = resolve(event, saved(path))
+    assert isinstance(found, Attachment)
+    assert found.event == event.name
+    assert found.points == event.alternatives[0]
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_saved_kernels_have_every_member(path: Path) -> None:
+    assert catalog.missing_offsets(saved(path)) == ()
+
+
+def test_a_system_call_is_seen_by_its_exit_first(facts: KernelFacts) -> None:
+    assert targets(resolve(BY_NAME["system call"], facts)) == ["sys_exit", "sys_enter"]
+
+
+def test_a_missing_tracepoint_is_named(facts: KernelFacts) -> None:
+    older = without(facts, "mm_filemap_fault", "fuse_request_end")
+    assert "mm_filemap_fault" in reason(resolve(BY_NAME["page fault"], older))
+    assert "fuse_request_end" in reason(resolve(BY_NAME["request ended"], older))
+    assert targets(resolve(BY_NAME["request queued"], older)) == ["fuse_request_send"]
+
+
+def test_all_missing_tracepoints_are_named_once(facts: KernelFacts) -> None:
+    found = resolve(BY_NAME["task"], without(facts, "sched_process_fork", "sched_process_exit"))
+    assert found == Unsupported(
+        "task", "this kernel lacks the tracepoint sched_process_exit, sched_process_fork"
+    )
+
+
+def test_one_missing_tracepoint_takes_the_whole_event(facts: KernelFacts) -> None:
+    found = resolve(BY_NAME["page fault end"], without(facts, "signal_generate"))
+    assert "signal_generate" in reason(found)
+    assert "page-faults" not in reason(found)  # software events exist everywhere
+
+
+def test_interrupts_fall_back_to_those_of_every_machine(facts: KernelFacts) -> None:
+    other_machine = without(
+        facts,
+        "local_timer_entry", "local_timer_exit", "call_function_entry", "call_function_exit",
+        "call_function_single_entry", "call_function_single_exit",
+    )  # fmt: skip
+    assert targets(resolve(BY_NAME["interrupt"], other_machine)) == [
+        "softirq_exit", "irq_handler_exit", "softirq_entry", "irq_handler_entry",
+    ]  # fmt: skip
+
+
+def test_interrupts_are_unsupported_without_soft_ones(facts: KernelFacts) -> None:
+    found = reason(resolve(BY_NAME["interrupt"], without(facts, "softirq_entry")))
+    assert found == "this kernel lacks the tracepoint softirq_entry"  # named once for two tries
+
+
+def test_a_kernel_of_nothing() -> None:
+    bare = KernelFacts("0.01", "x86_64")
+    assert [e.name for e in catalog.EVENTS if isinstance(resolve(e, bare), Attachment)] == []
+    assert "task_struct.pid" in catalog.missing_offsets(bare)
+    assert "folio.flags" not in catalog.missing_offsets(bare)  # the programs do without
+
+
+def test_a_missing_member_is_named(facts: KernelFacts) -> None:
+    left = {name: at for name, at in facts.offsets.items() if name != "FUSE_REQ_IN_H_UNIQUE"}
+    assert catalog.missing_offsets(replace(facts, offsets=left)) == ("fuse_req.in.h.unique",)
+
+
+def test_uprobes_go_through_one_link_where_the_kernel_can(facts: KernelFacts) -> None:
+    assert catalog.uprobe_family(facts) == "uprobe_multi"
+    assert catalog.uprobe_family(replace(facts, enumerators={})) == "uprobe"
+
+
+def test_only_that_is_mandatory_without_which_nothing_can_be_said() -> None:
+    mandatory = {event.name for event in catalog.EVENTS if event.mandatory}
+    assert mandatory == {"system call", "off CPU", "wake", "task"}
+
+
+def test_every_tracepoint_that_is_attached_is_a_fact_that_is_gathered() -> None:
+    attached = {
+        point.target
+        for event in catalog.EVENTS
+        for points in event.alternatives
+        for point in points
+        if point.family == catalog.RAW_TRACEPOINT
+    }
+    assert attached == set(kernel.RAW_TRACEPOINTS)
+
+
+def test_every_daemon_function_has_a_number() -> None:
+    functions = [function.function for function in catalog.DAEMON_FUNCTIONS]
+    assert set(functions) <= set(events.DAEMON_FUNCTIONS[1:])
+    assert catalog.DAEMON_FUNCTIONS[-1].entry == "on_cachemanager_open_entry"
+    assert catalog.DAEMON_FUNCTIONS[0].exit == "on_cvmfs_lookup_exit"

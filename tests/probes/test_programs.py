@@ -1,0 +1,78 @@
+"""What is given to the compiler. That it loads is tested beside the loader."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cvmprof.probes import catalog, events, programs
+from cvmprof.probes.kernel import KernelFacts
+from cvmprof.probes.programs import Options, compile_flags
+
+
+@pytest.fixture
+def facts() -> KernelFacts:
+    path = Path(__file__).parent / "facts" / "6.18.json"
+    return KernelFacts(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_offsets_and_system_call_numbers_are_macros(facts: KernelFacts) -> None:
+    flags = compile_flags(replace(facts, offsets={"INODE_I_INO": 64}), Options())
+    assert "-DOFFSET_INODE_I_INO=64" in flags
+    assert "-DSYSCALL_EXECVE=59" in flags
+    assert "-DSYSCALL_EXECVEAT=322" in flags
+    assert "-DUPROBE_MULTI_TYPE=48" in flags
+
+
+def test_registers_stand_where_ptrace_has_them(facts: KernelFacts) -> None:
+    """sys/user.h: struct user_regs_struct begins as struct pt_regs does."""
+    flags = compile_flags(facts, Options())
+    for number, offset in enumerate((112, 104, 96, 56, 72, 64), 1):  # rdi rsi rdx r10 r8 r9
+        assert f"-DOFFSET_ARGUMENT_{number}={offset}" in flags
+    assert "-DOFFSET_SYSCALL_NUMBER=120" in flags
+
+
+def test_options_are_macros(facts: KernelFacts) -> None:
+    plain = compile_flags(facts, Options())
+    assert not {"-DEVERY_READ", "-DALL_FILES"} & set(plain)
+    both = set(compile_flags(facts, Options(every_read=True, all_files=True, hit_run_ns=7)))
+    assert both - set(plain) == {"-DEVERY_READ", "-DALL_FILES", "-DHIT_RUN_NS=7"}
+
+
+def test_a_machine_without_a_table_of_calls(facts: KernelFacts) -> None:
+    with pytest.raises(KeyError):
+        compile_flags(replace(facts, machine="pdp11"), Options())
+
+
+def test_every_attached_program_is_in_the_source() -> None:
+    defined = set(re.findall(r"^int (on_\w+)\(", programs.source(), re.MULTILINE))
+    attached = {
+        point.program
+        for event in catalog.EVENTS
+        for points in event.alternatives
+        for point in points
+    }
+    functions = {name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)}
+    assert attached | functions | set(programs.CALL_PROGRAMS) <= defined
+
+
+def test_every_ring_counts_its_losses_under_an_event_that_exists() -> None:
+    assert set(programs.RING_EVENTS) == {layout.name for layout in events.RINGS}
+    assert set(programs.RING_EVENTS.values()) <= set(catalog.EVENT_NAMES)
+
+
+def test_losses_are_counted_apart_by_event_and_cause() -> None:
+    assert programs.loss_index(0, 0) == 0
+    assert programs.loss_index(0, 3) == 3
+    assert programs.loss_index(1, 0) == 4
+    assert programs.loss_index(len(catalog.EVENT_NAMES) - 1, 3) == 4 * len(catalog.EVENT_NAMES) - 1
+
+
+def test_no_kernel_header_is_asked_for() -> None:
+    included = set(re.findall(r"#include\s+[<\"](\S+)[>\"]", programs.source()))
+    assert included == {"linux/types.h", "uapi/linux/ptrace.h"}
+    assert all((programs.HEADERS / "include" / path).is_file() for path in included)
