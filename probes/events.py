@@ -135,6 +135,7 @@ OPERATION_MAJOR = 8  # the fault was accounted as major
 OPERATION_DIED = 16  # its task ended inside it
 OPERATION_TRACED_FILE = 32  # its file lies on a superblock that is traced
 OPERATION_LINKED = 64  # it slept until a FUSE request was ended
+OPERATION_FUSE = 128  # its file lies on FUSE
 
 #: daemon functions, by the number that the programs write
 DAEMON_FUNCTIONS = (
@@ -145,12 +146,13 @@ DAEMON_FUNCTIONS = (
 )  # fmt: skip
 
 #: kinds of task event
-TASK_KINDS = ("none", "seen", "fork", "exec", "exit")
+TASK_KINDS = ("none", "seen", "fork", "exec", "exit", "signal")
 ROLE_TARGET, ROLE_DAEMON = 1, 2
 
 #: how a blocked interval began
 BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
+BLOCKED_IO = 2  # flag: the kernel calls it waiting for I/O, and the file operation is not on FUSE
 
 #: system calls on the daemon's cache directory
 CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
@@ -254,7 +256,7 @@ BLOCKED = Layout(
         u32 waker_pid   process of the waker; 0 if not seen or interrupt
         u32 waker_tid   thread of the waker
         u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
-        u16 flags       BLOCKED_WAKER_IRQ
+        u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO
         """
     ),
     ring_pages=4096,
@@ -330,7 +332,7 @@ TASK = Layout(
         u32 pid           process
         u32 tid           thread
         u32 parent_pid    parent process
-        u32 exit_code     as wait(2) encodes it
+        u32 exit_code     as wait(2) encodes it; for signal: its number
         u32 namespace_pid  process, as its own pid namespace numbers it
         u32 namespace_tid  thread, likewise
         u16 kind          index into TASK_KINDS

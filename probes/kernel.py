@@ -19,6 +19,7 @@ OFFSETS = (
     ("INODE_I_SB", "inode", "i_sb"),
     ("INODE_I_INO", "inode", "i_ino"),
     ("INODE_I_GENERATION", "inode", "i_generation"),
+    ("INODE_I_MODE", "inode", "i_mode"),
     ("INODE_I_SIZE", "inode", "i_size"),
     ("SUPER_BLOCK_S_DEV", "super_block", "s_dev"),
     ("SUPER_BLOCK_S_MAGIC", "super_block", "s_magic"),
@@ -127,7 +128,7 @@ def running_kernel() -> KernelFacts:
 
 
 def _offsets(btf: Btf) -> dict[str, int]:
-    found: dict[str, int] = {}
+    found = _io_wait(btf)
     for name, struct_name, path in OFFSETS:
         offset = btf.offset(struct_name, path)
         if offset is not None:
@@ -147,3 +148,11 @@ def _enumerators(btf: Btf) -> dict[str, int]:
     }
     values = {name: btf.enumerator(*place) for name, place in wanted.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _io_wait(btf: Btf) -> dict[str, int]:
+    """Where a task's bit ``in_iowait`` lies: the byte's offset, and the bit's place in it."""
+    member = btf.member("task_struct", "in_iowait")
+    if member is None:
+        return {}
+    return {"TASK_STRUCT_IN_IOWAIT": member.byte_offset, "IN_IOWAIT_BIT": member.bit_offset % 8}

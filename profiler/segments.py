@@ -222,7 +222,7 @@ def _known_tids(tasks: pl.DataFrame) -> pl.Series:
 def _told(states: pl.DataFrame, off: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     """Give each state its thread and the facts of its off-CPU interval."""
     facts = off.select(
-        "off_reason", "mount_id", "unique", "woken_by_tid", off_start="start_ns", off_end="end_ns"
+        "off_reason", "on_disk", "mount_id", "unique", "woken_by_tid", off_start="start_ns", off_end="end_ns"
     )
     row = states["off"] // 2
     keys = living.select("key", "pid", "tid")
@@ -264,6 +264,7 @@ def _plain_cause(wakers: pl.Series) -> pl.Expr:
         .when(on_cpu).then(pl.lit("cpu"))
         .when(runnable & answered).then(pl.lit("reply"))
         .when(runnable).then(pl.lit("runqueue"))
+        .when(inside & pl.col("on_disk").fill_null(value=False)).then(pl.lit("disk"))
         .when(inside & ~named).then(pl.lit("unknown"))
         .otherwise(pl.lit("blocked"))
     )  # fmt: skip

@@ -6,6 +6,9 @@
 #define TASK_UNINTERRUPTIBLE_BIT 2
 #define FUSE_SUPER_MAGIC 0x65735546
 #define SIGNAL_BUS 7
+#define CRASH_SIGNALS (1 << 4 | 1 << 6 | 1 << SIGNAL_BUS | 1 << 8 | 1 << 11) /* ILL, ABRT, BUS, FPE, SEGV */
+#define MODE_TYPE 0170000
+#define MODE_REGULAR 0100000
 #define SIGNAL_KILL 9
 #define PAGE_BITS 12
 #define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
@@ -91,23 +94,30 @@ static __always_inline void identify(u64 inode, struct file_identity *identity) 
     identity->dev = read_u32(read_u64(inode + OFFSET_INODE_I_SB) + OFFSET_SUPER_BLOCK_S_DEV);
 }
 
-static __always_inline bool superblock_is_traced(u64 superblock) {
-#ifdef ALL_FILES
-    return true;
-#else
+static __always_inline bool is_fuse(u64 superblock) {
     return read_u64(superblock + OFFSET_SUPER_BLOCK_S_MAGIC) == FUSE_SUPER_MAGIC;
+}
+
+/* Whether operations on the inode are recorded: all of FUSE, and on demand every regular file. */
+static __always_inline bool inode_is_traced(u64 inode, u64 superblock) {
+#ifdef ALL_FILES
+    if ((read_u32(inode + OFFSET_INODE_I_MODE) & MODE_TYPE) == MODE_REGULAR)
+        return true;
 #endif
+    return is_fuse(superblock);
 }
 
 /* Notes the inode in the operation; whether its superblock is one that is traced. */
 static __always_inline bool attach_inode(struct operation *operation, u64 inode) {
     u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
-    if (!superblock || !superblock_is_traced(superblock))
+    if (!superblock || !inode_is_traced(inode, superblock))
         return false;
     operation->ino = read_u64(inode + OFFSET_INODE_I_INO);
     operation->generation = read_u32(inode + OFFSET_INODE_I_GENERATION);
     operation->dev = read_u32(superblock + OFFSET_SUPER_BLOCK_S_DEV);
     operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE;
+    if (is_fuse(superblock))
+        operation->flags |= OPERATION_FUSE;
     u32 seen = 1;
     if (!devices.lookup(&operation->dev))
         devices.update(&operation->dev, &seen);

@@ -43,6 +43,18 @@ static __always_inline void begin_blocked(struct thread *thread, u16 state) {
     off->flags = 0;
 }
 
+/* In the kernel's account of I/O, inside a file operation that is not on FUSE: a local disk. */
+static __always_inline bool waits_for_io(struct thread *thread) {
+#ifdef OFFSET_TASK_STRUCT_IN_IOWAIT
+    struct operation *operation = innermost_operation(thread);
+    if (!operation || (operation->flags & OPERATION_FUSE))
+        return false;
+    return (read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_IN_IOWAIT) >> OFFSET_IN_IOWAIT_BIT) & 1;
+#else
+    return false;
+#endif
+}
+
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
     flush_hits(thread);
     if (preempted || !state) {
@@ -51,6 +63,8 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
     begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
+    if (waits_for_io(thread))
+        thread->blocked.flags |= BLOCKED_IO;
     if (thread->fault.start_ns)
         thread->fault.flags |= OPERATION_WAITED;
     if (thread->operation.start_ns)
@@ -153,6 +167,29 @@ static __always_inline void begin_daemon(u32 pid) {
     report_task(bpf_get_current_task(), TASK_SEEN, ROLE_DAEMON);
 }
 
+/* What a daemon dies of may not be what kills it: its watchdog does that, once it has written down the stack. */
+static __always_inline void report_crash(u64 task, u32 number) {
+    u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID);
+    if (role_of(pid) != ROLE_DAEMON || serves_others(pid))
+        return;
+    struct task *event = describe_task(read_u64(task + OFFSET_TASK_STRUCT_GROUP_LEADER), TASK_SIGNAL, ROLE_DAEMON);
+    if (!event)
+        return;
+    event->exit_code = number;
+    count_hit(EVENT_TASK);
+    emit_task(event);
+}
+
+/* A fault that could not be served ends in SIGBUS, with no page-fault event. */
+int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
+    u64 number = ctx->args[0], task = ctx->args[2];
+    if (number < 32 && CRASH_SIGNALS >> number & 1)
+        report_crash(task, number);
+    if (number != SIGNAL_BUS || task != bpf_get_current_task())
+        return 0;
+    return end_fault(-5, 0);
+}
+
 int on_fork(struct bpf_raw_tracepoint_args *ctx) {
     u64 task = ctx->args[1];
     u32 parent = bpf_get_current_pid_tgid() >> 32;
@@ -216,7 +253,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx) {
     emit_task(event);
     u64 file = read_u64(read_u64(task + OFFSET_TASK_STRUCT_MM) + OFFSET_MM_STRUCT_EXE_FILE);
     u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
-    if (inode && role == ROLE_TARGET && superblock_is_traced(read_u64(inode + OFFSET_INODE_I_SB)))
+    if (inode && role == ROLE_TARGET && inode_is_traced(inode, read_u64(inode + OFFSET_INODE_I_SB)))
         report_file(file);
     return 0;
 }

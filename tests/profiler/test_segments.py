@@ -23,7 +23,7 @@ def operations(*rows: dict[str, Any]) -> pl.DataFrame:
                    if filled else empty("operations"))  # fmt: skip
 
 
-PROOF: dict[str, Any] = {"mount_id": pl.Int32, "unique": pl.UInt64}
+PROOF: dict[str, Any] = {"on_disk": pl.Boolean, "mount_id": pl.Int32, "unique": pl.UInt64}
 
 
 def blocked(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -81,6 +81,7 @@ def test_rules_outside_and_inside_operations() -> None:
             {"start_ns": 50, "woken_ns": 55, "end_ns": 56},
             {"start_ns": 60, "woken_ns": 65, "end_ns": 65, "woken_by_tid": 1},
             {"start_ns": 70, "woken_ns": 75, "end_ns": 75, "woken_by_tid": 99},
+            {"start_ns": 80, "woken_ns": 85, "end_ns": 85, "on_disk": True},
         ),
         ONE,
         requests(),
@@ -102,7 +103,9 @@ def test_rules_outside_and_inside_operations() -> None:
         (60, 65, "blocked", 0, 1),
         (65, 70, "copy", 0, None),
         (70, 75, "unknown", 0, 99),
-        (75, 90, "copy", 0, None),
+        (75, 80, "copy", 0, None),
+        (80, 85, "disk", 0, None),
+        (85, 90, "copy", 0, None),
         (90, 100, "cpu", None, None),
     ]
     assert waits.height == 0
