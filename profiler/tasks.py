@@ -10,11 +10,15 @@ from .tables import ROLE, conform
 from .text import c_strings, visible
 from .times import happened
 
-_EXEC, _EXIT = TASK_KINDS.index("exec"), TASK_KINDS.index("exit")
+_EXEC, _EXIT, _SIGNAL = (TASK_KINDS.index(kind) for kind in ("exec", "exit", "signal"))
 
 
 def tasks(events: pl.DataFrame) -> pl.DataFrame:
-    """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning."""
+    """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning.
+
+    A daemon that a signal killed has as ``signal`` the first of those that tell of a crash: its own
+    watchdog may have done the killing after that.
+    """
     named = events.sort("time_ns").with_columns(
         c_strings(events.sort("time_ns")["name"]),
         _arguments(events.sort("time_ns")),
@@ -22,6 +26,7 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
         parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
         ended=pl.when(pl.col("kind") == _EXIT).then("time_ns"),
         code=pl.when(pl.col("kind") == _EXIT).then("exit_code"),
+        crash=pl.when(pl.col("kind") == _SIGNAL).then("exit_code"),
     )
     folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
         pl.col("pid").last(),
@@ -31,6 +36,7 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
         is_daemon=(pl.col("role") == ROLE_DAEMON).any(),
         end_ns=pl.col("ended").drop_nulls().last(),
         code=pl.col("code").drop_nulls().last(),
+        crash=pl.col("crash").drop_nulls().first(),
     )
     return conform("tasks", _ended(folded).sort("start_ns", "tid"))
 
@@ -87,7 +93,7 @@ def _split(argv: bytes, length: int) -> list[str]:
 def _ended(folded: pl.DataFrame) -> pl.DataFrame:
     signal = pl.col("code") % 128
     return folded.with_columns(
-        signal=pl.when(signal != 0).then(signal),
+        signal=pl.when(signal != 0).then(pl.coalesce("crash", signal)),
         exit_code=pl.when(signal == 0).then(pl.col("code") // 256 % 256),
         role=pl.when("is_daemon").then(pl.lit("daemon")).otherwise(pl.lit("target")).cast(ROLE),
     )

@@ -301,13 +301,6 @@ int on_page_fault_minor(void *ctx) { return end_fault(0, 0); }
 
 int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
 
-/* A fault that could not be served ends in SIGBUS, with no page-fault event. */
-int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
-    if (ctx->args[0] != SIGNAL_BUS || ctx->args[2] != bpf_get_current_task())
-        return 0;
-    return end_fault(-5, 0);
-}
-
 static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping) {
     struct thread *thread = current_thread();
     if (!thread || thread->role != ROLE_TARGET)
