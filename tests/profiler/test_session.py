@@ -135,14 +135,21 @@ def test_what_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
 
 
 @contextmanager
-def waiting_command(place: Path) -> Generator[subprocess.Popen[str]]:
+def waiting_command(place: Path, *options: str) -> Generator[subprocess.Popen[str]]:
     """A trace of a command that waits for a FIFO."""
     for name in ("begun", "go", "ended"):
         os.mkfifo(place / name)
     command = trace_command(place / "a", "sh", "-c", WAIT_FOR_FIFO, str(place))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as traced:
-        assert (place / "begun").read_text() == "ready\n"
-        yield traced
+    command[4:4] = options
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as traced:
+        try:
+            assert (place / "begun").read_text() == "ready\n"
+            yield traced
+        except BaseException:
+            os.killpg(traced.pid, signal.SIGKILL)
+            raise
 
 
 def test_the_command_outlives_cvmprof_and_the_run_is_recovered(tmp_path: Path) -> None:
@@ -173,6 +180,16 @@ def test_the_command_outlives_the_recorder(tmp_path: Path) -> None:
         f"cvmprof: run {tmp_path / 'a'}",
     ]
     assert not open_run(tmp_path / "a").is_complete
+
+
+def test_after_its_duration_the_recording_ends_and_the_command_goes_on(tmp_path: Path) -> None:
+    with waiting_command(tmp_path, "--duration", "2s") as traced:
+        wait_for_end(os.pidfd_open(recorder_of(traced.pid)))
+        (tmp_path / "go").write_text("alive\n")
+        assert (tmp_path / "ended").read_text() == "alive\n"
+        traced.communicate(timeout=TIMEOUT_S)
+    assert traced.returncode == 5
+    assert open_run(tmp_path / "a").is_complete
 
 
 def test_killed_both_they_leave_all_but_the_last_second(tmp_path: Path) -> None:
