@@ -47,6 +47,14 @@ try:
 except OSError as error:
     print(error.errno)
 """
+#: touches page after page of a mapping
+TOUCH = """
+import mmap, os, sys
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+view = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+for offset in range(0, len(view), 4096):
+    view[offset]
+"""
 STALLED_AFTER = 8
 #: the longest that cvmprof may take from the end of the command to its own, on a busy machine
 ENDING_S = 20.0
@@ -202,6 +210,37 @@ def test_a_fetch_that_a_death_cut_short_has_no_end(
     assert cut.height == 1
     download = tables["downloads"].join(cut.select("download_id"), on="download_id")
     assert download["first_byte_ns"].to_list() == [None]
+
+
+def test_a_page_of_a_dead_daemon_is_a_fault_that_failed(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path
+) -> None:
+    tracing = start(sys.executable, "-I", "-c", TOUCH, path)
+    await_stalled(failing_lab)
+    before_ns = time.monotonic_ns()
+    os.kill(_daemon(path), signal.SIGKILL)
+    assert tracing.wait(timeout=60) == -signal.SIGBUS
+    run = open_run(_run(tmp_path))
+    assert run.meta["complete"]
+    failed = operations_on(run, path).filter(pl.col("result") < 0)
+    assert failed.select("kind", "result").rows() == [("fault", -errno.EIO)]
+    assert failed["end_ns"].item() > before_ns
+    assert run.tables["incidents"]["kind"].to_list() == ["crash"]
+    _assert_tiled(run)
+
+
+def test_a_page_fault_killed_while_its_server_hangs(
+    path: Path, start: Start, tmp_path: Path
+) -> None:
+    tracing = start("timeout", "2.5", sys.executable, "-I", "-c", TOUCH, path)
+    assert tracing.wait(timeout=60) == 124
+    run = open_run(_run(tmp_path))
+    unended = operations_on(run, path).filter(pl.col("end_ns").is_null())
+    assert unended["kind"].to_list() == ["fault"]
+    (hang,) = run.tables["incidents"].filter(kind="hang").to_dicts()
+    assert hang["detail"] == f"fault of {path} never ended"
+    _assert_tiled(run)
+    _assert_explained(run)
 
 
 def test_a_command_killed_while_its_server_hangs(path: Path, start: Start, tmp_path: Path) -> None:
