@@ -36,9 +36,8 @@ def incidents(
 
 
 def _births(mounted: pl.DataFrame) -> pl.DataFrame:
-    again = pl.col("dev").is_duplicated() & (
-        pl.col("mount_id") != pl.col("mount_id").min().over("dev")
-    )
+    earliest = pl.col("start_ns").fill_null(0).min().over("mountpoint")
+    again = pl.col("mountpoint").is_not_null() & (pl.col("start_ns") > earliest)
     place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
     rows = mounted.drop_nulls("start_ns").filter(
         pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")

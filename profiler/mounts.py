@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -84,14 +85,21 @@ def mounts(
     """
     lines = _lines_by_device(journal)
     seen = _seen(places)
-    wanted = {device_number(line.device) for line in lines.values() if line.is_cvmfs}
+    wanted = {
+        device_number(device)
+        for device, told in lines.items()
+        if any(line.is_cvmfs for _, line in told)
+    }
     asked = set(requests["dev"].unique())
     wanted |= set(devices) | asked | set(seen)
     at_start = _devices_at_start(journal)
     rows: list[dict[str, Any]] = []
     for dev in sorted(wanted):
         births = _births(dev, requests, at_start, seen)
-        rows += [_mount_row(dev, birth, lines, seen) for birth in births]
+        for birth, next_birth in pairwise([*births, None]):
+            told = _telling_line(lines.get(device_text(dev), []), birth, next_birth)
+            place = _place(seen.get(dev, []), birth, next_birth)
+            rows.append(_mount_row(dev, birth, told, place))
         if dev in asked and not rows[-1]["filesystem"]:
             rows[-1]["filesystem"] = "fuse"
     frame = pl.DataFrame(rows, schema={**_NAMED, "dev": pl.UInt32}, orient="row")
@@ -104,16 +112,28 @@ _NAMED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _lines_by_device(journal: Journal) -> dict[str, MountLine]:
-    """The telling line of each device: of the whole file system before a bind mount, early before
-    late.
-    """
-    found: dict[str, MountLine] = {}
+def _lines_by_device(journal: Journal) -> dict[str, list[tuple[int, MountLine]]]:
+    """The lines about each device with the time at which they were read, early before late."""
+    found: dict[str, list[tuple[int, MountLine]]] = {}
     for text in journal.of("mountinfo"):
         for line in parse_mountinfo(str(text.get("text", ""))):
-            if line.device not in found or (line.is_whole and not found[line.device].is_whole):
-                found[line.device] = line
+            found.setdefault(line.device, []).append((int(text.get("time_ns", 0)), line))
     return found
+
+
+def _telling_line(
+    lines: list[tuple[int, MountLine]], birth: int | None, next_birth: int | None
+) -> MountLine | None:
+    """Of the lines read while the mount lived, else of all: of the whole file system before a bind
+    mount, early before late.
+    """
+    own = [line for time_ns, line in lines if _within(time_ns, birth, next_birth)]
+    candidates = own or [line for _, line in lines]
+    return min(candidates, key=lambda line: not line.is_whole, default=None)
+
+
+def _within(time_ns: int, birth: int | None, next_birth: int | None) -> bool:
+    return (birth is None or time_ns >= birth) and (next_birth is None or time_ns < next_birth)
 
 
 def _devices_at_start(journal: Journal) -> set[int]:
@@ -125,17 +145,28 @@ def _devices_at_start(journal: Journal) -> set[int]:
     }
 
 
-def _seen(places: pl.DataFrame) -> dict[int, dict[str, Any]]:
-    rows = places.sort("time_ns").group_by("dev", maintain_order=True).agg(
-        pl.col("time_ns").first(),
-        pl.col("mountpoint").drop_nulls().first(),
-        pl.col("filesystem").drop_nulls().first(),
-    )  # fmt: skip
-    return {row["dev"]: row for row in rows.iter_rows(named=True)}
+def _seen(places: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """Where files of each device were seen to lie: every first sight of a place, in order."""
+    rows = places.sort("time_ns").unique(
+        ["dev", "mountpoint", "filesystem"], keep="first", maintain_order=True
+    )
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in rows.select("dev", "time_ns", "mountpoint", "filesystem").iter_rows(named=True):
+        found.setdefault(row["dev"], []).append(row)
+    return found
+
+
+def _place(seen: list[dict[str, Any]], birth: int | None, next_birth: int | None) -> dict[str, Any]:
+    """Mountpoint? and filesystem? as seen while the mount lived, else at any time."""
+    own = [row for row in seen if _within(row["time_ns"], birth, next_birth)] or seen
+    return {
+        name: next((row[name] for row in own if row[name] is not None), None)
+        for name in ("mountpoint", "filesystem")
+    }
 
 
 def _births(
-    dev: int, requests: pl.DataFrame, at_start: set[int], seen: dict[int, dict[str, Any]]
+    dev: int, requests: pl.DataFrame, at_start: set[int], seen: dict[int, list[dict[str, Any]]]
 ) -> Sequence[int | None]:
     inits = requests.filter((pl.col("dev") == dev) & (pl.col("opcode") == OPCODE_INIT))
     times: list[int | None] = sorted(
@@ -145,17 +176,16 @@ def _births(
         return [None, *times]
     if not times and not at_start:
         return [None]
-    return times or [seen[dev]["time_ns"] if dev in seen else None]
+    return times or [seen[dev][0]["time_ns"] if dev in seen else None]
 
 
 def _mount_row(
-    dev: int, birth: int | None, lines: dict[str, MountLine], seen: dict[int, dict[str, Any]]
+    dev: int, birth: int | None, line: MountLine | None, place: dict[str, Any]
 ) -> dict[str, Any]:
-    line, place = lines.get(device_text(dev)), seen.get(dev, {})
     return {
         "device": device_text(dev),
-        "mountpoint": line.mountpoint if line else place.get("mountpoint"),
-        "filesystem": line.filesystem if line else place.get("filesystem"),
+        "mountpoint": line.mountpoint if line else place["mountpoint"],
+        "filesystem": line.filesystem if line else place["filesystem"],
         "start_ns": birth,
         "dev": dev,
     }
