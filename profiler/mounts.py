@@ -97,9 +97,9 @@ def mounts(
     for dev in sorted(wanted):
         births = _births(dev, requests, at_start, seen)
         for birth, next_birth in pairwise([*births, None]):
-            told = _telling_line(lines.get(device_text(dev), []), birth, next_birth)
-            place = _place(seen.get(dev, []), birth, next_birth)
-            rows.append(_mount_row(dev, birth, told, place))
+            life = (birth, next_birth)
+            told = _told(lines.get(device_text(dev), []), seen.get(dev, []), life)
+            rows.append({"device": device_text(dev), **told, "start_ns": birth, "dev": dev})
         if dev in asked and not rows[-1]["filesystem"]:
             rows[-1]["filesystem"] = "fuse"
     frame = pl.DataFrame(rows, schema={**_NAMED, "dev": pl.UInt32}, orient="row")
@@ -121,19 +121,42 @@ def _lines_by_device(journal: Journal) -> dict[str, list[tuple[int, MountLine]]]
     return found
 
 
-def _telling_line(
-    lines: list[tuple[int, MountLine]], birth: int | None, next_birth: int | None
-) -> MountLine | None:
-    """Of the lines read while the mount lived, else of all: of the whole file system before a bind
-    mount, early before late.
+def _told(
+    lines: list[tuple[int, MountLine]],
+    seen: list[dict[str, Any]],
+    life: tuple[int | None, int | None],
+) -> dict[str, Any]:
+    """Mountpoint? and filesystem? by what was learnt while the mount lived, else at any time: by
+    mountinfo, else by where files were seen to lie.
     """
-    own = [line for time_ns, line in lines if _within(time_ns, birth, next_birth)]
-    candidates = own or [line for _, line in lines]
-    return min(candidates, key=lambda line: not line.is_whole, default=None)
+    own_lines = [(time_ns, line) for time_ns, line in lines if _within(time_ns, life)]
+    own_seen = [row for row in seen if _within(row["time_ns"], life)]
+    found = (_by_line(own_lines), _by_place(own_seen), _by_line(lines), _by_place(seen))
+    return {
+        name: next((one[name] for one in found if one[name] is not None), None)
+        for name in ("mountpoint", "filesystem")
+    }
 
 
-def _within(time_ns: int, birth: int | None, next_birth: int | None) -> bool:
+def _within(time_ns: int, life: tuple[int | None, int | None]) -> bool:
+    birth, next_birth = life
     return (birth is None or time_ns >= birth) and (next_birth is None or time_ns < next_birth)
+
+
+def _by_line(lines: list[tuple[int, MountLine]]) -> dict[str, Any]:
+    """The line of the whole file system before that of a bind mount, early before late."""
+    line = min((line for _, line in lines), key=lambda line: not line.is_whole, default=None)
+    return {
+        "mountpoint": line.mountpoint if line else None,
+        "filesystem": line.filesystem if line else None,
+    }
+
+
+def _by_place(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        name: next((row[name] for row in rows if row[name] is not None), None)
+        for name in ("mountpoint", "filesystem")
+    }
 
 
 def _devices_at_start(journal: Journal) -> set[int]:
@@ -156,15 +179,6 @@ def _seen(places: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def _place(seen: list[dict[str, Any]], birth: int | None, next_birth: int | None) -> dict[str, Any]:
-    """Mountpoint? and filesystem? as seen while the mount lived, else at any time."""
-    own = [row for row in seen if _within(row["time_ns"], birth, next_birth)] or seen
-    return {
-        name: next((row[name] for row in own if row[name] is not None), None)
-        for name in ("mountpoint", "filesystem")
-    }
-
-
 def _births(
     dev: int, requests: pl.DataFrame, at_start: set[int], seen: dict[int, list[dict[str, Any]]]
 ) -> Sequence[int | None]:
@@ -177,18 +191,6 @@ def _births(
     if not times and not at_start:
         return [None]
     return times or [seen[dev][0]["time_ns"] if dev in seen else None]
-
-
-def _mount_row(
-    dev: int, birth: int | None, line: MountLine | None, place: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "device": device_text(dev),
-        "mountpoint": line.mountpoint if line else place["mountpoint"],
-        "filesystem": line.filesystem if line else place["filesystem"],
-        "start_ns": birth,
-        "dev": dev,
-    }
 
 
 def _with_ends(mounted: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:

@@ -177,6 +177,7 @@ def assert_mount_incident(run: Run, place: Path) -> int:
     first = reads_of(run)["queued_ns"].min()
     assert run.meta["start_ns"] < found["time_ns"].item() < first
     mounted = run.tables["mounts"].filter(mount_id=found["mount_id"].item())
+    assert reads_of(run)["mount_id"].unique().to_list() == mounted["mount_id"].to_list()
     assert mounted["mountpoint"].to_list() == [str(place)]
     assert mounted["daemon_pid"].item() == found["pid"].item()
     return int(found["mount_id"].item())
@@ -223,6 +224,29 @@ def test_mounted_by_a_descendant(
     assert_phases_are_the_threads(run)
     assert_chunks(run)
     assert_probed(run, tmp_path / "unusual")
+
+
+def test_mounted_where_another_mount_had_the_number(
+    late_lab: Lab, tmp_path: Path, mounted_late: list[Path]
+) -> None:
+    """The kernel gives the lowest free device number: that of the mount that has just gone."""
+    place, other = tmp_path / "late" / "mnt", tmp_path / "early" / "mnt"
+    place.parent.mkdir()
+    other.parent.mkdir()
+    mounted_late += [place, other]
+    subprocess.run(client_command(late_lab, other), check=True)
+    changing = [
+        "sh",
+        "-c",
+        'umount "$0" && exec "$@"',
+        str(other),
+        *client_command(late_lab, place),
+    ]
+    run = traced(
+        tmp_path / "run.cvmprof", [sys.executable, "-c", READ, str(place / "model.bin"), *changing]
+    )
+    assert_identity(run)
+    assert_mount_incident(run, place)
 
 
 def test_mounted_by_a_bystander(
