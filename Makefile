@@ -27,14 +27,15 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
 
-.PHONY: help demo test bench lint install unit unit39 demo-packages test-packages
+.PHONY: help demo test test-real bench lint install unit unit39 demo-packages test-packages
 
 help:
-	@echo 'make demo     publish a model, trace a cold and a warm load of it, leave two report pages'
-	@echo 'make test     lint, types and all tests'
-	@echo 'make bench    the benchmarks, each with what it should reach'
-	@echo 'make lint     ruff, mypy, pyright, and the recorder held to Python 3.9'
-	@echo 'make install  install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
+	@echo 'make demo       publish a model, trace a cold and a warm load of it, leave two report pages'
+	@echo 'make test       lint, types and all tests'
+	@echo 'make test-real  the tests against ground truth with the real cvmfs2, where it is in PATH'
+	@echo 'make bench      the benchmarks, each with what it should reach'
+	@echo 'make lint       ruff, mypy, pyright, and the recorder held to Python 3.9'
+	@echo 'make install    install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
 
 # --- what to run ----------------------------------------------------------------------------------
 
@@ -51,6 +52,12 @@ unit39: test-packages $(VENV)/.test39
 		PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
 		"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider $(RECORDER_TESTS); \
 	else echo 'NOT RUN: the recorder on Python 3.9, which is not to be had here'; fi
+
+# The same truths with the real cvmfs2, where it is in PATH.
+test-real: test-packages $(VENV)/.test
+	@command -v cvmfs2 >/dev/null || { echo 'no cvmfs2 is in PATH: install the package cvmfs' >&2; exit 1; }
+	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 PATH="$$PATH" $(BIN)/python -m pytest -p no:cacheprovider \
+		-m "real_client or not real_client" tests/truth tests/runners/lab/test_real_client.py
 
 bench: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python tests/bench

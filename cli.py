@@ -120,6 +120,7 @@ def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
     from .profiler.finalise import recover_run
 
+    _become_the_user()
     way_out = "name with -o a place that exists, has room, and that you may write to"
     click.echo(_write_page(recover_run(run), output or page_of(run), way_out))
 
@@ -134,6 +135,7 @@ def summary(run: Path, as_json: bool) -> None:
     from .reports.statistics import compute
     from .reports.summary import render_summary, summary_json
 
+    _become_the_user()
     statistics = compute(gather(recover_run(run)))
     if as_json:
         click.echo(summary_json(statistics))
@@ -383,6 +385,13 @@ def _runner(name: str, extra: str) -> Any:
     except ImportError as error:
         fact = f"{error.name or name} is not installed"
         raise CvmprofError(fact, f"pip install 'cvmprof[{extra}]'") from None
+
+
+def _become_the_user() -> None:
+    """Under sudo: what is written into a user's run shall be that user's."""
+    from .profiler.identity import become, invoking_user
+
+    become(invoking_user())
 
 
 def _terminal_width() -> int:

@@ -21,6 +21,7 @@ from typing import IO, Any
 import polars as pl
 
 from ..errors import BadRun, CvmprofError
+from .attributes import collect
 from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
 from .journal import Journal
@@ -55,13 +56,17 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
 
 
 def recover_run(run_dir: str | Path) -> Run:
-    """Open a run, finalising it first where that has not been done. Raises as `open_run` and
-    `finalise`.
+    """Open a run, finalising it first where that has not been done.
+
+    What its mounts and files say of themselves is asked for if it has not been. Raises as
+    `open_run` and `finalise`.
     """
     run = Path(run_dir)
     refuse_non_directory(run)
     recorded = (run / JOURNAL).is_file() and (run / SPOOL_DIRECTORY).is_dir()
     if recorded and not (run / META).exists():
+        if not Spool(run).journal().of("attributes"):
+            collect(run)
         return finalise(run)
     return open_run(run)
 

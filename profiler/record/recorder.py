@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ...probes import events, syscalls
 from ...probes.catalog import UPROBE, uprobe_family
@@ -39,6 +39,7 @@ class Recorder:
 
     def __init__(self, options: dict[str, Any], files: dict[str, int]) -> None:
         self._files = files
+        self._failure: OSError | None = None
         self._journal = files[JOURNAL]
         facts = running_kernel()
         bcc = load.import_bcc()
@@ -75,24 +76,37 @@ class Recorder:
         now = time.monotonic_ns()
         if now - self._touches_flushed_ns > _TOUCH_INTERVAL_NS:
             self._touches_flushed_ns = now
-            self._state.flush_touches(self._files, now - 1_000_000_000)
+            self._keep(self._state.flush_touches, self._files, now - 1_000_000_000)
 
-    def stop(self) -> dict[str, Any]:
-        """Drains to the end, flushes what is in flight, and tells what was lost."""
+    def stop(self, was_asked: bool) -> dict[str, Any]:
+        """Drains to the end, flushes what is in flight, and tells what was lost.
+
+        A session that vanished did not ask for it: the run is not complete.
+        """
         # first, so that what ends meanwhile is in both and not in neither
-        self._state.flush_open(self._files)
+        self._keep(self._state.flush_open, self._files)
         for ring in self._rings.values():
             ring.drain()
-        self._state.flush_touches(self._files, 1 << 62)
+        self._keep(self._state.flush_touches, self._files, 1 << 62)
         losses = self._state.losses() + self._spool_losses()
-        journal.append(self._journal, "hits", rows=self._state.hits())
-        journal.append(self._journal, "losses", rows=losses)
-        journal.append(
-            self._journal, "stop", complete=not self._failures(),
+        self._note("hits", rows=self._state.hits())
+        self._note("losses", rows=losses)
+        self._note(
+            "stop", complete=was_asked and not self._failures(),
             cpu_ns=time.process_time_ns() - self._cpu_before_ns,
             records=sum(ring.spooled for ring in self._rings.values()),
         )  # fmt: skip
         return {"losses": losses, "failures": self._failures()}
+
+    def _keep(self, write: Callable[..., None], *arguments: Any, **values: Any) -> None:
+        """Writes beside the rings; a full disk is remembered, and the recording goes on."""
+        try:
+            write(*arguments, **values)
+        except OSError as error:
+            self._failure = error
+
+    def _note(self, kind: str, **values: Any) -> None:
+        self._keep(journal.append, self._journal, kind, **values)
 
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
@@ -128,7 +142,7 @@ class Recorder:
                 self._known_devices.add(device)
                 text = journal.mountinfo(pid)
                 if text:
-                    journal.append(self._journal, "mountinfo", pid=pid, text=text)
+                    self._note("mountinfo", pid=pid, text=text)
 
     def _look_for_libraries(self) -> None:
         for pid, deadline_ns in list(self._waiting_for_library.items()):
@@ -141,7 +155,7 @@ class Recorder:
         for path in paths:
             new = self._attacher.attach_library(path)
             if new:
-                journal.append(self._journal, "probes", rows=attach.rows(new))
+                self._note("probes", rows=attach.rows(new))
 
     def _spool_losses(self) -> list[dict[str, Any]]:
         return [
@@ -151,7 +165,7 @@ class Recorder:
         ]
 
     def _failures(self) -> list[str]:
-        failures = (ring.failure for ring in self._rings.values())
+        failures = [self._failure, *(ring.failure for ring in self._rings.values())]
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
@@ -178,6 +192,6 @@ def serve(control: socket.socket) -> None:
             recorder.trace(request[0]["pid"])
             protocol.send(control, "tracing")
         recorder.step()
-    result = recorder.stop()
+    result = recorder.stop(was_asked=request is not None)
     if request is not None:
         protocol.send(control, "stopped", **result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -24,9 +23,7 @@ from cvmprof.runners.lab.processes import Daemon
 
 from .conftest import CHUNKS, CUTTING, Fresh
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("cvmfs2") is None, reason="no real cvmfs2 is installed; the lab's client is tested"
-)
+pytestmark = pytest.mark.real_client
 
 
 @pytest.fixture
