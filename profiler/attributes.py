@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..probes import events
+from .directory import JOURNAL
 from .files import file_places
 from .record import journal
-from .run import JOURNAL
 from .spool import Spool
 
 TIMEOUT_S = 2.0
@@ -43,8 +43,9 @@ def collect(run: Path) -> None:
     try:
         mountpoints = places["mountpoint"].drop_nulls().unique(maintain_order=True).to_list()
         for mountpoint in mountpoints:
-            inside = places.filter(mountpoint=mountpoint)["path"].drop_nulls().unique(maintain_order=True)
-            _collect_mount(descriptor, mountpoint, inside.head(_MAX_FILES).to_list())
+            inside = places.filter(mountpoint=mountpoint)["path"].drop_nulls()
+            paths = inside.unique(maintain_order=True).head(_MAX_FILES).to_list()
+            _collect_mount(descriptor, mountpoint, paths)
     finally:
         os.close(descriptor)
 
@@ -71,7 +72,8 @@ def _answers(requests: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             line = _ask(reader, request)
             if line is None:
                 reader.kill()
-                reader.returncode = -9  # not waited for: the kernel may hold it until the mount answers
+                # not waited for: the kernel may hold it until the mount answers
+                reader.returncode = -9
                 reason = f"no answer within {TIMEOUT_S:.0f} s"
                 yield from (_unanswered(each, reason) for each in requests[number:])
                 return
@@ -90,4 +92,5 @@ def _ask(reader: subprocess.Popen[bytes], request: dict[str, Any]) -> bytes | No
 
 
 def _unanswered(request: dict[str, Any], reason: str) -> dict[str, Any]:
-    return {"path": request["path"], "device": None, "inode": None, "attributes": {}, "reason": reason}
+    nothing = {"device": None, "inode": None, "attributes": {}}
+    return {"path": request["path"], **nothing, "reason": reason}
