@@ -92,5 +92,5 @@ def _ask(reader: subprocess.Popen[bytes], request: dict[str, Any]) -> bytes | No
 
 
 def _unanswered(request: dict[str, Any], reason: str) -> dict[str, Any]:
-    nothing = {"device": None, "inode": None, "attributes": {}}
+    nothing: dict[str, Any] = {"device": None, "inode": None, "attributes": {}}
     return {"path": request["path"], **nothing, "reason": reason}
