@@ -22,7 +22,8 @@ TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium
 
 # The recorder and what it imports: Python 3.9, standard library only.
 RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
-RECORDER_TESTS := $(wildcard tests/test_phases.py tests/probes tests/profiler/record)
+RECORDER_TESTS := tests/profiler/record
+PROBES_TESTS := tests/test_phases.py tests/probes
 PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* iniconfig==2.1.* \
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
@@ -48,9 +49,11 @@ unit: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python -m pytest -p no:cacheprovider
 
 unit39: test-packages $(VENV)/.test39
-	@if [ -s $(VENV)/.test39 ]; then set -x; $(TESTING) \
-		PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
-		"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider $(RECORDER_TESTS); \
+	@if [ -s $(VENV)/.test39 ]; then set -x; \
+		tests=($(TESTING) PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
+			"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider); \
+		"$${tests[@]}" $(PROBES_TESTS); \
+		"$${tests[@]}" --confcutdir $(RECORDER_TESTS) $(RECORDER_TESTS); \
 	else echo 'NOT RUN: the recorder on Python 3.9, which is not to be had here'; fi
 
 # The same truths with the real cvmfs2, where it is in PATH.
@@ -89,6 +92,7 @@ $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,test]'
 	touch $@ $(VENV)/.demo
 
+# The fixtures above $(RECORDER_TESTS) need what Python 3.9 does not have: hence --confcutdir.
 # Holds the path of a Python 3.9, or nothing where none is to be had.
 $(VENV)/.test39: Makefile .ci/python3.9 | $(BIN)/python
 	.ci/python3.9 $(VENV)/python3.9 >$@.new || true

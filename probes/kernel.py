@@ -134,8 +134,10 @@ def _offsets(btf: Btf) -> dict[str, int]:
         if offset is not None:
             found.setdefault(name, offset)
     if (btf.tracepoint_arguments("sched_switch") or 0) < 4:
-        states = [state for place in _TASK_STATE if (state := btf.offset(*place)) is not None]
-        found.update({"TASK_STRUCT_STATE": state for state in states[:1]})
+        for place in _TASK_STATE:
+            state = btf.offset(*place)
+            if state is not None:
+                found.setdefault("TASK_STRUCT_STATE", state)
     return found
 
 

@@ -48,8 +48,8 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values.update(_argument_offsets(facts.machine))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
-    # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself, so
-    # that clang need not run them before it
+    # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself,
+    # so that clang need not run them before it
     flags += ["-g0", "-Xclang", "-disable-llvm-passes"]
     return flags
 

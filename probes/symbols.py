@@ -106,6 +106,8 @@ def _read(blob: mmap.mmap, wanted: frozenset[str]) -> Binary:
 def _sections(blob: mmap.mmap) -> list[_Section]:
     (table,) = struct.unpack_from("<Q", blob, 40)
     entry_size, count = struct.unpack_from("<HH", blob, 58)
+    if table + entry_size * count > len(blob):
+        raise NotElf("its table of sections is cut off")
     found = list[_Section]()
     for index in range(count):
         header = struct.unpack_from("<IIQQQQII", blob, table + index * entry_size)

@@ -82,7 +82,9 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
     thread->depth--;
     u64 key = frame_key(thread, thread->depth);
     struct call *call = calls.lookup(&key);
-    if (!call || call->function != function) {
+    if (!call)
+        return 0; /* its entry was counted as lost */
+    if (call->function != function) {
         count_loss(EVENT_DAEMON_CALL, LOSS_UNMATCHED_END);
         return 0;
     }

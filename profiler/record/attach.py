@@ -17,6 +17,9 @@ from ...probes.symbols import Binary, Function, NotElf, read_binary
 from . import uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
+#: arguments of libbcc's bpf_attach_uprobe
+_UPROBE_ENTRY, _UPROBE_RETURN = 0, 1
+_EVERY_PROCESS, _NO_COUNTER = -1, 0
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,21 @@ class Attacher:
         return Probe("daemon call", family, target, binary.build_id, refused)
 
     def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
-        where = {"name": path.encode(), "addr": place.address}
-        try:  # the return first: an entry seen alone would wait for it for ever
-            self._bpf.attach_uretprobe(fn_name=function.exit.encode(), **where)
-            self._bpf.attach_uprobe(fn_name=function.entry.encode(), **where)
-        except Exception as error:  # noqa: BLE001  bcc raises bare Exception
-            return str(error)
+        """Probes one function by perf events; why it was refused, if it was.
+
+        Past bcc's own Python method, which leaves out the last argument of the library's function:
+        the offset of a reference counter, then taken from whatever lies on the stack (bcc 0.26).
+        """
+        # the return first: an entry seen alone would wait for it for ever
+        for program, kind in ((function.exit, _UPROBE_RETURN), (function.entry, _UPROBE_ENTRY)):
+            try:
+                loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE)
+            except Exception as error:  # noqa: BLE001  bcc raises bare Exception
+                return str(error)
+            name, where = f"cvmprof_{program}".encode(), (os.fsencode(path), place.file_offset)
+            attach = self._bcc.lib.bpf_attach_uprobe
+            if attach(loaded.fd, kind, name, *where, _EVERY_PROCESS, _NO_COUNTER) < 0:
+                return f"{program} cannot be attached"
         return None
 
 

@@ -261,8 +261,9 @@ def test_facts_of_the_running_kernel_that_are_known_otherwise(running: Btf) -> N
 def test_every_event_that_tracefs_lists_is_a_tracepoint(running: Btf, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tracefs", "tracefs", tmp_path], check=True)
     try:
-        formats = tmp_path.glob("events/*/*/format")
-        listed = [path.parent.name for path in formats if path.parts[-3] in ("sched", "irq", "fuse")]
+        formats = list(tmp_path.glob("events/*/*/format"))
+        systems = ("sched", "irq", "fuse")
+        listed = [path.parent.name for path in formats if path.parts[-3] in systems]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
     assert "sched_switch" in listed

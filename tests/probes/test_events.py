@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cvmprof.probes import events
-from cvmprof.probes.events import Field, Layout
+from cvmprof.probes.events import Dtype, Field, Layout
 
 PREAMBLE = """
 #include <stddef.h>
@@ -23,7 +23,8 @@ def compiled(directory: Path, statements: list[str]) -> list[str]:
     """What a C program prints that has the generated definitions."""
     source, program = directory / "layouts.c", directory / "layouts"
     body = "\n".join(statements)
-    source.write_text(f"{PREAMBLE}{events.c_definitions()}int main(void) {{\n{body}\nreturn 0; }}\n")
+    function = f"int main(void) {{\n{body}\nreturn 0; }}\n"
+    source.write_text(PREAMBLE + events.c_definitions() + function)
     subprocess.run(["cc", "-Wall", "-Werror", "-o", program, source], check=True)
     return subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
@@ -44,11 +45,12 @@ def test_c_places_every_field_where_python_reads_it(tmp_path: Path) -> None:
 
 def test_c_names_every_number_as_python_does(tmp_path: Path) -> None:
     numbers = {
-        "KIND_READ": 1, "KIND_FAULT": 3, "KIND_METADATA": 7, "FN_CVMFS_LOOKUP": 1, "FN_CVMFS_READ": 9,
-        "FN_FETCHER_FETCH": 14, "FN_DOWNLOADMANAGER_FETCH": 15, "FN_CACHEMANAGER_OPEN": 16,
-        "TASK_SEEN": 1, "TASK_EXIT": 4, "CACHE_OPENAT": 1, "CACHE_UNLINK": 3, "LOSS_RING_FULL": 0,
-        "LOSS_MAP_FULL": 1, "LOSS_UNMATCHED_END": 2, "LOSS_UNREADABLE": 3, "ROLE_TARGET": 1,
-        "ROLE_DAEMON": 2, "OPERATION_LINKED": 64, "BLOCKED_UNINTERRUPTIBLE": 2,
+        "KIND_READ": 1, "KIND_FAULT": 3, "KIND_METADATA": 7, "FN_CVMFS_LOOKUP": 1,
+        "FN_CVMFS_READ": 9, "FN_FETCHER_FETCH": 14, "FN_DOWNLOADMANAGER_FETCH": 15,
+        "FN_CACHEMANAGER_OPEN": 16, "TASK_SEEN": 1, "TASK_EXIT": 4, "CACHE_OPENAT": 1,
+        "CACHE_UNLINK": 3, "LOSS_RING_FULL": 0, "LOSS_MAP_FULL": 1, "LOSS_UNMATCHED_END": 2,
+        "LOSS_UNREADABLE": 3, "ROLE_TARGET": 1, "ROLE_DAEMON": 2, "OPERATION_LINKED": 64,
+        "BLOCKED_UNINTERRUPTIBLE": 2,
     }  # fmt: skip
     printed = compiled(tmp_path, [f'printf("%d\\n", (int){name});' for name in numbers])
     assert [int(number) for number in printed] == list(numbers.values())
@@ -61,11 +63,10 @@ def test_c_names_every_number_as_python_does(tmp_path: Path) -> None:
 WIDTHS = {"<u8": 8, "<i8": 8, "<u4": 4, "<i4": 4, "<u2": 2, "<i2": 2, "u1": 1}
 
 
-def width(dtype: object) -> int:
-    if isinstance(dtype, list):
-        return sum(width(kind) for _, kind in dtype)
-    assert isinstance(dtype, str)
-    return WIDTHS.get(dtype) or int(dtype[1:])
+def width(dtype: str | Dtype) -> int:
+    if isinstance(dtype, str):
+        return WIDTHS.get(dtype) or int(dtype[1:])
+    return sum(width(kind) for _, kind in dtype)
 
 
 @pytest.mark.parametrize("layout", events.LAYOUTS, ids=lambda layout: layout.name)
@@ -88,7 +89,7 @@ def test_the_kernel_takes_a_rings_size(layout: Layout) -> None:
 )
 def test_a_layout_that_c_would_pad_is_refused(types: tuple[str, ...]) -> None:
     fields = tuple(Field(f"f{number}", kind, "") for number, kind in enumerate(types))
-    with pytest.raises(ValueError, match="padding|multiple of 8"):
+    with pytest.raises(ValueError, match=r"padding|multiple of 8"):
         Layout("bad", "", fields)
 
 

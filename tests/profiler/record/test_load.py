@@ -1,0 +1,117 @@
+"""Compiling and loading: every program, for every option, past this kernel's verifier."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from cvmprof.errors import CvmprofError, MissingDependency, NotPermitted
+from cvmprof.probes import catalog
+from cvmprof.probes.kernel import KernelFacts, running_kernel
+from cvmprof.probes.programs import CALL_PROGRAMS, Options
+from cvmprof.profiler.record import load
+
+
+@pytest.fixture(scope="module")
+def facts() -> KernelFacts:
+    return running_kernel()
+
+
+def without_uprobe_multi(facts: KernelFacts) -> KernelFacts:
+    left = {name: value for name, value in facts.enumerators.items() if name != "UPROBE_MULTI_TYPE"}
+    return replace(facts, enumerators=left)
+
+
+def attached_to_the_kernel() -> list[tuple[str, str]]:
+    """Programs with their families."""
+    return sorted({
+        (point.program, point.family)
+        for event in catalog.EVENTS
+        for points in event.alternatives
+        for point in points
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["uprobe_multi", "uprobe"])
+@pytest.mark.parametrize("all_files", [False, True], ids=["", "all_files"])
+@pytest.mark.parametrize("every_read", [False, True], ids=["", "every_read"])
+def test_every_program_passes_the_verifier(
+    bcc: Any, facts: KernelFacts, every_read: bool, all_files: bool, older: bool
+) -> None:
+    chosen = without_uprobe_multi(facts) if older else facts
+    bpf = load.load(bcc, chosen, Options(every_read, all_files))
+    kinds = {
+        catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
+        catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
+    }
+    for program, family in attached_to_the_kernel():
+        assert bpf.load_func(program.encode(), kinds[family]).fd >= 0
+    names = list(CALL_PROGRAMS)
+    if older:
+        names += [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
+    attach_type = () if older else (None, facts.enumerators["UPROBE_MULTI_TYPE"])
+    for program in names:
+        assert bpf.load_func(program.encode(), bcc.BPF.KPROBE, *attach_type).fd >= 0
+    bpf.cleanup()
+
+
+def test_a_source_that_does_not_compile_is_told_by_clangs_error(
+    bcc: Any, facts: KernelFacts, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left = {name: at for name, at in facts.offsets.items() if name != "INODE_I_SB"}
+    with pytest.raises(CvmprofError, match=r"do not load on .*OFFSET_INODE_I_SB"):
+        load.load(bcc, replace(facts, offsets=left), Options())
+    assert capfd.readouterr().err == ""
+
+
+def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BCC_KERNEL_SOURCE")
+    assert load.import_bcc() is bcc
+    headers = Path(os.environ["BCC_KERNEL_SOURCE"])
+    assert (headers / "include/linux/kconfig.h").is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "has no bcc"),
+        ({"bcc/note.txt": ""}, "has no bcc"),
+        ({"bcc/__init__.py": "raise ImportError('no libbcc.so')"}, "no libbcc.so"),
+        ({"bcc/__init__.py": "def checksum(): pass"}, "is not bcc: PyPI's package"),
+    ],
+)
+def test_what_is_not_bcc_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    others = [path for path in sys.path if not (Path(path) / "bcc").exists()]
+    for module in [name for name in sys.modules if name == "bcc" or name.startswith("bcc.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
+    with pytest.raises(MissingDependency, match=said):
+        load.import_bcc()
+    sys.modules.pop("bcc", None)
+
+
+def test_without_the_capability_nothing_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    status = tmp_path / "status"
+    opened = open
+
+    def open_ours(_: str, encoding: str, errors: str) -> IO[str]:
+        return opened(status, encoding=encoding, errors=errors)
+
+    monkeypatch.setattr("builtins.open", open_ours)
+    status.write_text("Name:\tx\nCapEff:\t000001ffffdfffff\n")  # all but CAP_SYS_ADMIN
+    with pytest.raises(NotPermitted, match="recording needs root"):
+        load.check_permission()
+    status.write_text("Name:\tx\nCapEff:\t0000000000200000\n")
+    load.check_permission()
