@@ -3,6 +3,7 @@
 #define OPCODE_READ 15
 #define OPCODE_INIT 26
 #define REQUEST_ABORTED (-103)
+#define REQUEST_NOT_CONNECTED (-107)
 
 static __always_inline void read_request(struct request *request, u64 pointer) {
     request->unique = read_u64(pointer + OFFSET_FUSE_REQ_IN_H_UNIQUE);
@@ -60,17 +61,26 @@ static __always_inline void learn_device(u32 pid, u64 pointer) {
         daemon_devices.update(&pid, &device);
 }
 
-/* The thread that ends a request is the daemon's: of one that dies too, but others may abort a connection
- * as well. What it wakes until it leaves the kernel waited for this request. */
+/* Whether a request was ended by the one whom it was sent to: not by its sender, and not by somebody who
+ * aborted the connection. */
+static __always_inline bool is_answer(struct request *request) {
+    bool aborted = request->error == REQUEST_ABORTED || request->error == REQUEST_NOT_CONNECTED;
+    return request->end_pid != request->pid && !aborted;
+}
+
+/* The thread that ends a request is the daemon's, and one that dies ends its requests too; a descendant of
+ * the command that answers some is a daemon as well. What it wakes until it leaves the kernel waited for
+ * this request. */
 static __always_inline void note_ending(struct request *request) {
-    u32 role = role_of(request->end_pid);
-    if (role == ROLE_TARGET || (request->error == REQUEST_ABORTED && role != ROLE_DAEMON))
-        return;
-    if (!role)
+    if (role_of(request->end_pid) != ROLE_DAEMON) {
+        if (!is_answer(request))
+            return;
         begin_daemon(request->end_pid);
+    }
     struct thread *thread = thread_of(request->end_pid, request->end_tid, ROLE_DAEMON);
     if (!thread)
         return;
+    thread->role = ROLE_DAEMON;
     thread->ending_unique = request->unique;
     thread->ending_dev = request->dev;
 }

@@ -13,6 +13,7 @@ int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
     struct thread *thread = thread_of(task >> 32, task, role);
     if (!thread)
         return 0;
+    thread->role = role; /* a target that serves a file system has become a daemon */
     if (role == ROLE_DAEMON)
         begin_daemon_syscall(thread, class, ctx->args[0]);
     else
