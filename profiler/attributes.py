@@ -1,7 +1,7 @@
-"""What the client says of its files and mounts: extended attributes, read after the command has ended.
+"""What the client says of its files and mounts: extended attributes, read after the command's end.
 
-A dead mount may hang whoever touches it, so a helper process reads, with the user's identity; it is given up
-when an answer takes over two seconds, and left behind if the kernel will not let it go.
+A dead mount may hang whoever touches it, so a helper process reads, with the user's identity; it is
+given up when an answer takes over two seconds, and left behind if the kernel will not let it go.
 """
 
 from __future__ import annotations

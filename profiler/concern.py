@@ -1,7 +1,7 @@
 """Which mounts and daemons a run is about: those that its target tasks used.
 
-The kernel side learns which daemon serves which mount while it records, so the spool also holds what
-daemons of other mounts did before that was known, and the birth of every mount.
+The kernel side learns which daemon serves which mount while it records, so the spool also holds
+what daemons of other mounts did before that was known, and the birth of every mount.
 """
 
 from __future__ import annotations

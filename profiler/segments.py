@@ -222,8 +222,9 @@ def _known_tids(tasks: pl.DataFrame) -> pl.Series:
 def _told(states: pl.DataFrame, off: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     """Give each state its thread and the facts of its off-CPU interval."""
     facts = off.select(
-        "off_reason", "on_disk", "mount_id", "unique", "woken_by_tid", off_start="start_ns", off_end="end_ns"
-    )
+        "off_reason", "on_disk", "mount_id", "unique", "woken_by_tid",
+        off_start="start_ns", off_end="end_ns",
+    )  # fmt: skip
     row = states["off"] // 2
     keys = living.select("key", "pid", "tid")
     with_facts = pl.concat([states, _taken(facts, row)], how="horizontal")

@@ -290,9 +290,10 @@ def latency(frames: Frames) -> Latency:
     wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
     downloads = frames["downloads"].filter(pl.col("download_id").is_in(wanted.implode()))
     transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
+    rate = pl.col("wire_bytes") * 1e9 / transfer
     row = downloads.select(
         first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(), transfer=transfer.median(),
-        rate=(pl.col("wire_bytes").filter(transfer > 0) * 1e9 / transfer.filter(transfer > 0)).median(),
+        rate=rate.filter(transfer > 0).median(),
         reused=pl.col("reused").sum(),
     ).row(0, named=True)  # fmt: skip
     return Latency(

@@ -201,11 +201,23 @@ def scramble(file: Path) -> None:
     file.write_bytes(whole[:40] + b"\x5a" * 400 + whole[440:])
 
 
+def empty(run: Path) -> None:
+    """Leave a directory with nothing in it."""
+    shutil.rmtree(run)
+    run.mkdir()
+
+
+def become_a_file(run: Path) -> None:
+    """Leave a file where the directory was."""
+    shutil.rmtree(run)
+    run.touch()
+
+
 Damage = Callable[[Path], object]
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "gone": (shutil.rmtree, "there is no a.cvmprof"),
-    "empty": (lambda run: [shutil.rmtree(run), run.mkdir()], "a.cvmprof is not a run of cvmprof"),
-    "file": (lambda run: [shutil.rmtree(run), run.touch()], "a.cvmprof is not a directory"),
+    "empty": (empty, "a.cvmprof is not a run of cvmprof"),
+    "file": (become_a_file, "a.cvmprof is not a directory"),
     "cut table": (
         lambda run: shorten(run / "tables/tasks.parquet"),
         "a.cvmprof/tables/tasks.parquet is damaged",

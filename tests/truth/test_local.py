@@ -33,7 +33,7 @@ def test_a_local_file_is_recorded_only_on_demand(local: Path, trace: Trace) -> N
 def test_all_files_tells_bytes_and_disk(local: Path, trace: Trace) -> None:
     run = trace(READ_ALL, 65536, local, options=("--all-files",))
     read = operations_on(run, local).filter(kind="read")
-    assert read["result"].sum() + hits_on(run, local)["bytes"].sum() == SIZE
+    assert int(read["result"].sum()) + int(hits_on(run, local)["bytes"].sum()) == SIZE
     assert run.tables["fuse_requests"].is_empty()
     inside = run.tables["segments"].join(read, on="op_id", how="semi")
     spent = inside.group_by("cause").agg(ns=(pl.col("end_ns") - pl.col("start_ns")).sum())
