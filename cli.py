@@ -269,7 +269,7 @@ def main() -> int:
     """Runs the command line; returns the exit code."""
     debug = "--debug" in sys.argv[1:2] or bool(os.environ.get("CVMPROF_DEBUG"))
     try:
-        cli.main(standalone_mode=False)
+        cli.main(standalone_mode=False, prog_name="cvmprof")
         return 0
     except click.exceptions.Exit as error:
         return error.exit_code

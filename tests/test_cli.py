@@ -134,7 +134,7 @@ def test_who_may_not_record_is_told_of_sudo(tmp_path: Path) -> None:
     done = cvmprof("trace", "--", "touch", "ran", cwd=tmp_path, before=powerless)
     assert refusal(done, 125) == (
         "recording needs root: this process may not load BPF programs",
-        "run: sudo cvmprof trace -- COMMAND",
+        "sudo cvmprof trace -- COMMAND",
     )
     assert not list(tmp_path.iterdir())
 

@@ -28,7 +28,7 @@ def check_permission() -> None:
     capabilities = int(line.split()[1], 16)
     if not capabilities >> _CAP_SYS_ADMIN & 1:
         fact = "recording needs root: this process may not load BPF programs"
-        raise NotPermitted(fact, "run: sudo cvmprof trace -- COMMAND")
+        raise NotPermitted(fact, "sudo cvmprof trace -- COMMAND")
 
 
 def import_bcc() -> ModuleType:
