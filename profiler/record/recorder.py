@@ -139,9 +139,9 @@ class Recorder:
             (device,) = struct.unpack_from("<I", span, at + _FILE_DEV)
             (pid,) = struct.unpack_from("<I", span, at + _FILE_PID)
             if device not in self._known_devices:
-                self._known_devices.add(device)
                 text = journal.mountinfo(pid)
-                if text:
+                if text:  # else it has ended: the next one tells
+                    self._known_devices.add(device)
                     self._note("mountinfo", pid=pid, text=text)
 
     def _look_for_libraries(self) -> None:
