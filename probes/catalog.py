@@ -89,6 +89,7 @@ EVENTS = (
                 AttachPoint(SOFTWARE_EVENT, "page-faults-minor", "on_page_fault_minor"),
                 AttachPoint(SOFTWARE_EVENT, "page-faults-major", "on_page_fault_major"),
                 _raw("signal_generate", "on_signal_generate"),
+                _raw("signal_deliver", "on_signal_deliver"),
             ),
         ),
     ),
@@ -118,7 +119,9 @@ EVENTS = (
     ),
 )
 #: observed by programs attached elsewhere: by the daemon's system calls, or by uprobes per library
-DERIVED_EVENTS = ("request served", "download", "cache directory", "daemon call")
+DERIVED_EVENTS = (
+    "operation", "touch", "file", "request served", "download", "cache directory", "daemon call",
+)  # fmt: skip
 EVENT_NAMES = tuple(event.name for event in EVENTS) + DERIVED_EVENTS
 
 

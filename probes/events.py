@@ -152,6 +152,7 @@ ROLE_TARGET, ROLE_DAEMON = 1, 2
 #: how a blocked interval began
 BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
+BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
 BLOCKED_IO = 2  # flag: the kernel calls it waiting for I/O, and the file operation is not on FUSE
 
 #: system calls on the daemon's cache directory
@@ -256,7 +257,7 @@ BLOCKED = Layout(
         u32 waker_pid   process of the waker; 0 if not seen or interrupt
         u32 waker_tid   thread of the waker
         u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
-        u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO
+        u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO, BLOCKED_EARLY
         """
     ),
     ring_pages=4096,
@@ -411,6 +412,7 @@ THREAD = Layout(
         operation fault        the page fault in progress
         hit hit                the run of hits not yet closed
         blocked blocked        the off-CPU interval in progress
+        blocked early          a wake that came before the thread was seen to leave the CPU
         """,
         operation=OPERATION,
         hit=HIT,

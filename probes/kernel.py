@@ -44,6 +44,8 @@ OFFSETS = (
     ("TASK_STRUCT_PID", "task_struct", "pid"),
     ("TASK_STRUCT_TGID", "task_struct", "tgid"),
     ("TASK_STRUCT_COMM", "task_struct", "comm"),
+    ("TASK_STRUCT_FLAGS", "task_struct", "flags"),
+    ("TASK_STRUCT_STATUS", "task_struct", "thread_info.status"),  # x86: TS_COMPAT
     ("TASK_STRUCT_FILES", "task_struct", "files"),
     ("TASK_STRUCT_MM", "task_struct", "mm"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
@@ -74,14 +76,14 @@ OFFSETS = (
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
 )
 #: offsets that some kernels lack and the programs can do without
-OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL"))
+OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS"))
 
 #: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
 _TASK_STATE = (("task_struct", "__state"), ("task_struct", "state"))
 
 RAW_TRACEPOINTS = (
     "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_map_pages",
-    "mm_filemap_add_to_page_cache", "signal_generate", "fuse_request_send", "fuse_request_end",
+    "mm_filemap_add_to_page_cache", "signal_generate", "signal_deliver", "fuse_request_send", "fuse_request_end",
     "sched_switch", "sched_waking", "sched_process_fork", "sched_process_exec",
     "sched_process_exit", "sched_process_free", "softirq_entry", "softirq_exit",
     "irq_handler_entry", "irq_handler_exit", "local_timer_entry", "local_timer_exit",

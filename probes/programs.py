@@ -111,9 +111,9 @@ static __always_inline void count_loss(u32 event, u32 cause) {{
 
 #: which logical event a ring's losses are counted under
 RING_EVENTS = {
-    "operation": "system call", "hit": "system call", "request": "request ended",
+    "operation": "operation", "hit": "operation", "request": "request ended",
     "served": "request served", "blocked": "off CPU", "call": "daemon call",
-    "download": "download", "cache_file": "cache directory", "task": "task", "file": "task",
+    "download": "download", "cache_file": "cache directory", "task": "task", "file": "file",
 }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ client (Itanium C++ ABI, 5.1.3: nested names). Standard library only.
 
 from __future__ import annotations
 
-import mmap
+import os
 import re
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _LENGTH = re.compile(rb"L?(\d+)")
 #: clones and outlined parts of a function are not the function
 _NOT_THE_FUNCTION = (".cold", ".isra", ".constprop", ".part")
+#: more than any table of a client's library takes: what says more is not read
+_MOST_BYTES = 256 << 20
 
 
 class NotElf(ValueError):
@@ -46,6 +49,25 @@ class Binary:
     source: str
 
 
+class _File:
+    """Parts of a file, read: mapped, one that is cut off meanwhile would be the reader's death."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def part(self, offset: int, size: int) -> bytes:
+        """So many bytes from there. Raises NotElf where there are fewer."""
+        if size > _MOST_BYTES:
+            raise NotElf(f"a part of {size} bytes is too long")
+        found = bytearray()
+        while len(found) < size:
+            more = os.pread(self._descriptor, size - len(found), offset + len(found))
+            if not more:
+                raise NotElf("a part of it is cut off")
+            found += more
+        return bytes(found)
+
+
 @dataclass(frozen=True)
 class _Section:
     kind: int
@@ -60,14 +82,15 @@ def read_binary(path: Path, qualified_names: tuple[str, ...]) -> Binary:
 
     Raises NotElf, or OSError where the file cannot be read.
     """
-    with path.open("rb") as file:
-        if path.stat().st_size < 64:
-            raise NotElf(f"{path} is too short to be an ELF file")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob:
-            try:
-                return _read(blob, frozenset(qualified_names))
-            except (struct.error, IndexError, OverflowError, ValueError) as error:
-                raise NotElf(f"{path}: {error}") from None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a FIFO, not to wait
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotElf("not a regular file")
+        return _read(_File(descriptor), frozenset(qualified_names))
+    except (struct.error, IndexError, OverflowError, ValueError) as error:
+        raise NotElf(str(error)) from None
+    finally:
+        os.close(descriptor)
 
 
 def qualified_name(symbol: bytes) -> str | None:
@@ -90,54 +113,55 @@ def qualified_name(symbol: bytes) -> str | None:
     return "::".join(parts)
 
 
-def _read(blob: mmap.mmap, wanted: frozenset[str]) -> Binary:
-    if blob[:6] != b"\x7fELF\x02\x01":
+def _read(file: _File, wanted: frozenset[str]) -> Binary:
+    header = file.part(0, 64)
+    if header[:6] != b"\x7fELF\x02\x01":
         raise NotElf("not a 64-bit little-endian ELF file")
-    sections = _sections(blob)
-    build_id = _first_build_id(blob, sections)
+    sections = _sections(file, header)
+    build_id = _first_build_id(file, sections)
     for kind, source in ((_SHT_SYMTAB, ".symtab"), (_SHT_DYNSYM, ".dynsym")):
         for table in sections:
-            functions = _functions(blob, table, sections, wanted) if table.kind == kind else {}
+            functions = _functions(file, table, sections, wanted) if table.kind == kind else {}
             if functions:
                 return Binary(build_id, functions, source)
     return Binary(build_id, {}, "none")
 
 
-def _sections(blob: mmap.mmap) -> list[_Section]:
-    (table,) = struct.unpack_from("<Q", blob, 40)
-    entry_size, count = struct.unpack_from("<HH", blob, 58)
-    if table + entry_size * count > len(blob):
-        raise NotElf("its table of sections is cut off")
+def _sections(file: _File, header: bytes) -> list[_Section]:
+    (table,) = struct.unpack_from("<Q", header, 40)
+    entry_size, count = struct.unpack_from("<HH", header, 58)
+    headers = file.part(table, entry_size * count)
     found = list[_Section]()
     for index in range(count):
-        header = struct.unpack_from("<IIQQQQII", blob, table + index * entry_size)
-        found.append(_Section(header[1], header[3], header[4], header[5], header[6]))
+        section = struct.unpack_from("<IIQQQQII", headers, index * entry_size)
+        found.append(_Section(section[1], section[3], section[4], section[5], section[6]))
     return found
 
 
-def _first_build_id(blob: mmap.mmap, sections: list[_Section]) -> str | None:
-    notes = (_build_id(blob, part) for part in sections if part.kind == _SHT_NOTE)
+def _first_build_id(file: _File, sections: list[_Section]) -> str | None:
+    notes = (_build_id(file, part) for part in sections if part.kind == _SHT_NOTE)
     return next((note for note in notes if note), None)
 
 
-def _build_id(blob: mmap.mmap, note: _Section) -> str | None:
-    name_size, size, kind = struct.unpack_from("<III", blob, note.offset)
-    start = note.offset + 12 + (name_size + 3) // 4 * 4
-    is_gnu = blob[note.offset + 12 : note.offset + 16] == b"GNU\0"
-    return blob[start : start + size].hex() if kind == _NT_GNU_BUILD_ID and is_gnu else None
+def _build_id(file: _File, note: _Section) -> str | None:
+    content = file.part(note.offset, note.size)
+    name_size, size, kind = struct.unpack_from("<III", content)
+    start = 12 + (name_size + 3) // 4 * 4
+    is_gnu = content[12:16] == b"GNU\0"
+    return content[start : start + size].hex() if kind == _NT_GNU_BUILD_ID and is_gnu else None
 
 
 def _functions(
-    blob: mmap.mmap, table: _Section, sections: list[_Section], wanted: frozenset[str]
+    file: _File, table: _Section, sections: list[_Section], wanted: frozenset[str]
 ) -> dict[str, tuple[Function, ...]]:
     strings = sections[table.link]
-    names = blob[strings.offset : strings.offset + strings.size]
+    names = file.part(strings.offset, strings.size)
     last_parts = tuple({name.rsplit("::", 1)[-1].encode() for name in wanted})
     offsets = _name_offsets(names, last_parts)
     section_at = [part.address - part.offset for part in sections]
     found: dict[str, tuple[Function, ...]] = {}
     for name_at, info, _, section, value, _ in _SYMBOL.iter_unpack(
-        blob[table.offset : table.offset + table.size]
+        file.part(table.offset, table.size)
     ):
         if name_at in offsets and info & 0xF == _STT_FUNC and 0 < section < len(sections):
             symbol = names[name_at : names.index(b"\0", name_at)]

@@ -100,7 +100,7 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
 int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, bpf_get_attach_cookie(ctx)); }
 int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, bpf_get_attach_cookie(ctx)); }
 #else
-BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
+BPF_TABLE("lru_hash", u32, u32, called, 8192); /* thread -> function that its running program was attached to */
 BPF_PROG_ARRAY(call_programs, 2);
 
 /* A tiny program per function names it and goes to the pair. It is named per thread, since another

@@ -4,7 +4,7 @@
 #define PATH_BYTES 2048
 #define NAME_BYTES 256
 
-BPF_HASH(seen_files, struct file_identity, u8, 65536);
+BPF_TABLE("lru_hash", struct file_identity, u8, seen_files, 65536); /* one forgotten is told again */
 
 struct path_scratch {
     struct file file;

@@ -6,6 +6,9 @@
 #define ADVICE_POPULATE_READ 22
 #define ADVICE_POPULATE_WRITE 23
 #define FAULT_SYSCALL 65535
+#define LONG_READ_BYTES (16 << 20)
+#define MAX_VECTORS 64
+#define FAULT_INTERRUPTED (-4)
 
 BPF_ARRAY(syscall_classes, u32, 512); /* number -> CLASS_* of a target | CLASS_* of a daemon << 8 */
 BPF_HASH(touches, struct touch_key, struct touch, 131072);
@@ -21,17 +24,20 @@ static __always_inline struct touch *touch_of(struct operation *operation, u64 o
     struct touch blank = {};
     struct touch *touch = touches.lookup_or_try_init(&key, &blank);
     if (!touch)
-        count_loss(EVENT_PAGE_CACHE_INSERTION, LOSS_MAP_FULL);
+        count_loss(EVENT_TOUCH, LOSS_MAP_FULL);
     return touch;
 }
 
-/* Spreads the bytes that a read supplied over the granules that they lie in (16 at most: 16 MiB). */
+/* Spreads the bytes that a read supplied over the granules that they lie in. A longer read is recorded
+ * whole, and the tables spread it. */
 static __always_inline void touch_read(struct operation *operation) {
     u64 offset = operation->offset, left = operation->result;
+    if (left > LONG_READ_BYTES)
+        return;
     NO_UNROLL
-    for (int index = 0; index < 16 && left; index++) {
+    for (int index = 0; index < 17 && left; index++) {
         u64 here = (1 << 20) - (offset & ((1 << 20) - 1));
-        if (here > left || index == 15)
+        if (here > left)
             here = left;
         struct touch *touch = touch_of(operation, offset);
         if (touch)
@@ -86,6 +92,7 @@ static __always_inline bool is_hit(struct operation *operation) {
     return false;
 #else
     return !operation->requests && !(operation->flags & OPERATION_WAITED) && operation->result >= 0 &&
+           operation->result <= LONG_READ_BYTES &&
            (operation->kind == KIND_READ || operation->kind == KIND_SPLICE || operation->kind == KIND_FAULT);
 #endif
 }
@@ -145,7 +152,7 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
     NO_UNROLL
-    for (int index = 0; index < 8 && index < count; index++)
+    for (int index = 0; index < MAX_VECTORS && index < count; index++)
         size += read_user_u64(vector + 16 * index + 8);
     return size;
 }
@@ -187,6 +194,10 @@ static __always_inline u8 kind_of(u32 class, struct arguments *with) {
 static __always_inline void set_range(struct operation *operation, u32 class, struct arguments *with, u64 file) {
     u64 pointer = 0, size = with->c;
     bool given = class == CLASS_PREAD || class == CLASS_PREADV;
+    if (class == CLASS_PREADV && with->d == -1ULL)
+        given = false; /* preadv2: the file's position */
+    if ((class == CLASS_READV || class == CLASS_PREADV) && with->c > MAX_VECTORS)
+        return; /* too many to add up: the range stays unknown */
     if (class == CLASS_READV || class == CLASS_PREADV) {
         size = vector_size(with->b, with->c);
     } else if (class == CLASS_SENDFILE) {
@@ -232,8 +243,10 @@ static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 
 }
 
 /* Whether the system call returns only because its thread is being killed: then the operation never ends. */
-static __always_inline bool is_cut_short(struct operation *operation) {
+static __always_inline bool is_cut_short(struct operation *operation, s64 result) {
 #ifdef OFFSET_TASK_STRUCT_PENDING_SIGNAL
+    if (result >= 0)
+        return false;
     if (operation->requests || operation->flags & OPERATION_WAITED)
         return read_u64(bpf_get_current_task() + OFFSET_TASK_STRUCT_PENDING_SIGNAL) >> (SIGNAL_KILL - 1) & 1;
 #endif
@@ -242,7 +255,7 @@ static __always_inline bool is_cut_short(struct operation *operation) {
 
 static __always_inline void end_syscall(struct thread *thread, s64 result) {
     struct operation *operation = &thread->operation;
-    if (is_cut_short(operation))
+    if (is_cut_short(operation, result))
         return; /* on_exit reports it */
     operation->end_ns = bpf_ktime_get_ns();
     bool executes = operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT;
@@ -271,7 +284,11 @@ int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
     if (fault->start_ns) {
         if (fault->offset == offset && fault->ino == read_u64(inode + OFFSET_INODE_I_INO))
             return 0; /* VM_FAULT_RETRY: the same address again */
-        count_loss(EVENT_PAGE_FAULT, LOSS_UNMATCHED_END);
+        /* Pages that a system call pins or fills fault without user registers, so without ends of their own:
+         * together they are one, which ends with the call. */
+        if (offset + (1 << PAGE_BITS) > fault->offset + (s64)fault->size)
+            fault->size = offset + (1 << PAGE_BITS) - fault->offset;
+        return 0;
     }
     open_operation(thread, fault, KIND_FAULT);
     fault->syscall = FAULT_SYSCALL;
@@ -285,15 +302,20 @@ int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-static __always_inline int end_fault(s64 result, u8 flags) {
-    struct thread *thread = current_thread();
-    if (!thread || !thread->fault.start_ns)
-        return 0;
+static __always_inline void close_fault(struct thread *thread, s64 result, u8 flags) {
+    if (!thread->fault.start_ns)
+        return;
     count_hit(EVENT_PAGE_FAULT_END);
     thread->fault.end_ns = bpf_ktime_get_ns();
     thread->fault.result = result;
     thread->fault.flags |= flags;
     close_operation(thread, &thread->fault);
+}
+
+static __always_inline int end_fault(s64 result, u8 flags) {
+    struct thread *thread = current_thread();
+    if (thread)
+        close_fault(thread, result, flags);
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #define OPCODE_READ 15
 #define OPCODE_INIT 26
 #define REQUEST_ABORTED (-103)
+#define KERNEL_THREAD 0x00200000 /* include/linux/sched.h: PF_KTHREAD */
 #define REQUEST_NOT_CONNECTED (-107)
 
 static __always_inline void read_request(struct request *request, u64 pointer) {
@@ -50,6 +51,9 @@ int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
         operation->requests++;
         request.op_start_ns = operation->start_ns;
     }
+    struct request *dropped = requests.lookup(&pointer);
+    if (dropped)
+        emit_request(dropped); /* its sender was killed before the daemon took it: the kernel tells no end */
     if (requests.update(&pointer, &request))
         count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
     return 0;
@@ -72,6 +76,8 @@ static __always_inline bool is_answer(struct request *request) {
  * the command that answers some is a daemon as well. What it wakes until it leaves the kernel waited for
  * this request. */
 static __always_inline void note_ending(struct request *request) {
+    if (read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS) & KERNEL_THREAD)
+        return; /* virtiofs: a worker that does many things */
     if (role_of(request->end_pid) != ROLE_DAEMON) {
         if (!is_answer(request))
             return;

@@ -64,13 +64,15 @@ static __always_inline struct thread *thread_of(u32 pid, u32 tid, u32 role) {
     struct thread *blank = blank_thread.lookup(&zero);
     if (!blank)
         return 0;
-    blank->pid = pid;
-    blank->tid = tid;
-    blank->role = role;
     threads.update(&tid, blank);
     thread = threads.lookup(&tid);
-    if (!thread)
+    if (!thread) {
         count_loss(EVENT_TASK, LOSS_MAP_FULL);
+        return 0;
+    }
+    thread->pid = pid; /* not in the blank: another program may run in between */
+    thread->tid = tid;
+    thread->role = role;
     return thread;
 }
 
@@ -119,8 +121,8 @@ static __always_inline bool attach_inode(struct operation *operation, u64 inode)
     if (is_fuse(superblock))
         operation->flags |= OPERATION_FUSE;
     u32 seen = 1;
-    if (!devices.lookup(&operation->dev))
-        devices.update(&operation->dev, &seen);
+    if (!devices.lookup(&operation->dev) && devices.update(&operation->dev, &seen))
+        count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
     return true;
 }
 

@@ -1,5 +1,15 @@
 /* The two programs on every system call: they leave early for whoever is not traced. */
 
+#define TASK_COMPAT 2 /* arch/x86/include/asm/thread_info.h: TS_COMPAT */
+
+static __always_inline bool is_compat(void) {
+#ifdef OFFSET_TASK_STRUCT_STATUS
+    return read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_STATUS) & TASK_COMPAT;
+#else
+    return false;
+#endif
+}
+
 int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
     u32 number = ctx->args[1];
     u32 *classes = syscall_classes.lookup(&number);
@@ -10,6 +20,8 @@ int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
     u32 class = role == ROLE_DAEMON ? *classes >> 8 : *classes & 0xff;
     if (!role || !class)
         return 0;
+    if (is_compat())
+        return 0; /* 32-bit: other numbers, other layouts */
     struct thread *thread = thread_of(task >> 32, task, role);
     if (!thread)
         return 0;
@@ -27,7 +39,10 @@ int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     if (thread->role == ROLE_DAEMON) {
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
-    } else if (thread->operation.start_ns) {
+        return 0;
+    }
+    close_fault(thread, 0, 0); /* of pages that the call pinned */
+    if (thread->operation.start_ns) {
         count_hit(EVENT_SYSTEM_CALL);
         end_syscall(thread, ctx->args[1]);
     }

@@ -55,6 +55,21 @@ static __always_inline bool waits_for_io(struct thread *thread) {
 #endif
 }
 
+/* A wake may come between a thread's decision to sleep and its leaving the CPU. It counts unless a later
+ * one comes. */
+static __always_inline void take_early_wake(struct thread *thread) {
+    struct blocked *off = &thread->blocked, *early = &thread->early;
+    if (!early->woken_ns)
+        return;
+    off->woken_ns = off->start_ns;
+    off->unique = early->unique;
+    off->dev = early->dev;
+    off->waker_pid = early->waker_pid;
+    off->waker_tid = early->waker_tid;
+    off->flags |= early->flags | BLOCKED_EARLY;
+    early->woken_ns = 0;
+}
+
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
     flush_hits(thread);
     if (preempted || !state) {
@@ -65,6 +80,7 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
     begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
     if (waits_for_io(thread))
         thread->blocked.flags |= BLOCKED_IO;
+    take_early_wake(thread);
     if (thread->fault.start_ns)
         thread->fault.flags |= OPERATION_WAITED;
     if (thread->operation.start_ns)
@@ -89,13 +105,16 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx) {
     in->blocked.end_ns = bpf_ktime_get_ns();
     if (in->role != ROLE_DAEMON || !serves_others(in->pid))
         emit_blocked(&in->blocked);
-    in->blocked.start_ns = 0;
+    in->blocked.start_ns = in->early.woken_ns = 0;
     return 0;
 }
 
 /* Runs in the waker, unless an interrupt does the waking. */
-static __always_inline void note_waker(struct thread *sleeper) {
-    struct blocked *off = &sleeper->blocked;
+static __always_inline void note_waker(struct thread *sleeper, struct blocked *off) {
+    off->woken_ns = bpf_ktime_get_ns();
+    off->unique = 0;
+    off->dev = off->waker_pid = off->waker_tid = 0;
+    off->flags &= ~(BLOCKED_WAKER_IRQ | BLOCKED_EARLY);
     if (in_interrupt()) {
         off->flags |= BLOCKED_WAKER_IRQ;
         return;
@@ -116,11 +135,16 @@ static __always_inline void note_waker(struct thread *sleeper) {
 int on_waking(struct bpf_raw_tracepoint_args *ctx) {
     u32 tid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
     struct thread *sleeper = threads.lookup(&tid);
-    if (!sleeper || !sleeper->blocked.start_ns || sleeper->blocked.woken_ns)
+    if (!sleeper)
+        return 0;
+    struct blocked *off = &sleeper->blocked;
+    if (off->start_ns && off->woken_ns && !(off->flags & BLOCKED_EARLY))
         return 0;
     count_hit(EVENT_WAKE);
-    sleeper->blocked.woken_ns = bpf_ktime_get_ns();
-    note_waker(sleeper);
+    if (off->start_ns)
+        note_waker(sleeper, off);
+    else
+        note_waker(sleeper, &sleeper->early);
     return 0;
 }
 
@@ -180,6 +204,14 @@ static __always_inline void report_crash(u64 task, u32 number) {
     emit_task(event);
 }
 
+/* A handler runs before the fault is tried again: what follows it is another fault. */
+int on_signal_deliver(struct bpf_raw_tracepoint_args *ctx) {
+    struct thread *thread = current_thread();
+    if (thread && thread->role == ROLE_TARGET && ctx->args[0] != SIGNAL_KILL)
+        close_fault(thread, FAULT_INTERRUPTED, 0);
+    return 0;
+}
+
 /* A fault that could not be served ends in SIGBUS, with no page-fault event. */
 int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
     u64 number = ctx->args[0], task = ctx->args[2];
@@ -216,8 +248,7 @@ static __always_inline void follow_renumbering(u32 old_tid, u32 tid) {
     struct thread *old = threads.lookup(&old_tid), *thread = threads.lookup(&tid);
     if (old_tid == tid || !old || !thread)
         return;
-    thread->operation = old->operation;
-    thread->operation.tid = tid;
+    thread->operation = old->operation; /* under the old number, as the requests that it queued */
     threads.delete(&old_tid);
 }
 
@@ -243,10 +274,10 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx) {
     }
     if (!role)
         return 0;
-    follow_renumbering(ctx->args[1], tid);
     struct thread *thread = thread_of(pid, tid, role);
     if (thread)
         thread->role = role;
+    follow_renumbering(ctx->args[1], tid);
     count_hit(EVENT_TASK);
     event->role = role;
     read_arguments(event, task);

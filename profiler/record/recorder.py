@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import struct
 import time
@@ -23,6 +24,7 @@ from .state import OPEN_STATE, TOUCH_FILES, State
 
 JOURNAL = "journal.jsonl"
 _DRAIN_INTERVAL_S = 0.025
+_WATCHDOG_S = 60
 _TOUCH_INTERVAL_NS = 5_000_000_000
 _LIBRARY_PATIENCE_NS = 10_000_000_000
 _SPOOL_FULL = "spool full"
@@ -86,7 +88,7 @@ class Recorder:
         # first, so that what ends meanwhile is in both and not in neither
         self._keep(self._state.flush_open, self._files)
         for ring in self._rings.values():
-            ring.drain()
+            ring.drain_all()
         self._keep(self._state.flush_touches, self._files, 1 << 62)
         losses = self._state.losses() + self._spool_losses()
         self._note("hits", rows=self._state.hits())
@@ -185,6 +187,7 @@ def serve(control: socket.socket) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     while True:
+        signal.alarm(_WATCHDOG_S)  # whoever hangs us: the kernel ends us and takes off all probes
         if poll.poll(_DRAIN_INTERVAL_S * 1000):
             request = protocol.receive(control)
             if request is None or request[0]["kind"] == "stop":
@@ -192,6 +195,7 @@ def serve(control: socket.socket) -> None:
             recorder.trace(request[0]["pid"])
             protocol.send(control, "tracing")
         recorder.step()
+    signal.alarm(_WATCHDOG_S)
     result = recorder.stop(was_asked=request is not None)
     if request is not None:
         protocol.send(control, "stopped", **result)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 
 from ...probes.events import PAGE, Layout
 
@@ -53,6 +54,14 @@ class Ring:
         self._write(span)
         self._consumer[0] = position + len(span)
         return span
+
+    def drain_all(self) -> None:
+        """Drains until all that was produced before the call is spooled, or a record stays busy for a
+        second.
+        """
+        end, deadline_ns = self._producer[0], time.monotonic_ns() + 1_000_000_000
+        while self._consumer[0] < end and time.monotonic_ns() < deadline_ns:
+            self.drain()
 
     def _write(self, span: memoryview) -> None:
         records = len(span) // self.layout.stride
