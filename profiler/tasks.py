@@ -17,15 +17,18 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
     """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning.
 
     A daemon that a signal killed has as ``signal`` the first of those that tell of a crash: its own
-    watchdog may have done the killing after that.
+    watchdog may have done the killing after that. An exec ends all threads of its process but one,
+    which goes on under the leader's number: what is told of the leader's exit before is no end, and
+    a thread without an exit ends at the exec (kernel: de_thread).
     """
     named = events.sort("time_ns").with_columns(
         c_strings(events.sort("time_ns")["name"]),
         _arguments(events.sort("time_ns")),
         start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
         parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
-        ended=pl.when(pl.col("kind") == _EXIT).then("time_ns"),
-        code=pl.when(pl.col("kind") == _EXIT).then("exit_code"),
+    ).with_columns(
+        ended=pl.when(_is_end()).then("time_ns"),
+        code=pl.when(_is_end()).then("exit_code"),
         crash=pl.when(pl.col("kind") == _SIGNAL).then("exit_code"),
     )
     folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
@@ -38,7 +41,8 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
         code=pl.col("code").drop_nulls().last(),
         crash=pl.col("crash").drop_nulls().first(),
     )
-    return conform("tasks", _ended(folded).sort("start_ns", "tid"))
+    rows = _ended_by_exec(folded, named.filter(pl.col("kind") == _EXEC))
+    return conform("tasks", _ended(rows).sort("start_ns", "tid"))
 
 
 def with_daemons_at_start(
@@ -88,6 +92,24 @@ def _split(argv: bytes, length: int) -> list[str]:
     """Split argv at its NULs; records drop trailing ones, which may end empty arguments."""
     whole = argv[:length].ljust(min(length, 256), b"\0")
     return [visible(part) for part in whole.removesuffix(b"\0").split(b"\0")]
+
+
+def _is_end() -> pl.Expr:
+    """An exit after the last exec of the task."""
+    execs = pl.col("time_ns").filter(pl.col("kind") == _EXEC)
+    last_exec = execs.max().over("tid", "start_ns")
+    return (pl.col("kind") == _EXIT) & (pl.col("time_ns") > last_exec.fill_null(0))
+
+
+def _ended_by_exec(folded: pl.DataFrame, execs: pl.DataFrame) -> pl.DataFrame:
+    """Let threads without an end, leaders apart, end at the next exec of their process."""
+    times = execs.select("pid", exec_ns="time_ns").sort("exec_ns")
+    joined = folded.sort("start_ns").join_asof(
+        times, left_on="start_ns", right_on="exec_ns", by="pid", strategy="forward",
+        check_sortedness=False,
+    )  # fmt: skip
+    by_exec = pl.when(pl.col("tid") != pl.col("pid")).then("exec_ns")
+    return joined.with_columns(pl.coalesce("end_ns", by_exec).alias("end_ns"))
 
 
 def _ended(folded: pl.DataFrame) -> pl.DataFrame:

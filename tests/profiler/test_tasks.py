@@ -35,6 +35,32 @@ def test_events_fold_into_tasks(make_raw: Any) -> None:
     ]  # fmt: skip
 
 
+def test_an_exec_by_another_thread_than_the_leader(make_raw: Any) -> None:
+    """The leader exits, then the caller execs under its number; the third dies as any thread."""
+    thread: dict[str, Any] = {"pid": 7, "role": 1}
+    fork, executed, exited = ({**thread, "kind": kind} for kind in (2, 3, 4))
+    before_end = [
+        {**fork, "time_ns": 10, "start_ns": 10, "tid": 7},
+        {**executed, "time_ns": 20, "start_ns": 10, "tid": 7},
+        {**fork, "time_ns": 30, "start_ns": 30, "tid": 8},
+        {**fork, "time_ns": 31, "start_ns": 31, "tid": 9},
+        {**exited, "time_ns": 50, "start_ns": 31, "tid": 9, "exit_code": 9},
+        {**exited, "time_ns": 55, "start_ns": 10, "tid": 7, "exit_code": 9},
+        {**executed, "time_ns": 60, "start_ns": 10, "tid": 7},
+        {**fork, "time_ns": 70, "start_ns": 70, "tid": 8},
+        {**fork, "time_ns": 71, "start_ns": 71, "pid": 70, "tid": 80},
+    ]
+    names = ("tid", "start_ns", "end_ns", "exit_code", "signal")
+    running = tasks(make_raw(TASK, *before_end)).select(names).rows()
+    assert running == [
+        (7, 10, None, None, None), (8, 30, 60, None, None), (9, 31, 50, None, 9),
+        (8, 70, None, None, None), (80, 71, None, None, None),
+    ]  # fmt: skip
+    end = {**exited, "time_ns": 90, "start_ns": 10, "tid": 7, "exit_code": 3 << 8}
+    ended = tasks(make_raw(TASK, *before_end, end)).select(names).rows()
+    assert ended == [(7, 10, 90, 3, None), *running[1:]]
+
+
 def test_argv_that_was_cut(make_raw: Any) -> None:
     row = {"time_ns": 1, "start_ns": 1, "tid": 1, "kind": 3, "role": 1, "arguments": 9000,
            "argv": b"a\0" + b"b" * 254}  # fmt: skip
