@@ -9,7 +9,8 @@ import polars as pl
 from .journal import Journal
 from .tables import conform, empty
 
-#: an operation in flight at the end is a hang when it had lasted this long
+#: an operation without end is a hang when it had lasted this long when its task or the recording
+#: ended
 HANG_NS = 1_000_000_000
 
 
@@ -28,7 +29,7 @@ def incidents(
     found = [
         _births(mounted),
         _deaths(tasks, mounted),
-        _hangs(operations, requests, files, stop_ns),
+        _hangs(_lasting(operations, tasks, stop_ns), requests, files),
         _recorded(journal),
     ]
     rows = [frame for frame in found if frame.height]
@@ -87,19 +88,27 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _hangs(
-    operations: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame, stop_ns: int
-) -> pl.DataFrame:
-    """Find operations in flight at the end; the request that one waits for tells what it has not
-    said.
-    """
-    long = pl.col("end_ns").is_null() & (pl.col("start_ns") <= stop_ns - HANG_NS)
+def _lasting(operations: pl.DataFrame, tasks: pl.DataFrame, stop_ns: int) -> pl.DataFrame:
+    """Operations without end that had lasted long when their task ended, or else the recording."""
+    open_ones = operations.filter(pl.col("end_ns").is_null())
+    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns").drop_nulls("died_ns")
+    deaths = open_ones.join(lives, on=["pid", "tid"]).filter(
+        pl.col("start_ns").is_between("born_ns", "died_ns")
+    )
+    until = pl.min_horizontal("died_ns", pl.lit(stop_ns))
+    return open_ones.join(
+        deaths.select("op_id", "died_ns"), on="op_id", how="left", maintain_order="left"
+    ).filter(until - pl.col("start_ns") >= HANG_NS)
+
+
+def _hangs(lasting: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
+    """``lasting`` as incidents; the request that one waits for tells what it has not said."""
     nodes = files.select("mount_id", "path", node_id="inode").unique(["mount_id", "node_id"])
     asked = requests.filter(pl.col("end_ns").is_null()).drop_nulls("op_id").unique("op_id")
     waiting = asked.join(nodes, on=["mount_id", "node_id"], how="left").select(
         "op_id", asked_mount="mount_id", asked_path="path"
     )
-    rows = operations.filter(long).join(
+    rows = lasting.join(
         files.select("file_id", "mount_id", "path"), on="file_id", how="left"
     ).join(waiting, on="op_id", how="left")  # fmt: skip
     place = pl.coalesce("path", "asked_path", pl.lit("an unknown file"))

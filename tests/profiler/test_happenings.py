@@ -11,7 +11,7 @@ from cvmprof.profiler.journal import Journal
 from cvmprof.profiler.phase_rows import phases, runner_operations
 from cvmprof.profiler.probe_rows import losses, probes
 from cvmprof.profiler.stalls import stalls
-from cvmprof.profiler.tables import conform
+from cvmprof.profiler.tables import conform, empty
 
 
 def mark(name: str, event: str, time_ns: int, tid: int = 1) -> dict[str, Any]:
@@ -49,6 +49,29 @@ def test_stalls_are_the_long_gaps_before_the_last_operation() -> None:
     ]  # fmt: skip
 
 
+def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:
+    """Of four that read without end, one is killed early, one late, one has its tid from a task
+    that ended before, and one outlasts the recording.
+    """
+    second = 1_000_000_000
+    tasks = conform(
+        "tasks",
+        pl.DataFrame({"pid": [1, 2, 3, 3, 4], "tid": [1, 2, 3, 3, 4], "parent_pid": 0,
+                      "name": "cat", "role": "target",
+                      "start_ns": [1, 1, 1, 40, 1],
+                      "end_ns": [second + 49, second + 50, 20, None, None]}),
+    )  # fmt: skip
+    operations = conform(
+        "operations",
+        pl.DataFrame({"op_id": [0, 1, 2, 3], "kind": "read", "start_ns": 50, "pid": [1, 2, 3, 4],
+                      "tid": [1, 2, 3, 4], "result": 0}),
+    )  # fmt: skip
+    nothing = (empty("fuse_requests"), empty("files"))
+    unmounted = empty("mounts").with_columns(dev=pl.lit(0, pl.UInt32))
+    found = incidents(Journal(()), unmounted, tasks, operations, *nothing, stop_ns=9 * second)
+    assert found.select("kind", "pid").rows() == [("hang", 2), ("hang", 3), ("hang", 4)]
+
+
 def test_incidents_in_order() -> None:
     mounted = conform(
         "mounts",
@@ -68,8 +91,8 @@ def test_incidents_in_order() -> None:
         pl.DataFrame({"pid": [200, 200, 201, 1, 300, 301], "tid": [200, 202, 201, 1, 300, 301],
                       "parent_pid": [0] * 6, "name": ["cvmfs2"] * 6,
                       "role": ["daemon", "daemon", "daemon", "target", "daemon", "daemon"],
-                      "start_ns": [1] * 6, "end_ns": [600, 601, 800, 900, 910, 920],
-                      "exit_code": [None, None, 1, 0, 0, None],
+                      "start_ns": [1] * 6, "end_ns": [600, 601, 800, None, 910, 920],
+                      "exit_code": [None, None, 1, None, 0, None],
                       "signal": [9, 9, None, None, None, 15]}),
     )  # fmt: skip
     operations = conform(
