@@ -80,7 +80,7 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     whoever asked for them, or else for what it asked for itself.
     """
     open_ones = evidence.operations.filter(pl.col("end_ns").is_null())
-    flying = evidence.requests.filter(pl.col("end_ns").is_null())
+    flying = _with_deaths(evidence.requests.filter(pl.col("end_ns").is_null()), evidence.tasks)
     hung = _requests_of_bytes(open_ones, flying, evidence)
     own = open_ones.select("op_id").join(
         flying.select("op_id", "mount_id", "unique"), on="op_id", maintain_order="left"
@@ -99,16 +99,31 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     ).drop("row", "hung_mount", "hung_unique")
 
 
+def _with_deaths(flying: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+    """Add ``died_ns``, when the thread that queued a request ended."""
+    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns").drop_nulls("died_ns")
+    deaths = flying.join(lives, on=["pid", "tid"]).filter(
+        pl.col("queued_ns").is_between("born_ns", "died_ns")
+    )
+    request = ["mount_id", "unique", "queued_ns"]
+    return flying.join(deaths.select(*request, "died_ns").unique(request), on=request, how="left")
+
+
 def _requests_of_bytes(
     open_ones: pl.DataFrame, flying: pl.DataFrame, evidence: Evidence
 ) -> pl.DataFrame:
-    """READs in flight of bytes that operations want, the first first: op_id, mount_id, unique."""
+    """READs in flight of bytes that operations want, the first first: op_id, mount_id, unique.
+
+    The kernel drops a request that no daemon has taken when its sender is killed, and says nothing:
+    it cannot be what a later operation waits for.
+    """
     node = ["mount_id", "node_id"]
     asked = evidence.requests.drop_nulls(["op_id", "offset_bytes"]).select("op_id", *node)
     files = asked.join(evidence.operations.select("op_id", "file_id"), on="op_id").drop_nulls()
     wanted = open_ones.drop_nulls(["file_id", "offset_bytes", "size_bytes"]).select(
         "op_id", "file_id",
-        from_byte="offset_bytes", to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
+        began_ns="start_ns", from_byte="offset_bytes",
+        to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
     )  # fmt: skip
     met = wanted.join(files.select("file_id", *node).unique(), on="file_id").join(
         flying.drop_nulls("offset_bytes"), on=node
@@ -116,7 +131,9 @@ def _requests_of_bytes(
     overlap = (pl.col("offset_bytes") < pl.col("to_byte")) & (
         pl.sum_horizontal("offset_bytes", "size_bytes") > pl.col("from_byte")
     )
-    return met.filter(overlap).sort("offset_bytes").select("op_id", "mount_id", "unique")
+    dropped = pl.col("served_ns").is_null() & (pl.col("died_ns") < pl.col("began_ns"))
+    found = met.filter(overlap & ~dropped.fill_null(value=False)).sort("offset_bytes")
+    return found.select("op_id", "mount_id", "unique")
 
 
 def _last_sleeps(open_ones: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
+from cvmprof.probes import events
 from cvmprof.profiler.causes import operation_classes, read_causes
 from cvmprof.profiler.finalise import finalise
 
@@ -20,6 +21,18 @@ CHUNK = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def run(cold_read: SpoolWriter) -> Run:
     return finalise(cold_read.run)
+
+
+def test_a_request_in_the_ring_without_end_is_one_in_flight(cold_read: SpoolWriter) -> None:
+    """As the recorder writes one whose place another took: the kernel dropped it silently."""
+    cold_read.ring(events.REQUEST, queued_ns=2550, unique=6, node_id=7, size=4096, dev=50, pid=100,
+                   tid=101, op_start_ns=2400, opcode=15)  # fmt: skip
+    tables = finalise(cold_read.run).tables
+    requests = tables["fuse_requests"].filter(pl.col("end_ns").is_null())
+    assert requests.select("unique", "queued_ns", "served_ns", "end_ns", "op_id").rows() == [
+        (6, 2550, None, None, 1)
+    ]
+    assert tables["waits"].select("op_id", "unique").rows() == [(0, 2), (1, 4)]
 
 
 def segments_of(run: Run, tid: int) -> list[tuple[object, ...]]:

@@ -173,6 +173,29 @@ def test_a_hang_waits_for_the_request_in_flight() -> None:
     assert waits.rows() == [(0, 0, 8, 20, None, "queued")]
 
 
+@pytest.mark.parametrize(("served_ns", "named"), [(None, None), (26, 7)])
+def test_a_request_that_vanished_with_its_sender_holds_nobody_up(
+    served_ns: int | None, named: int | None
+) -> None:
+    """Thread 2 asked for the bytes and was killed; thread 1 wants them later and hangs."""
+    read = {"file_id": 5, "offset_bytes": 0, "size_bytes": 4096}
+    asked = {"offset_bytes": 0, "size_bytes": 4096}
+    evidence = tiling.Evidence(
+        operations(
+            {**read, "tid": 2, "start_ns": 20, "end_ns": None},
+            {**read, "tid": 1, "start_ns": 50, "end_ns": None},
+        ),
+        blocked({"tid": 1, "start_ns": 60, "off_reason": "uninterruptible"}),
+        tasks(
+            {"tid": 1, "start_ns": 0, "end_ns": None}, {"tid": 2, "start_ns": 0, "end_ns": 40}
+        ),
+        requests(
+            {**asked, "unique": 7, "tid": 2, "queued_ns": 25, "served_ns": served_ns, "op_id": 0}
+        ),
+    )  # fmt: skip
+    assert tiling.with_hung_requests(evidence)["unique"].to_list() == [named]
+
+
 def test_a_tid_that_is_given_again_has_two_lives() -> None:
     evidence = tiling.Evidence(
         operations({"start_ns": 10, "end_ns": None}, {"start_ns": 70, "end_ns": 80}),
