@@ -107,7 +107,9 @@ def _files(spool: Spool, journal: Journal) -> tuple[_Files, pl.DataFrame, pl.Dat
     done = file_operations.operations(raw, ids(raw, mounted, known, "start_ns"))
     hits = file_operations.hits(raw_hits, ids(raw_hits, mounted, known, "start_ns"))
     touched = raw_touches.with_columns(start_ns=pl.col("bucket") * file_operations.BUCKET_NS)
-    touches = file_operations.touches(raw_touches, ids(touched, mounted, known, "start_ns"))
+    touches = file_operations.touches(
+        raw_touches, ids(touched, mounted, known, "start_ns"), done
+    )
     return _Files(mounted, known, done), hits, touches
 
 

@@ -9,6 +9,9 @@ from .tables import OPERATION_KIND, conform
 from .times import happened
 
 GRANULE_BYTES = 1 << 20
+GRANULE_BYTES = 1 << 20
+#: the kernel side spreads shorter reads itself (probes/bpf/operations.bpf.c)
+LONG_READ_BYTES = 16 << 20
 BUCKET_NS = 100_000_000
 
 
@@ -50,13 +53,46 @@ def hits(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
     return conform("hits", rows.drop_nulls(["file_id", "kind"]).sort("start_ns"))
 
 
-def touches(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
-    """Table `touches` from TOUCH_KEY and TOUCH records; a key that occurs twice is summed."""
+def touches(
+    records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame
+) -> pl.DataFrame:
+    """Table `touches` from TOUCH_KEY and TOUCH records, and from the reads that were too long for
+    the kernel side to spread; a key that occurs twice is summed.
+    """
     counts = ["bytes_read", "pages_mapped", "pages_inserted"]
+    columns = ["file_id", "granule", "start_ns", *counts]
+    told = records.with_columns(
+        pl.col("granule").cast(pl.Int64), pl.col(counts).cast(pl.Int64),
+        file_id=file_id, start_ns=(pl.col("bucket") * BUCKET_NS).cast(pl.Int64),
+    )  # fmt: skip
     summed = (
-        records.with_columns(file_id=file_id, start_ns=pl.col("bucket") * BUCKET_NS)
+        pl.concat([told.select(columns), _long_reads(operations).select(columns)])
         .drop_nulls("file_id")
         .group_by("file_id", "granule", "start_ns")
-        .agg(pl.col(counts).cast(pl.Int64).sum())
+        .agg(pl.col(counts).sum())
     )
     return conform("touches", summed.sort("file_id", "granule", "start_ns"))
+
+
+def _long_reads(operations: pl.DataFrame) -> pl.DataFrame:
+    """Reads above `LONG_READ_BYTES`, spread over their granules: rows as of `touches`."""
+    first = pl.col("offset_bytes") // GRANULE_BYTES
+    last = (pl.col("offset_bytes") + pl.col("result") - 1) // GRANULE_BYTES
+    spread = (
+        operations.filter(
+            pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > LONG_READ_BYTES)
+        )
+        .drop_nulls(["file_id", "offset_bytes", "end_ns"])
+        .with_columns(granule=pl.int_ranges(first, last + 1))
+        .explode("granule")
+    )
+    begin = pl.max_horizontal(pl.col("granule") * GRANULE_BYTES, "offset_bytes")
+    end = pl.min_horizontal(
+        (pl.col("granule") + 1) * GRANULE_BYTES, pl.col("offset_bytes") + pl.col("result")
+    )
+    return spread.with_columns(
+        start_ns=pl.col("end_ns") // BUCKET_NS * BUCKET_NS,
+        bytes_read=end - begin,
+        pages_mapped=pl.lit(0, pl.Int64),
+        pages_inserted=pl.lit(0, pl.Int64),
+    )

@@ -9,7 +9,7 @@ from cvmprof.profiler.chunks import chunk_at, chunks, with_cache_state
 from cvmprof.profiler.files import file_ids, file_places, files, with_cached_bytes
 from cvmprof.profiler.journal import Journal
 from cvmprof.profiler.operations import hits, operations, touches
-from cvmprof.profiler.tables import conform
+from cvmprof.profiler.tables import conform, empty
 
 MOUNTED = pl.DataFrame(
     {"dev": [50], "mount_id": [3], "device": ["0:50"], "start_ns": [None]},
@@ -105,7 +105,7 @@ def test_hits_and_touches(make_raw: Any) -> None:
         TOUCH, {"bytes_read": 5, "pages_mapped": 1}, {"bytes_read": 6, "pages_inserted": 2}
     )
     both = pl.concat([keys, values], how="horizontal")
-    touched = touches(both, pl.Series("file_id", [4, 4], dtype=pl.Int32))
+    touched = touches(both, pl.Series("file_id", [4, 4], dtype=pl.Int32), empty("operations"))
     assert touched.rows() == [(4, 2, 300_000_000, 11, 1, 2)]
 
 
