@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from cvmprof import open_run
+from cvmprof.profiler.record.daemons import running_daemons
 from cvmprof.profiler.run import Run
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.build import client_program
@@ -304,3 +305,20 @@ def test_the_client_in_a_root_of_its_own(
     assert_phases_are_the_threads(run)
     assert_probed(run, inner)
     assert_mount_incident(run, place)
+
+
+def test_a_daemon_that_has_ended_is_none(tmp_path: Path) -> None:
+    """Where nobody collects what has ended, as in many containers, it stays as a zombie."""
+    cat = shutil.which("cat")
+    assert cat is not None
+    client = Path(shutil.copy(cat, tmp_path / "cvmfs2"))
+    with subprocess.Popen([client], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdin is not None and daemon.stdout is not None
+        daemon.stdin.write(b"begun\n")
+        daemon.stdin.flush()
+        assert daemon.stdout.readline() == b"begun\n"
+        assert daemon.pid in [found.pid for found in running_daemons()]
+        daemon.kill()
+        os.waitid(os.P_PID, daemon.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{daemon.pid}/comm").read_text() == "cvmfs2\n"
+        assert daemon.pid not in [found.pid for found in running_daemons()]
