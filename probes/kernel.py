@@ -76,14 +76,17 @@ OFFSETS = (
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
 )
 #: offsets that some kernels lack and the programs can do without
-OPTIONAL_OFFSETS = frozenset(("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS"))
+OPTIONAL_OFFSETS = frozenset(
+    ("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS")
+)
 
 #: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
 _TASK_STATE = (("task_struct", "__state"), ("task_struct", "state"))
 
 RAW_TRACEPOINTS = (
     "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_map_pages",
-    "mm_filemap_add_to_page_cache", "signal_generate", "signal_deliver", "fuse_request_send", "fuse_request_end",
+    "mm_filemap_add_to_page_cache", "signal_generate", "signal_deliver", "fuse_request_send",
+    "fuse_request_end",
     "sched_switch", "sched_waking", "sched_process_fork", "sched_process_exec",
     "sched_process_exit", "sched_process_free", "softirq_entry", "softirq_exit",
     "irq_handler_entry", "irq_handler_exit", "local_timer_entry", "local_timer_exit",

@@ -19,6 +19,7 @@ from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
+from .misses import missed
 from .ring import Ring
 from .state import OPEN_STATE, TOUCH_FILES, State
 
@@ -90,7 +91,7 @@ class Recorder:
         for ring in self._rings.values():
             ring.drain_all()
         self._keep(self._state.flush_touches, self._files, 1 << 62)
-        losses = self._state.losses() + self._spool_losses()
+        losses = self._state.losses() + self._spool_losses() + self._missed()
         self._note("hits", rows=self._state.hits())
         self._note("losses", rows=losses)
         self._note(
@@ -164,6 +165,15 @@ class Recorder:
             {"probe": RING_EVENTS[name], "cause": _SPOOL_FULL, "count": ring.dropped, "per_cpu": []}
             for name, ring in self._rings.items()
             if ring.dropped
+        ]
+
+    def _missed(self) -> list[dict[str, Any]]:
+        """Hits that the kernel skipped, under the names of the programs."""
+        counts = {name: missed(loaded.fd) for name, loaded in self._bpf.funcs.items()}
+        return [
+            {"probe": name.decode(), "cause": "missed by the kernel", "count": count, "per_cpu": []}
+            for name, count in counts.items()
+            if count
         ]
 
     def _failures(self) -> list[str]:

@@ -56,8 +56,8 @@ class Ring:
         return span
 
     def drain_all(self) -> None:
-        """Drains until all that was produced before the call is spooled, or a record stays busy for a
-        second.
+        """Drains until all that was produced before the call is spooled, or a record stays busy
+        for a second.
         """
         end, deadline_ns = self._producer[0], time.monotonic_ns() + 1_000_000_000
         while self._consumer[0] < end and time.monotonic_ns() < deadline_ns:

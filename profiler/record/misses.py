@@ -1,0 +1,37 @@
+"""Hits of probes that the kernel skipped, because the program was already running on that CPU.
+
+include/uapi/linux/bpf.h: BPF_OBJ_GET_INFO_BY_FD with ``struct bpf_prog_info``, whose
+``recursion_misses`` counts them (since v5.12).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_OBJ_GET_INFO_BY_FD = 15
+_SYSTEM_CALL = {"x86_64": 321, "aarch64": 280}
+_INFO_BYTES = 256
+_RECURSION_MISSES_AT = 208
+
+
+class _GetInfo(ctypes.Structure):
+    _fields_ = [
+        ("descriptor", ctypes.c_uint32),
+        ("length", ctypes.c_uint32),
+        ("info", ctypes.c_uint64),
+    ]
+
+
+def missed(program_fd: int) -> int:
+    """How many hits of a loaded program the kernel skipped; 0 where it does not tell."""
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    request = _GetInfo(program_fd, _INFO_BYTES, ctypes.addressof(info))
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _SYSTEM_CALL[platform.machine()]
+    size = ctypes.sizeof(request)
+    if libc.syscall(number, _OBJ_GET_INFO_BY_FD, ctypes.byref(request), size) < 0:
+        return 0
+    if request.length < _RECURSION_MISSES_AT + 8:  # the kernel filled in less: it does not know it
+        return 0
+    return ctypes.c_uint64.from_buffer(info, _RECURSION_MISSES_AT).value
