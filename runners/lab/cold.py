@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import mmap
 import os
+import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from .mounting import mount_table
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 TALK_TIMEOUT_S = 60
+#: the names of objects in a client's cache: ab/cdef…, with the suffix of some kinds
+_OBJECT_DIRECTORY = re.compile("[0-9a-f]{2}")
+_OBJECT = re.compile("[0-9a-f]{38}[A-Z]?")
 
 
 @dataclass(frozen=True)
@@ -166,21 +172,79 @@ def _empty_client(place: Path) -> Emptied:
 def _empty_lab_cache(place: Path, cache: Path) -> int:
     """Delete the lab client's objects; deleted ones are misses. The catalog in use stays, as with
     cvmfs2.
+
+    Where the cache is, the mount says, whoever mounted it: root deletes nothing but objects, in a
+    directory of the user who mounted, and follows no link.
     """
-    root_hash = _attribute(place, "user.root_hash") or ""
-    removed = 0
+    in_use = _attribute(place, "user.root_hash") or ""
     try:
-        for directory in (cache / name for name in os.listdir(cache) if len(name) == 2):
-            for file in directory.iterdir():
-                if directory.name + file.name != root_hash:
-                    file.unlink(missing_ok=True)
-                    removed += 1
+        with _directory(cache) as top:
+            _require_mounters(top, place, cache)
+            names = [name for name in os.listdir(top) if _OBJECT_DIRECTORY.fullmatch(name)]
+            return sum(_remove_objects(top, name, in_use) for name in names)
     except PermissionError as error:
         raise NotPermitted(
             f"the client's cache {cache} may not be changed by you",
             "run as root, or as who mounted it",
         ) from error
+    except OSError as error:
+        raise CvmprofError(
+            f"the client's cache {cache} cannot be emptied: {error.strerror}",
+            "unmount and mount again: cvmprof lab unmount",
+        ) from error
+
+
+def _require_mounters(directory: int, place: Path, cache: Path) -> None:
+    owner = os.fstat(directory).st_uid
+    if os.geteuid() == 0 and owner != _mounted_by(place):
+        raise NotPermitted(
+            f"the client at {place} calls {cache} its cache, which user {owner} owns, not the one "
+            "who mounted",
+            "run it as the user who mounted, not as root",
+        )
+
+
+def _mounted_by(place: Path) -> int:
+    """The user who mounted with FUSE, as the kernel says; root where it does not."""
+    number = os.stat(place).st_dev
+    device = f" {os.major(number)}:{os.minor(number)} "
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    options = next((line for line in table.splitlines() if device in line), "").rpartition(" - ")[2]
+    found = re.search(r",user_id=(\d+)", options)
+    return int(found[1]) if found else 0
+
+
+def _remove_objects(top: int, directory: str, in_use: str) -> int:
+    """Delete the objects in one directory of a cache; how many. What is no directory has none."""
+    removed = 0
+    try:
+        with _directory(directory, top) as inside:
+            for name in filter(_OBJECT.fullmatch, os.listdir(inside)):
+                if directory + name != in_use:
+                    removed += _remove(inside, name)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
+            raise
     return removed
+
+
+def _remove(directory: int, name: str) -> bool:
+    """Delete a file; whether there was one."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _directory(name: str | Path, parent: int | None = None) -> Generator[int]:
+    """A descriptor of a directory that is itself no link."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _empty_real_cache(place: Path) -> Emptied:

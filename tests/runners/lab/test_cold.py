@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.errors import CvmprofError
+from cvmprof.errors import CvmprofError, NotPermitted
 from cvmprof.runners.lab import cold as cold_module
 from cvmprof.runners.lab.lab import Lab, MountOptions, cached_bytes, cold, mount, publish, serve
 
@@ -84,6 +84,60 @@ def test_a_mount(mounted: Path, lab: Lab, content: dict[str, bytes]) -> None:
         assert (mounted / name).read_bytes() == data
     # Each distinct object once: 17 chunks, 3 of the twins, and the small files of 4 contents.
     assert len(fresh.paths()) == len(set(fresh.paths())) == CHUNKS + 3 + 4
+
+
+@pytest.fixture
+def claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that a mount says is its client's cache."""
+    claims = {"user.fqrn": "x", "user.lab_cache": str(tmp_path / "claimed"),
+              "user.root_hash": "01" + "a" * 38}  # fmt: skip
+
+    def attribute(_: Path, name: str) -> str | None:
+        return claims.get(name)
+
+    monkeypatch.setattr(cold_module, "_attribute", attribute)
+    (tmp_path / "claimed").mkdir()
+    return tmp_path / "claimed"
+
+
+def test_nothing_but_objects_is_deleted(claimed: Path, file: Path, tmp_path: Path) -> None:
+    kept = ["README", "01/README", "01/" + "a" * 38, "01/" + "b" * 37, "01/" + "b" * 39 + "C",
+            "zz/" + "c" * 38, "01/" + "c" * 38 + "/" + "d" * 38]  # fmt: skip
+    objects = ["01/" + "b" * 38, "01/" + "b" * 38 + "C", "fe/" + "9" * 38]
+    for name in (*kept, *objects):
+        (claimed / name).parent.mkdir(parents=True, exist_ok=True)
+        (claimed / name).touch()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ("e" * 38)).touch()
+    (claimed / "02").symlink_to(elsewhere)
+    result = cold([file])
+    assert [client.objects for client in result.clients] == [3]
+    left = {str(path.relative_to(claimed)) for path in claimed.rglob("*") if path.is_file()}
+    assert left == set(kept)
+    assert (elsewhere / ("e" * 38)).exists()
+
+
+def test_a_cache_that_is_a_link_is_refused(claimed: Path, file: Path, tmp_path: Path) -> None:
+    claimed.rmdir()
+    (tmp_path / "elsewhere/01").mkdir(parents=True)
+    treasure = tmp_path / "elsewhere/01" / ("b" * 38)
+    treasure.touch()
+    claimed.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CvmprofError, match="cannot be emptied"):
+        cold([file])
+    assert treasure.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_deletes_nothing_of_others_than_the_mounts_user(claimed: Path, file: Path) -> None:
+    treasure = claimed / "01" / ("b" * 38)
+    treasure.parent.mkdir()
+    treasure.touch()
+    os.chown(claimed, 4321, 4321)
+    with pytest.raises(NotPermitted, match="which user 4321 owns"):
+        cold([file])
+    assert treasure.exists()
 
 
 def test_a_directory_above_a_mount(lab: Lab, source: Path, tmp_path: Path) -> None:
