@@ -35,7 +35,8 @@ def findings(statistics: Statistics) -> list[Finding]:
     """Return the findings, the most important first."""
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
         _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
-        _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unobserved,
+        _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unasked,
+        _unobserved,
     )  # fmt: skip
     return [finding for rule in rules for finding in rule(statistics)]
 
@@ -72,6 +73,14 @@ def _died(s: Statistics) -> Iterator[Finding]:
             signal = "" if incident["signal"] is None else f" of signal {incident['signal']}"
             yield Finding("warning", f"{who} {word}{signal} {after} after the start.",
                           str(incident["detail"]))  # fmt: skip
+
+
+def _unasked(s: Statistics) -> Iterator[Finding]:
+    for incident in s.incidents:
+        if incident["kind"] == "unasked":
+            yield Finding(
+                "note", "The chunks of some files are not known.", f"{incident['detail']}."
+            )  # fmt: skip
 
 
 def _unfinished(s: Statistics) -> Iterator[Finding]:
@@ -132,7 +141,16 @@ def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
 
 def _top_causes(phase: Phase, count: int = 4) -> str:
     largest = sorted(phase.causes_ns.items(), key=lambda item: -item[1])[:count]
-    return ", ".join(f"{cause} {duration(ns)}" for cause, ns in largest)
+    cached = {"cpu": _of_page_cache(phase)}
+    return ", ".join(f"{cause} {duration(ns)}{cached.get(cause, '')}" for cause, ns in largest)
+
+
+def _of_page_cache(phase: Phase) -> str:
+    """How much of the CPU time went into page-cache hits, where that is worth telling."""
+    if phase.page_cache_ns < _NEGLIGIBLE * phase.duration_ns:
+        return ""
+    hits = plural(phase.page_cache_hits, "hit")
+    return f" (of it {duration(phase.page_cache_ns)} reading the page cache, {hits})"
 
 
 def _nothing_waited(s: Statistics, phase: Phase) -> Finding:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ..profiler import causes
+from ..profiler.sweep import overlaps
 from ..profiler.tables import TABLES
 from .timeline import Frames, Window
 
@@ -36,7 +37,8 @@ class Material:
 
     ``phases``: the table, or one row for the first thread where the command marked none. Views,
     wakers followed: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
-    phase, fetch_id of each fetch waited for; ``stall_causes``: stall_id, cause, ns.
+    phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, ns of the page-cache
+    hits inside its ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
     ``source_bytes``: source, bytes supplied to reads.
     """
 
@@ -46,6 +48,7 @@ class Material:
     phases: pl.DataFrame
     phase_causes: pl.DataFrame
     phase_fetches: pl.DataFrame
+    phase_hits: pl.DataFrame
     stall_causes: pl.DataFrame
     source_bytes: pl.DataFrame
 
@@ -64,6 +67,7 @@ def gather(run: RunLike) -> Material:
         phases=phases,
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
+        phase_hits=_hits_within(tiling, frames["hits"]),
         stall_causes=causes.stall_causes(segments, frames["stalls"]),
         source_bytes=_source_bytes(frames),
     )
@@ -106,6 +110,24 @@ def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     return met.select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id")).unique().sort(
         "phase", "fetch_id"
     )  # fmt: skip
+
+
+def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
+    """Count and time of the hits inside the ``cpu`` segments of each phase: phase, count, ns.
+
+    Of a run of hits that is partly inside, its share of both.
+    """
+    running = tiling.filter(pl.col("cause") == "cpu").with_row_index("row")
+    runs = hits.select("tid", "start_ns", "end_ns", "count", "ns",
+                       lasted=pl.col("end_ns") - pl.col("start_ns"))  # fmt: skip
+    met = overlaps(running.select("tid", "start_ns", "end_ns", interval="row"), runs)
+    share = (pl.col("end_ns") - pl.col("start_ns")) / pl.max_horizontal("lasted", 1)
+    return (
+        met.join(running.select("row", phase="interval"), left_on="interval", right_on="row")
+        .group_by("phase")
+        .agg((pl.col("count", "ns") * share).sum().round().cast(pl.Int64))
+        .sort("phase")
+    )
 
 
 def _source_bytes(frames: Frames) -> pl.DataFrame:

@@ -25,7 +25,7 @@ class CauseStyle:
 FAMILIES = ("CPU", "Kernel", "Daemon", "Network", "Not explained")
 
 STYLES: dict[str, CauseStyle] = {
-    "cpu": CauseStyle("CPU", "#5b8fc4", "running, outside file operations"),
+    "cpu": CauseStyle("CPU", "#5b8fc4", "running, page-cache hits included"),
     "copy": CauseStyle("CPU", "#a9cbe8", "copying from the page cache, mapping pages"),
     "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, no CPU free"),
     "disk": CauseStyle("Kernel", "#2c7a62", "local disk"),

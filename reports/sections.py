@@ -76,7 +76,7 @@ def tiles(s: Statistics) -> str:
         ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
         ("Chunks in the client’s cache at first lookup", cached),
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
-        ("Page-cache hits", f"{s.counts['page_cache_hits']:,}"),
+        ("Page-cache hits", words.hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"])),
         *((_capital(words.source(name)), size(n)) for name, n in s.bytes.by_source.items() if n),
     ]  # fmt: skip
     return "".join(

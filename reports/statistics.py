@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -57,8 +57,9 @@ class Fetches:
 class Phase:
     """A phase and what its thread's time went to, wakers followed.
 
-    ``fetches`` are those that it waited for. ``times`` is 1, or how many phases of this name
-    stand together because there are many.
+    ``fetches`` are those that it waited for. ``page_cache_ns`` is the part of ``cpu`` that
+    ``page_cache_hits`` reads and page faults took, which came from the page cache and were only
+    counted. ``times`` is 1, or how many phases of this name stand together because there are many.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Phase:
     end_ns: int | None
     duration_ns: int
     causes_ns: dict[str, int]
+    page_cache_hits: int
+    page_cache_ns: int
     fetches: Fetches
     times: int
 
@@ -192,13 +195,16 @@ def _count(frame: pl.DataFrame, condition: pl.Expr) -> int:
 
 
 def counts(frames: Frames) -> dict[str, int]:
-    """Return how many operations of each kind, hits, requests and downloads there were."""
+    """Return how many operations of each kind, hits, requests and downloads there were, and the
+    hits' time.
+    """
     operations, requests = frames["operations"], frames["fuse_requests"]
     by_kind = operations.group_by(pl.col("kind").cast(pl.String)).len().sort("kind")
     return {
         "operations": operations.height,
         **{f"operations_{kind}": number for kind, number in by_kind.iter_rows()},
         "page_cache_hits": _total(frames["hits"], "count"),
+        "page_cache_ns": _total(frames["hits"], "ns"),
         "fuse_requests": requests.height,
         "fuse_reads": _count(requests, pl.col("opcode") == READ),
         "cache_lookups": frames["cache_lookups"].height,
@@ -354,10 +360,12 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
     mine = pl.col("phase").is_in(same["place"].implode())
     waited = material.phase_fetches.filter(mine)["fetch_id"].unique()
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
+    hits = material.phase_hits.filter(mine)
     return Phase(
         name=row["name"], pid=row["pid"], tid=row["tid"], start_ns=row["start_ns"],
         end_ns=None if same["end_ns"].has_nulls() else same.select(pl.col("end_ns").max()).item(),
         duration_ns=_total(same, "lasted"), causes_ns=_by_cause(material.phase_causes.filter(mine)),
+        page_cache_hits=_total(hits, "count"), page_cache_ns=_total(hits, "ns"),
         fetches=fetch_summary(fetches, material.window), times=same.height,
     )  # fmt: skip
 
@@ -387,6 +395,12 @@ def _outcome(meta: Mapping[str, Any]) -> Outcome:
     return Outcome(None, -code, complete)
 
 
+def _command(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The command's words; none where the run does not say."""
+    words: object = meta.get("command")
+    return tuple(map(str, cast("list[object]", words))) if isinstance(words, list) else ()
+
+
 def compute(material: Material) -> Statistics:
     """Return the run in numbers."""
     frames, meta, window = material.frames, material.meta, material.window
@@ -394,7 +408,7 @@ def compute(material: Material) -> Statistics:
     fetched = fetch_summary(frames["fetches"], window)
     chunks = frames["chunks"]
     return Statistics(
-        command=tuple(meta.get("command", ())),
+        command=_command(meta),
         started_utc_ns=None if offset is None else window.start_ns + int(offset),
         start_ns=window.start_ns, duration_ns=window.duration_ns, outcome=_outcome(meta),
         kernel=str(meta.get("kernel", "")), cvmprof_version=str(meta.get("version", "")),

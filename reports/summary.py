@@ -20,7 +20,7 @@ from . import palette
 from .escape import visible
 from .findings import Finding, findings
 from .statistics import Phase, Statistics
-from .words import duration, percent, plural, size, source
+from .words import duration, hits, percent, plural, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30
@@ -107,6 +107,10 @@ def _phase(phase: Phase) -> Any:
     for cause, ns in list(phase.causes_ns.items())[:8]:
         bar = Text("█" * round(_BAR_CELLS * ns / total), style=palette.STYLES[cause].colour)
         grid.add_row(Text(f"  {cause}"), duration(ns), percent(ns / total), bar)
+        if cause == "cpu" and phase.page_cache_ns:
+            share = percent(phase.page_cache_ns / total)
+            found = Text(plural(phase.page_cache_hits, "page-cache hit"), style="dim")
+            grid.add_row(Text("    of it"), duration(phase.page_cache_ns), share, found)
     return grid
 
 
@@ -122,7 +126,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
         "chunks cached at start": cached,
         "FUSE requests": f"{s.counts['fuse_requests']:,}",
-        "page-cache hits": f"{s.counts['page_cache_hits']:,}",
+        "page-cache hits": hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"]),
         **{source(name): size(count) for name, count in s.bytes.by_source.items() if count},
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",

@@ -45,6 +45,11 @@ def source(name: str) -> str:
     return _SOURCES.get(name, f"read, source {name}")
 
 
+def hits(count: int, ns: int) -> str:
+    """Return how many page-cache hits there were and how long they took together."""
+    return f"{count:,} in {duration(ns)}" if count else "0"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return the count with the noun in the right number."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

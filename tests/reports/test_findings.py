@@ -37,6 +37,13 @@ def test_the_main_finding_says_how_much_waited_for_how_many_chunks_and_how() -> 
     )
 
 
+def test_time_in_the_page_cache_is_told_of_the_cpu_time() -> None:
+    rows = tiny_rows()
+    rows.rows["hits"][0] |= {"count": 312_000, "ns": 8 * MS, "end_ns": START + 55 * MS}
+    meaning = of(rows)[0].meaning
+    assert "cpu 25.0 ms (of it 8.00 ms reading the page cache, 312,000 hits)," in meaning
+
+
 def test_latency_and_bandwidth_are_told_apart() -> None:
     latency = (
         "Each chunk took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), "

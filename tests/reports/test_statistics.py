@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cvmprof.reports.material import gather
 from cvmprof.reports.statistics import Statistics, compute
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
+    MAIN,
     MIB,
     MODEL,
     MS,
+    PID,
     START,
     Rows,
     run_of,
@@ -104,6 +108,7 @@ def test_counts_and_chunks() -> None:
     statistics = of(tiny_rows())
     assert statistics.counts["operations_read"] == 2
     assert statistics.counts["page_cache_hits"] == 98
+    assert statistics.counts["page_cache_ns"] == MS
     assert statistics.counts["target_threads"] == 4
     assert (statistics.chunks_known, statistics.chunks_cached_at_start) == (3, 1)
     assert statistics.bytes.over_http == 1_200_000
@@ -165,3 +170,24 @@ def test_many_phases_stand_together_by_name() -> None:
     assert (steps.title, steps.times, steps.duration_ns) == ("step ×100", 100, 100 * MS)
     assert steps.causes_ns["transfer"] == 30 * MS
     assert steps.fetches.chunks_downloaded == 2
+
+
+def test_page_cache_hits_within_the_cpu_time_of_a_phase() -> None:
+    """Of a run of 10 ms from 55 to 65, half is on the CPU: at 60 a wait begins."""
+    rows = tiny_rows()
+    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 55 * MS,
+             end_ns=START + 65 * MS, count=1000, bytes=1, ns=8 * MS, max_ns=MS)  # fmt: skip
+    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 2 * MS,
+             end_ns=START + 4 * MS, count=10, bytes=1, ns=MS, max_ns=MS)  # fmt: skip
+    rows.add("phases", name="first", start_ns=START, end_ns=START + 3 * MS, pid=PID, tid=MAIN)
+    phases = {phase.name: phase for phase in of(rows).phases}
+    load, first = phases["load"], phases["first"]
+    assert (load.page_cache_hits, load.page_cache_ns) == (608, 6 * MS)
+    assert (first.page_cache_hits, first.page_cache_ns) == (5, MS // 2)
+
+
+@pytest.mark.parametrize("command", [None, "python3", 7])
+def test_a_command_that_is_not_told(command: object) -> None:
+    run = run_of(tiny_rows())
+    untold = type(run)({**run.meta, "command": command}, run.tables)
+    assert compute(gather(untold)).command == ()
