@@ -12,8 +12,11 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from ..probes import events
 from .directory import JOURNAL
@@ -22,7 +25,8 @@ from .record import journal
 from .spool import Spool
 
 TIMEOUT_S = 2.0
-_MAX_FILES = 20_000
+MAX_FILES = 20_000
+_AT_ONCE = 16
 _READER = Path(__file__).with_name("attribute_reader.py")
 FILE_ATTRIBUTES = ("user.chunk_list", "user.hash", "user.compression")
 MOUNT_ATTRIBUTES = (
@@ -34,32 +38,42 @@ MOUNT_ATTRIBUTES = (
 def collect(run: Path) -> None:
     """Adds to the run's journal what the mounts and files of a recording have in attributes.
 
-    A file that is gone, or a mount that does not answer, leaves a line with the reason.
+    Only FUSE file systems are asked. A file that is gone, a mount that does not answer, and files
+    beyond the first `MAX_FILES` of a mount leave a line that says so.
     """
-    places = file_places(Spool(run).ring(events.FILE))
+    seen = file_places(Spool(run).ring(events.FILE))
+    places = seen.filter(pl.col("filesystem").str.starts_with("fuse"))
     if places.is_empty():
         return
     descriptor = os.open(run / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     try:
         mountpoints = places["mountpoint"].drop_nulls().unique(maintain_order=True).to_list()
-        for mountpoint in mountpoints:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # several may hang
+            answers = list(pool.map(_ask_mount, mountpoints))
+        for mountpoint, answer in zip(mountpoints, answers, strict=True):
             inside = places.filter(mountpoint=mountpoint)["path"].drop_nulls()
-            paths = inside.unique(maintain_order=True).head(_MAX_FILES).to_list()
-            _collect_mount(descriptor, mountpoint, paths)
+            paths = inside.unique(maintain_order=True).to_list()
+            journal.append(descriptor, "attributes", mountpoint=mountpoint, **answer)
+            if "user.fqrn" in answer["attributes"]:  # the mount of a CVMFS client
+                _collect_files(descriptor, mountpoint, paths)
     finally:
         os.close(descriptor)
 
 
-def _collect_mount(descriptor: int, mountpoint: str, paths: list[str]) -> None:
-    """A mount first; its files only where it is a CVMFS client's."""
-    requests = [{"path": mountpoint, "names": MOUNT_ATTRIBUTES}]
-    answer = next(_answers(requests))
-    journal.append(descriptor, "attributes", mountpoint=mountpoint, **answer)
-    if "user.fqrn" not in answer["attributes"]:
-        return
-    files = [{"path": path, "names": FILE_ATTRIBUTES} for path in paths]
+def _ask_mount(mountpoint: str) -> dict[str, Any]:
+    return next(_answers([{"path": mountpoint, "names": MOUNT_ATTRIBUTES}]))
+
+
+def _collect_files(descriptor: int, mountpoint: str, paths: list[str]) -> None:
+    files = [{"path": path, "names": FILE_ATTRIBUTES} for path in paths[:MAX_FILES]]
     for answer in _answers(files):
         journal.append(descriptor, "attributes", mountpoint=None, **answer)
+    if len(paths) > MAX_FILES:
+        detail = (
+            f"{len(paths):,} files of {mountpoint} were used: only of the first {MAX_FILES:,} it "
+            "was asked which chunks they have"
+        )
+        journal.append(descriptor, "incident", incident="unasked", detail=detail)
 
 
 def _answers(requests: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

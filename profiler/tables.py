@@ -376,7 +376,7 @@ TABLES: tuple[Table, ...] = (
         "A thing that happened to the system.",
         """
         i64  time_ns   when
-        str  kind      mount, remount, reload, crash, exit, eviction, hang
+        str  kind      mount, remount, reload, crash, exit, eviction, hang, unasked
         i32? pid       process
         i32? tid       thread
         i32? mount_id  mount
