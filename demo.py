@@ -1,7 +1,7 @@
 """The demonstration: a model in a lab, traced cold and warm, told side by side.
 
-Each step is a command of cvmprof in a process of its own: traces as root, everything else as the
-user who called, so that nothing of the lab runs with more rights than it needs.
+Each step is a command in a process of its own: traces as root, everything else as the user who
+called, so that nothing has more rights than it needs. After the traces root is given up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import click
 
 from .errors import CvmprofError
 from .profiler.finalise import recover_run
-from .profiler.identity import Identity, invoking_user
+from .profiler.identity import Identity, become, invoking_user
 from .reports.material import gather
 from .reports.statistics import compute
 from .reports.summary import render_side_by_side
@@ -42,6 +42,7 @@ def run_demo(directory: Path, size_bytes: int, latency_s: float) -> None:
             steps.trace(name)
     finally:
         steps.cvmprof("lab", "unmount", "--stop", "--force")
+    become(user)
     runs = [(name, compute(gather(recover_run(steps.run(name))))) for name in ("cold", "warm")]
     click.echo()
     width = shutil.get_terminal_size((110, 40)).columns
@@ -71,8 +72,8 @@ class _Steps:
         """An own directory, without the runs of the last time, and the model published."""
         model = self._directory / "model"
         self._as_user(["mkdir", "-p", str(model)], cwd=Path("/"))
-        for name in ("cold", "warm"):
-            shutil.rmtree(self.run(name), ignore_errors=True)
+        old = [str(self.run(name)) for name in ("cold", "warm")]
+        self._as_user(["rm", "-rf", "--", *old], cwd=Path("/"))
         self.cvmprof("lab", "unmount", "--stop", "--force")
         self.cvmprof("lab", "model", str(model), "--size", str(size_bytes))
         self.cvmprof("lab", "publish", str(model))
