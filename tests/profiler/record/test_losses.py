@@ -39,7 +39,7 @@ def test_a_ring_too_small_loses_and_says_how_many(
     assert storm.go_on()
     result = recorder.stop()
     captured = [each for each in recorder.records(events.OPERATION) if each["tid"] == storm.pid]
-    dropped = lost(result, "system call", "ring full")
+    dropped = lost(result, "operation", "ring full")
     assert captured
     assert dropped > 0
     assert len(captured) + dropped == READS
