@@ -26,7 +26,7 @@ _MOST_BYTES = 256 << 20
 
 
 class NotElf(ValueError):
-    """The file is not a 64-bit little-endian ELF binary."""
+    """What is not a whole 64-bit little-endian ELF binary, and why; the caller knows its path."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,15 @@ class _File:
         self._descriptor = descriptor
 
     def part(self, offset: int, size: int) -> bytes:
-        """So many bytes from there. Raises NotElf where there are fewer."""
+        """So many bytes from there. Raises NotElf where there are fewer, or too many to hold."""
         if size > _MOST_BYTES:
             raise NotElf(f"a part of {size} bytes is too long")
-        found = bytearray()
-        while len(found) < size:
-            more = os.pread(self._descriptor, size - len(found), offset + len(found))
-            if not more:
-                raise NotElf("a part of it is cut off")
-            found += more
-        return bytes(found)
+        if offset + size > os.fstat(self._descriptor).st_size:
+            raise NotElf("a part of it is cut off")
+        found = os.pread(self._descriptor, size, offset)
+        if len(found) < size:
+            raise NotElf("a part of it was cut off just now")
+        return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import uprobe_multi
+from . import quiet, uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -31,6 +31,15 @@ class Probe:
     target: str
     build_id: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Library:
+    """A library: the path that names it, the one that leads to the very file, its functions."""
+
+    path: str
+    itself: str
+    binary: Binary
 
 
 class Attacher:
@@ -66,39 +75,45 @@ class Attacher:
     def attach_library(self, path: str) -> tuple[Probe, ...]:
         """Probes the client's functions in a library, once per file; the new rows of `probes`."""
         try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in self._libraries:
-                return ()
-            self._libraries.add((status.st_dev, status.st_ino))
-            wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
-            binary = read_binary(Path(path), wanted)
-        except FileNotFoundError:  # its process has ended meanwhile
+            with quiet.opened(path) as file:
+                new = self._attach_file(path, file)
+        except (FileNotFoundError, ProcessLookupError):  # its process has ended meanwhile
             return ()
         except (OSError, NotElf) as error:
-            new: tuple[Probe, ...] = (Probe("daemon call", "none", path, reason=str(error)),)
-        else:
-            refused = self._attach_at_once(path, binary)
-            new = tuple(
-                self._attach_function(path, binary, function, refused)
-                for function in catalog.DAEMON_FUNCTIONS
-            )
+            reason = getattr(error, "strerror", None) or str(error)
+            new = (Probe("daemon call", "none", path, reason=reason),)
         self.probes += new
         return new
 
-    def _attach_at_once(self, path: str, binary: Binary) -> str | None:
+    def _attach_file(self, path: str, file: int) -> tuple[Probe, ...]:
+        status = os.fstat(file)
+        if (status.st_dev, status.st_ino) in self._libraries:
+            return ()
+        self._libraries.add((status.st_dev, status.st_ino))
+        itself = f"/proc/self/fd/{file}"  # nobody can put another in its place
+        wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
+        library = _Library(path, itself, read_binary(Path(itself), wanted))
+        refused = self._attach_at_once(library)
+        return tuple(
+            self._attach_function(library, function, refused)
+            for function in catalog.DAEMON_FUNCTIONS
+        )
+
+    def _attach_at_once(self, library: _Library) -> str | None:
         """Probes all functions through two links where the kernel can; why it refused, if so."""
-        if self._uprobe_family != catalog.UPROBE_MULTI or not binary.functions:
+        functions = library.binary.functions
+        if self._uprobe_family != catalog.UPROBE_MULTI or not functions:
             return None
         places = tuple(
             uprobe_multi.Place(place.file_offset, DAEMON_FUNCTIONS.index(function.function))
             for function in catalog.DAEMON_FUNCTIONS
-            for place in binary.functions.get(function.qualified_name, ())
+            for place in functions.get(function.qualified_name, ())
         )
         kind, multi_type = self._bcc.BPF.KPROBE, self._multi_type
         try:  # the returns first: an entry seen alone would wait for its return for ever
             for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
                 loaded = self._bpf.load_func(program.encode(), kind, None, multi_type)
-                uprobe_multi.attach(loaded.fd, multi_type, path, places, returns)
+                uprobe_multi.attach(loaded.fd, multi_type, library.itself, places, returns)
         except OSError as error:
             return str(error)
         return None
@@ -124,15 +139,15 @@ class Attacher:
             )
 
     def _attach_function(
-        self, path: str, binary: Binary, function: DaemonFunction, refused: str | None
+        self, library: _Library, function: DaemonFunction, refused: str | None
     ) -> Probe:
-        target = f"{path}:{function.qualified_name}"
+        target, binary = f"{library.path}:{function.qualified_name}", library.binary
         places = binary.functions.get(function.qualified_name, ())
         if not places:
             reason = f"no symbol {function.qualified_name} (symbols read: {binary.source})"
             return Probe("daemon call", "none", target, binary.build_id, reason)
         if self._uprobe_family == catalog.UPROBE:
-            attached = [self._attach_uprobes(path, place, function) for place in places]
+            attached = [self._attach_uprobes(library.itself, place, function) for place in places]
             refused = next((reason for reason in attached if reason), None)
         family = "none" if refused else self._uprobe_family
         return Probe("daemon call", family, target, binary.build_id, refused)

@@ -1,6 +1,6 @@
 """CVMFS daemons on this machine: who they are and which library files hold their code.
 
-Reads /proc only: nothing here touches a mounted file system.
+Reads /proc, and looks for library files by `quiet` alone: nothing here touches a FUSE mount.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from . import quiet
 
 CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
@@ -38,16 +40,18 @@ def running_daemons() -> tuple[Daemon, ...]:
 
 def libraries_of(pid: int) -> tuple[str, ...]:
     """The client's libraries that a process has mapped, as paths that can be opened from here."""
-    paths = dict[str, None]()
+    paths = dict[tuple[str, str], str]()  # a path for each file, by its device and inode
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
             for line in maps:
                 fields = line.rstrip("\n").split(None, 5)
                 if len(fields) == 6 and _LIBRARY.search(fields[5]):
-                    paths[_mapped_file(pid, *fields)] = None
+                    file = fields[3], fields[4]
+                    if file not in paths:
+                        paths[file] = _mapped_file(pid, *fields)
     except OSError:  # it has ended
         return ()
-    return tuple(paths)
+    return tuple(paths.values())
 
 
 def _mapped_file(pid: int, place: str, *about: str) -> str:
@@ -55,9 +59,10 @@ def _mapped_file(pid: int, place: str, *about: str) -> str:
     inode, name = about[-2:]
     path = f"/proc/{pid}/root{_below_root(pid, name)}"
     try:
-        if os.stat(path).st_ino == int(inode):
-            return path
-    except OSError:  # another has been mounted over it, or it has been removed
+        with quiet.opened(path) as file:
+            if os.fstat(file).st_ino == int(inode):
+                return path
+    except OSError:  # another has been mounted over it, or it has been removed, or it is on FUSE
         pass
     start, _, end = place.partition("-")
     return f"/proc/{pid}/map_files/{start.lstrip('0')}-{end.lstrip('0')}"
@@ -92,7 +97,15 @@ def installed_libraries() -> tuple[str, ...]:
 
 def _existing(places: Iterable[str]) -> tuple[str, ...]:
     paths = (os.path.join(place, file) for place in places for file in _LIBRARY_FILES)
-    return tuple(path for path in paths if os.path.exists(path))
+    return tuple(path for path in paths if _is_there(path))
+
+
+def _is_there(path: str) -> bool:
+    try:
+        with quiet.opened(path):
+            return True
+    except OSError:
+        return False
 
 
 def _name(pid: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import struct
@@ -159,7 +160,44 @@ def test_the_build_id(library: Path, stripped: Path, directory: Path) -> None:
 def test_what_is_not_elf(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "library.so"
     path.write_bytes(content)
-    with pytest.raises(NotElf, match=re.escape(str(path))):
+    with pytest.raises(NotElf):
+        read_binary(path, WANTED)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "library.so"
+    os.mkfifo(path)
+    with pytest.raises(NotElf, match="not a regular file"):
+        read_binary(path, WANTED)
+
+
+def test_a_file_that_is_cut_off_while_it_is_read(
+    stripped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mapped, it would be the reader's death by SIGBUS."""
+    path, pread, cut = tmp_path / "library.so", os.pread, list[int]()
+    shutil.copy(stripped, path)
+
+    def cut_off_and_read(file: int, size: int, offset: int) -> bytes:
+        if offset:
+            os.truncate(path, 4096)
+            cut.append(offset)
+        return pread(file, size, offset)
+
+    monkeypatch.setattr(os, "pread", cut_off_and_read)
+    with pytest.raises(NotElf, match="cut off just now"):
+        read_binary(path, WANTED)
+    assert cut
+
+
+def test_a_table_that_says_it_is_huge_is_not_read(library: Path, tmp_path: Path) -> None:
+    path, whole = tmp_path / "library.so", bytearray(library.read_bytes())
+    (sections, _, count) = struct.unpack_from("<Q10xHH", whole, 40)
+    for at in range(sections, sections + 64 * count, 64):
+        struct.pack_into("<Q", whole, at + 32, 1 << 38)
+    path.write_bytes(whole)
+    os.truncate(path, 1 << 39)  # which takes no room
+    with pytest.raises(NotElf, match="too long"):
         read_binary(path, WANTED)
 
 
