@@ -38,7 +38,7 @@ class Material:
     ``phases``: the table, or one row for the first thread where the command marked none. Views,
     wakers followed: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
     phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, ns of the page-cache
-    hits inside its ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
+    hits, as far as it is ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
     ``source_bytes``: source, bytes supplied to reads.
     """
 
@@ -113,19 +113,22 @@ def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
 
 
 def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
-    """Count and time of the hits inside the ``cpu`` segments of each phase: phase, count, ns.
+    """Hits inside each phase, and their time on the CPU: phase, count, ns.
 
-    Of a run of hits that is partly inside, its share of both.
+    Of a run of hits that is partly inside, its share; that in which the thread was made to wait for
+    the CPU is no time of hits.
     """
-    running = tiling.filter(pl.col("cause") == "cpu").with_row_index("row")
+    parts = tiling.with_row_index("row")
     runs = hits.select("tid", "start_ns", "end_ns", "count", "ns",
                        lasted=pl.col("end_ns") - pl.col("start_ns"))  # fmt: skip
-    met = overlaps(running.select("tid", "start_ns", "end_ns", interval="row"), runs)
+    met = overlaps(parts.select("tid", "start_ns", "end_ns", interval="row"), runs)
     share = (pl.col("end_ns") - pl.col("start_ns")) / pl.max_horizontal("lasted", 1)
     return (
-        met.join(running.select("row", phase="interval"), left_on="interval", right_on="row")
+        met.join(parts.select("row", "cause", phase="interval"), left_on="interval", right_on="row")
+        .with_columns(pl.col("count", "ns") * share)
         .group_by("phase")
-        .agg((pl.col("count", "ns") * share).sum().round().cast(pl.Int64))
+        .agg(pl.col("count").sum(), pl.col("ns").filter(pl.col("cause") == "cpu").sum())
+        .with_columns(pl.col("count", "ns").round().cast(pl.Int64))
         .sort("phase")
     )
 
