@@ -69,7 +69,7 @@ class Attacher:
                 self.probes.append(Probe(event.name, "none", "", reason=reason))
             if reason and event.mandatory:
                 fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
-                way_out = "please report this with the output of: cvmprof doctor --json"
+                way_out = "the same once more with --debug, and report it"
                 raise CvmprofError(fact, way_out)
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:

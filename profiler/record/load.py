@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CvmprofError, MissingDependency, NotPermitted
-from ...probes import programs
+from ...probes import catalog, programs, syscalls
 from ...probes.kernel import KernelFacts
 
 if TYPE_CHECKING:
@@ -47,15 +47,36 @@ def import_bcc() -> ModuleType:
 
 
 def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
-    """Compiles the programs for this kernel: a bcc.BPF. Raises CvmprofError, by clang's error."""
+    """Compiles the programs for this kernel: a bcc.BPF.
+
+    Raises CvmprofError where the kernel cannot serve them, or by clang's error.
+    """
+    check_kernel(facts)
     flags = programs.compile_flags(facts, options)
     with _captured_stderr() as messages:
         try:
             return bcc.BPF(text=programs.source().encode(), cflags=flags)
         except Exception as error:  # noqa: BLE001  bcc raises bare Exception; clang writes to descriptor 2
-            reason = _first_error(messages()) or str(error)
+            said = messages()
+            reason = _first_error(said) or str(error)
+    if os.environ.get("CVMPROF_DEBUG"):
+        sys.stderr.write(said)
     fact = f"the BPF programs do not load on {facts.release}: {reason}"
-    raise CvmprofError(fact, "please report this with the output of: cvmprof doctor --json")
+    raise CvmprofError(fact, "the same once more with --debug, and report it")
+
+
+def check_kernel(facts: KernelFacts) -> None:
+    """Raises CvmprofError where the programs cannot be compiled for this machine or kernel."""
+    if facts.machine not in syscalls.NUMBERS:
+        fact = f"this machine is {facts.machine}, and cvmprof records on x86-64 only"
+        raise CvmprofError(fact, "record on an x86-64 machine")
+    missing = catalog.missing_offsets(facts)
+    if all(name.startswith("fuse_") for name in missing) and "fuse_req.flags" in missing:
+        fact = f"the kernel {facts.release} tells nothing of FUSE: it is a module there, or absent"
+        raise CvmprofError(fact, "boot a kernel that has FUSE built in (CONFIG_FUSE_FS=y)")
+    if missing:
+        fact = f"the kernel {facts.release} lacks what is read of it: {', '.join(missing)}"
+        raise CvmprofError(fact, "boot a newer kernel: Linux 6.12 or later has it all")
 
 
 def _first_error(messages: str) -> str:

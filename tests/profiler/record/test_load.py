@@ -61,12 +61,38 @@ def test_every_program_passes_the_verifier(
 
 
 def test_a_source_that_does_not_compile_is_told_by_clangs_error(
-    bcc: Any, facts: KernelFacts, capfd: pytest.CaptureFixture[str]
+    bcc: Any,
+    facts: KernelFacts,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left = {name: at for name, at in facts.offsets.items() if name != "INODE_I_SB"}
-    with pytest.raises(CvmprofError, match=r"do not load on .*OFFSET_INODE_I_SB"):
+    monkeypatch.setattr(load, "check_kernel", lambda _: None)
+    monkeypatch.delenv("CVMPROF_DEBUG", raising=False)
+    with pytest.raises(CvmprofError, match=r"do not load on .*OFFSET_INODE_I_SB") as error:
         load.load(bcc, replace(facts, offsets=left), Options())
+    assert "--debug" in error.value.help_text
     assert capfd.readouterr().err == ""
+    monkeypatch.setenv("CVMPROF_DEBUG", "1")
+    with pytest.raises(CvmprofError):
+        load.load(bcc, replace(facts, offsets=left), Options())
+    assert "OFFSET_INODE_I_SB" in capfd.readouterr().err
+
+
+def less(facts: KernelFacts, *prefixes: str) -> KernelFacts:
+    left = {name: at for name, at in facts.offsets.items() if not name.startswith(prefixes)}
+    return replace(facts, offsets=left)
+
+
+def test_a_kernel_that_cannot_be_served_is_told_before_compiling(facts: KernelFacts) -> None:
+    load.check_kernel(facts)
+    for lacking, said in (
+        (less(facts, "FUSE_"), "tells nothing of FUSE: it is a module there, or absent"),
+        (less(facts, "FUSE_REQ_FM", "INODE_I_SB"), "of it: inode.i_sb, fuse_req.fm"),
+        (replace(facts, machine="aarch64"), "is aarch64, and cvmprof records on x86-64 only"),
+    ):
+        with pytest.raises(CvmprofError, match=f"{said}$"):
+            load.load(None, lacking, Options())  # type: ignore[arg-type]
 
 
 def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
