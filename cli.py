@@ -52,6 +52,13 @@ def size_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS_BYTES[match[2] or ""])
 
 
+def place(text: str) -> Path:
+    """The path to write to. Raises BadParameter where it names nothing."""
+    if not text:
+        raise click.BadParameter("an empty name is no place to write to")
+    return Path(text)
+
+
 _run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -67,11 +74,9 @@ def cli(debug: bool) -> None:
 
 
 @cli.command(context_settings={"allow_interspersed_args": False})
-@click.option("-o", "--output", type=click.Path(path_type=Path),
+@click.option("-o", "--output", type=place, metavar="PATH",
               help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).")  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
-@click.option("--backend", type=click.Choice(["auto", "tracepoint"]), default="auto",
-              show_default=True, help="How to watch the kernel.")  # fmt: skip
 @click.option("--every-read", is_flag=True, help="Record every read; sum up no page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads of all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")
@@ -98,7 +103,6 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
         run=output or _default_run(command[0]),
         every_read=options["every_read"],
         all_files=options["all_files"],
-        backend=options["backend"],
         strict=options["strict"],
         stall_threshold_ns=round(options["stall_threshold"] * 1e9),
         duration_s=options["duration"],
@@ -114,7 +118,7 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
 
 @cli.command()
 @_run_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path),
+@click.option("-o", "--output", type=place, metavar="PATH",
               help="The page (default: beside RUN).")  # fmt: skip
 def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
