@@ -1,6 +1,6 @@
 """A reader of BTF, the kernel's own type information (Documentation/bpf/btf.rst).
 
-Reads struct members with their offsets, and which raw tracepoints and functions exist, from the
+Reads struct members with their offsets, and which raw tracepoints exist, from the
 blob at ``/sys/kernel/btf/vmlinux`` (or a module's, read together with vmlinux's as its base).
 Members inside anonymous structs and unions are found as C finds them. Standard library only.
 """
@@ -71,14 +71,6 @@ class Btf:
     def of_running_kernel(cls, path: Path = VMLINUX) -> Btf:
         """The running kernel's types. Raises OSError where the kernel has none."""
         return cls(path.read_bytes())
-
-    def has_function(self, name: str) -> bool:
-        """Whether the kernel has a function of that name that BTF describes."""
-        return self._find(name, (_FUNC,)) is not None
-
-    def has_raw_tracepoint(self, name: str) -> bool:
-        """Whether the raw tracepoint exists (BTF keeps a typedef ``btf_trace_NAME`` for each)."""
-        return self._find("btf_trace_" + name, (_TYPEDEF,)) is not None
 
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments the raw tracepoint passes, or None where it does not exist."""

@@ -68,11 +68,6 @@ def source() -> str:
     return "\n".join(parts)
 
 
-def loss_index(event: int, cause: int) -> int:
-    """Where the programs count a loss."""
-    return event * len(events.LOSS_CAUSES) + cause
-
-
 def _argument_offsets(machine: str) -> dict[str, int]:
     # positions in struct pt_regs of arch/x86/include/uapi/asm/ptrace.h
     order = (

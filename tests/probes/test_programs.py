@@ -65,13 +65,6 @@ def test_every_ring_counts_its_losses_under_an_event_that_exists() -> None:
     assert set(programs.RING_EVENTS.values()) <= set(catalog.EVENT_NAMES)
 
 
-def test_losses_are_counted_apart_by_event_and_cause() -> None:
-    assert programs.loss_index(0, 0) == 0
-    assert programs.loss_index(0, 3) == 3
-    assert programs.loss_index(1, 0) == 4
-    assert programs.loss_index(len(catalog.EVENT_NAMES) - 1, 3) == 4 * len(catalog.EVENT_NAMES) - 1
-
-
 def test_no_kernel_header_is_asked_for() -> None:
     included = set(re.findall(r"#include\s+[<\"](\S+)[>\"]", programs.source()))
     assert included == {"linux/types.h", "uapi/linux/ptrace.h"}

@@ -67,7 +67,7 @@ def test_a_source_that_does_not_compile_is_told_by_clangs_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left = {name: at for name, at in facts.offsets.items() if name != "INODE_I_SB"}
-    monkeypatch.setattr(load, "check_kernel", lambda _: None)
+    monkeypatch.setattr(load, "check_kernel", str)  # as if it had found nothing amiss
     monkeypatch.delenv("CVMPROF_DEBUG", raising=False)
     with pytest.raises(CvmprofError, match=r"do not load on .*OFFSET_INODE_I_SB") as error:
         load.load(bcc, replace(facts, offsets=left), Options())
