@@ -16,6 +16,9 @@ from .recorder import serve
 
 def main(descriptor: int) -> None:
     """Serves one session over an inherited socket; errors go to it, not to the terminal."""
+    # the watchdog of the recording, whatever was inherited: the kernel heeds it where we cannot
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)  # the session says when to stop
     os.chdir("/")
