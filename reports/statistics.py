@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from .material import Material, RunLike, gather
+from .material import Material
 from .palette import CVMFS_CAUSES
 from .timeline import Frames, Window, file_names
 
@@ -425,8 +425,3 @@ def compute(material: Material) -> Statistics:
         probes=tuple(frames["probes"].to_dicts()),
         mounts=tuple(frames["mounts"].to_dicts()),
     )  # fmt: skip
-
-
-def summarise(run: RunLike) -> Statistics:
-    """Return ``run`` in numbers. Raises BadRun where a table is damaged."""
-    return compute(gather(run))
