@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import errno
 import os
@@ -137,7 +138,7 @@ def test_a_library_below_a_hung_mount_is_the_mapped_one(
     number = copy.stat().st_ino
     hung = hang(tmp_path)
     monkeypatch.undo()
-    (path,) = eval(said(f"daemons.libraries_of({process.pid})"))
+    (path,) = ast.literal_eval(said(f"daemons.libraries_of({process.pid})"))
     assert path.startswith(f"/proc/{process.pid}/map_files/")
     assert inode(path) == number
     assert hung.asked() == []
