@@ -25,7 +25,8 @@ from .state import OPEN_STATE, TOUCH_FILES, State
 
 JOURNAL = "journal.jsonl"
 _DRAIN_INTERVAL_S = 0.025
-_WATCHDOG_S = 60
+#: whatever hangs the recorder for so long: the kernel ends it, and takes off all probes
+_WATCHDOG_S, _START_WATCHDOG_S = 60, 300
 _TOUCH_INTERVAL_NS = 5_000_000_000
 _LIBRARY_PATIENCE_NS = 10_000_000_000
 _SPOOL_FULL = "spool full"
@@ -192,12 +193,13 @@ def serve(control: socket.socket) -> None:
     if configured is None:
         return
     message, descriptors = configured
+    signal.alarm(_START_WATCHDOG_S)
     recorder = Recorder(message["options"], dict(zip(message["files"], descriptors)))
     protocol.send(control, "ready")
     poll = select.poll()
     poll.register(control, select.POLLIN)
     while True:
-        signal.alarm(_WATCHDOG_S)  # whoever hangs us: the kernel ends us and takes off all probes
+        signal.alarm(_WATCHDOG_S)
         if poll.poll(_DRAIN_INTERVAL_S * 1000):
             request = protocol.receive(control)
             if request is None or request[0]["kind"] == "stop":
