@@ -9,7 +9,6 @@ from .tables import OPERATION_KIND, conform
 from .times import happened
 
 GRANULE_BYTES = 1 << 20
-GRANULE_BYTES = 1 << 20
 #: the kernel side spreads shorter reads itself (probes/bpf/operations.bpf.c)
 LONG_READ_BYTES = 16 << 20
 BUCKET_NS = 100_000_000
