@@ -24,6 +24,7 @@ import click
 
 from . import __version__
 from .errors import CvmprofError, EventsLost
+from .probes.catalog import BACKENDS
 from .profiler.directory import page_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def cli(debug: bool) -> None:
 @click.option("-o", "--output", type=place, metavar="PATH",
               help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).")  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
+@click.option("--backend", type=click.Choice(list(BACKENDS)), default="auto",
+              show_default=True, help="How to watch the kernel.")  # fmt: skip
 @click.option("--every-read", is_flag=True, help="Record every read; sum up no page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads of all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")

@@ -172,7 +172,10 @@ def _note(log: int, kind: str, **values: Any) -> None:
 
 def _configure(options: TraceOptions, files: dict[str, int], control: socket.socket) -> None:
     names = [JOURNAL, *spool_files()]
-    choices = {"every_read": options.every_read, "all_files": options.all_files}
+    choices = {
+        "every_read": options.every_read, "all_files": options.all_files,
+        "backend": options.backend,
+    }  # fmt: skip
     descriptors = tuple(files[name] for name in names)
     _send(control, "configure", descriptors, options=choices, files=names)
 

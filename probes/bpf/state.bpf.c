@@ -44,6 +44,9 @@ static __always_inline u64 read_user_u64(u64 address) {
     return value;
 }
 
+/* A function's argument by its place, from 1, where a kprobe stands at its entry. */
+#define ARGUMENT(ctx, place) ((place) == 1 ? PT_REGS_PARM1(ctx) : (place) == 2 ? PT_REGS_PARM2(ctx) : PT_REGS_PARM3(ctx))
+
 static __always_inline u32 role_of(u32 pid) {
     u32 *role = roles.lookup(&pid);
     return role ? *role : 0;

@@ -57,7 +57,9 @@ class Recorder:
             layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
             for layout in events.RINGS
         }
-        self._attacher = attach.Attacher(bcc, self._bpf, facts)
+        self._attacher = attach.Attacher(
+            bcc, self._bpf, facts, str(options.get("backend", "auto"))
+        )
         self._waiting_for_library: dict[int, int] = {}  # daemon -> give up at
         self._known_devices = set[int]()
         self._touches_flushed_ns = time.monotonic_ns()
