@@ -42,6 +42,19 @@ class _Library:
     binary: Binary
 
 
+def check_backend(facts: KernelFacts, backend: str) -> None:
+    """Raises CvmprofError where a kernel cannot serve the backend that was asked for by name."""
+    for event in catalog.EVENTS:
+        found = catalog.resolve(event, facts, backend)
+        if isinstance(found, catalog.Unsupported) and catalog.is_forced(event, backend):
+            raise _cannot_serve(backend, event, found.reason)
+
+
+def _cannot_serve(backend: str, event: LogicalEvent, reason: str) -> CvmprofError:
+    fact = f"the backend {backend} cannot observe '{event.name}': {reason}"
+    return CvmprofError(fact, "leave the choice to cvmprof: --backend auto")
+
+
 class Attacher:
     """Attaches to one loaded object; everything it attached vanishes with this process."""
 
@@ -63,10 +76,8 @@ class Attacher:
         """
         for event in reversed(catalog.EVENTS):
             reason = self._attach_event(event)
-            forced = catalog.is_forced(event, self._backend)
-            if reason and forced:
-                fact = f"the backend {self._backend} cannot observe '{event.name}': {reason}"
-                raise CvmprofError(fact, "leave the choice to cvmprof: --backend auto")
+            if reason and catalog.is_forced(event, self._backend):
+                raise _cannot_serve(self._backend, event, reason)
             if reason and event.mandatory:
                 fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
                 way_out = "the same once more with --debug, and report it"

@@ -1,7 +1,8 @@
 """The kernel matrix: every backend that a kernel has records the same workload on it.
 
 Prints a table kernel x backend x check and ends with 1 where a check fails. A backend may be refused
-only where the facts of its kernel say that it cannot serve. Arguments: names of kernels (all).
+only where the facts of its kernel say that it cannot serve. Run in tests/: ``python -m kernels
+[KERNEL…]``, by ``make test-kernels``.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / place) for place in ("", "../typings")]
-
 from cvmprof.probes import catalog
 from cvmprof.probes.kernel import KernelFacts, restored
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import Cutting, Lab, publish
 
-from kernels import workload
-from kernels.checks import Outcome, outcome_of
-from kernels.guest import run_in_guest
-from kernels.images import CACHE, image_of
-from kernels.matrix import KERNELS, Kernel
+from . import workload
+from .checks import Outcome, outcome_of
+from .guest import run_in_guest
+from .images import CACHE, image_of
+from .matrix import KERNELS, Kernel
 
-_INSIDE = Path(__file__).with_name("inside.py")
+_HERE = Path(__file__).resolve().parent
 _COUNTED = ("reads", "hits", "faults", "requests", "fetches", "losses", "left")
 
 
@@ -43,7 +42,10 @@ def main(names: list[str]) -> int:
 
 def _run(kernel: Kernel, published: Path) -> int:
     image, began = image_of(kernel), time.monotonic()
-    command = [sys.executable, str(_INSIDE), str(published), *catalog.BACKENDS]
+    command = [
+        "env", f"PYTHONPATH={_HERE.parents[1] / 'typings'}", sys.executable,
+        str(_HERE / "inside.py"), str(published), *catalog.BACKENDS,
+    ]  # fmt: skip
     ended = run_in_guest(image, command, "conformance")
     took_s = time.monotonic() - began
     output = ended.shared / "output"

@@ -64,7 +64,8 @@ def outcome_of(directory: Path) -> Outcome:
 
 
 def _operations(run: Run) -> tuple[Check, ...]:
-    reads, faults = _operations_on(run, "read.bin", "read"), _operations_on(run, "mapped.bin", "fault")
+    reads = _operations_on(run, "read.bin", "read")
+    faults = _operations_on(run, "mapped.bin", "fault")
     hits = _on(run, run.tables["hits"], "read.bin")
     page = workload.PAGE_BYTES
     return (
@@ -82,8 +83,10 @@ def _requests(run: Run) -> tuple[Check, ...]:
     reads = run.tables["fuse_requests"].filter(opcode=_READ)
     single = workload.COLD_READS + workload.FAULTS
     ahead = workload.CHUNKS["ahead.bin"] * workload.CHUNK_BYTES
-    ours = _operations_on(run, "read.bin", "read"), _operations_on(run, "mapped.bin", "fault")
-    by_operation = reads.filter(pl.col("op_id").is_in(pl.concat([one["op_id"] for one in ours]).implode()))
+    ours = pl.concat(
+        [_operations_on(run, "read.bin", "read"), _operations_on(run, "mapped.bin", "fault")]
+    )
+    by_operation = reads.join(ours.select("op_id"), on="op_id", how="semi")
     return (
         Check("requests", by_operation.height, single),
         Check("one each", by_operation["op_id"].n_unique(), single),

@@ -85,7 +85,8 @@ def _apt(*command: str, directory: Path | None = None) -> str:
     state = CACHE / "apt"
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
     sources = sorted({(kernel.archive, kernel.suite) for kernel in KERNELS})
-    lines = (f"deb [arch=amd64 signed-by={_KEYRING}] {where} {suite} main\n" for where, suite in sources)
+    kind = f"deb [arch=amd64 signed-by={_KEYRING}]"
+    lines = (f"{kind} {where} {suite} main\n" for where, suite in sources)
     (state / "sources.list").write_text("".join(lines))
     settings = {
         "Dir::Etc::sourcelist": state / "sources.list", "Dir::Etc::sourceparts": "/nonexistent",

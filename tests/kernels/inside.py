@@ -15,8 +15,6 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "typings"))
-
 from cvmprof.errors import CvmprofError
 from cvmprof.probes import kernel
 from cvmprof.profiler import session
