@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .kernel import DEVICE_OFFSETS, OFFSETS, OPTIONAL_OFFSETS, VMLINUX_NAME, KernelFacts
+from .kernel import (
+    DEVICE_OFFSETS,
+    OFFSETS,
+    OPTIONAL_OFFSETS,
+    VMLINUX_NAME,
+    KernelFacts,
+    KernelFunction,
+)
 
 RAW_TRACEPOINT = "raw_tracepoint"
 FENTRY, FEXIT = "fentry", "fexit"
@@ -271,13 +278,18 @@ def _lacks(point: AttachPoint, facts: KernelFacts) -> str | None:
         return None if found else f"this kernel lacks the tracepoint {point.target}"
     if point.family == SOFTWARE_EVENT:
         return None if point.target in SOFTWARE_EVENTS else f"no software event {point.target}"
+    if point.family == KPROBE and not facts.kprobes:
+        return "this kernel is built without kprobes"
+    if point.family != KPROBE and not facts.trampolines:
+        return "this kernel is built without BPF trampolines"
     function = facts.functions.get(point.target)
     if function is None:
         return f"this kernel lacks the function {point.target}"
-    if point.family == KPROBE:
-        return None if facts.kprobes else "this kernel is built without kprobes"
-    if not facts.trampolines:
-        return "this kernel is built without BPF trampolines"
+    return None if point.family == KPROBE else _out_of_reach(point.target, function)
+
+
+def _out_of_reach(name: str, function: KernelFunction) -> str | None:
+    """Why fentry cannot be attached to a function that exists."""
     if function.module != VMLINUX_NAME:  # bcc can from 0.28 on
-        return f"{point.target} is in the module {function.module}, which bcc's fentry cannot reach"
-    return None if function.described else f"BTF does not describe {point.target}"
+        return f"{name} is in the module {function.module}, which bcc's fentry cannot reach"
+    return None if function.described else f"BTF does not describe {name}"

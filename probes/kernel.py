@@ -122,7 +122,7 @@ FUNCTIONS = {
 }
 _KPROBES, _TRAMPOLINES = "register_kprobe", "bpf_trampoline_link_prog"
 
-#: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules their BTF.
+#: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
 #: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them, with
 #: CONFIG_VIRTIO_FS, whose member argbuf stands before fm. Bytes; 64-bit machines.
 _FUSE_OF_5_10 = {
@@ -221,7 +221,9 @@ def saved(facts: KernelFacts) -> dict[str, Any]:
 
 def restored(values: dict[str, Any]) -> KernelFacts:
     """The facts that `saved` gave."""
-    functions = {name: KernelFunction(**known) for name, known in values.get("functions", {}).items()}
+    functions = {
+        name: KernelFunction(**known) for name, known in values.get("functions", {}).items()
+    }
     return KernelFacts(**{**values, "functions": functions})
 
 

@@ -1,8 +1,8 @@
 """The kernel matrix: every backend that a kernel has records the same workload on it.
 
-Prints a table kernel x backend x check and ends with 1 where a check fails. A backend may be refused
-only where the facts of its kernel say that it cannot serve. Run in tests/: ``python -m kernels
-[KERNEL…]``, by ``make test-kernels``.
+Prints a table kernel x backend x check and ends with 1 where a check fails. A backend may be
+refused only where the facts of its kernel say that it cannot serve. Run in tests/, by ``make
+test-kernels``: ``python -m kernels [KERNEL…]``.
 """
 
 from __future__ import annotations

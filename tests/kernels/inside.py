@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from cvmprof.errors import CvmprofError
@@ -86,8 +85,4 @@ def _programs() -> set[int]:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), sys.argv[2:])
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    main(Path(sys.argv[1]), sys.argv[2:])

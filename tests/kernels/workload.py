@@ -43,10 +43,11 @@ def _read(path: Path) -> None:
 
 def _map(path: Path) -> None:
     with path.open("rb", buffering=0) as file:
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-            mapped.madvise(mmap.MADV_RANDOM)
-            for page in pages_of(path.name, FAULTS):
-                mapped[page * PAGE_BYTES]
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    for page in pages_of(path.name, FAULTS):
+        mapped[page * PAGE_BYTES]
+    mapped.close()
 
 
 def _read_ahead(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The catalogue, resolved on the saved facts of kernels: no kernel is asked here.
 
-facts/NAME.json is the JSON of ``kernel.saved(running_kernel())`` on that kernel: Debian's stock ones,
-and one of 6.18 built without kprobes.
+facts/NAME.json is the JSON of ``kernel.saved(running_kernel())`` on that kernel: Debian's stock
+ones, and one of 6.18 built without kprobes.
 """
 
 from __future__ import annotations
