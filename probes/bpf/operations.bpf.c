@@ -152,8 +152,12 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
     NO_UNROLL
-    for (int index = 0; index < MAX_VECTORS && index < count; index++)
+    for (u64 index = 0; index < MAX_VECTORS; index++) {
+        if (index >= count)
+            break;
         size += read_user_u64(vector + 16 * index + 8);
+        KEEP_BOUND(index);
+    }
     return size;
 }
 

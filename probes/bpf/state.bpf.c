@@ -12,6 +12,9 @@
 #define SIGNAL_KILL 9
 #define PAGE_BITS 12
 #define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
+/* Has the compiler compare a loop's counter with its constant bound, which older verifiers need to see: it
+ * would count down from a number instead that they know nothing of. */
+#define KEEP_BOUND(counter) asm volatile("" : "+r"(counter))
 
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
