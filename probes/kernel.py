@@ -221,10 +221,10 @@ def saved(facts: KernelFacts) -> dict[str, Any]:
 
 def restored(values: dict[str, Any]) -> KernelFacts:
     """The facts that `saved` gave."""
-    functions = {
-        name: KernelFunction(**known) for name, known in values.get("functions", {}).items()
-    }
-    return KernelFacts(**{**values, "functions": functions})
+    known: dict[str, dict[str, Any]] = values.get("functions", {})
+    functions = {name: KernelFunction(**told) for name, told in known.items()}
+    whole: dict[str, Any] = {**values, "functions": functions}
+    return KernelFacts(**whole)
 
 
 def _with_fuse(btf: Btf) -> Btf:

@@ -12,6 +12,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 from cvmprof.probes import catalog
 from cvmprof.probes.kernel import KernelFacts, restored
@@ -89,7 +90,7 @@ def _cannot(backend: str, facts: KernelFacts) -> bool:
 
 
 def _count(found: object) -> int:
-    return len(found) if isinstance(found, list) else int(str(found))
+    return len(cast("list[object]", found)) if isinstance(found, list) else int(str(found))
 
 
 def _publish() -> Path:

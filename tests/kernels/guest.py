@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -19,7 +20,7 @@ from pathlib import Path
 from .images import CACHE, Image
 
 #: a guest's own clock runs slower than this one's
-TIMEOUT_S = 420
+TIMEOUT_S = 900
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,28 @@ def run_in_guest(image: Image, command: list[str], name: str) -> Ended:
         _virtme(), "--disable-kvm", "--run", str(image.vmlinuz), "--cpus", "2", "--memory", "4G",
         "--rw", "--verbose", "--", f"sh {shared / 'command'}",
     ]  # fmt: skip
-    path = f"{Path(boot[0]).resolve().parent}:{os.environ['PATH']}"
     with _modules_in_place(image):
-        ended = subprocess.run(
-            boot, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=TIMEOUT_S, check=False, cwd=shared,
-            env={**os.environ, "PATH": path},
-            preexec_fn=lambda: os.nice(19),
-        )  # fmt: skip
+        console = _boot(boot, shared)
     status = shared / "status"
     code = int(status.read_text()) if status.exists() else -1
-    return Ended(code, ended.stdout.decode("utf-8", "replace"), shared)
+    return Ended(code, console, shared)
+
+
+def _boot(boot: list[str], directory: Path) -> str:
+    """Runs the machine; what it wrote to its console. What hangs is ended, with all it started."""
+    path = f"{Path(boot[0]).resolve().parent}:{os.environ['PATH']}"
+    machine = subprocess.Popen(
+        ["nice", "-n", "19", *boot], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, cwd=directory, env={**os.environ, "PATH": path},
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = machine.communicate(timeout=TIMEOUT_S)
+    except BaseException:
+        os.killpg(machine.pid, signal.SIGKILL)
+        machine.wait()
+        raise
+    return output.decode("utf-8", "replace")
 
 
 def _script(image: Image, command: list[str], shared: Path) -> str:
