@@ -34,6 +34,7 @@ help:
 	@echo 'make demo       publish a model, trace a cold and a warm load of it, leave two report pages'
 	@echo 'make test       lint, types and all tests'
 	@echo 'make test-real  the tests against ground truth with the real cvmfs2, where it is in PATH'
+	@echo 'make test-kernels  record on the stock kernels of Debian, in virtual machines'
 	@echo 'make bench      the benchmarks, each with what it should reach'
 	@echo 'make lint       ruff, mypy, pyright, and the recorder held to Python 3.9'
 	@echo 'make install    install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
@@ -61,6 +62,15 @@ test-real: test-packages $(VENV)/.test
 	@command -v cvmfs2 >/dev/null || { echo 'no cvmfs2 is in PATH: install the package cvmfs' >&2; exit 1; }
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 PATH="$$PATH" $(BIN)/python -m pytest -p no:cacheprovider \
 		-m "real_client or not real_client" tests/truth tests/runners/lab/test_real_client.py
+
+# Kernels are downloaded once, into $CVMPROF_KERNELS or ~/.cache/cvmprof-kernels of who runs this.
+test-kernels: test-packages $(VENV)/.test-kernels
+	@.ci/need qemu-system-x86 kmod busybox-static debian-archive-keyring
+	cd tests && $(TESTING) ../$(BIN)/python -m kernels $(KERNELS)
+
+$(VENV)/.test-kernels: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check 'virtme-ng>=1.40'
+	touch $@
 
 bench: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python tests/bench

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ import click
 
 from . import __version__
 from .errors import CvmprofError, EventsLost
+from .probes.catalog import BACKENDS
 from .profiler.directory import page_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ def cli(debug: bool) -> None:
 @click.option("-o", "--output", type=place, metavar="PATH",
               help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).")  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
+@click.option("--backend", type=click.Choice(list(BACKENDS)), default="auto",
+              show_default=True, help="How to watch the kernel.")  # fmt: skip
 @click.option("--every-read", is_flag=True, help="Record every read; sum up no page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads of all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")
@@ -103,6 +107,7 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
         run=output or _default_run(command[0]),
         every_read=options["every_read"],
         all_files=options["all_files"],
+        backend=options["backend"],
         strict=options["strict"],
         stall_threshold_ns=round(options["stall_threshold"] * 1e9),
         duration_s=options["duration"],
@@ -127,6 +132,18 @@ def report(run: Path, output: Path | None) -> None:
     _become_the_user()
     way_out = "name with -o a place that exists, has room, and that you may write to"
     click.echo(_write_page(recover_run(run), output or page_of(run), way_out))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="The same, for programs.")
+def doctor(as_json: bool) -> None:
+    """Tell what this kernel lets be observed, by what, and what is missing."""
+    from .probes.kernel import running_kernel
+    from .profiler.diagnosis import diagnose
+    from .reports.doctor import render_doctor
+
+    diagnosis = diagnose(running_kernel())
+    click.echo(json.dumps(diagnosis.as_json()) if as_json else render_doctor(diagnosis), nl=False)
 
 
 @cli.command()

@@ -72,6 +72,18 @@ class Btf:
         """The running kernel's types. Raises OSError where the kernel has none."""
         return cls(path.read_bytes())
 
+    def function_arguments(self, name: str) -> tuple[str, ...] | None:
+        """Of each argument the struct that it points to, "" where it is something else.
+
+        None where BTF does not describe the function.
+        """
+        position = self._find(name, (_FUNC,))
+        if position is None:
+            return None
+        prototype = self._position_of(self._record(position)[2])
+        parameters = struct.iter_unpack("<II", self._elements(prototype, 8))
+        return tuple(self._pointed_to(type_id) for _, type_id in parameters)
+
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments the raw tracepoint passes, or None where it does not exist."""
         position = self._find("btf_trace_" + name, (_TYPEDEF,))
@@ -125,6 +137,13 @@ class Btf:
                 if (self._record(position)[1] >> 24) & 0x1F in kinds:
                     return position
         return None
+
+    def _pointed_to(self, type_id: int) -> str:
+        if not type_id:
+            return ""
+        _, info, target = self._record(self._position_of(type_id))
+        inner = self._struct_of(target) if (info >> 24) & 0x1F == _POINTER else None
+        return "" if inner is None else self._string(self._record(inner)[0])
 
     def _string_offsets(self, name: str) -> list[int]:
         """Every offset at which a string equal to ``name`` begins (suffixes of others included)."""

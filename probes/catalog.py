@@ -9,13 +9,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .kernel import OFFSETS, OPTIONAL_OFFSETS, KernelFacts
+from .kernel import (
+    DEVICE_OFFSETS,
+    OFFSETS,
+    OPTIONAL_OFFSETS,
+    VMLINUX_NAME,
+    KernelFacts,
+    KernelFunction,
+)
 
 RAW_TRACEPOINT = "raw_tracepoint"
+FENTRY, FEXIT = "fentry", "fexit"
+KPROBE = "kprobe"
 SOFTWARE_EVENT = "perf_software"
 UPROBE = "uprobe"
 #: all functions of a library through one link; taking it off waits once, not once for each
 UPROBE_MULTI = "uprobe_multi"
+
+#: what may be asked for by name, and the families that it stands for
+BACKENDS = {
+    "auto": (), "fentry": (FENTRY, FEXIT), "kprobe": (KPROBE,), "tracepoint": (RAW_TRACEPOINT,),
+}  # fmt: skip
 
 #: linux/perf_event.h: PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ
 SOFTWARE_EVENTS = {"page-faults-minor": 5, "page-faults-major": 6}
@@ -61,6 +75,25 @@ def _raw(target: str, program: str) -> AttachPoint:
     return AttachPoint(RAW_TRACEPOINT, target, program)
 
 
+def _function(family: str, target: str, program: str) -> tuple[AttachPoint, ...]:
+    return (AttachPoint(family, target, program),)
+
+
+def _queued(family: str) -> tuple[tuple[AttachPoint, ...], ...]:
+    program = f"on_request_queued_{family}"
+    return tuple(_function(family, target, program) for target in QUEUEING_FUNCTIONS)
+
+
+#: where a request enters the queue of /dev/fuse; the first is called through a pointer only, the
+#: second is from before commit 5de8acb41c86 ("fuse: cleanup request queuing towards virtiofs")
+#: (in v6.12)
+QUEUEING_FUNCTIONS = ("fuse_dev_queue_req", "queue_request_and_unlock")
+#: the function whose argument the programs read, by the name that their macro has
+ARGUMENT_FUNCTIONS = {
+    "QUEUED": QUEUEING_FUNCTIONS, "ENDED": ("fuse_request_end",), "FAULT": ("filemap_fault",),
+}  # fmt: skip
+
+
 def _interrupt_points() -> tuple[AttachPoint, ...]:
     pairs = (
         ("softirq", "softirq"), ("irq_handler", "irq_handler"), ("local_timer", "local_timer"),
@@ -81,10 +114,18 @@ EVENTS = (
         ((_raw("sys_exit", "on_syscall_exit"), _raw("sys_enter", "on_syscall_entry")),),
         mandatory=True,
     ),
-    LogicalEvent("page fault", ((_raw("mm_filemap_fault", "on_filemap_fault_entry"),),)),
+    LogicalEvent(
+        "page fault",
+        (
+            (_raw("mm_filemap_fault", "on_filemap_fault_entry"),),
+            _function(FENTRY, "filemap_fault", "on_filemap_fault_fentry"),
+            _function(KPROBE, "filemap_fault", "on_filemap_fault_kprobe"),
+        ),
+    ),
     LogicalEvent(
         "page fault end",
         (
+            # no kretprobe: it can be missed, where more faults wait than it has instances
             (
                 AttachPoint(SOFTWARE_EVENT, "page-faults-minor", "on_page_fault_minor"),
                 AttachPoint(SOFTWARE_EVENT, "page-faults-major", "on_page_fault_major"),
@@ -98,8 +139,22 @@ EVENTS = (
         ((_raw("mm_filemap_add_to_page_cache", "on_page_cache_insertion"),),),
     ),
     LogicalEvent("fault-around", ((_raw("mm_filemap_map_pages", "on_fault_around"),),)),
-    LogicalEvent("request queued", ((_raw("fuse_request_send", "on_request_queued"),),)),
-    LogicalEvent("request ended", ((_raw("fuse_request_end", "on_request_ended"),),)),
+    LogicalEvent(
+        "request queued",
+        (
+            (_raw("fuse_request_send", "on_request_queued"),),
+            *_queued(FENTRY),
+            *_queued(KPROBE),
+        ),
+    ),
+    LogicalEvent(
+        "request ended",
+        (
+            (_raw("fuse_request_end", "on_request_ended"),),
+            _function(FENTRY, "fuse_request_end", "on_request_ended_fentry"),
+            _function(KPROBE, "fuse_request_end", "on_request_ended_kprobe"),
+        ),
+    ),
     LogicalEvent("off CPU", ((_raw("sched_switch", "on_switch"),),), mandatory=True),
     LogicalEvent("wake", ((_raw("sched_waking", "on_waking"),),), mandatory=True),
     LogicalEvent(
@@ -165,29 +220,76 @@ DAEMON_FUNCTIONS = (
 )
 
 
-def resolve(event: LogicalEvent, facts: KernelFacts) -> Attachment | Unsupported:
+def resolve(
+    event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
+) -> Attachment | Unsupported:
     """The first alternative of which the kernel has every attach point, or why there is none."""
-    missing: list[str] = []
-    for points in event.alternatives:
-        lacking = [point.target for point in points if not _exists(point, facts)]
-        if not lacking:
-            return Attachment(event.name, points)
-        missing += lacking
-    names = ", ".join(dict.fromkeys(missing))
-    return Unsupported(event.name, f"this kernel lacks the tracepoint {names}")
+    found = candidates(event, facts, backend)
+    return found if isinstance(found, Unsupported) else found[0]
+
+
+def candidates(
+    event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
+) -> tuple[Attachment, ...] | Unsupported:
+    """Every alternative that the kernel should have, the preferred first, or why there is none.
+
+    A backend asked for by name holds for the events that it has an alternative for.
+    """
+    reasons, usable = list[str](), list[Attachment]()
+    for points in _of_backend(event, backend):
+        lacking = [reason for point in points if (reason := _lacks(point, facts))]
+        if lacking:
+            reasons += lacking
+        else:
+            usable.append(Attachment(event.name, points))
+    return tuple(usable) or Unsupported(event.name, "; ".join(dict.fromkeys(reasons)))
+
+
+def is_forced(event: LogicalEvent, backend: str) -> bool:
+    """Whether a backend asked for by name holds for this event: then it is mandatory."""
+    alternatives = _of_backend(event, backend)
+    return backend != "auto" and len(alternatives) < len(event.alternatives)
+
+
+def _of_backend(event: LogicalEvent, backend: str) -> tuple[tuple[AttachPoint, ...], ...]:
+    families = BACKENDS[backend]
+    of_it = (each for each in event.alternatives if any(one.family in families for one in each))
+    return tuple(of_it) or event.alternatives
 
 
 def missing_offsets(facts: KernelFacts) -> tuple[str, ...]:
     """Struct members that the programs need and this kernel's BTF does not have."""
-    needed = {name: f"{struct}.{path}" for name, struct, path in OFFSETS}
-    return tuple(
+    ways = {name for way in DEVICE_OFFSETS for name in way}
+    needed = {name: f"{struct}.{path}" for name, struct, path in OFFSETS if name not in ways}
+    missing = tuple(
         place
         for name, place in needed.items()
         if name not in facts.offsets and name not in OPTIONAL_OFFSETS
     )
+    if any(all(name in facts.offsets for name in way) for way in DEVICE_OFFSETS):
+        return missing
+    return (*missing, "fuse_req.fm")
 
 
-def _exists(point: AttachPoint, facts: KernelFacts) -> bool:
+def _lacks(point: AttachPoint, facts: KernelFacts) -> str | None:
+    """Why a kernel does not have an attach point; None where it has it."""
     if point.family == RAW_TRACEPOINT:
-        return point.target in facts.raw_tracepoints
-    return point.family == SOFTWARE_EVENT and point.target in SOFTWARE_EVENTS
+        found = point.target in facts.raw_tracepoints
+        return None if found else f"this kernel lacks the tracepoint {point.target}"
+    if point.family == SOFTWARE_EVENT:
+        return None if point.target in SOFTWARE_EVENTS else f"no software event {point.target}"
+    if point.family == KPROBE and not facts.kprobes:
+        return "this kernel is built without kprobes"
+    if point.family != KPROBE and not facts.trampolines:
+        return "this kernel is built without BPF trampolines"
+    function = facts.functions.get(point.target)
+    if function is None:
+        return f"this kernel lacks the function {point.target}"
+    return None if point.family == KPROBE else _out_of_reach(point.target, function)
+
+
+def _out_of_reach(name: str, function: KernelFunction) -> str | None:
+    """Why fentry cannot be attached to a function that exists."""
+    if function.module != VMLINUX_NAME:  # bcc can from 0.28 on
+        return f"{name} is in the module {function.module}, which bcc's fentry cannot reach"
+    return None if function.described else f"BTF does not describe {name}"

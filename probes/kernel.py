@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field
+import re
+import subprocess
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ..errors import MissingDependency
 from .btf import VMLINUX, Btf, BtfError
@@ -34,6 +38,10 @@ OFFSETS = (
     ("MOUNT_MNT", "mount", "mnt"),
     ("MOUNT_MNT_PARENT", "mount", "mnt_parent"),
     ("MOUNT_MNT_MOUNTPOINT", "mount", "mnt_mountpoint"),
+    ("FILE_F_MAPPING", "file", "f_mapping"),
+    ("VM_FAULT_VMA", "vm_fault", "vma"),
+    ("VM_FAULT_PGOFF", "vm_fault", "pgoff"),
+    ("VM_AREA_STRUCT_VM_FILE", "vm_area_struct", "vm_file"),
     ("ADDRESS_SPACE_HOST", "address_space", "host"),
     ("FOLIO_MAPPING", "folio", "mapping"),
     ("FOLIO_MAPPING", "page", "mapping"),  # before 5.16 there is no struct folio
@@ -72,12 +80,21 @@ OFFSETS = (
     ("FUSE_REQ_FM", "fuse_req", "fm"),
     ("FUSE_MOUNT_FC", "fuse_mount", "fc"),
     ("FUSE_CONN_DEV", "fuse_conn", "dev"),
+    ("FUSE_MOUNT_SB", "fuse_mount", "sb"),
+    ("FUSE_REQ_CHAN", "fuse_req", "chan"),  # instead of fm, in 7.3
+    ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
 )
 #: offsets that some kernels lack and the programs can do without
 OPTIONAL_OFFSETS = frozenset(
     ("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS")
+)
+#: from a request to its superblock's device: one of these ways is enough
+DEVICE_OFFSETS = (
+    ("FUSE_REQ_FM", "FUSE_MOUNT_FC", "FUSE_CONN_DEV"),
+    ("FUSE_REQ_CHAN", "FUSE_CHAN_CONN", "FUSE_CONN_DEV"),
+    ("FUSE_REQ_FM", "FUSE_MOUNT_SB", "SUPER_BLOCK_S_DEV"),
 )
 
 #: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
@@ -94,42 +111,141 @@ RAW_TRACEPOINTS = (
     "call_function_single_exit",
 )  # fmt: skip
 
+VMLINUX_NAME, FUSE_NAME = "vmlinux", "fuse"
+#: functions that may be probed, and which of their arguments (from 1) is of the kind that matters;
+#: in all kernels so far: where BTF describes the function, that is asked
+FUNCTIONS = {
+    "filemap_fault": ("vm_fault", 1),
+    "fuse_dev_queue_req": ("fuse_req", 2),
+    "queue_request_and_unlock": ("fuse_req", 2),
+    "fuse_request_end": ("fuse_req", 1),
+}
+_KPROBES, _TRAMPOLINES = "register_kprobe", "bpf_trampoline_link_prog"
+
+#: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
+#: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them, with
+#: CONFIG_VIRTIO_FS, whose member argbuf stands before fm. Bytes; 64-bit machines.
+_FUSE_OF_5_10 = {
+    "FUSE_REQ_ARGS": 32, "FUSE_REQ_FLAGS": 48, "FUSE_REQ_IN_H_OPCODE": 60,
+    "FUSE_REQ_IN_H_UNIQUE": 64, "FUSE_REQ_IN_H_NODEID": 72, "FUSE_REQ_IN_H_PID": 88,
+    "FUSE_REQ_OUT_H_ERROR": 100, "FUSE_REQ_FM": 144, "FUSE_MOUNT_SB": 8,
+    "FUSE_ARGS_IN_ARGS": 24, "FUSE_IN_ARG_VALUE": 8,
+}  # fmt: skip
+_FUSE_FLAGS_OF_5_10 = {"REQUEST_BACKGROUND_BIT": 2, "REQUEST_FINISHED_BIT": 9}
+#: this function came with struct fuse_mount: commit fcee216beb9c ("fuse: split fuse_mount off of
+#: fuse_conn") (in v5.10)
+_FUSE_OF_5_10_HAS = "fuse_mount_remove"
+
+_SYMBOL = re.compile(
+    rb" [tT] (%s)(?:\t\[(\w+)\])?\n"
+    % "|".join((*FUNCTIONS, _KPROBES, _TRAMPOLINES, _FUSE_OF_5_10_HAS)).encode()
+)
+
+
+@dataclass(frozen=True)
+class KernelFunction:
+    """A function that stands in the kernel under its own name: where (``vmlinux`` or the name of a
+    module), whether BTF describes it, and which argument matters, from 1.
+    """
+
+    module: str
+    described: bool
+    argument: int
+
 
 @dataclass(frozen=True)
 class KernelFacts:
     """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
-    offsets (bytes) and enumerators that the programs need, by name.
+    offsets (bytes) and enumerators that the programs need, by name; the functions that may be
+    probed, and whether kprobes and BPF trampolines (fentry, fexit) are built in.
     """
 
     release: str
     machine: str
+    kprobes: bool = False
+    trampolines: bool = False
+    functions: dict[str, KernelFunction] = field(default_factory=dict[str, KernelFunction])
     raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
     enumerators: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def facts_of(btf: Btf, release: str, machine: str) -> KernelFacts:
-    """The facts that BTF tells of a kernel."""
+def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> KernelFacts:
+    """The facts that BTF (of vmlinux and FUSE) and ``/proc/kallsyms`` tell of a kernel."""
     tracepoints = {name: btf.tracepoint_arguments(name) for name in RAW_TRACEPOINTS}
+    symbols = {
+        name.decode(): (module or VMLINUX_NAME.encode()).decode()
+        for name, module in _SYMBOL.findall(kallsyms)
+    }
+    offsets, enumerators = _offsets(btf), _enumerators(btf)
+    if symbols.get(_FUSE_OF_5_10_HAS) == FUSE_NAME and not btf.has_struct("fuse_req"):
+        offsets.update(_FUSE_OF_5_10)
+        enumerators.update(_FUSE_FLAGS_OF_5_10)
     return KernelFacts(
         release=release,
         machine=machine,
+        kprobes=_KPROBES in symbols,
+        trampolines=_TRAMPOLINES in symbols,
+        functions={
+            name: _function(btf, name, symbols[name]) for name in FUNCTIONS if name in symbols
+        },
         raw_tracepoints={name: count for name, count in tracepoints.items() if count is not None},
-        offsets=_offsets(btf),
-        enumerators=_enumerators(btf),
+        offsets=offsets,
+        enumerators=enumerators,
     )
 
 
 def running_kernel() -> KernelFacts:
-    """The facts of the running kernel. Raises MissingDependency where it has no BTF."""
+    """The facts of the running kernel, FUSE's module loaded where it is one.
+
+    Raises MissingDependency where it has no BTF.
+    """
     try:
-        return facts_of(Btf.of_running_kernel(), platform.release(), os.uname().machine)
+        btf = Btf.of_running_kernel()
+        if not btf.has_struct("fuse_req"):
+            btf = _with_fuse(btf)
+        symbols = Path("/proc/kallsyms").read_bytes()
+        return facts_of(btf, platform.release(), os.uname().machine, symbols)
     except OSError:
         fact = f"the kernel {platform.release()} has no type information ({VMLINUX} is absent)"
         raise MissingDependency(fact, "boot a kernel built with CONFIG_DEBUG_INFO_BTF") from None
     except BtfError as error:
         fact = f"the kernel's type information cannot be read: {error}"
         raise MissingDependency(fact, "report this kernel to the cvmprof project") from None
+
+
+def saved(facts: KernelFacts) -> dict[str, Any]:
+    """The facts as JSON can hold them."""
+    return asdict(facts)
+
+
+def restored(values: dict[str, Any]) -> KernelFacts:
+    """The facts that `saved` gave."""
+    known: dict[str, dict[str, Any]] = values.get("functions", {})
+    functions = {name: KernelFunction(**told) for name, told in known.items()}
+    whole: dict[str, Any] = {**values, "functions": functions}
+    return KernelFacts(**whole)
+
+
+def _with_fuse(btf: Btf) -> Btf:
+    """With the types of FUSE's module, which is loaded: nothing can be attached to it before."""
+    types = VMLINUX.with_name(FUSE_NAME)
+    if not types.exists():
+        modprobe = next((path for path in _MODPROBE if os.access(path, os.X_OK)), None)
+        if modprobe:
+            subprocess.run([modprobe, "-q", FUSE_NAME], check=False, stdin=subprocess.DEVNULL)
+    return Btf(types.read_bytes(), btf) if types.exists() else btf
+
+
+_MODPROBE = ("/sbin/modprobe", "/usr/sbin/modprobe")
+
+
+def _function(btf: Btf, name: str, module: str) -> KernelFunction:
+    kind, usual = FUNCTIONS[name]
+    arguments = btf.function_arguments(name)
+    described = arguments is not None
+    place = arguments.index(kind) + 1 if arguments and kind in arguments else usual
+    return KernelFunction(module, described, place)
 
 
 def _offsets(btf: Btf) -> dict[str, int]:
@@ -149,6 +265,7 @@ def _offsets(btf: Btf) -> dict[str, int]:
 def _enumerators(btf: Btf) -> dict[str, int]:
     wanted = {
         "REQUEST_BACKGROUND_BIT": ("fuse_req_flag", "FR_BACKGROUND"),
+        "REQUEST_FINISHED_BIT": ("fuse_req_flag", "FR_FINISHED"),
         "FOLIO_HEAD_BIT": ("pageflags", "PG_head"),
         # commit 89ae89f53d20 ("bpf: Add multi uprobe link") (in v6.6)
         "UPROBE_MULTI_TYPE": ("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI"),

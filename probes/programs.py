@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import events, syscalls
-from .catalog import DAEMON_FUNCTIONS, EVENT_NAMES
+from .catalog import ARGUMENT_FUNCTIONS, DAEMON_FUNCTIONS, EVENT_NAMES
 from .kernel import KernelFacts
 
 #: the programs at a daemon function's entry and return, also by their place in ``call_programs``
@@ -46,6 +46,7 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values["SYSCALL_EXECVEAT"] = numbers["execveat"]
     values["HIT_RUN_NS"] = options.hit_run_ns
     values.update(_argument_offsets(facts.machine))
+    values.update(_function_arguments(facts))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
     # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself,
@@ -78,6 +79,15 @@ def _argument_offsets(machine: str) -> dict[str, int]:
     offsets = {f"OFFSET_ARGUMENT_{index}": order.index(name) for index, name in registers}
     offsets["OFFSET_SYSCALL_NUMBER"] = order.index("orig_ax")
     return {name: 8 * position for name, position in offsets.items()}
+
+
+def _function_arguments(facts: KernelFacts) -> dict[str, int]:
+    return {
+        f"ARGUMENT_{name}": facts.functions[function].argument
+        for name, functions in ARGUMENT_FUNCTIONS.items()
+        for function in functions[::-1]  # the preferred one last: it stays
+        if function in facts.functions
+    }
 
 
 def _enumeration(prefix: str, names: tuple[str, ...]) -> str:

@@ -27,7 +27,8 @@ from .record.recorder import JOURNAL, spool_files
 
 SCHEMA_VERSION = 1
 PHASE_VARIABLE = "CVMPROF_PHASE_FD"
-_READY_TIMEOUT_S = 60.0
+#: compiling takes as long as the machine is slow
+READY_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 60.0
 _LOWEST_PHASE_FD = 64  # above what shells and programs use by number
 _FORWARDED = {
@@ -106,9 +107,9 @@ def _prepare(
     held = child.fork(path, command, _environment_of(user, files[directory.PHASES]))
     try:
         _import_what_follows()
-        _expect(control, "ready", _READY_TIMEOUT_S)
+        _expect(control, "ready", READY_TIMEOUT_S)
         _send(control, "target", pid=held.pid)
-        _expect(control, "tracing", _READY_TIMEOUT_S)
+        _expect(control, "tracing", READY_TIMEOUT_S)
         _note(files[JOURNAL], "child", pid=held.pid)
     except BaseException:
         held.abandon()
@@ -172,7 +173,10 @@ def _note(log: int, kind: str, **values: Any) -> None:
 
 def _configure(options: TraceOptions, files: dict[str, int], control: socket.socket) -> None:
     names = [JOURNAL, *spool_files()]
-    choices = {"every_read": options.every_read, "all_files": options.all_files}
+    choices = {
+        "every_read": options.every_read, "all_files": options.all_files,
+        "backend": options.backend,
+    }  # fmt: skip
     descriptors = tuple(files[name] for name in names)
     _send(control, "configure", descriptors, options=choices, files=names)
 

@@ -152,8 +152,12 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
     NO_UNROLL
-    for (int index = 0; index < MAX_VECTORS && index < count; index++)
+    for (u64 index = 0; index < MAX_VECTORS; index++) {
+        if (index >= count)
+            break;
         size += read_user_u64(vector + 16 * index + 8);
+        KEEP_BOUND(index);
+    }
     return size;
 }
 
@@ -268,11 +272,7 @@ static __always_inline void end_syscall(struct thread *thread, s64 result) {
     close_operation(thread, operation);
 }
 
-int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
-    struct thread *thread = current_thread();
-    if (!thread || thread->role != ROLE_TARGET)
-        return 0;
-    u64 inode = read_u64(ctx->args[0] + OFFSET_ADDRESS_SPACE_HOST);
+static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 page) {
     struct operation *around = &thread->operation;
     if (around->start_ns && (around->kind == KIND_POPULATE || around->kind == KIND_ADVISE)) {
         if (!(around->flags & OPERATION_KNOWN_FILE))
@@ -280,7 +280,7 @@ int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
         return 0; /* bounded by its system call: no user registers, so no end of its own */
     }
     struct operation *fault = &thread->fault;
-    s64 offset = ctx->args[1] << PAGE_BITS;
+    s64 offset = page << PAGE_BITS;
     if (fault->start_ns) {
         if (fault->offset == offset && fault->ino == read_u64(inode + OFFSET_INODE_I_INO))
             return 0; /* VM_FAULT_RETRY: the same address again */
@@ -301,6 +301,28 @@ int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
         count_hit(EVENT_PAGE_FAULT);
     return 0;
 }
+
+int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
+    struct thread *thread = current_thread();
+    if (!thread || thread->role != ROLE_TARGET)
+        return 0;
+    return begin_fault(thread, read_u64(ctx->args[0] + OFFSET_ADDRESS_SPACE_HOST), ctx->args[1]);
+}
+
+/* At the function's entry: the fault's file and page are found through its struct vm_fault. */
+static __always_inline int begin_fault_of(u64 fault) {
+    struct thread *thread = current_thread();
+    if (!thread || thread->role != ROLE_TARGET)
+        return 0;
+    u64 file = read_u64(read_u64(fault + OFFSET_VM_FAULT_VMA) + OFFSET_VM_AREA_STRUCT_VM_FILE);
+    u64 inode = read_u64(read_u64(file + OFFSET_FILE_F_MAPPING) + OFFSET_ADDRESS_SPACE_HOST);
+    return begin_fault(thread, inode, read_u64(fault + OFFSET_VM_FAULT_PGOFF));
+}
+
+#ifdef ARGUMENT_FAULT
+int on_filemap_fault_kprobe(struct pt_regs *ctx) { return begin_fault_of(ARGUMENT(ctx, ARGUMENT_FAULT)); }
+int on_filemap_fault_fentry(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
+#endif
 
 static __always_inline void close_fault(struct thread *thread, s64 result, u8 flags) {
     if (!thread->fault.start_ns)

@@ -20,8 +20,16 @@ static __always_inline void read_request(struct request *request, u64 pointer) {
 }
 
 static __always_inline u32 device_of_request(u64 pointer) {
+#if defined(OFFSET_FUSE_REQ_CHAN)
+    u64 channel = read_u64(pointer + OFFSET_FUSE_REQ_CHAN);
+    return read_u32(read_u64(channel + OFFSET_FUSE_CHAN_CONN) + OFFSET_FUSE_CONN_DEV);
+#elif defined(OFFSET_FUSE_CONN_DEV)
     u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_FM);
     return read_u32(read_u64(mount + OFFSET_FUSE_MOUNT_FC) + OFFSET_FUSE_CONN_DEV);
+#else
+    u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_FM);
+    return read_u32(read_u64(mount + OFFSET_FUSE_MOUNT_SB) + OFFSET_SUPER_BLOCK_S_DEV);
+#endif
 }
 
 static __always_inline bool device_is_traced(u32 device, struct thread *thread, u32 opcode) {
@@ -34,8 +42,8 @@ static __always_inline bool device_is_traced(u32 device, struct thread *thread, 
     return true;
 }
 
-int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
-    u64 pointer = ctx->args[0], task = bpf_get_current_pid_tgid();
+static __always_inline int request_queued(u64 pointer) {
+    u64 task = bpf_get_current_pid_tgid();
     struct thread *thread = current_thread();
     struct request request = {.dev = device_of_request(pointer)};
     if (!device_is_traced(request.dev, thread, read_u32(pointer + OFFSET_FUSE_REQ_IN_H_OPCODE)))
@@ -58,6 +66,12 @@ int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
         count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
     return 0;
 }
+
+int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0]); }
+#ifdef ARGUMENT_QUEUED
+int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED)); }
+int on_request_queued_fentry(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1]); }
+#endif
 
 static __always_inline void learn_device(u32 pid, u64 pointer) {
     u32 device = device_of_request(pointer), *known = daemon_devices.lookup(&pid);
@@ -91,8 +105,8 @@ static __always_inline void note_ending(struct request *request) {
     thread->ending_dev = request->dev;
 }
 
-int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
-    u64 pointer = ctx->args[0], task = bpf_get_current_pid_tgid();
+static __always_inline int request_ended(u64 pointer) {
+    u64 task = bpf_get_current_pid_tgid();
     struct request *request = requests.lookup(&pointer);
     if (role_of(task >> 32) == ROLE_DAEMON)
         learn_device(task >> 32, pointer);
@@ -109,3 +123,16 @@ int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
     requests.delete(&pointer);
     return 0;
 }
+
+int on_request_ended(struct bpf_raw_tracepoint_args *ctx) { return request_ended(ctx->args[0]); }
+
+/* The function may be called once more for a request that it has ended: the tracepoint is not hit then. */
+static __always_inline int request_ending(u64 pointer) {
+    bool finished = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_FINISHED_BIT) & 1;
+    return finished ? 0 : request_ended(pointer);
+}
+
+#ifdef ARGUMENT_ENDED
+int on_request_ended_kprobe(struct pt_regs *ctx) { return request_ending(ARGUMENT(ctx, ARGUMENT_ENDED)); }
+int on_request_ended_fentry(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
+#endif

@@ -12,6 +12,9 @@
 #define SIGNAL_KILL 9
 #define PAGE_BITS 12
 #define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
+/* Has the compiler compare a loop's counter with its constant bound, which older verifiers need to see: it
+ * would count down from a number instead that they know nothing of. */
+#define KEEP_BOUND(counter) asm volatile("" : "+r"(counter))
 
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
@@ -43,6 +46,9 @@ static __always_inline u64 read_user_u64(u64 address) {
     bpf_probe_read_user(&value, sizeof(value), (void *)address);
     return value;
 }
+
+/* A function's argument by its place, from 1, where a kprobe stands at its entry. */
+#define ARGUMENT(ctx, place) ((place) == 1 ? PT_REGS_PARM1(ctx) : (place) == 2 ? PT_REGS_PARM2(ctx) : PT_REGS_PARM3(ctx))
 
 static __always_inline u32 role_of(u32 pid) {
     u32 *role = roles.lookup(&pid);

@@ -14,7 +14,7 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import quiet, uprobe_multi
+from . import quiet, trampoline, uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -42,15 +42,30 @@ class _Library:
     binary: Binary
 
 
+def check_backend(facts: KernelFacts, backend: str) -> None:
+    """Raises CvmprofError where a kernel cannot serve the backend that was asked for by name."""
+    for event in catalog.EVENTS:
+        found = catalog.resolve(event, facts, backend)
+        if isinstance(found, catalog.Unsupported) and catalog.is_forced(event, backend):
+            raise _cannot_serve(backend, event, found.reason)
+
+
+def _cannot_serve(backend: str, event: LogicalEvent, reason: str) -> CvmprofError:
+    fact = f"the backend {backend} cannot observe '{event.name}': {reason}"
+    return CvmprofError(fact, "leave the choice to cvmprof: --backend auto")
+
+
 class Attacher:
     """Attaches to one loaded object; everything it attached vanishes with this process."""
 
-    def __init__(self, bcc: Any, bpf: Any, facts: KernelFacts) -> None:
+    def __init__(self, bcc: Any, bpf: Any, facts: KernelFacts, backend: str = "auto") -> None:
+        self._backend = backend
         self._bcc = bcc
         self._bpf = bpf
         self._facts = facts
         self._uprobe_family = catalog.uprobe_family(facts)
         self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
+        self._trampolines = list[int]()  # links, alive as long as their descriptors
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
 
@@ -60,17 +75,30 @@ class Attacher:
         Raises CvmprofError where one fails without which nothing can be said.
         """
         for event in reversed(catalog.EVENTS):
-            found = catalog.resolve(event, self._facts)
-            reason = found.reason if isinstance(found, catalog.Unsupported) else None
-            if isinstance(found, catalog.Attachment):
-                reason = self._attach_all(found.points)
-                self.probes += [_row(event, point, reason) for point in found.points]
-            else:
-                self.probes.append(Probe(event.name, "none", "", reason=reason))
+            reason = self._attach_event(event)
+            if reason and catalog.is_forced(event, self._backend):
+                raise _cannot_serve(self._backend, event, reason)
             if reason and event.mandatory:
                 fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
                 way_out = "the same once more with --debug, and report it"
                 raise CvmprofError(fact, way_out)
+
+    def _attach_event(self, event: LogicalEvent) -> str | None:
+        """Attaches the first alternative that the kernel takes; why none, where it takes none."""
+        found = catalog.candidates(event, self._facts, self._backend)
+        if isinstance(found, catalog.Unsupported):
+            self.probes.append(Probe(event.name, "none", "", reason=found.reason))
+            return found.reason
+        reasons = list[str]()
+        for attachment in found:
+            reason = self._attach_all(attachment.points)
+            if reason is None:
+                self.probes += [_row(event, point, None) for point in attachment.points]
+                return None
+            reasons.append(reason)
+        points = found[-1].points
+        self.probes += [_row(event, point, "; ".join(reasons)) for point in points]
+        return "; ".join(reasons)
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:
         """Probes the client's functions in a library, once per file; the new rows of `probes`."""
@@ -130,6 +158,10 @@ class Attacher:
         program = point.program.encode()
         if point.family == catalog.RAW_TRACEPOINT:
             self._bpf.attach_raw_tracepoint(tp=point.target.encode(), fn_name=program)
+        elif point.family == catalog.KPROBE:
+            self._bpf.attach_kprobe(event=point.target.encode(), fn_name=program)
+        elif point.family == catalog.FENTRY:
+            self._trampolines.append(trampoline.attach(self._bcc, self._bpf, point))
         else:
             self._bpf.attach_perf_event(
                 ev_type=_PERF_TYPE_SOFTWARE,

@@ -45,7 +45,8 @@ class Recorder:
         self._files = files
         self._failure: OSError | None = None
         self._journal = files[JOURNAL]
-        facts = running_kernel()
+        facts, backend = running_kernel(), str(options.get("backend", "auto"))
+        attach.check_backend(facts, backend)
         bcc = load.import_bcc()
         chosen = Options(bool(options.get("every_read")), bool(options.get("all_files")))
         self._bpf = load.load(bcc, facts, chosen)
@@ -57,7 +58,7 @@ class Recorder:
             layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
             for layout in events.RINGS
         }
-        self._attacher = attach.Attacher(bcc, self._bpf, facts)
+        self._attacher = attach.Attacher(bcc, self._bpf, facts, backend)
         self._waiting_for_library: dict[int, int] = {}  # daemon -> give up at
         self._known_devices = set[int]()
         self._touches_flushed_ns = time.monotonic_ns()

@@ -263,3 +263,9 @@ def test_every_event_that_tracefs_lists_is_a_tracepoint(running: Btf, tmp_path: 
         subprocess.run(["umount", tmp_path], check=True)
     assert "sched_switch" in listed
     assert [name for name in listed if running.tracepoint_arguments(name) is None] == []
+
+
+def test_arguments_of_functions_of_the_running_kernel() -> None:
+    btf = Btf.of_running_kernel()
+    assert btf.function_arguments("filemap_fault") == ("vm_fault",)
+    assert btf.function_arguments("no_such_function") is None

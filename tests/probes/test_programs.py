@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from cvmprof.probes import catalog, events, programs
-from cvmprof.probes.kernel import KernelFacts
+from cvmprof.probes.kernel import KernelFacts, restored
 from cvmprof.probes.programs import Options, compile_flags
 
 
 @pytest.fixture
 def facts() -> KernelFacts:
     path = Path(__file__).parent / "facts" / "6.18.json"
-    return KernelFacts(**json.loads(path.read_text(encoding="utf-8")))
+    return restored(json.loads(path.read_text(encoding="utf-8")))
 
 
 def test_offsets_and_system_call_numbers_are_macros(facts: KernelFacts) -> None:

@@ -48,6 +48,9 @@ def test_every_program_passes_the_verifier(
     kinds = {
         catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
         catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
+        catalog.KPROBE: bcc.BPF.KPROBE,
+        # arguments come the same way; their own type is refused on kernels that cannot attach it
+        catalog.FENTRY: bcc.BPF.RAW_TRACEPOINT,
     }
     for program, family in attached_to_the_kernel():
         assert bpf.load_func(program.encode(), kinds[family]).fd >= 0

@@ -1,0 +1,133 @@
+"""What a recording of the conformance workload must say, whatever the kernel and the backend.
+
+The expected numbers are the workload's own and the server's; the tables are made here from the
+spool that the guest left.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cvmprof import open_run
+from cvmprof.profiler.finalise import finalise
+from cvmprof.profiler.run import Run
+
+from . import workload
+
+_READ = 15
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation: what was counted and what had to be."""
+
+    name: str
+    found: object
+    expected: object
+
+    @property
+    def passed(self) -> bool:
+        """Whether they are the same."""
+        return self.found == self.expected
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One backend on one kernel: its checks, and what backends must agree on; or who refused."""
+
+    backend: str
+    refused: str | None
+    checks: tuple[Check, ...] = ()
+    substance: tuple[Any, ...] = ()
+
+
+def outcome_of(directory: Path) -> Outcome:
+    """Makes the tables of what a guest left, and checks them."""
+    result = json.loads((directory / "result.json").read_text())
+    backend, left = str(result["backend"]), Check("left", result["programs_left"], 0)
+    if "refused" in result:
+        return Outcome(backend, str(result["refused"]), (left,))
+    finalise(directory / "run.cvmprof")
+    run = open_run(directory / "run.cvmprof")
+    checks = (
+        Check("status", result["status"], 0),
+        *_operations(run), *_requests(run), *_fetches(run, result["served"]),
+        Check("losses", result["losses"], []),
+        left,
+    )  # fmt: skip
+    return Outcome(backend, None, checks, _substance(run))
+
+
+def _operations(run: Run) -> tuple[Check, ...]:
+    reads = _operations_on(run, "read.bin", "read")
+    faults = _operations_on(run, "mapped.bin", "fault")
+    hits = _on(run, run.tables["hits"], "read.bin")
+    page = workload.PAGE_BYTES
+    return (
+        Check("reads", sorted(reads["offset_bytes"].to_list()),
+              [page * at for at in workload.pages_of("read.bin", workload.COLD_READS)]),
+        Check("read bytes", reads["result"].sum(), page * workload.COLD_READS),
+        Check("hits", hits["count"].sum(), workload.WARM_READS),
+        Check("faults", sorted(faults["offset_bytes"].to_list()),
+              [page * at for at in workload.pages_of("mapped.bin", workload.FAULTS)]),
+        Check("faults ended", faults["end_ns"].null_count(), 0),
+    )  # fmt: skip
+
+
+def _requests(run: Run) -> tuple[Check, ...]:
+    reads = run.tables["fuse_requests"].filter(opcode=_READ)
+    single = workload.COLD_READS + workload.FAULTS
+    ahead = workload.CHUNKS["ahead.bin"] * workload.CHUNK_BYTES
+    ours = pl.concat(
+        [_operations_on(run, "read.bin", "read"), _operations_on(run, "mapped.bin", "fault")]
+    )
+    by_operation = reads.join(ours.select("op_id"), on="op_id", how="semi")
+    return (
+        Check("requests", by_operation.height, single),
+        Check("one each", by_operation["op_id"].n_unique(), single),
+        Check("requested", reads["size_bytes"].sum(), single * workload.PAGE_BYTES + ahead),
+        Check("requests ended", reads["end_ns"].null_count(), 0),
+        Check("unique", reads["unique"].n_unique(), reads.height),
+        Check("served", reads["served_ns"].null_count(), 0),
+    )
+
+
+def _fetches(run: Run, served: list[str]) -> tuple[Check, ...]:
+    names = [path.split("/data/")[1].replace("/", "")[:40] for path in served if "/data/" in path]
+    fetched = run.tables["fetches"].filter(object_kind="chunk", outcome="downloaded")
+    return (
+        Check("served objects", len(names), workload.FETCHES),
+        Check("fetches", sorted(fetched["object_hash"].to_list()), sorted(names)),
+        Check("fetches named", fetched["file_id"].null_count(), 0),
+        Check("fetches on the wire", fetched["download_id"].null_count(), 0),
+    )
+
+
+def _substance(run: Run) -> tuple[Any, ...]:
+    """What was seen, without times and numbers that differ from run to run."""
+    columns = ("path", "kind", "offset_bytes", "size_bytes", "result")
+    operations = run.tables["operations"].join(run.tables["files"], on="file_id")
+    single = operations.filter(pl.col("path").str.ends_with("read.bin")
+                               | pl.col("path").str.ends_with("mapped.bin"))  # fmt: skip
+    files = single.filter(pl.col("kind").is_in(["read", "fault"]))
+    requests = files.select("op_id", "path").join(run.tables["fuse_requests"], on="op_id")
+    hashes = run.tables["fetches"].filter(object_kind="chunk")["object_hash"]
+    return (
+        sorted(files.select(columns).rows()),
+        sorted(requests.select("path", "opcode", "offset_bytes", "size_bytes", "error").rows()),
+        sorted(hashes.to_list()),
+    )
+
+
+def _operations_on(run: Run, name: str, kind: str) -> pl.DataFrame:
+    return _on(run, run.tables["operations"].filter(kind=kind), name)
+
+
+def _on(run: Run, frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    files = run.tables["files"].filter(pl.col("path").str.ends_with("/" + name)).select("file_id")
+    return frame.join(files, on="file_id", how="semi")

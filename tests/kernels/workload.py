@@ -1,0 +1,61 @@
+"""The conformance workload: files of a lab read, mapped and read ahead, in prime numbers.
+
+Standard library only: the part that is traced runs under any Python. Readahead is off where single
+pages are counted, so that each page is one FUSE request on every kernel.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from pathlib import Path
+
+PAGE_BYTES = 4096
+CHUNK_BYTES = 256 * 1024
+#: chunks of each file
+CHUNKS = {"read.bin": 13, "mapped.bin": 11, "ahead.bin": 7}
+FETCHES = sum(CHUNKS.values())
+COLD_READS, WARM_READS, FAULTS = 101, 97, 89
+
+
+def pages_of(name: str, count: int) -> list[int]:
+    """Which pages of a file are touched: distinct ones, in every chunk."""
+    total = CHUNKS[name] * CHUNK_BYTES // PAGE_BYTES
+    return [index * total // count for index in range(count)]
+
+
+def run(mountpoint: Path) -> None:
+    """Does it."""
+    _read(mountpoint / "read.bin")
+    _map(mountpoint / "mapped.bin")
+    _read_ahead(mountpoint / "ahead.bin")
+
+
+def _read(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    pages = pages_of(path.name, COLD_READS)
+    for page in pages + pages[:WARM_READS]:
+        os.pread(descriptor, PAGE_BYTES, page * PAGE_BYTES)
+    os.close(descriptor)
+
+
+def _map(path: Path) -> None:
+    with path.open("rb", buffering=0) as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    for page in pages_of(path.name, FAULTS):
+        mapped[page * PAGE_BYTES]
+    mapped.close()
+
+
+def _read_ahead(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    while os.read(descriptor, 65536):
+        pass
+    os.close(descriptor)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
