@@ -7,10 +7,10 @@ include/uapi/linux/bpf.h: BPF_OBJ_GET_INFO_BY_FD with ``struct bpf_prog_info``, 
 from __future__ import annotations
 
 import ctypes
-import platform
+
+from .bpf_call import bpf
 
 _OBJ_GET_INFO_BY_FD = 15
-_SYSTEM_CALL = {"x86_64": 321, "aarch64": 280}
 _INFO_BYTES = 256
 _RECURSION_MISSES_AT = 208
 
@@ -27,10 +27,7 @@ def missed(program_fd: int) -> int:
     """How many hits of a loaded program the kernel skipped; 0 where it does not tell."""
     info = ctypes.create_string_buffer(_INFO_BYTES)
     request = _GetInfo(program_fd, _INFO_BYTES, ctypes.addressof(info))
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = _SYSTEM_CALL[platform.machine()]
-    size = ctypes.sizeof(request)
-    if libc.syscall(number, _OBJ_GET_INFO_BY_FD, ctypes.byref(request), size) < 0:
+    if bpf(_OBJ_GET_INFO_BY_FD, request) < 0:
         return 0
     if request.length < _RECURSION_MISSES_AT + 8:  # the kernel filled in less: it does not know it
         return 0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from dataclasses import dataclass
+
+from .bpf_call import bpf
 
 _LINK_CREATE = 28
 _RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
-_SYSTEM_CALL = {"x86_64": 321, "aarch64": 280}
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ def attach(
         offsets=ctypes.addressof(offsets), cookies=ctypes.addressof(cookies), count=count,
         multi_flags=_RETURN if returns else 0,
     )  # fmt: skip
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = _SYSTEM_CALL[platform.machine()]
-    link = libc.syscall(number, _LINK_CREATE, ctypes.byref(request), ctypes.sizeof(request))
+    link = bpf(_LINK_CREATE, request)
     if link < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return int(link)
+    return link

@@ -1,0 +1,15 @@
+"""The system call bpf(2), for what bcc has no call for."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_NUMBER = {"x86_64": 321, "aarch64": 280}
+
+
+def bpf(command: int, request: ctypes.Structure) -> int:
+    """Makes the call; its result, or -1 with the reason in ctypes.get_errno()."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = _NUMBER[platform.machine()]
+    return int(libc.syscall(number, command, ctypes.byref(request), ctypes.sizeof(request)))
