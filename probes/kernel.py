@@ -28,6 +28,7 @@ OFFSETS = (
     ("SUPER_BLOCK_S_DEV", "super_block", "s_dev"),
     ("SUPER_BLOCK_S_MAGIC", "super_block", "s_magic"),
     ("SUPER_BLOCK_S_SUBTYPE", "super_block", "s_subtype"),
+    ("SUPER_BLOCK_S_FS_INFO", "super_block", "s_fs_info"),
     ("FILE_F_INODE", "file", "f_inode"),
     ("FILE_F_POS", "file", "f_pos"),
     ("FILE_F_PATH_DENTRY", "file", "f_path.dentry"),
@@ -80,7 +81,6 @@ OFFSETS = (
     ("FUSE_REQ_FM", "fuse_req", "fm"),
     ("FUSE_MOUNT_FC", "fuse_mount", "fc"),
     ("FUSE_CONN_DEV", "fuse_conn", "dev"),
-    ("FUSE_MOUNT_SB", "fuse_mount", "sb"),
     ("FUSE_REQ_CHAN", "fuse_req", "chan"),  # instead of fm, in 7.3
     ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
@@ -94,7 +94,7 @@ OPTIONAL_OFFSETS = frozenset(
 DEVICE_OFFSETS = (
     ("FUSE_REQ_FM", "FUSE_MOUNT_FC", "FUSE_CONN_DEV"),
     ("FUSE_REQ_CHAN", "FUSE_CHAN_CONN", "FUSE_CONN_DEV"),
-    ("FUSE_REQ_FM", "FUSE_MOUNT_SB", "SUPER_BLOCK_S_DEV"),
+    ("FUSE_REQ_BEFORE_FM", "SUPER_BLOCK_S_FS_INFO", "SUPER_BLOCK_S_DEV"),
 )
 
 #: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
@@ -123,12 +123,13 @@ FUNCTIONS = {
 _KPROBES, _TRAMPOLINES = "register_kprobe", "bpf_trampoline_link_prog"
 
 #: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
-#: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them, with
-#: CONFIG_VIRTIO_FS, whose member argbuf stands before fm. Bytes; 64-bit machines.
+#: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them. Bytes;
+#: 64-bit machines. What stands behind the last member here depends on CONFIG_VIRTIO_FS and on the
+#: stable release: the programs search it.
 _FUSE_OF_5_10 = {
     "FUSE_REQ_ARGS": 32, "FUSE_REQ_FLAGS": 48, "FUSE_REQ_IN_H_OPCODE": 60,
     "FUSE_REQ_IN_H_UNIQUE": 64, "FUSE_REQ_IN_H_NODEID": 72, "FUSE_REQ_IN_H_PID": 88,
-    "FUSE_REQ_OUT_H_ERROR": 100, "FUSE_REQ_FM": 144, "FUSE_MOUNT_SB": 8,
+    "FUSE_REQ_OUT_H_ERROR": 100, "FUSE_REQ_BEFORE_FM": 136,
     "FUSE_ARGS_IN_ARGS": 24, "FUSE_IN_ARG_VALUE": 8,
 }  # fmt: skip
 _FUSE_FLAGS_OF_5_10 = {"REQUEST_BACKGROUND_BIT": 2, "REQUEST_FINISHED_BIT": 9}

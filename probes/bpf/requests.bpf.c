@@ -19,18 +19,35 @@ static __always_inline void read_request(struct request *request, u64 pointer) {
     request->size = read_u32(value + 16);
 }
 
-static __always_inline u32 device_of_request(u64 pointer) {
-#if defined(OFFSET_FUSE_REQ_CHAN)
-    u64 channel = read_u64(pointer + OFFSET_FUSE_REQ_CHAN);
-    return read_u32(read_u64(channel + OFFSET_FUSE_CHAN_CONN) + OFFSET_FUSE_CONN_DEV);
-#elif defined(OFFSET_FUSE_CONN_DEV)
-    u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_FM);
-    return read_u32(read_u64(mount + OFFSET_FUSE_MOUNT_FC) + OFFSET_FUSE_CONN_DEV);
-#else
-    u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_FM);
-    return read_u32(read_u64(mount + OFFSET_FUSE_MOUNT_SB) + OFFSET_SUPER_BLOCK_S_DEV);
-#endif
+#ifdef OFFSET_FUSE_REQ_BEFORE_FM
+/* Where no type information describes a request: it points to a mount that points to a superblock, which
+ * points back to the mount. 0 where it does not. */
+static __always_inline u32 device_of_mount(u64 mount) {
+    NO_UNROLL
+    for (u32 offset = 8; offset <= 24; offset += 8) {
+        u64 superblock = read_u64(mount + offset);
+        if (read_u64(superblock + OFFSET_SUPER_BLOCK_S_FS_INFO) == mount)
+            return read_u32(superblock + OFFSET_SUPER_BLOCK_S_DEV);
+        KEEP_BOUND(offset);
+    }
+    return 0;
 }
+
+static __always_inline u32 device_of_request(u64 pointer) {
+    u64 mount = read_u64(pointer + OFFSET_FUSE_REQ_BEFORE_FM);
+    u32 device = mount ? device_of_mount(mount) : 0;
+    return device ? device : device_of_mount(read_u64(pointer + OFFSET_FUSE_REQ_BEFORE_FM + 8));
+}
+#else
+static __always_inline u32 device_of_request(u64 pointer) {
+#ifdef OFFSET_FUSE_REQ_CHAN
+    u64 connection = read_u64(read_u64(pointer + OFFSET_FUSE_REQ_CHAN) + OFFSET_FUSE_CHAN_CONN);
+#else
+    u64 connection = read_u64(read_u64(pointer + OFFSET_FUSE_REQ_FM) + OFFSET_FUSE_MOUNT_FC);
+#endif
+    return read_u32(connection + OFFSET_FUSE_CONN_DEV);
+}
+#endif
 
 static __always_inline bool device_is_traced(u32 device, struct thread *thread, u32 opcode) {
     u32 seen = 1;

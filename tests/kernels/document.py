@@ -37,7 +37,8 @@ Page faults end with the software event of the page fault, whatever observes the
 there on every kernel, and a return probe can be missed where many faults wait at once.
 
 Before Linux 5.11 modules have no type information: where FUSE is a module of such a kernel, as in
-Debian 11, its structs are taken to be those of 5.10 built with CONFIG_VIRTIO_FS.
+Debian 11, its requests are taken to be laid out as in 5.10, and the mount of a request is searched
+behind its known members: it is the one whose superblock points back to it.
 """
 
 
