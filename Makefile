@@ -66,7 +66,7 @@ test-real: test-packages $(VENV)/.test
 # Kernels are downloaded once, into $CVMPROF_KERNELS or ~/.cache/cvmprof-kernels of who runs this.
 test-kernels: test-packages $(VENV)/.test-kernels
 	@.ci/need qemu-system-x86 kmod busybox-static debian-archive-keyring
-	cd tests && $(TESTING) ../$(BIN)/python -m kernels $(KERNELS)
+	cd tests && $(TESTING) PYTHONUNBUFFERED=1 ../$(BIN)/python -m kernels $(KERNELS)
 
 $(VENV)/.test-kernels: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check 'virtme-ng>=1.40'

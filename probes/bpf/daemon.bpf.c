@@ -100,22 +100,29 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
 int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, bpf_get_attach_cookie(ctx)); }
 int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, bpf_get_attach_cookie(ctx)); }
 #else
-BPF_TABLE("lru_hash", u32, u32, called, 8192); /* thread -> function that its running program was attached to */
+BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
 BPF_PROG_ARRAY(call_programs, 2);
 
 /* A tiny program per function names it and goes to the pair. It is named per thread, since another
  * thread may run on this CPU in between. */
 static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
     u32 tid = bpf_get_current_pid_tgid();
-    called.update(&tid, &function);
+    if (called.update(&tid, &function)) {
+        count_loss(EVENT_DAEMON_CALL, LOSS_MAP_FULL);
+        return 0;
+    }
     call_programs.call(ctx, program);
     count_loss(EVENT_DAEMON_CALL, LOSS_UNREADABLE);
     return 0;
 }
 
 static __always_inline u32 called_function(void) {
-    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid);
-    return function ? *function : 0;
+    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid), found = 0;
+    if (function) {
+        found = *function;
+        called.delete(&tid);
+    }
+    return found;
 }
 
 int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function()); }

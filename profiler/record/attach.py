@@ -65,7 +65,8 @@ class Attacher:
         self._facts = facts
         self._uprobe_family = catalog.uprobe_family(facts)
         self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
-        self._trampolines = list[int]()  # links, alive as long as their descriptors
+        self._links = list[int]()  # alive as long as their descriptors
+        self._trampolines = dict[str, int]()  # programs that bcc does not know of
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
 
@@ -99,6 +100,11 @@ class Attacher:
         points = found[-1].points
         self.probes += [_row(event, point, "; ".join(reasons)) for point in points]
         return "; ".join(reasons)
+
+    def programs(self) -> dict[str, int]:
+        """Every loaded program by its name: its descriptor."""
+        known = {name.decode(): loaded.fd for name, loaded in self._bpf.funcs.items()}
+        return {**known, **self._trampolines}
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:
         """Probes the client's functions in a library, once per file; the new rows of `probes`."""
@@ -161,7 +167,8 @@ class Attacher:
         elif point.family == catalog.KPROBE:
             self._bpf.attach_kprobe(event=point.target.encode(), fn_name=program)
         elif point.family == catalog.FENTRY:
-            self._trampolines.append(trampoline.attach(self._bcc, self._bpf, point))
+            link, self._trampolines[point.program] = trampoline.attach(self._bcc, self._bpf, point)
+            self._links.append(link)
         else:
             self._bpf.attach_perf_event(
                 ev_type=_PERF_TYPE_SOFTWARE,

@@ -171,9 +171,9 @@ class Recorder:
 
     def _missed(self) -> list[dict[str, Any]]:
         """Hits that the kernel skipped, under the names of the programs."""
-        counts = {name: missed(loaded.fd) for name, loaded in self._bpf.funcs.items()}
+        counts = {name: missed(program) for name, program in self._attacher.programs().items()}
         return [
-            {"probe": name.decode(), "cause": "missed by the kernel", "count": count, "per_cpu": []}
+            {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
             for name, count in counts.items()
             if count
         ]

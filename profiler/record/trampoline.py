@@ -14,8 +14,11 @@ from typing import Any
 from ...probes.catalog import FEXIT, AttachPoint
 
 
-def attach(bcc: Any, bpf: Any, point: AttachPoint) -> int:
-    """The link's descriptor: closing it takes the program off. Raises OSError."""
+def attach(bcc: Any, bpf: Any, point: AttachPoint) -> tuple[int, int]:
+    """Descriptors of the link, whose closing takes the program off, and of the program.
+
+    Raises OSError.
+    """
     kind = b"kretfunc__" if point.family == FEXIT else b"kfunc__"
     program, target = point.program.encode(), point.target.encode()
     reasons = list[OSError]()
@@ -26,13 +29,12 @@ def attach(bcc: Any, bpf: Any, point: AttachPoint) -> int:
         reasons.append(_error())
     else:  # one of the two names is never found
         raise next((each for each in reasons if each.errno != errno.ENOENT), reasons[0])
-    try:
-        link = int(bcc.lib.bpf_attach_kfunc(loaded))
-    finally:
-        os.close(loaded)
+    link = int(bcc.lib.bpf_attach_kfunc(loaded))
     if link < 0:
-        raise _error()
-    return link
+        reason = _error()
+        os.close(loaded)
+        raise reason
+    return link, loaded
 
 
 def _load(bcc: Any, bpf: Any, program: bytes, name: bytes) -> int:

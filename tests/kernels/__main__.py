@@ -9,100 +9,126 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from cvmprof.probes import catalog
-from cvmprof.probes.kernel import KernelFacts, restored
+from cvmprof.probes.kernel import restored
+from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import Cutting, Lab, publish
 
 from . import workload
-from .checks import Outcome, outcome_of
+from .checks import Check, Outcome, killed, outcome_of
 from .guest import run_in_guest
-from .images import CACHE, image_of
-from .matrix import KERNELS, Kernel
+from .images import Image, image_of
+from .matrix import KERNELS
+from .stage import stage
 
-_HERE = Path(__file__).resolve().parent
+#: guests that run at once
+_AT_ONCE = 2
+#: in the order of the columns
 _COUNTED = ("reads", "hits", "faults", "requests", "fetches", "losses", "left")
 
 
 def main(names: list[str]) -> int:
     """Runs the matrix; the exit status."""
-    published, failed = _publish(), 0
+    kernels = [kernel for kernel in KERNELS if not names or kernel.name in names]
+    began = time.monotonic()
+    where = Path(tempfile.mkdtemp(prefix="cvmprof-kernels-", dir="/var/tmp"))  # guests hide /tmp
+    images = [image_of(kernel) for kernel in kernels]
+    _publish(where / "lab")
+    stage(where / "stage")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>10}" for name in _COUNTED) + "  all")
-    for kernel in KERNELS:
-        if not names or kernel.name in names:
-            failed += _run(kernel, published)
-    print("all passed" if not failed else f"{failed} failed")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        failed = sum(pool.map(partial(_run, where), reversed(images)))  # the longest first
+    took_s = time.monotonic() - began
+    print(f"{f'{failed} failed: see {where}' if failed else 'all passed'} ({took_s:.0f} s)")
+    if not failed:
+        shutil.rmtree(where)
     return min(failed, 1)
 
 
-def _run(kernel: Kernel, published: Path) -> int:
-    image, began = image_of(kernel), time.monotonic()
+def _run(where: Path, image: Image) -> int:
+    """Boots one kernel and prints what came of it, at once; how many checks failed."""
+    began, left = time.monotonic(), where / image.kernel.name
     command = [
-        "env", f"PYTHONPATH={_HERE.parents[1] / 'typings'}", sys.executable,
-        str(_HERE / "inside.py"), str(published), *catalog.BACKENDS,
+        "env", f"PYTHONPATH={where / 'stage'}", sys.executable, "-m", "kernels.inside",
+        str(where / "lab"),
     ]  # fmt: skip
-    ended = run_in_guest(image, command, "conformance")
+    try:
+        ended = run_in_guest(image, command, left)
+        console, status = ended.console, ended.status
+    except subprocess.TimeoutExpired as error:
+        console, status = str(error), -1
     took_s = time.monotonic() - began
-    output = ended.shared / "output"
-    if ended.status != 0:
-        text = output.read_text() if output.exists() else ended.console
-        print(f"{image.release:24}the guest failed with {ended.status}\n{text[-2000:]}")
+    if status != 0:
+        output = left / "output"
+        text = output.read_text() if output.exists() else console
+        print(f"{image.release:24}the guest failed with {status} ({took_s:.0f} s)\n{text[-2000:]}")
         return 1
-    facts = restored(json.loads((ended.shared / "facts.json").read_text()))
-    outcomes = [outcome_of(ended.shared / backend) for backend in catalog.BACKENDS]
-    failures = sum(_report(image.release, outcome, facts) for outcome in outcomes)
+    lines, failed = _report(image.release, left)
+    print("\n".join([*lines, f"{image.release:24}took {took_s:.0f} s"]), flush=True)
+    return failed
+
+
+def _report(release: str, left: Path) -> tuple[list[str], int]:
+    """The lines of one kernel's table, and how many checks failed."""
+    facts = restored(json.loads((left / "facts.json").read_text()))
+    outcomes = [outcome_of(left / backend) for backend in catalog.BACKENDS]
+    lines, failures = list[str](), list[Check]()
+    for outcome in outcomes:
+        if outcome.refused is not None:
+            cannot = refusal(outcome.backend, facts) is not None
+            failures += _failed((Check("refused by the facts", cannot, True),))
+        failures += _failed(outcome.checks)
+        lines.append(f"{release:24}{outcome.backend:12}{_line(outcome)}")
     recorded = [outcome.substance for outcome in outcomes if outcome.substance]
-    agree = all(each == recorded[0] for each in recorded)
-    what = "agree" if agree else "DIFFER"
-    print(f"{image.release:24}the tables of {len(recorded)} backends {what} ({took_s:.0f} s)")
-    return failures + (not agree)
-
-
-def _report(release: str, outcome: Outcome, facts: KernelFacts) -> int:
-    if outcome.refused is not None:
-        expected = _cannot(outcome.backend, facts)
-        word = "cannot" if expected else "FAILED"
-        print(f"{release:24}{outcome.backend:12}{word}: {outcome.refused}")
-        return 0 if expected else 1
-    counts = {check.name: _count(check.found) for check in outcome.checks}
-    failed = [check for check in outcome.checks if not check.passed]
-    word = "ok" if not failed else "FAILED"
-    line = "".join(f"{counts[name]:>10}" for name in _COUNTED)
-    print(f"{release:24}{outcome.backend:12}{line}  {len(outcome.checks)} {word}")
-    for check in failed:
-        print(f"    {check.name}: {str(check.found)[:300]}, expected {str(check.expected)[:300]}")
-    return len(failed)
-
-
-def _cannot(backend: str, facts: KernelFacts) -> bool:
-    """Whether the facts say that a backend lacks an event that it was asked for by name."""
-    return any(
-        catalog.is_forced(event, backend)
-        and isinstance(catalog.resolve(event, facts, backend), catalog.Unsupported)
-        for event in catalog.EVENTS
+    agreement = Check("agree", all(each == recorded[0] for each in recorded), True)
+    death = killed(left / "killed.json")
+    failures += _failed((agreement, *death))
+    lines.append(
+        f"{release:24}the tables of {len(recorded)} backends "
+        f"{'agree' if agreement.passed else 'DIFFER'}; nothing is left of a recorder that was "
+        f"killed: {'ok' if not _failed(death) else 'FAILED'}"
     )
+    return lines + [f"    {each}" for each in failures], len(failures)
+
+
+def _failed(checks: tuple[Check, ...]) -> list[Check]:
+    return [check for check in checks if not check.passed]
+
+
+def _line(outcome: Outcome) -> str:
+    if outcome.refused is not None:
+        return f"cannot: {outcome.refused}"
+    if outcome.same_as is not None:
+        return f"attaches the same as {outcome.same_as}"
+    counts = {check.name: _count(check.found) for check in outcome.checks}
+    word = "FAILED" if _failed(outcome.checks) else "ok"
+    line = "".join(f"{counts[name]:>10}" for name in _COUNTED)
+    return f"{line}  {len(outcome.checks)} {word}"
 
 
 def _count(found: object) -> int:
     return len(cast("list[object]", found)) if isinstance(found, list) else int(str(found))
 
 
-def _publish() -> Path:
-    """The lab's repository, made once: guests copy it."""
-    root = CACHE / "lab"
-    if not (root / "srv").exists():
-        source, seeded = CACHE / "source", random.Random(20261122)
-        source.mkdir(parents=True, exist_ok=True)
-        for name, chunks in workload.CHUNKS.items():
-            (source / name).write_bytes(seeded.randbytes(chunks * workload.CHUNK_BYTES))
-        publish(Lab(root), source, Cutting(workload.CHUNK_BYTES, workload.CHUNK_BYTES))
-    return root
+def _publish(root: Path) -> None:
+    """The lab's repository: guests copy it."""
+    source, seeded = root.with_name("source"), random.Random(20261122)
+    source.mkdir(parents=True)
+    for name, chunks in workload.CHUNKS.items():
+        (source / name).write_bytes(seeded.randbytes(chunks * workload.CHUNK_BYTES))
+    publish(Lab(root), source, Cutting(workload.CHUNK_BYTES, workload.CHUNK_BYTES))
 
 
 if __name__ == "__main__":

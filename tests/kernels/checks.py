@@ -17,7 +17,7 @@ from cvmprof import open_run
 from cvmprof.profiler.finalise import finalise
 from cvmprof.profiler.run import Run
 
-from . import workload
+from . import killer, workload
 
 _READ = 15
 
@@ -35,13 +35,19 @@ class Check:
         """Whether they are the same."""
         return self.found == self.expected
 
+    def __str__(self) -> str:
+        return f"{self.name}: {str(self.found)[:300]}, expected {str(self.expected)[:300]}"
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """One backend on one kernel: its checks, and what backends must agree on; or who refused."""
+    """One backend on one kernel: its checks, and what backends must agree on; or why it was not
+    recorded: refused by the kernel's facts, or attaching the same as another.
+    """
 
     backend: str
-    refused: str | None
+    refused: str | None = None
+    same_as: str | None = None
     checks: tuple[Check, ...] = ()
     substance: tuple[Any, ...] = ()
 
@@ -49,18 +55,29 @@ class Outcome:
 def outcome_of(directory: Path) -> Outcome:
     """Makes the tables of what a guest left, and checks them."""
     result = json.loads((directory / "result.json").read_text())
-    backend, left = str(result["backend"]), Check("left", result["programs_left"], 0)
-    if "refused" in result:
-        return Outcome(backend, str(result["refused"]), (left,))
+    backend = str(result["backend"])
+    if "status" not in result:
+        return Outcome(backend, result.get("refused"), result.get("same_as"))
     finalise(directory / "run.cvmprof")
     run = open_run(directory / "run.cvmprof")
     checks = (
         Check("status", result["status"], 0),
         *_operations(run), *_requests(run), *_fetches(run, result["served"]),
         Check("losses", result["losses"], []),
-        left,
+        Check("left", result["programs_left"], 0),
     )  # fmt: skip
-    return Outcome(backend, None, checks, _substance(run))
+    return Outcome(backend, checks=checks, substance=_substance(run))
+
+
+def killed(path: Path) -> tuple[Check, ...]:
+    """Checks what came of a recorder that was killed."""
+    result = json.loads(path.read_text())
+    return (
+        Check("attached", result["attached"] > 0, True),
+        Check("left", result["left"], 0),
+        Check("status", result["status"], killer.STATUS),
+        Check("trouble", "incomplete" in str(result["trouble"]), True),
+    )
 
 
 def _operations(run: Run) -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .images import CACHE, Image
+from .images import Image
 
 #: a guest's own clock runs slower than this one's
 TIMEOUT_S = 900
@@ -32,13 +32,11 @@ class Ended:
     shared: Path
 
 
-def run_in_guest(image: Image, command: list[str], name: str) -> Ended:
+def run_in_guest(image: Image, command: list[str], shared: Path) -> Ended:
     """Boots the kernel, runs one command as root, and waits for the end.
 
-    The command finds an empty directory in ``$SHARED``. Raises TimeoutExpired.
+    The command finds the directory, made here, in ``$SHARED``. Raises TimeoutExpired.
     """
-    shared = CACHE / "runs" / f"{image.kernel.name}-{name}"
-    shutil.rmtree(shared, ignore_errors=True)
     shared.mkdir(parents=True)
     (shared / "command").write_text(_script(image, command, shared))
     boot = [
@@ -56,9 +54,8 @@ def _boot(boot: list[str], directory: Path) -> str:
     """Runs the machine; what it wrote to its console. What hangs is ended, with all it started."""
     path = f"{Path(boot[0]).resolve().parent}:{os.environ['PATH']}"
     machine = subprocess.Popen(
-        ["nice", "-n", "19", *boot], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, cwd=directory, env={**os.environ, "PATH": path},
-        start_new_session=True,
+        boot, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=directory, env={**os.environ, "PATH": path}, start_new_session=True,
     )  # fmt: skip
     try:
         output, _ = machine.communicate(timeout=TIMEOUT_S)

@@ -1,88 +1,110 @@
-"""What runs in a guest: the lab, and one recording of the workload for each backend asked for.
+"""What runs in a guest: the lab, and one recording of the workload by each backend.
 
-Leaves the facts of the kernel and, for each backend, the spool of its run or the error that refused
-it. Nothing is decided here: the tables are made and checked outside.
+Leaves the facts of the kernel and, for each backend, the spool of its run, the reason why it is
+refused, or the backend that attaches the very same. At last a recorder is killed. Nothing is
+decided here: the tables are made and checked outside.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from cvmprof.errors import CvmprofError
-from cvmprof.probes import kernel
+from cvmprof.probes import catalog, kernel
 from cvmprof.profiler import session
 from cvmprof.profiler.attributes import collect
+from cvmprof.profiler.diagnosis import refusal
+from cvmprof.profiler.record.attach import check_backend
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import Lab, accesses, mount, serve, stop
 from cvmprof.runners.lab.mounting import MountOptions
 
-_BPF, _PROG_GET_NEXT_ID = 321, 11
+from .loaded import left_of, programs
+
 _WORKLOAD = Path(__file__).with_name("workload.py")
 
 
-def main(published: Path, backends: list[str]) -> None:
+def main(published: Path) -> None:
     """Records with each backend."""
-    session.READY_TIMEOUT_S = 300.0
+    session.READY_TIMEOUT_S = 600.0
     shared = Path(os.environ["SHARED"])
-    facts = json.dumps(kernel.saved(kernel.running_kernel()), indent=1, sort_keys=True)
-    (shared / "facts.json").write_text(facts + "\n")
+    facts = kernel.running_kernel()
+    text = json.dumps(kernel.saved(facts), indent=1, sort_keys=True)
+    (shared / "facts.json").write_text(text + "\n")
     shutil.copytree(published, "/run/lab", dirs_exist_ok=True)
     lab = Lab(Path("/run/lab"))
     serve(lab)
     mountpoint = mount(lab, options=MountOptions(client="lab"))
     try:
-        for backend in backends:
-            _record(lab, mountpoint, backend, shared / backend)
+        for backend in catalog.BACKENDS:
+            (shared / backend).mkdir()
+            result = _told(facts, backend) or _record(lab, mountpoint, backend, shared / backend)
+            _keep(shared / backend / "result.json", {"backend": backend, **result})
+        _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
     finally:
         stop(lab, force=True)
 
 
-def _record(lab: Lab, mountpoint: Path, backend: str, to: Path) -> None:
-    to.mkdir()
-    cold([mountpoint])
-    before, served, began = _programs(), len(accesses(lab)), time.monotonic()
-    command = ["/usr/bin/python3", "-I", str(_WORKLOAD), str(mountpoint)]
-    run = Path(f"/run/{backend}.cvmprof")
-    options = session.TraceOptions(run, backend=backend)
-    result: dict[str, object] = {"backend": backend}
+def _told(facts: kernel.KernelFacts, backend: str) -> dict[str, Any] | None:
+    """What the facts already say: that a backend is refused, or that it attaches as another."""
     try:
-        recorded = session.record(command, options, "0")
-        collect(run)
-        shutil.copytree(run, to / "run.cvmprof")
-        result["status"] = recorded.status
-        result["losses"] = list(recorded.losses)
-        result["trouble"] = recorded.trouble.fact if recorded.trouble else None
+        check_backend(facts, backend)
     except CvmprofError as error:
-        result["refused"] = error.fact
-    result["served"] = [each.path for each in accesses(lab)[served:]]
-    result["programs_left"] = _programs_after(before)
-    result["took_s"] = round(time.monotonic() - began, 1)
-    (to / "result.json").write_text(json.dumps(result, indent=1))
+        return {"refused": error.fact}
+    others = (each for each in catalog.BACKENDS if not refusal(each, facts))
+    same = [each for each in others if _points(facts, each) == _points(facts, backend)]
+    return {"same_as": same[-1]} if same[-1] != backend else None
 
 
-def _programs_after(before: set[int]) -> int:
-    """Programs of BPF that are still there when the recorder has had its time to end."""
-    deadline = time.monotonic() + 60
-    while (left := len(_programs() - before)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
+def _points(facts: kernel.KernelFacts, backend: str) -> list[object]:
+    return [catalog.resolve(event, facts, backend) for event in catalog.EVENTS]
 
 
-def _programs() -> set[int]:
-    """Identifiers of all BPF programs in the kernel."""
-    libc, found = ctypes.CDLL(None, use_errno=True), set[int]()
-    attributes = (ctypes.c_uint32 * 32)()
-    while libc.syscall(_BPF, _PROG_GET_NEXT_ID, attributes, ctypes.sizeof(attributes)) == 0:
-        attributes[0] = attributes[1]
-        found.add(int(attributes[1]))
-    return found
+def _record(lab: Lab, mountpoint: Path, backend: str, to: Path) -> dict[str, Any]:
+    cold([mountpoint])
+    before, served, began = programs(), len(accesses(lab)), time.monotonic()
+    run = Path(f"/run/{backend}.cvmprof")
+    command = ["/usr/bin/python3", "-I", str(_WORKLOAD), str(mountpoint)]
+    options = session.TraceOptions(run, backend=backend)
+    recorded = session.record(command, options, "0")
+    collect(run)
+    shutil.copytree(run, to / "run.cvmprof")
+    return {
+        "status": recorded.status,
+        "losses": list(recorded.losses),
+        "trouble": recorded.trouble.fact if recorded.trouble else None,
+        "served": [each.path for each in accesses(lab)[served:]],
+        "programs_left": left_of(before),
+        "took_s": round(time.monotonic() - began, 1),
+    }
+
+
+def _kill_a_recorder(facts: kernel.KernelFacts, to: Path) -> dict[str, Any]:
+    """What a command saw that killed its recorder, and how the session took it."""
+    backend = "auto" if refusal("fentry", facts) else "fentry"
+    command = [sys.executable, "-m", f"{__package__}.killer", str(to)]
+    options = session.TraceOptions(Path("/run/killed.cvmprof"), backend=backend)
+    recorded = session.record(command, options, "0")
+    return {
+        "backend": backend,
+        **json.loads(to.read_text()),
+        "status": os.waitstatus_to_exitcode(recorded.status),
+        "trouble": recorded.trouble.fact if recorded.trouble else None,
+    }
+
+
+def _keep(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    try:
+        main(Path(sys.argv[1]))
+    except CvmprofError as error:
+        sys.exit(f"{error.fact}; {error.help_text}")

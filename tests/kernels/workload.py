@@ -53,7 +53,8 @@ def _map(path: Path) -> None:
 
 def _read_ahead(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
-    for _ in range(CHUNKS[path.name] * CHUNK_BYTES // READ_BYTES):  # old kernels read beyond the end
+    reads = CHUNKS[path.name] * CHUNK_BYTES // READ_BYTES
+    for _ in range(reads):  # not beyond the end: older kernels ask the daemon for that as well
         os.read(descriptor, READ_BYTES)
     os.close(descriptor)
 

@@ -1,0 +1,32 @@
+"""A command that kills the recorder which records it, and goes on: ``python -m kernels.killer TO``.
+
+Writes how many BPF programs there were before and after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from .loaded import left_of, programs
+
+#: what it ends with
+STATUS = 7
+
+
+def main(to: Path) -> None:
+    """Kills it, and tells."""
+    session = os.getppid()
+    children = Path(f"/proc/{session}/task/{session}/children").read_text().split()
+    (recorder,) = (int(pid) for pid in children if int(pid) != os.getpid())
+    attached = len(programs())
+    os.kill(recorder, signal.SIGKILL)
+    to.write_text(json.dumps({"attached": attached, "left": left_of(set())}))
+    sys.exit(STATUS)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
