@@ -19,6 +19,7 @@ PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 pyth
 DEMO_PACKAGES := python3-bpfcc python3-venv g++ pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev \
 	libssl-dev zlib1g-dev libsqlite3-dev attr
 TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium
+KERNEL_PACKAGES := qemu-system-x86 kmod busybox-static debian-archive-keyring
 
 # The recorder and what it imports: Python 3.9, standard library only.
 RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
@@ -28,7 +29,7 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
 
-.PHONY: help demo test test-real bench lint install unit unit39 demo-packages test-packages
+.PHONY: help demo test test-real test-kernels bench bench-kernels lint install unit unit39 demo-packages test-packages
 
 help:
 	@echo 'make demo       publish a model, trace a cold and a warm load of it, leave two report pages'
@@ -36,6 +37,7 @@ help:
 	@echo 'make test-real  the tests against ground truth with the real cvmfs2, where it is in PATH'
 	@echo 'make test-kernels  record on the stock kernels of Debian, in virtual machines'
 	@echo 'make bench      the benchmarks, each with what it should reach'
+	@echo 'make bench-kernels  what each way of observing costs, in instructions of the kernel'
 	@echo 'make lint       ruff, mypy, pyright, and the recorder held to Python 3.9'
 	@echo 'make install    install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
 
@@ -65,8 +67,13 @@ test-real: test-packages $(VENV)/.test
 
 # Kernels are downloaded once, into $CVMPROF_KERNELS or ~/.cache/cvmprof-kernels of who runs this.
 test-kernels: test-packages $(VENV)/.test-kernels
-	@.ci/need qemu-system-x86 kmod busybox-static debian-archive-keyring
+	@.ci/need $(KERNEL_PACKAGES)
 	cd tests && $(TESTING) PYTHONUNBUFFERED=1 ../$(BIN)/python -m kernels $(KERNELS)
+
+# Takes some minutes: the guest counts its instructions.
+bench-kernels: test-packages $(VENV)/.test-kernels
+	@.ci/need $(KERNEL_PACKAGES)
+	cd tests && $(TESTING) ../$(BIN)/python -m kernels.cost $(KERNELS)
 
 $(VENV)/.test-kernels: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check 'virtme-ng>=1.40'

@@ -8,7 +8,6 @@ test-kernels``: ``python -m kernels [KERNEL…]``.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -23,13 +22,12 @@ from cvmprof.probes import catalog
 from cvmprof.probes.kernel import restored
 from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
-from cvmprof.runners.lab.lab import Cutting, Lab, publish
 
-from . import workload
 from .checks import Check, Outcome, killed, outcome_of
 from .guest import run_in_guest
-from .images import Image, image_of
+from .images import CACHE, Image, image_of
 from .matrix import KERNELS
+from .publishing import published
 from .stage import stage
 
 #: guests that run at once
@@ -42,9 +40,9 @@ def main(names: list[str]) -> int:
     """Runs the matrix; the exit status."""
     kernels = [kernel for kernel in KERNELS if not names or kernel.name in names]
     began = time.monotonic()
-    where = Path(tempfile.mkdtemp(prefix="cvmprof-kernels-", dir="/var/tmp"))  # guests hide /tmp
     images = [image_of(kernel) for kernel in kernels]
-    _publish(where / "lab")
+    where = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))  # in /tmp, guests would not see it
+    published(where / "lab")
     stage(where / "stage")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>10}" for name in _COUNTED) + "  all")
@@ -120,15 +118,6 @@ def _line(outcome: Outcome) -> str:
 
 def _count(found: object) -> int:
     return len(cast("list[object]", found)) if isinstance(found, list) else int(str(found))
-
-
-def _publish(root: Path) -> None:
-    """The lab's repository: guests copy it."""
-    source, seeded = root.with_name("source"), random.Random(20261122)
-    source.mkdir(parents=True)
-    for name, chunks in workload.CHUNKS.items():
-        (source / name).write_bytes(seeded.randbytes(chunks * workload.CHUNK_BYTES))
-    publish(Lab(root), source, Cutting(workload.CHUNK_BYTES, workload.CHUNK_BYTES))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from cvmprof.profiler.attributes import collect
 from cvmprof.profiler.diagnosis import refusal
 from cvmprof.profiler.record.attach import check_backend
 from cvmprof.runners.lab.cold import cold
-from cvmprof.runners.lab.lab import Lab, accesses, mount, serve, stop
-from cvmprof.runners.lab.mounting import MountOptions
+from cvmprof.runners.lab.lab import Lab, accesses
 
+from .inside_lab import mounted
 from .loaded import left_of, programs
 
 _WORKLOAD = Path(__file__).with_name("workload.py")
@@ -37,18 +37,12 @@ def main(published: Path) -> None:
     facts = kernel.running_kernel()
     text = json.dumps(kernel.saved(facts), indent=1, sort_keys=True)
     (shared / "facts.json").write_text(text + "\n")
-    shutil.copytree(published, "/run/lab", dirs_exist_ok=True)
-    lab = Lab(Path("/run/lab"))
-    serve(lab)
-    mountpoint = mount(lab, options=MountOptions(client="lab"))
-    try:
+    with mounted(published) as (lab, mountpoint):
         for backend in catalog.BACKENDS:
             (shared / backend).mkdir()
             result = _told(facts, backend) or _record(lab, mountpoint, backend, shared / backend)
             _keep(shared / backend / "result.json", {"backend": backend, **result})
         _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
-    finally:
-        stop(lab, force=True)
 
 
 def _told(facts: kernel.KernelFacts, backend: str) -> dict[str, Any] | None:
