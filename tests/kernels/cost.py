@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from cvmprof.probes import catalog
@@ -30,12 +31,13 @@ from .publishing import published
 from .stage import stage
 
 #: one CPU, and one nanosecond of its clock for each instruction
-COUNTING = ("--cpus", "1", "--qemu-opts=-icount shift=0")
+COUNTING = ("--qemu-opts=-icount shift=0",)
 
 
 def main(name: str) -> int:
     """Boots a kernel, measures every backend that it has, and prints the table."""
-    image = image_of(next(kernel for kernel in KERNELS if kernel.name == name))
+    kernel = next(kernel for kernel in KERNELS if kernel.name == name)
+    image = image_of(replace(kernel, cpus=1))
     where = Path(tempfile.mkdtemp(prefix="cost-", dir=CACHE))
     client_program()
     command = [
@@ -61,8 +63,7 @@ def _lines(measured: dict[str, dict[str, int]], refused: dict[str, str | None]) 
     for backend, each in measured.items():
         fault = each["fault"]
         lines.append(
-            f"{backend:12}{fault:>10.0f}{fault - bare:>10.0f}{fault / bare:>8.3f}"
-            f"{each['count']:>8}"
+            f"{backend:12}{fault:>10.0f}{fault - bare:>10.0f}{fault / bare:>8.3f}{each['count']:>8}"
         )
     lines += [f"{name:12}cannot: {reason}" for name, reason in refused.items() if reason]
     clock = measured[NOTHING]["loop"] / (2 * LOOPS)

@@ -33,18 +33,18 @@ class Ended:
 
 
 def run_in_guest(
-    image: Image, command: list[str], shared: Path, machine: tuple[str, ...] = ("--cpus", "2")
+    image: Image, command: list[str], shared: Path, machine: tuple[str, ...] = ()
 ) -> Ended:
     """Boots the kernel, runs one command as root, and waits for the end.
 
-    The command finds the directory, made here, in ``$SHARED``; ``machine`` are options of
+    The command finds the directory, made here, in ``$SHARED``; ``machine`` are further options of
     virtme-ng. Raises TimeoutExpired.
     """
     shared.mkdir(parents=True)
     (shared / "command").write_text(_script(image, command, shared))
     boot = [
         _virtme(), "--disable-kvm", "--run", str(image.vmlinuz), *machine, "--memory", "4G",
-        "--rw", "--verbose", "--", f"sh {shared / 'command'}",
+        "--cpus", str(image.kernel.cpus), "--rw", "--verbose", "--", f"sh {shared / 'command'}",
     ]  # fmt: skip
     with _modules_in_place(image):
         console = _boot(boot, shared)
