@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from cvmprof.profiler import record
+
 from .loaded import left_of, programs
 
 #: what it ends with
@@ -21,11 +23,16 @@ def main(to: Path) -> None:
     """Kills it, and tells."""
     session = os.getppid()
     children = Path(f"/proc/{session}/task/{session}/children").read_text().split()
-    (recorder,) = (int(pid) for pid in children if int(pid) != os.getpid())
+    (recorder,) = (child for child in children if _records(child))
     attached = len(programs())
-    os.kill(recorder, signal.SIGKILL)
+    os.kill(int(recorder), signal.SIGKILL)
     to.write_text(json.dumps({"attached": attached, "left": left_of(set())}))
     sys.exit(STATUS)
+
+
+def _records(pid: str) -> bool:
+    """Whether a process is a recorder; one that has ended has no command line."""
+    return record.__name__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 if __name__ == "__main__":
