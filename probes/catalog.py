@@ -26,6 +26,10 @@ UPROBE = "uprobe"
 #: all functions of a library through one link; taking it off waits once, not once for each
 UPROBE_MULTI = "uprobe_multi"
 
+#: ends the name of a program that does, behind the one it is named after, what the kernel made that
+#: one miss
+AGAIN = "_again"
+
 #: what may be asked for by name, and the families that it stands for
 BACKENDS = {
     "auto": (), "fentry": (FENTRY, FEXIT), "kprobe": (KPROBE,), "tracepoint": (RAW_TRACEPOINT,),
@@ -94,6 +98,15 @@ ARGUMENT_FUNCTIONS = {
 }  # fmt: skip
 
 
+def _syscall_points() -> tuple[tuple[AttachPoint, ...], ...]:
+    edges = (("sys_exit", "on_syscall_exit"), ("sys_enter", "on_syscall_entry"))
+    once = tuple(_raw(target, program) for target, program in edges)
+    twice = tuple(
+        _raw(target, each) for target, program in edges for each in (program, program + AGAIN)
+    )
+    return twice, once
+
+
 def _interrupt_points() -> tuple[AttachPoint, ...]:
     pairs = (
         ("softirq", "softirq"), ("irq_handler", "irq_handler"), ("local_timer", "local_timer"),
@@ -111,7 +124,7 @@ def _interrupt_points() -> tuple[AttachPoint, ...]:
 EVENTS = (
     LogicalEvent(
         "system call",
-        ((_raw("sys_exit", "on_syscall_exit"), _raw("sys_enter", "on_syscall_entry")),),
+        _syscall_points(),
         mandatory=True,
     ),
     LogicalEvent(
@@ -273,6 +286,8 @@ def missing_offsets(facts: KernelFacts) -> tuple[str, ...]:
 
 def _lacks(point: AttachPoint, facts: KernelFacts) -> str | None:
     """Why a kernel does not have an attach point; None where it has it."""
+    if point.program.endswith(AGAIN) and not facts.preemptible_syscalls:
+        return f"{point.target} is not preempted"
     if point.family == RAW_TRACEPOINT:
         found = point.target in facts.raw_tracepoints
         return None if found else f"this kernel lacks the tracepoint {point.target}"

@@ -121,6 +121,8 @@ FUNCTIONS = {
     "fuse_request_end": ("fuse_req", 1),
 }
 _KPROBES, _TRAMPOLINES = "register_kprobe", "bpf_trampoline_link_prog"
+#: came in v7.0 with tracepoints whose programs may fault, and so be preempted
+_PREEMPTIBLE = "trace_call_bpf_faultable"
 
 #: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
 #: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them. Bytes;
@@ -139,7 +141,7 @@ _FUSE_OF_5_10_HAS = "fuse_mount_remove"
 
 _SYMBOL = re.compile(
     rb" [tT] (%s)(?:\t\[(\w+)\])?\n"
-    % "|".join((*FUNCTIONS, _KPROBES, _TRAMPOLINES, _FUSE_OF_5_10_HAS)).encode()
+    % "|".join((*FUNCTIONS, _KPROBES, _TRAMPOLINES, _PREEMPTIBLE, _FUSE_OF_5_10_HAS)).encode()
 )
 
 
@@ -158,13 +160,15 @@ class KernelFunction:
 class KernelFacts:
     """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
     offsets (bytes) and enumerators that the programs need, by name; the functions that may be
-    probed, and whether kprobes and BPF trampolines (fentry, fexit) are built in.
+    probed, and whether kprobes and BPF trampolines (fentry, fexit) are built in; and whether
+    programs on system calls can be preempted.
     """
 
     release: str
     machine: str
     kprobes: bool = False
     trampolines: bool = False
+    preemptible_syscalls: bool = False
     functions: dict[str, KernelFunction] = field(default_factory=dict[str, KernelFunction])
     raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
@@ -187,6 +191,7 @@ def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> Ker
         machine=machine,
         kprobes=_KPROBES in symbols,
         trampolines=_TRAMPOLINES in symbols,
+        preemptible_syscalls=_PREEMPTIBLE in symbols,
         functions={
             name: _function(btf, name, symbols[name]) for name in FUNCTIONS if name in symbols
         },

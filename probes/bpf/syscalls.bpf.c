@@ -10,7 +10,11 @@ static __always_inline bool is_compat(void) {
 #endif
 }
 
-int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline bool in_syscall(struct thread *thread) {
+    return thread->role == ROLE_DAEMON ? thread->syscall_number : thread->operation.start_ns;
+}
+
+static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
     u32 number = ctx->args[1];
     u32 *classes = syscall_classes.lookup(&number);
     if (!classes || !*classes)
@@ -23,7 +27,7 @@ int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
     if (is_compat())
         return 0; /* 32-bit: other numbers, other layouts */
     struct thread *thread = thread_of(task >> 32, task, role);
-    if (!thread)
+    if (!thread || (again && in_syscall(thread)))
         return 0;
     thread->role = role; /* a target that serves a file system has become a daemon */
     if (role == ROLE_DAEMON)
@@ -33,9 +37,9 @@ int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
     struct thread *thread = current_thread();
-    if (!thread)
+    if (!thread || (again && !in_syscall(thread)))
         return 0;
     if (thread->role == ROLE_DAEMON) {
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
@@ -48,3 +52,11 @@ int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) {
     }
     return 0;
 }
+
+int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, false); }
+int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, false); }
+
+/* Where these programs can be preempted, the kernel skips them for whoever else makes a system call on the
+ * same CPU meanwhile. A second pair, attached behind the first, does then what the first did not. */
+int on_syscall_entry_again(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, true); }
+int on_syscall_exit_again(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, true); }

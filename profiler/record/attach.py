@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ class Attacher:
     def _attach(self, point: AttachPoint) -> None:
         program = point.program.encode()
         if point.family == catalog.RAW_TRACEPOINT:
-            self._bpf.attach_raw_tracepoint(tp=point.target.encode(), fn_name=program)
+            self._attach_raw_tracepoint(point)
         elif point.family == catalog.KPROBE:
             self._bpf.attach_kprobe(event=point.target.encode(), fn_name=program)
         elif point.family == catalog.FENTRY:
@@ -176,6 +177,14 @@ class Attacher:
                 fn_name=program,
                 sample_period=1,
             )
+
+    def _attach_raw_tracepoint(self, point: AttachPoint) -> None:
+        """Past bcc's own Python method, which allows one program for each tracepoint."""
+        loaded = self._bpf.load_func(point.program.encode(), self._bcc.BPF.RAW_TRACEPOINT)
+        link = int(self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, point.target.encode()))
+        if link < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._links.append(link)
 
     def _attach_function(
         self, library: _Library, function: DaemonFunction, refused: str | None

@@ -15,7 +15,7 @@ import time
 from typing import Any, Callable
 
 from ...probes import events, syscalls
-from ...probes.catalog import UPROBE, uprobe_family
+from ...probes.catalog import AGAIN, UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
@@ -170,8 +170,14 @@ class Recorder:
         ]
 
     def _missed(self) -> list[dict[str, Any]]:
-        """Hits that the kernel skipped, under the names of the programs."""
+        """Hits that the kernel skipped, under the names of the programs.
+
+        Of two programs that stand in for one another, each hit that both missed: at most those of
+        the one that missed less.
+        """
         counts = {name: missed(program) for name, program in self._attacher.programs().items()}
+        for name in [name for name in counts if name + AGAIN in counts]:
+            counts[name] = min(counts[name], counts.pop(name + AGAIN))
         return [
             {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
             for name, count in counts.items()

@@ -1,6 +1,8 @@
 """A recorder as the session starts it, but for what a test changes: DESCRIPTOR CHANGES.
 
-Changes are JSON: ``ring_pages`` by layout, ``perf_uprobes`` as on a kernel without uprobe_multi.
+Changes are JSON: ``ring_pages`` by layout; ``perf_uprobes`` as on a kernel without uprobe_multi;
+``system_calls`` observed "twice" as on a kernel that preempts their programs, or by the second pair
+alone ("again"), as if the first were always missed.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from cvmprof.probes import events
+from cvmprof.probes import catalog, events
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.profiler.record import recorder
 from cvmprof.profiler.record.__main__ import main
@@ -26,10 +28,26 @@ def older_kernel() -> KernelFacts:
     return replace(facts, enumerators=left)
 
 
+def preempting_kernel() -> KernelFacts:
+    """The running kernel, as if it preempted the programs of system calls."""
+    return replace(running_kernel(), preemptible_syscalls=True)
+
+
+def without_the_first(event: catalog.LogicalEvent) -> catalog.LogicalEvent:
+    """An event observed by the programs alone that stand in for others."""
+    second = (point for point in event.alternatives[0] if point.program.endswith(catalog.AGAIN))
+    return replace(event, alternatives=(tuple(second),))
+
+
 events.RINGS = tuple(
     replace(layout, ring_pages=PAGES.get(layout.name, layout.ring_pages)) for layout in events.RINGS
 )
+changed: Any = recorder
 if CHANGES.get("perf_uprobes"):
-    changed: Any = recorder
     changed.running_kernel = older_kernel
+if CHANGES.get("system_calls"):
+    changed.running_kernel = preempting_kernel
+if CHANGES.get("system_calls") == "again":
+    changed = catalog
+    changed.EVENTS = (without_the_first(catalog.EVENTS[0]), *catalog.EVENTS[1:])
 main(DESCRIPTOR)

@@ -63,6 +63,20 @@ def test_a_ring_large_enough_loses_nothing(
     assert all(each["start_ns"] < each["end_ns"] for each in captured)
 
 
+@pytest.mark.parametrize("system_calls", ["twice", "again"])
+def test_a_second_pair_of_programs_does_what_the_first_missed_and_nothing_more(
+    recording: Callable[..., Recording], storm: Stopping, system_calls: str
+) -> None:
+    recorder = recording({"system_calls": system_calls}, every_read=True, all_files=True)
+    recorder.trace(storm.pid)
+    assert storm.go_on()
+    result = recorder.stop()
+    captured = [each for each in recorder.records(events.OPERATION) if each["tid"] == storm.pid]
+    assert result["losses"] == []
+    assert len(captured) == READS
+    assert {(each["result"], each["size"]) for each in captured} == {(4096, 4096)}
+
+
 def test_aggregated_hits_are_as_many_as_the_reads(
     recording: Callable[..., Recording], storm: Stopping
 ) -> None:
