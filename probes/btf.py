@@ -72,6 +72,11 @@ class Btf:
         """The running kernel's types. Raises OSError where the kernel has none."""
         return cls(path.read_bytes())
 
+    def function_id(self, name: str) -> int | None:
+        """The number of a function's type, or None where BTF does not describe it."""
+        position = self._find(name, (_FUNC,))
+        return None if position is None else self._positions.index(position) + 1
+
     def function_arguments(self, name: str) -> tuple[str, ...] | None:
         """Of each argument the struct that it points to, "" where it is something else.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .conditions import Lack
 from .kernel import (
     DEVICE_OFFSETS,
     OFFSETS,
@@ -20,7 +21,7 @@ from .kernel import (
 
 RAW_TRACEPOINT = "raw_tracepoint"
 FENTRY, FEXIT = "fentry", "fexit"
-KPROBE = "kprobe"
+KPROBE, KRETPROBE = "kprobe", "kretprobe"
 SOFTWARE_EVENT = "perf_software"
 UPROBE = "uprobe"
 #: all functions of a library through one link; taking it off waits once, not once for each
@@ -32,7 +33,8 @@ AGAIN = "_again"
 
 #: what may be asked for by name, and the families that it stands for
 BACKENDS = {
-    "auto": (), "fentry": (FENTRY, FEXIT), "kprobe": (KPROBE,), "tracepoint": (RAW_TRACEPOINT,),
+    "auto": (), "fentry": (FENTRY, FEXIT), "kprobe": (KPROBE, KRETPROBE),
+    "tracepoint": (RAW_TRACEPOINT,),
 }  # fmt: skip
 
 #: linux/perf_event.h: PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ
@@ -69,10 +71,11 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """No alternative can be served, and why."""
+    """No alternative can be served; why, and the ways to get it, the one for the best first."""
 
     event: str
     reason: str
+    ways_out: tuple[str, ...] = ()
 
 
 def _raw(target: str, program: str) -> AttachPoint:
@@ -81,6 +84,14 @@ def _raw(target: str, program: str) -> AttachPoint:
 
 def _function(family: str, target: str, program: str) -> tuple[AttachPoint, ...]:
     return (AttachPoint(family, target, program),)
+
+
+def _read(entry: str, end: str) -> tuple[AttachPoint, ...]:
+    target, program = "fuse_file_read_iter", "on_asynchronous_read"
+    return (
+        AttachPoint(end, target, f"{program}_{end}"),  # first: an entry seen alone would stay open
+        AttachPoint(entry, target, f"{program}_{entry}"),
+    )
 
 
 def _queued(family: str) -> tuple[tuple[AttachPoint, ...], ...]:
@@ -95,6 +106,7 @@ QUEUEING_FUNCTIONS = ("fuse_dev_queue_req", "queue_request_and_unlock")
 #: the function whose argument the programs read, by the name that their macro has
 ARGUMENT_FUNCTIONS = {
     "QUEUED": QUEUEING_FUNCTIONS, "ENDED": ("fuse_request_end",), "FAULT": ("filemap_fault",),
+    "READ": ("fuse_file_read_iter",),
 }  # fmt: skip
 
 
@@ -168,6 +180,8 @@ EVENTS = (
             _function(KPROBE, "fuse_request_end", "on_request_ended_kprobe"),
         ),
     ),
+    # every other read is a system call, which tells all of it; this one costs each of them a look
+    LogicalEvent("asynchronous read", (_read(FENTRY, FEXIT), _read(KPROBE, KRETPROBE))),
     LogicalEvent("off CPU", ((_raw("sched_switch", "on_switch"),),), mandatory=True),
     LogicalEvent("wake", ((_raw("sched_waking", "on_waking"),),), mandatory=True),
     LogicalEvent(
@@ -180,7 +194,8 @@ EVENTS = (
                 _raw("sched_process_free", "on_free"),
                 _raw("sched_process_exit", "on_exit"),
                 _raw("sched_process_exec", "on_exec"),
-                _raw("sched_process_fork", "on_fork"),
+                # not sched_process_fork: the kernel's own threads within a process have none
+                _raw("task_newtask", "on_fork"),
             ),
         ),
         mandatory=True,
@@ -191,6 +206,14 @@ DERIVED_EVENTS = (
     "operation", "touch", "file", "request served", "download", "cache directory", "daemon call",
 )  # fmt: skip
 EVENT_NAMES = tuple(event.name for event in EVENTS) + DERIVED_EVENTS
+
+
+def lack_of_uprobes(facts: KernelFacts) -> Unsupported | None:
+    """Why daemon functions cannot be probed on a kernel, if they cannot."""
+    if facts.uprobes:
+        return None
+    way_out = "boot a kernel built with CONFIG_UPROBE_EVENTS"
+    return Unsupported("daemon call", "this kernel is built without uprobes", (way_out,))
 
 
 def uprobe_family(facts: KernelFacts) -> str:
@@ -248,14 +271,19 @@ def candidates(
 
     A backend asked for by name holds for the events that it has an alternative for.
     """
-    reasons, usable = list[str](), list[Attachment]()
-    for points in _of_backend(event, backend):
-        lacking = [reason for point in points if (reason := _lacks(point, facts))]
-        if lacking:
-            reasons += lacking
-        else:
+    lacks, usable = list[Lack](facts.conditions.hindrances()), list[Attachment]()
+    if facts.untold is not None:
+        lacks.append(facts.untold)
+    for points in () if lacks else _of_backend(event, backend):
+        lacking = [lack for point in points if (lack := _lacks(point, facts))]
+        lacks += lacking
+        if not lacking:
             usable.append(Attachment(event.name, points))
-    return tuple(usable) or Unsupported(event.name, "; ".join(dict.fromkeys(reasons)))
+    if usable:
+        return tuple(usable)
+    reasons = dict.fromkeys(lack.reason for lack in lacks)
+    ways_out = dict.fromkeys(lack.way_out for lack in lacks)
+    return Unsupported(event.name, "; ".join(reasons), tuple(ways_out))
 
 
 def is_forced(event: LogicalEvent, backend: str) -> bool:
@@ -284,27 +312,93 @@ def missing_offsets(facts: KernelFacts) -> tuple[str, ...]:
     return (*missing, "fuse_req.fm")
 
 
-def _lacks(point: AttachPoint, facts: KernelFacts) -> str | None:
-    """Why a kernel does not have an attach point; None where it has it."""
+def lack_of_members(facts: KernelFacts) -> Lack | None:
+    """What a kernel does not tell of its structs, if it does not tell all that is needed."""
+    missing = missing_offsets(facts)
+    if not missing:
+        return None
+    if "fuse_req.flags" in missing and all(name.startswith("fuse_") for name in missing):
+        return _lack_of_fuse(facts)
+    fact = f"the kernel {facts.release} lacks what is read of it: {', '.join(missing)}"
+    return Lack(fact, "boot a newer kernel: Linux 6.12 or later has it all")
+
+
+def _lack_of_fuse(facts: KernelFacts) -> Lack:
+    silent = f"the kernel {facts.release} tells nothing of FUSE"
+    built = facts.config.get("FUSE_FS")
+    if built == "n":
+        return Lack(f"the kernel {facts.release} is built without FUSE", "boot one that has it")
+    if built == "m" and facts.config.get("DEBUG_INFO_BTF_MODULES") != "n":
+        return Lack(f"{silent}: its module is not loaded", "modprobe fuse")
+    way_out = "boot a kernel that has FUSE built in (CONFIG_FUSE_FS=y)"
+    return Lack(f"{silent}: it is a module there, or absent", way_out)
+
+
+#: tracepoints that 6.1 lacks and 6.12 has
+_NEWER_TRACEPOINTS = frozenset(
+    ("mm_filemap_fault", "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end")
+)
+_REPORT = "please report this kernel to the cvmprof project"
+
+
+def _lacks(point: AttachPoint, facts: KernelFacts) -> Lack | None:
+    """What a kernel lacks of an attach point; None where it has it."""
     if point.program.endswith(AGAIN) and not facts.preemptible_syscalls:
-        return f"{point.target} is not preempted"
+        return Lack(f"{point.target} is not preempted", _REPORT)
     if point.family == RAW_TRACEPOINT:
-        found = point.target in facts.raw_tracepoints
-        return None if found else f"this kernel lacks the tracepoint {point.target}"
+        if point.target in facts.raw_tracepoints:
+            return None
+        newer = point.target in _NEWER_TRACEPOINTS
+        way_out = f"boot a newer kernel: 6.12 has {point.target}" if newer else _REPORT
+        return Lack(f"this kernel lacks the tracepoint {point.target}", way_out)
     if point.family == SOFTWARE_EVENT:
-        return None if point.target in SOFTWARE_EVENTS else f"no software event {point.target}"
-    if point.family == KPROBE and not facts.kprobes:
-        return "this kernel is built without kprobes"
-    if point.family != KPROBE and not facts.trampolines:
-        return "this kernel is built without BPF trampolines"
+        known = point.target in SOFTWARE_EVENTS
+        return None if known else Lack(f"no software event {point.target}", _REPORT)
+    return _lacks_function(point, facts)
+
+
+def _lacks_function(point: AttachPoint, facts: KernelFacts) -> Lack | None:
+    by_kprobe = point.family in (KPROBE, KRETPROBE)
+    lack = _lacks_kprobes(point.target, facts) if by_kprobe else _lacks_trampolines(facts)
+    if lack is None and not facts.conditions.ftrace_enabled:
+        reason = "function tracing is switched off (kernel.ftrace_enabled is 0)"
+        lack = Lack(reason, "sysctl kernel.ftrace_enabled=1")
+    if lack is not None:
+        return lack
     function = facts.functions.get(point.target)
     if function is None:
-        return f"this kernel lacks the function {point.target}"
-    return None if point.family == KPROBE else _out_of_reach(point.target, function)
+        return Lack(f"this kernel lacks the function {point.target}", _REPORT)
+    return None if by_kprobe else _out_of_reach(point.target, function)
 
 
-def _out_of_reach(name: str, function: KernelFunction) -> str | None:
+def _lacks_kprobes(target: str, facts: KernelFacts) -> Lack | None:
+    if not facts.kprobes:
+        way_out = "boot a kernel built with CONFIG_KPROBE_EVENTS"
+        return Lack("this kernel is built without kprobes", way_out)
+    if not facts.conditions.kprobes_enabled:
+        reason = "kprobes are switched off (/sys/kernel/debug/kprobes/enabled is 0)"
+        return Lack(reason, "echo 1 > /sys/kernel/debug/kprobes/enabled")
+    if target in facts.conditions.blacklisted:
+        return Lack(f"this kernel allows no kprobe on {target}", _REPORT)
+    return None
+
+
+def _lacks_trampolines(facts: KernelFacts) -> Lack | None:
+    refused = facts.conditions.fentry_refused
+    if facts.trampolines and refused:
+        reason = f"this kernel refuses fentry programs ({refused})"
+        return Lack(reason, "boot a kernel that takes them, or one that has kprobes")
+    if facts.trampolines:
+        return None
+    way_out = "boot a kernel built with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
+    return Lack("this kernel is built without BPF trampolines", way_out)
+
+
+def _out_of_reach(name: str, function: KernelFunction) -> Lack | None:
     """Why fentry cannot be attached to a function that exists."""
     if function.module != VMLINUX_NAME:  # bcc can from 0.28 on
-        return f"{name} is in the module {function.module}, which bcc's fentry cannot reach"
-    return None if function.described else f"BTF does not describe {name}"
+        reason = f"{name} is in the module {function.module}, which bcc's fentry cannot reach"
+        return Lack(reason, f"boot a kernel that has {function.module} built in")
+    if function.described:
+        return None
+    return Lack(f"BTF does not describe {name}", _REPORT)

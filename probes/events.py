@@ -174,7 +174,8 @@ OPERATION = Layout(
         u32 pid          process
         u32 tid          thread
         u32 requests     FUSE requests that it queued
-        u16 syscall      system call number; 65535 for a page fault
+        u16 syscall      system call number; 65535 for a page fault, 65534 for a read that is
+                         none
         u8 kind          index into OPERATION_KINDS
         u8 flags         OPERATION_* bits
         """
@@ -428,7 +429,7 @@ LAYOUTS = (
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 
 #: why an event was lost, by the number that the programs count
-LOSS_CAUSES = ("ring full", "map full", "unmatched end", "unreadable")
+LOSS_CAUSES = ("ring full", "map full", "unmatched end", "unreadable", "unmatched start")
 
 
 def c_definitions() -> str:

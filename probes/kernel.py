@@ -6,16 +6,18 @@ that it can be saved and the catalogue tested without that kernel. Standard libr
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingDependency
 from .btf import VMLINUX, Btf, BtfError
+from .conditions import Conditions, Lack, of_this_process
 
 #: members whose offsets the programs need: (macro's suffix, struct, path); more than one row where
 #: kernels differ
@@ -85,6 +87,9 @@ OFFSETS = (
     ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
+    ("KIOCB_KI_FILP", "kiocb", "ki_filp"),
+    ("KIOCB_KI_POS", "kiocb", "ki_pos"),
+    ("IOV_ITER_COUNT", "iov_iter", "count"),
 )
 #: offsets that some kernels lack and the programs can do without
 OPTIONAL_OFFSETS = frozenset(
@@ -104,7 +109,7 @@ RAW_TRACEPOINTS = (
     "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_map_pages",
     "mm_filemap_add_to_page_cache", "signal_generate", "signal_deliver", "fuse_request_send",
     "fuse_request_end",
-    "sched_switch", "sched_waking", "sched_process_fork", "sched_process_exec",
+    "sched_switch", "sched_waking", "task_newtask", "sched_process_exec",
     "sched_process_exit", "sched_process_free", "softirq_entry", "softirq_exit",
     "irq_handler_entry", "irq_handler_exit", "local_timer_entry", "local_timer_exit",
     "call_function_entry", "call_function_exit", "call_function_single_entry",
@@ -119,10 +124,22 @@ FUNCTIONS = {
     "fuse_dev_queue_req": ("fuse_req", 2),
     "queue_request_and_unlock": ("fuse_req", 2),
     "fuse_request_end": ("fuse_req", 1),
+    "fuse_file_read_iter": ("kiocb", 1),
 }
-_KPROBES, _TRAMPOLINES = "register_kprobe", "bpf_trampoline_link_prog"
+#: functions that are there where a way of attaching is: the perf events of kprobes and of uprobes,
+#: and BPF trampolines with what calls them
+_KPROBES, _UPROBES = "create_local_trace_kprobe", "create_local_trace_uprobe"
+_TRAMPOLINES = frozenset(("bpf_trampoline_link_prog", "register_ftrace_direct"))
 #: came in v7.0 with tracepoints whose programs may fault, and so be preempted
 _PREEMPTIBLE = "trace_call_bpf_faultable"
+
+#: options that tell why something is absent; kept where the kernel's configuration can be read
+OPTIONS = (
+    "BPF_SYSCALL", "BPF_JIT", "BPF_EVENTS", "DEBUG_INFO_BTF", "DEBUG_INFO_BTF_MODULES", "KALLSYMS",
+    "KPROBES", "KPROBE_EVENTS", "UPROBE_EVENTS", "FUNCTION_TRACER",
+    "DYNAMIC_FTRACE_WITH_DIRECT_CALLS", "FTRACE_SYSCALLS", "FUSE_FS", "AIO", "IO_URING",
+    "SECURITY_LOCKDOWN_LSM",
+)  # fmt: skip
 
 #: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
 #: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them. Bytes;
@@ -139,10 +156,10 @@ _FUSE_FLAGS_OF_5_10 = {"REQUEST_BACKGROUND_BIT": 2, "REQUEST_FINISHED_BIT": 9}
 #: fuse_conn") (in v5.10)
 _FUSE_OF_5_10_HAS = "fuse_mount_remove"
 
-_SYMBOL = re.compile(
-    rb" [tT] (%s)(?:\t\[(\w+)\])?\n"
-    % "|".join((*FUNCTIONS, _KPROBES, _TRAMPOLINES, _PREEMPTIBLE, _FUSE_OF_5_10_HAS)).encode()
-)
+_SOUGHT = (
+    *FUNCTIONS, _KPROBES, _UPROBES, *_TRAMPOLINES, _PREEMPTIBLE, _FUSE_OF_5_10_HAS,
+)  # fmt: skip
+_SYMBOL = re.compile(rb" [tT] (%s)(?:\t\[(\w+)\])?\n" % "|".join(_SOUGHT).encode())
 
 
 @dataclass(frozen=True)
@@ -160,19 +177,27 @@ class KernelFunction:
 class KernelFacts:
     """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
     offsets (bytes) and enumerators that the programs need, by name; the functions that may be
-    probed, and whether kprobes and BPF trampolines (fentry, fexit) are built in; and whether
-    programs on system calls can be preempted.
+    probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit) are built in;
+    and whether programs on system calls can be preempted.
+
+    ``config`` has those of `OPTIONS` that are known (y, m, n). ``untold`` is why the kernel tells
+    nothing of its types or functions, where it does not. ``conditions`` are of this boot and this
+    process, and are not saved.
     """
 
     release: str
     machine: str
     kprobes: bool = False
+    uprobes: bool = False
     trampolines: bool = False
     preemptible_syscalls: bool = False
     functions: dict[str, KernelFunction] = field(default_factory=dict[str, KernelFunction])
     raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
     enumerators: dict[str, int] = field(default_factory=dict[str, int])
+    config: dict[str, str] = field(default_factory=dict[str, str])
+    untold: Lack | None = None
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> KernelFacts:
@@ -190,7 +215,8 @@ def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> Ker
         release=release,
         machine=machine,
         kprobes=_KPROBES in symbols,
-        trampolines=_TRAMPOLINES in symbols,
+        uprobes=_UPROBES in symbols,
+        trampolines=_TRAMPOLINES.issubset(symbols),
         preemptible_syscalls=_PREEMPTIBLE in symbols,
         functions={
             name: _function(btf, name, symbols[name]) for name in FUNCTIONS if name in symbols
@@ -202,35 +228,89 @@ def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> Ker
 
 
 def running_kernel() -> KernelFacts:
-    """The facts of the running kernel, FUSE's module loaded where it is one.
+    """The facts of the running kernel, FUSE's module loaded where it is one; no ``config``.
 
-    Raises MissingDependency where it has no BTF.
+    Raises MissingDependency where it does not tell of its types.
     """
-    try:
-        btf = Btf.of_running_kernel()
-        if not btf.has_struct("fuse_req"):
-            btf = _with_fuse(btf)
-        symbols = Path("/proc/kallsyms").read_bytes()
-        return facts_of(btf, platform.release(), os.uname().machine, symbols)
-    except OSError:
-        fact = f"the kernel {platform.release()} has no type information ({VMLINUX} is absent)"
-        raise MissingDependency(fact, "boot a kernel built with CONFIG_DEBUG_INFO_BTF") from None
-    except BtfError as error:
-        fact = f"the kernel's type information cannot be read: {error}"
-        raise MissingDependency(fact, "report this kernel to the cvmprof project") from None
+    facts = _gathered()
+    if facts.untold is not None:
+        raise MissingDependency(facts.untold.reason, facts.untold.way_out)
+    return facts
+
+
+def diagnosed_kernel() -> KernelFacts:
+    """All that can be known of the running kernel, `running_kernel` where that has facts."""
+    facts = _gathered()
+    conditions = of_this_process(frozenset(FUNCTIONS))
+    return replace(facts, config=_config(facts.release), conditions=conditions)
+
+
+def config_of(text: str) -> dict[str, str]:
+    """Those of `OPTIONS` that a kernel's configuration sets, and ``n`` for the others."""
+    set_to = dict(_OPTION.findall(text))
+    return {name: set_to.get(name, "n") for name in OPTIONS}
 
 
 def saved(facts: KernelFacts) -> dict[str, Any]:
-    """The facts as JSON can hold them."""
-    return asdict(facts)
+    """The facts as JSON can hold them, without the conditions of this boot and process."""
+    whole = asdict(facts)
+    del whole["conditions"]
+    return whole
 
 
 def restored(values: dict[str, Any]) -> KernelFacts:
     """The facts that `saved` gave."""
     known: dict[str, dict[str, Any]] = values.get("functions", {})
     functions = {name: KernelFunction(**told) for name, told in known.items()}
-    whole: dict[str, Any] = {**values, "functions": functions}
+    untold: dict[str, str] | None = values.get("untold")
+    lack = None if untold is None else Lack(**untold)
+    whole: dict[str, Any] = {**values, "functions": functions, "untold": lack}
     return KernelFacts(**whole)
+
+
+_OPTION = re.compile(r"^CONFIG_(\w+)=(\S+)$", re.MULTILINE)
+
+
+def _gathered() -> KernelFacts:
+    release, machine = platform.release(), os.uname().machine
+    conditions = of_this_process()
+    try:
+        btf = Btf.of_running_kernel()
+        if not btf.has_struct("fuse_req"):
+            btf = _with_fuse(btf)
+        symbols = _kallsyms()
+        facts = facts_of(btf, release, machine, symbols)
+    except OSError:
+        untold = Lack(f"the kernel {release} has no type information ({VMLINUX} is absent)", _TYPED)
+    except BtfError as error:
+        reason = f"the kernel's type information cannot be read: {error}"
+        untold = Lack(reason, "report this kernel to the cvmprof project")
+    else:
+        return replace(facts, conditions=conditions)
+    return KernelFacts(release, machine, untold=untold, conditions=conditions)
+
+
+_TYPED = "boot a kernel built with CONFIG_DEBUG_INFO_BTF (in a container: see that /sys is mounted)"
+
+
+def _kallsyms() -> bytes:
+    """The kernel's symbols; nothing where it keeps none. Their addresses may be hidden: unused."""
+    try:
+        return Path("/proc/kallsyms").read_bytes()
+    except OSError:
+        return b""
+
+
+def _config(release: str) -> dict[str, str]:
+    """The running kernel's configuration, where it can be read."""
+    for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
+        try:
+            content = Path(place).read_bytes()
+        except OSError:
+            continue
+        text = gzip.decompress(content) if place.endswith(".gz") else content
+        return config_of(text.decode("ascii", "replace"))
+    return {}
 
 
 def _with_fuse(btf: Btf) -> Btf:

@@ -131,13 +131,29 @@ def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: 
 # --- what recording needs -------------------------------------------------------------------------
 
 
-def test_who_may_not_record_is_told_of_sudo(tmp_path: Path) -> None:
-    powerless = ("setpriv", "--bounding-set=-sys_admin")
-    done = cvmprof("trace", "--", "touch", "ran", cwd=tmp_path, before=powerless)
-    assert refusal(done, 125) == (
-        "recording needs root: this process may not load BPF programs",
-        "sudo cvmprof trace -- COMMAND",
-    )
+@pytest.mark.parametrize(
+    ("before", "fact", "way_out"),
+    [
+        (("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all"),
+         "recording needs root: this process may not load BPF programs",
+         "sudo cvmprof trace -- COMMAND"),
+        (("setpriv", "--bounding-set=-sys_admin"),
+         "this process is root without CAP_SYS_ADMIN, as in a container",
+         "run cvmprof on the host, around the command that starts the container, "
+         "or start the container with --privileged --pid=host"),
+        # its numbers would be taken for those of other processes, and nothing be recorded
+        (("unshare", "--pid", "--fork", "--mount-proc"),
+         "this process numbers processes otherwise than the kernel, as in a container",
+         "run cvmprof on the host, around the command that starts the container, "
+         "or start the container with --pid=host"),
+    ],
+    ids=["user", "capability", "namespace"],
+)  # fmt: skip
+def test_who_may_not_record_is_told_the_way(
+    tmp_path: Path, before: tuple[str, ...], fact: str, way_out: str
+) -> None:
+    done = cvmprof("trace", "--", "touch", "ran", cwd=tmp_path, before=before)
+    assert refusal(done, 125) == (fact, way_out)
     assert not list(tmp_path.iterdir())
 
 

@@ -6,6 +6,7 @@
 #define ADVICE_POPULATE_READ 22
 #define ADVICE_POPULATE_WRITE 23
 #define FAULT_SYSCALL 65535
+#define ASYNCHRONOUS_READ_SYSCALL 65534
 #define LONG_READ_BYTES (16 << 20)
 #define MAX_VECTORS 64
 #define FAULT_INTERRUPTED (-4)
@@ -223,6 +224,14 @@ static __always_inline void set_range(struct operation *operation, u32 class, st
     operation->flags |= OPERATION_HAS_RANGE;
 }
 
+/* The return of an asynchronous read was missed: nothing is known of its end. */
+static __always_inline void drop_asynchronous_read(struct thread *thread) {
+    if (!thread->operation.start_ns || thread->operation.syscall != ASYNCHRONOUS_READ_SYSCALL)
+        return;
+    count_loss(EVENT_ASYNCHRONOUS_READ, LOSS_UNMATCHED_START);
+    thread->operation.start_ns = 0;
+}
+
 static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
     struct arguments with = {
         .a = read_u64(registers + OFFSET_ARGUMENT_1),
@@ -236,6 +245,7 @@ static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 
     if (kind == KIND_NONE)
         return;
     struct operation *operation = &thread->operation;
+    drop_asynchronous_read(thread);
     open_operation(thread, operation, kind);
     operation->syscall = number;
     s32 descriptor = descriptor_of(class, &with);
@@ -344,6 +354,46 @@ static __always_inline int end_fault(s64 result, u8 flags) {
 int on_page_fault_minor(void *ctx) { return end_fault(0, 0); }
 
 int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
+
+/* A read of FUSE that is no system call of its own: io_uring's, in whichever thread does it, and those of
+ * io_submit(2). Within a system call that reads, the function tells nothing new. */
+static __always_inline int begin_asynchronous_read(u64 request, u64 iterator) {
+    struct thread *thread = current_thread();
+    if (!thread || thread->role != ROLE_TARGET)
+        return 0;
+    drop_asynchronous_read(thread);
+    struct operation *operation = &thread->operation;
+    if (operation->start_ns)
+        return 0;
+    open_operation(thread, operation, KIND_READ);
+    operation->syscall = ASYNCHRONOUS_READ_SYSCALL;
+    operation->offset = read_u64(request + OFFSET_KIOCB_KI_POS);
+    operation->size = read_u64(iterator + OFFSET_IOV_ITER_COUNT);
+    operation->flags |= OPERATION_HAS_RANGE;
+    attach_inode(operation, read_u64(read_u64(request + OFFSET_KIOCB_KI_FILP) + OFFSET_FILE_F_INODE));
+    return 0;
+}
+
+static __always_inline int end_asynchronous_read(s64 result) {
+    struct thread *thread = current_thread();
+    if (!thread || !thread->operation.start_ns || thread->operation.syscall != ASYNCHRONOUS_READ_SYSCALL)
+        return 0;
+    count_hit(EVENT_ASYNCHRONOUS_READ);
+    close_fault(thread, 0, 0);
+    thread->operation.end_ns = bpf_ktime_get_ns();
+    thread->operation.result = result;
+    close_operation(thread, &thread->operation);
+    return 0;
+}
+
+#ifdef ARGUMENT_READ
+int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
+    return begin_asynchronous_read(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+}
+int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(PT_REGS_RC(ctx)); }
+int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1]); }
+int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
+#endif
 
 static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping) {
     struct thread *thread = current_thread();

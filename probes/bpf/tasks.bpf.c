@@ -222,8 +222,10 @@ int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
     return end_fault(-5, 0);
 }
 
+/* Every task that appears in a traced process or out of it: io_uring's worker threads have no fork of their
+ * own. */
 int on_fork(struct bpf_raw_tracepoint_args *ctx) {
-    u64 task = ctx->args[1];
+    u64 task = ctx->args[0];
     u32 parent = bpf_get_current_pid_tgid() >> 32;
     u32 role = role_of(parent);
     if (!role)

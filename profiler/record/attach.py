@@ -158,7 +158,7 @@ class Attacher:
             try:
                 self._attach(point)
             except Exception as error:  # noqa: BLE001  bcc raises bare Exception
-                return f"{point.target}: {error}"
+                return f"{point.target}: {getattr(error, 'strerror', None) or error}"
         return None
 
     def _attach(self, point: AttachPoint) -> None:
@@ -167,7 +167,9 @@ class Attacher:
             self._attach_raw_tracepoint(point)
         elif point.family == catalog.KPROBE:
             self._bpf.attach_kprobe(event=point.target.encode(), fn_name=program)
-        elif point.family == catalog.FENTRY:
+        elif point.family == catalog.KRETPROBE:
+            self._bpf.attach_kretprobe(event=point.target.encode(), fn_name=program)
+        elif point.family in (catalog.FENTRY, catalog.FEXIT):
             link, self._trampolines[point.program] = trampoline.attach(self._bcc, self._bpf, point)
             self._links.append(link)
         else:

@@ -12,23 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import CvmprofError, MissingDependency, NotPermitted
 from ...probes import catalog, programs, syscalls
+from ...probes.conditions import of_this_process
 from ...probes.kernel import KernelFacts
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 _INSTALL = "install the system's own: python3-bpfcc (Debian, Ubuntu), python3-bcc (RHEL)"
-_CAP_SYS_ADMIN, _CAP_BPF = 21, 39
 
 
 def check_permission() -> None:
-    """Raises NotPermitted unless this process may load and attach BPF programs."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        line = next(line for line in status if line.startswith("CapEff:"))
-    capabilities = int(line.split()[1], 16)
-    if not capabilities >> _CAP_SYS_ADMIN & 1:
-        fact = "recording needs root: this process may not load BPF programs"
-        raise NotPermitted(fact, "sudo cvmprof trace -- COMMAND")
+    """Raises NotPermitted unless this process may load BPF programs and can tell whom they see."""
+    for lack in of_this_process().hindrances():
+        raise NotPermitted(lack.reason, lack.way_out)
 
 
 def import_bcc() -> ModuleType:
@@ -70,13 +66,9 @@ def check_kernel(facts: KernelFacts) -> None:
     if facts.machine not in syscalls.NUMBERS:
         fact = f"this machine is {facts.machine}, and cvmprof records on x86-64 only"
         raise CvmprofError(fact, "record on an x86-64 machine")
-    missing = catalog.missing_offsets(facts)
-    if all(name.startswith("fuse_") for name in missing) and "fuse_req.flags" in missing:
-        fact = f"the kernel {facts.release} tells nothing of FUSE: it is a module there, or absent"
-        raise CvmprofError(fact, "boot a kernel that has FUSE built in (CONFIG_FUSE_FS=y)")
-    if missing:
-        fact = f"the kernel {facts.release} lacks what is read of it: {', '.join(missing)}"
-        raise CvmprofError(fact, "boot a newer kernel: Linux 6.12 or later has it all")
+    lack = catalog.lack_of_members(facts)
+    if lack is not None:
+        raise CvmprofError(lack.reason, lack.way_out)
 
 
 def _first_error(messages: str) -> str:

@@ -34,7 +34,7 @@ def main(published: Path) -> None:
     """Records with each backend."""
     session.READY_TIMEOUT_S = 600.0
     shared = Path(os.environ["SHARED"])
-    facts = kernel.running_kernel()
+    facts = kernel.diagnosed_kernel()
     text = json.dumps(kernel.saved(facts), indent=1, sort_keys=True)
     (shared / "facts.json").write_text(text + "\n")
     with mounted(published) as (lab, mountpoint):

@@ -7,6 +7,7 @@ ones, and one of 6.18 built without kprobes.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from cvmprof.probes import catalog, events, kernel
 from cvmprof.probes.catalog import Attachment, LogicalEvent, Unsupported, resolve
+from cvmprof.probes.conditions import Conditions, Lack
 from cvmprof.probes.kernel import KernelFacts
 
 FACTS = Path(__file__).parent / "facts"
@@ -72,6 +74,11 @@ FAMILIES = {
         for name in ("6.12", "6.18", "7.x")
         for event in ("page fault", "request queued", "request ended")
     },
+    ("debian-5.10", "asynchronous read"): ("kretprobe", None, "kretprobe", "kretprobe"),
+    ("debian-6.1", "asynchronous read"): ("kretprobe", None, "kretprobe", "kretprobe"),
+    ("debian-6.12", "asynchronous read"): ("fexit", "fexit", "kretprobe", "fexit"),
+    ("debian-7.x", "asynchronous read"): ("fexit", "fexit", "kretprobe", "fexit"),
+    ("6.18", "asynchronous read"): ("fexit", "fexit", None, "fexit"),
     ("6.18", "request ended"): ("raw_tracepoint", "fentry", None, "raw_tracepoint"),
 }
 
@@ -112,6 +119,105 @@ def test_kprobes_are_taken_where_tracepoints_and_trampolines_are_absent() -> Non
         "this kernel lacks the tracepoint mm_filemap_fault; this kernel is built without BPF "
         "trampolines; this kernel is built without kprobes"
     )
+
+
+# --- what is taken away from every kernel ---------------------------------------------------------
+
+
+def no_kprobes(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, kprobes=False)
+
+
+def no_trampolines(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, trampolines=False)
+
+
+def kprobes_off(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, conditions=Conditions(kprobes_enabled=False))
+
+
+def ftrace_off(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, conditions=Conditions(ftrace_enabled=False))
+
+
+def blacklisted(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, conditions=Conditions(blacklisted=tuple(facts.functions)))
+
+
+def fentry_refused(facts: KernelFacts) -> KernelFacts:
+    return replace(facts, conditions=Conditions(fentry_refused="Operation not permitted"))
+
+
+Taking = Callable[[KernelFacts], KernelFacts]
+KPROBES_ABSENT = ("this kernel is built without kprobes", "a kernel built with CONFIG_KPROBE")
+TAKEN_AWAY: dict[Taking, tuple[str, str, str]] = {
+    no_kprobes: ("kprobe", *KPROBES_ABSENT),
+    kprobes_off: ("kprobe", "kprobes are switched off", "echo 1 > /sys/kernel/debug/kprobes"),
+    ftrace_off: ("kprobe", "function tracing is switched off", "kernel.ftrace_enabled=1"),
+    blacklisted: ("kprobe", "allows no kprobe on filemap_fault", "report this kernel"),
+    no_trampolines: ("fentry", "built without BPF trampolines", "CONFIG_DYNAMIC_FTRACE_WITH"),
+    fentry_refused: ("fentry", "refuses fentry programs (Operation not", "one that has kprobes"),
+}
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("take_away", TAKEN_AWAY, ids=lambda each: each.__name__)
+def test_a_way_of_attaching_that_is_taken_away(path: Path, take_away: Taking) -> None:
+    backend, said, way_out = TAKEN_AWAY[take_away]
+    facts = saved(path)
+    if backend == "kprobe" and take_away is not no_kprobes and not facts.kprobes:
+        said, way_out = KPROBES_ABSENT  # where there are none, nothing else matters
+    event, left = BY_NAME["page fault"], take_away(facts)
+    found = resolve(event, left, backend)
+    assert isinstance(found, Unsupported)
+    assert said in found.reason
+    assert way_out in " ".join(found.ways_out)
+    others = resolve(event, left)
+    if "mm_filemap_fault" in facts.raw_tracepoints:
+        assert isinstance(others, Attachment)
+        assert others.points[0].family == "raw_tracepoint"
+    else:  # of fentry and kprobes the other is left, where there is more than one to lose
+        assert isinstance(others, Unsupported) == (take_away is ftrace_off)
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("event", catalog.EVENTS, ids=lambda event: event.name)
+def test_what_hinders_everything_is_the_reason_for_each(path: Path, event: LogicalEvent) -> None:
+    untold = Lack("no type information", "another kernel")
+    told = replace(saved(path), untold=untold, raw_tracepoints={}, offsets={}, functions={})
+    assert resolve(event, told) == Unsupported(event.name, untold.reason, (untold.way_out,))
+    for conditions, word, way_out in (
+        (Conditions(lockdown="confidentiality"), "locked down", "lockdown=integrity"),
+        (Conditions(missing_capabilities=("CAP_SYS_ADMIN",)), "CAP_SYS_ADMIN", "on the host"),
+    ):
+        found = resolve(event, replace(saved(path), conditions=conditions))
+        assert isinstance(found, Unsupported)
+        assert word in found.reason
+        assert way_out in found.ways_out[0]
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_daemon_functions_need_uprobes(path: Path) -> None:
+    facts = saved(path)
+    assert catalog.lack_of_uprobes(facts) is None
+    lacking = catalog.lack_of_uprobes(replace(facts, uprobes=False))
+    assert lacking is not None
+    assert lacking.ways_out == ("boot a kernel built with CONFIG_UPROBE_EVENTS",)
+
+
+@pytest.mark.parametrize(
+    ("built", "modules", "way_out"),
+    [("n", "y", "boot one that has it"), ("m", "y", "modprobe fuse"), ("m", "n", "CONFIG_FUSE_FS"),
+     ("", "", "CONFIG_FUSE_FS")],
+)  # fmt: skip
+def test_a_kernel_that_tells_nothing_of_fuse(
+    facts: KernelFacts, built: str, modules: str, way_out: str
+) -> None:
+    left = {name: at for name, at in facts.offsets.items() if not name.startswith("FUSE")}
+    config = {"FUSE_FS": built, "DEBUG_INFO_BTF_MODULES": modules} if built else {}
+    lack = catalog.lack_of_members(replace(facts, offsets=left, config=config))
+    assert lack is not None
+    assert way_out in lack.way_out
 
 
 def fault_family(facts: KernelFacts) -> str:
@@ -159,11 +265,12 @@ def test_a_missing_tracepoint_is_named(facts: KernelFacts) -> None:
 
 
 def test_all_missing_tracepoints_are_named_once(facts: KernelFacts) -> None:
-    found = resolve(BY_NAME["task"], without(facts, "sched_process_fork", "sched_process_exit"))
+    found = resolve(BY_NAME["task"], without(facts, "task_newtask", "sched_process_exit"))
     assert found == Unsupported(
         "task",
         "this kernel lacks the tracepoint sched_process_exit; "
-        "this kernel lacks the tracepoint sched_process_fork",
+        "this kernel lacks the tracepoint task_newtask",
+        ("please report this kernel to the cvmprof project",),
     )
 
 

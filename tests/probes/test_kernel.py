@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ import pytest
 from cvmprof.errors import MissingDependency
 from cvmprof.probes import catalog, kernel
 from cvmprof.probes.btf import Btf, Member
+from cvmprof.probes.conditions import Conditions
 
 
 def test_the_running_kernel_has_all_that_is_mandatory() -> None:
@@ -51,6 +53,48 @@ def test_type_information_that_cannot_be_read(
         kernel.running_kernel()
 
 
+def test_a_kernel_without_types_is_diagnosed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Btf, "of_running_kernel", lambda: Btf((tmp_path / "absent").read_bytes()))
+    facts = kernel.diagnosed_kernel()
+    assert facts.untold is not None
+    assert "CONFIG_DEBUG_INFO_BTF" in facts.untold.way_out
+    assert facts.release == os.uname().release
+    assert kernel.restored(kernel.saved(facts)) == replace(facts, conditions=Conditions())
+
+
+def test_symbols_without_addresses_are_symbols() -> None:
+    """As /proc/kallsyms shows them under kernel.kptr_restrict."""
+    hidden = "".join(
+        f"0000000000000000 {kind} {name}\n"
+        for kind, name in (
+            ("T", "create_local_trace_kprobe"), ("T", "bpf_trampoline_link_prog"),
+            ("T", "register_ftrace_direct"), ("t", "filemap_fault"),
+            ("t", "fuse_request_end\t[fuse]"), ("t", "fuse_file_read_iter.constprop.0"),
+            ("D", "create_local_trace_uprobe"),
+        )
+    )  # fmt: skip
+    facts = kernel.facts_of(cast(Btf, Told(4)), "5.10", "x86_64", hidden.encode())
+    assert (facts.kprobes, facts.trampolines, facts.uprobes) == (True, True, False)
+    assert {name: each.module for name, each in facts.functions.items()} == {
+        "filemap_fault": "vmlinux", "fuse_request_end": "fuse",
+    }  # fmt: skip
+
+
+def test_trampolines_need_what_calls_them() -> None:
+    alone = b"0 T bpf_trampoline_link_prog\n"
+    assert not kernel.facts_of(cast(Btf, Told(4)), "5.10", "aarch64", alone).trampolines
+
+
+def test_options_that_are_not_set_are_no() -> None:
+    text = "CONFIG_KPROBES=y\nCONFIG_FUSE_FS=m\n# CONFIG_AIO is not set\nCONFIG_HZ=250\n"
+    config = kernel.config_of(text)
+    assert set(config) == set(kernel.OPTIONS)
+    assert {name for name, value in config.items() if value != "n"} == {"KPROBES", "FUSE_FS"}
+    assert config["FUSE_FS"] == "m"
+
+
 class Told:
     """A kernel's BTF that tells what it is given."""
 
@@ -60,6 +104,12 @@ class Told:
 
     def tracepoint_arguments(self, name: str) -> int | None:
         return self._switch_arguments if name == "sched_switch" else None
+
+    def has_struct(self, name: str) -> bool:
+        return name == "fuse_req"
+
+    def function_arguments(self, name: str) -> tuple[str, ...] | None:
+        return None
 
     def offset(self, struct_name: str, path: str) -> int | None:
         return self._offsets.get(f"{struct_name}_{path}")

@@ -6,12 +6,13 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 from cvmprof.errors import CvmprofError, MissingDependency, NotPermitted
 from cvmprof.probes import catalog
+from cvmprof.probes.conditions import Conditions
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.probes.programs import CALL_PROGRAMS, Options
 from cvmprof.profiler.record import load
@@ -49,8 +50,10 @@ def test_every_program_passes_the_verifier(
         catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
         catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
         catalog.KPROBE: bcc.BPF.KPROBE,
+        catalog.KRETPROBE: bcc.BPF.KPROBE,
         # arguments come the same way; their own type is refused on kernels that cannot attach it
         catalog.FENTRY: bcc.BPF.RAW_TRACEPOINT,
+        catalog.FEXIT: bcc.BPF.RAW_TRACEPOINT,
     }
     for program, family in attached_to_the_kernel():
         assert bpf.load_func(program.encode(), kinds[family]).fd >= 0
@@ -129,18 +132,11 @@ def test_what_is_not_bcc_is_refused(
     sys.modules.pop("bcc", None)
 
 
-def test_without_the_capability_nothing_is_tried(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    status = tmp_path / "status"
-    opened = open
-
-    def open_ours(_: str, encoding: str, errors: str) -> IO[str]:
-        return opened(status, encoding=encoding, errors=errors)
-
-    monkeypatch.setattr("builtins.open", open_ours)
-    status.write_text("Name:\tx\nCapEff:\t000001ffffdfffff\n")  # all but CAP_SYS_ADMIN
-    with pytest.raises(NotPermitted, match="recording needs root"):
+def test_without_the_capability_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    powerless = Conditions(is_root=False, missing_capabilities=("CAP_SYS_ADMIN",))
+    monkeypatch.setattr(load, "of_this_process", lambda: powerless)
+    with pytest.raises(NotPermitted, match="recording needs root") as refused:
         load.check_permission()
-    status.write_text("Name:\tx\nCapEff:\t0000000000200000\n")
+    assert refused.value.help_text == "sudo cvmprof trace -- COMMAND"
+    monkeypatch.setattr(load, "of_this_process", Conditions)
     load.check_permission()
