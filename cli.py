@@ -137,13 +137,17 @@ def report(run: Path, output: Path | None) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="The same, for programs.")
 def doctor(as_json: bool) -> None:
-    """Tell what this kernel lets be observed, by what, and what is missing."""
-    from .probes.kernel import running_kernel
+    """Tell whether this machine can be recorded on, what is observed by what, and what is not."""
+    from .probes.kernel import diagnosed_kernel
     from .profiler.diagnosis import diagnose
+    from .profiler.record.trial import tried
     from .reports.doctor import render_doctor
 
-    diagnosis = diagnose(running_kernel())
-    click.echo(json.dumps(diagnosis.as_json()) if as_json else render_doctor(diagnosis), nl=False)
+    diagnosis = diagnose(tried(diagnosed_kernel()))
+    if as_json:
+        click.echo(json.dumps(diagnosis.as_json()))
+    else:
+        click.echo(render_doctor(diagnosis), nl=False)
 
 
 @cli.command()

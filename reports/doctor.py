@@ -5,31 +5,59 @@ from __future__ import annotations
 from ..profiler.diagnosis import Diagnosis, Observed
 
 _FAMILIES = {
-    "raw_tracepoint": "tracepoints", "perf_software": "software events", "uprobe": "uprobes",
-    "uprobe_multi": "uprobes, one link", "fentry": "fentry", "kprobe": "kprobe",
-    "system call": "system calls",
+    "raw_tracepoint": "tracepoint", "perf_software": "software event", "uprobe": "uprobes on",
+    "uprobe_multi": "uprobes on", "fentry": "fentry", "fexit": "fentry and fexit",
+    "kprobe": "kprobe", "kretprobe": "kprobe and kretprobe", "system call": "system calls,",
 }  # fmt: skip
+_NAME, _TELLS = 22, 33
+#: more attach points than these are counted, not named
+_NAMED = 2
 
 
 def render_doctor(diagnosis: Diagnosis) -> str:
-    """The kernel, each event with what observes it, and of what is missing the way to get it."""
-    lines = [f"kernel {diagnosis.release}, {diagnosis.machine}", ""]
-    for observed in diagnosis.events:
-        lines += _event(observed)
-    lines += ["", "backends, by these facts (a kernel may still refuse one when it is attached)"]
+    """Whether one can record here, each event with what observes it, and of what is missing why,
+    and the way to get it.
+    """
+    lines = [f"kernel {diagnosis.release}, {diagnosis.machine}", *_verdict(diagnosis), ""]
+    if diagnosis.kernel["untold"] is not None:
+        return "\n".join(lines[:-1]) + "\n"
+    seen = [observed for observed in diagnosis.events if observed.family is not None]
+    unseen = [observed for observed in diagnosis.events if observed.family is None]
+    lines.append(f"  {'event':<{_NAME}}{'it tells':<{_TELLS}}observed by")
+    lines += map(_seen, seen)
+    for observed in unseen:
+        lines += _unseen(observed)
+    lines += ["", "what --backend may force (a kernel may still refuse it when it is attached)"]
     for name, refused in diagnosis.backends.items():
-        lines.append(f"  {name:<22}{f'no: {refused}' if refused else 'yes'}")
-    if diagnosis.missing_members:
-        lines += ["", f"missing struct members: {', '.join(diagnosis.missing_members)}"]
+        lines.append(f"  {name:<{_NAME}}{f'no: {refused}' if refused else 'yes'}")
     return "\n".join(lines) + "\n"
 
 
-def _event(observed: Observed) -> list[str]:
-    if observed.family is not None:
-        targets = ", ".join(observed.targets)
-        return [f"  {observed.event:<22}{_FAMILIES[observed.family]}: {targets}"]
+def _verdict(diagnosis: Diagnosis) -> list[str]:
+    if not diagnosis.hindrances:
+        unseen = [each.event for each in diagnosis.events if each.family is None]
+        return ["cvmprof can record here" + (f", all but: {', '.join(unseen)}" if unseen else "")]
+    lines = ["cvmprof CANNOT record here:"]
+    for lack in diagnosis.hindrances:
+        lines += [f"  {lack.reason}", f"    to mend it: {lack.way_out}"]
+    return lines
+
+
+def _seen(observed: Observed) -> str:
+    family = _FAMILIES[str(observed.family)]
+    more = len(observed.targets) - _NAMED
+    named = ", ".join(observed.targets[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"  {observed.event:<{_NAME}}{observed.tells:<{_TELLS}}{family} {named}"
+
+
+def _unseen(observed: Observed) -> list[str]:
+    ways = [f"{word} {way}" for word, way in zip(_WORDS, observed.ways_out, strict=False)]
     return [
-        f"  {observed.event:<22}NOT OBSERVED: {observed.reason}",
-        f"  {'':<22}so {observed.lost}",
-        f"  {'':<22}to get it: {observed.way_out}",
+        "",
+        f"  {observed.event:<{_NAME}}NOT OBSERVED: {observed.reason}",
+        f"  {'':<{_NAME}}so {observed.lost}",
+        *(f"  {'':<{_NAME}}{way}" for way in ways),
     ]
+
+
+_WORDS = ("to get it:", *["       or:"] * 9)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..profiler.diagnosis import lost
 from .palette import FETCH_CAUSES
 from .statistics import Fetches, Phase, Statistics
 from .words import duration, percent, plural, size
@@ -254,8 +255,17 @@ def _unexplained(s: Statistics) -> Iterator[Finding]:
 
 
 def _unobserved(s: Statistics) -> Iterator[Finding]:
-    missing = [probe for probe in s.probes if probe["family"] in {"none", ""} and probe["reason"]]
-    if missing:
-        names = "; ".join(f"{probe['event']} ({probe['reason']})" for probe in missing[:4])
-        yield Finding("note", f"{plural(len(missing), 'kind of event', 'kinds of event')} could "
-                      "not be observed here.", f"{names}.")  # fmt: skip
+    seen = {probe["event"] for probe in s.probes if probe["family"] not in {"none", ""}}
+    missing = [each for each in s.probes if each["event"] not in seen and each["reason"]]
+    reasons = {str(probe["event"]): str(probe["reason"]) for probe in missing[::-1]}
+    if reasons:
+        told = " ".join(_missing(event, why) for event, why in reasons.items())
+        yield Finding(
+            "note", f"{plural(len(reasons), 'kind of event', 'kinds of event')} could not be "
+            "observed here.", f"{told} The way to get it: cvmprof doctor.",
+        )  # fmt: skip
+
+
+def _missing(event: str, reason: str) -> str:
+    effect = lost(event)
+    return f"{event}: {reason}" + (f"; so {effect}." if effect else ".")

@@ -77,8 +77,9 @@ def _cell(event: catalog.LogicalEvent, facts: KernelFacts, backend: str) -> str:
     found = catalog.resolve(event, facts, backend)
     if isinstance(found, catalog.Unsupported):
         return f"**no**: {found.reason}"
-    first = found.points[0]
-    return f"{first.family} `{first.target}`" + ("…" if len(found.points) > 1 else "")
+    families = dict.fromkeys(point.family for point in found.points[::-1])
+    targets = tuple(dict.fromkeys(point.target for point in found.points))
+    return f"{', '.join(families)} `{targets[0]}`" + ("…" if len(targets) > 1 else "")
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def test_what_is_missing_has_a_reason_a_loss_and_a_way_out() -> None:
         if observed.family is None
     ]
     assert [observed.event for observed in missing] == ["fault-around", "fault-around"]
-    assert all(each.reason and each.lost and each.way_out for each in missing)
+    assert all(each.reason and each.lost and each.ways_out for each in missing)
 
 
 def test_a_refused_backend_names_its_event() -> None:

@@ -167,3 +167,19 @@ def test_a_command_without_phases_is_one_phase() -> None:
     rows.rows["phases"].clear()
     expected = "70 % of “whole command” waited for 2 chunks fetched one after another."
     assert headlines(rows)[0] == expected
+
+
+def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
+    rows = tiny_rows()
+    rows.rows["probes"].clear()
+    for target in ("fuse_file_read_iter", "another"):
+        rows.add("probes", event="asynchronous read", family="none", target=target, hits=0,
+                 reason="this kernel is built without kprobes")  # fmt: skip
+    for family, target in (("none", "no symbol"), ("uprobe", "libcvmfs")):
+        rows.add("probes", event="daemon call", family=family, target=target, hits=0, reason="x")
+    (finding,) = [each for each in of(rows) if "could not be observed" in each.headline]
+    assert finding.headline == "1 kind of event could not be observed here."
+    assert finding.meaning.startswith(
+        "asynchronous read: this kernel is built without kprobes; so reads by io_uring and AIO"
+    )
+    assert finding.meaning.endswith("The way to get it: cvmprof doctor.")
