@@ -8,6 +8,7 @@ Members inside anonymous structs and unions are found as C finds them. Standard 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +73,6 @@ class Btf:
         """The running kernel's types. Raises OSError where the kernel has none."""
         return cls(path.read_bytes())
 
-    def function_id(self, name: str) -> int | None:
-        """The number of a function's type, or None where BTF does not describe it."""
-        position = self._find(name, (_FUNC,))
-        return None if position is None else self._positions.index(position) + 1
-
     def function_arguments(self, name: str) -> tuple[str, ...] | None:
         """Of each argument the struct that it points to, "" where it is something else.
 
@@ -88,6 +84,11 @@ class Btf:
         prototype = self._position_of(self._record(position)[2])
         parameters = struct.iter_unpack("<II", self._elements(prototype, 8))
         return tuple(self._pointed_to(type_id) for _, type_id in parameters)
+
+    def function_id(self, name: str) -> int | None:
+        """The type's id of a function, as bpf(2) wants it; None where BTF does not describe it."""
+        position = self._find(name, (_FUNC,))
+        return None if position is None else bisect_left(self._positions, position) + 1
 
     def tracepoint_arguments(self, name: str) -> int | None:
         """How many arguments the raw tracepoint passes, or None where it does not exist."""

@@ -14,9 +14,7 @@ from .kernel import (
     DEVICE_OFFSETS,
     OFFSETS,
     OPTIONAL_OFFSETS,
-    VMLINUX_NAME,
     KernelFacts,
-    KernelFunction,
 )
 
 RAW_TRACEPOINT = "raw_tracepoint"
@@ -368,7 +366,10 @@ def _lacks_function(point: AttachPoint, facts: KernelFacts) -> Lack | None:
     function = facts.functions.get(point.target)
     if function is None:
         return Lack(f"this kernel lacks the function {point.target}", _REPORT)
-    return None if by_kprobe else _out_of_reach(point.target, function)
+    if by_kprobe or function.described:
+        return None
+    reason = f"BTF does not describe {point.target}, which is in {function.module}"
+    return Lack(reason, "boot a kernel whose modules have type information (Linux 5.11 or later)")
 
 
 def _lacks_kprobes(target: str, facts: KernelFacts) -> Lack | None:
@@ -392,13 +393,3 @@ def _lacks_trampolines(facts: KernelFacts) -> Lack | None:
         return None
     way_out = "boot a kernel built with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"
     return Lack("this kernel is built without BPF trampolines", way_out)
-
-
-def _out_of_reach(name: str, function: KernelFunction) -> Lack | None:
-    """Why fentry cannot be attached to a function that exists."""
-    if function.module != VMLINUX_NAME:  # bcc can from 0.28 on
-        reason = f"{name} is in the module {function.module}, which bcc's fentry cannot reach"
-        return Lack(reason, f"boot a kernel that has {function.module} built in")
-    if function.described:
-        return None
-    return Lack(f"BTF does not describe {name}", _REPORT)

@@ -165,12 +165,13 @@ _SYMBOL = re.compile(rb" [tT] (%s)(?:\t\[(\w+)\])?\n" % "|".join(_SOUGHT).encode
 @dataclass(frozen=True)
 class KernelFunction:
     """A function that stands in the kernel under its own name: where (``vmlinux`` or the name of a
-    module), whether BTF describes it, and which argument matters, from 1.
+    module), whether BTF describes it, which argument matters, from 1, and its id in that BTF.
     """
 
     module: str
     described: bool
     argument: int
+    btf_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,7 @@ def _function(btf: Btf, name: str, module: str) -> KernelFunction:
     arguments = btf.function_arguments(name)
     described = arguments is not None
     place = arguments.index(kind) + 1 if arguments and kind in arguments else usual
-    return KernelFunction(module, described, place)
+    return KernelFunction(module, described, place, btf.function_id(name) or 0)
 
 
 def _offsets(btf: Btf) -> dict[str, int]:

@@ -96,9 +96,12 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
 }
 
 #ifdef UPROBE_MULTI_TYPE
+/* BPF_FUNC_get_attach_cookie; a bcc older than the kernel does not declare it. */
+static u64 (*attach_cookie)(void *ctx) = (void *) 174;
+
 /* One pair of programs serves all functions: the link's cookie names the one that was hit. */
-int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, bpf_get_attach_cookie(ctx)); }
-int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, bpf_get_attach_cookie(ctx)); }
+int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, attach_cookie(ctx)); }
+int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, attach_cookie(ctx)); }
 #else
 BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
 BPF_PROG_ARRAY(call_programs, 2);

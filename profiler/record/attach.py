@@ -15,7 +15,7 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import quiet, trampoline, uprobe_multi
+from . import loading, quiet, trampoline, uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -67,7 +67,6 @@ class Attacher:
         self._uprobe_family = catalog.uprobe_family(facts)
         self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
         self._links = list[int]()  # alive as long as their descriptors
-        self._trampolines = dict[str, int]()  # programs that bcc does not know of
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
 
@@ -93,7 +92,7 @@ class Attacher:
             return found.reason
         reasons = list[str]()
         for attachment in found:
-            reason = self._attach_all(attachment.points)
+            reason = self.attach_points(attachment.points)
             if reason is None:
                 self.probes += [_row(event, point, None) for point in attachment.points]
                 return None
@@ -104,8 +103,7 @@ class Attacher:
 
     def programs(self) -> dict[str, int]:
         """Every loaded program by its name: its descriptor."""
-        known = {name.decode(): loaded.fd for name, loaded in self._bpf.funcs.items()}
-        return {**known, **self._trampolines}
+        return {name.decode(): int(loaded.fd) for name, loaded in self._bpf.funcs.items()}
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:
         """Probes the client's functions in a library, once per file; the new rows of `probes`."""
@@ -144,16 +142,24 @@ class Attacher:
             for function in catalog.DAEMON_FUNCTIONS
             for place in functions.get(function.qualified_name, ())
         )
-        kind, multi_type = self._bcc.BPF.KPROBE, self._multi_type
         try:  # the returns first: an entry seen alone would wait for its return for ever
             for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
-                loaded = self._bpf.load_func(program.encode(), kind, None, multi_type)
-                uprobe_multi.attach(loaded.fd, multi_type, library.itself, places, returns)
+                loaded = self._call_program(program)
+                uprobe_multi.attach(loaded, self._multi_type, library.itself, places, returns)
         except OSError as error:
             return str(error)
         return None
 
-    def _attach_all(self, points: tuple[AttachPoint, ...]) -> str | None:
+    def _call_program(self, program: str) -> int:
+        """The descriptor of one of the pair that serves every library, loaded once."""
+        known = self._bpf.funcs.get(program.encode())
+        if known is not None:
+            return int(known.fd)
+        purpose = loading.Purpose(self._bcc.BPF.KPROBE, self._multi_type)
+        return loading.load(self._bcc, self._bpf, program, purpose)
+
+    def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
+        """Attaches one alternative of an event; why it was refused, if it was."""
         for point in points:
             try:
                 self._attach(point)
@@ -170,7 +176,8 @@ class Attacher:
         elif point.family == catalog.KRETPROBE:
             self._bpf.attach_kretprobe(event=point.target.encode(), fn_name=program)
         elif point.family in (catalog.FENTRY, catalog.FEXIT):
-            link, self._trampolines[point.program] = trampoline.attach(self._bcc, self._bpf, point)
+            function = self._facts.functions[point.target]
+            link = trampoline.attach(self._bcc, self._bpf, point, function)
             self._links.append(link)
         else:
             self._bpf.attach_perf_event(

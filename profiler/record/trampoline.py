@@ -1,50 +1,42 @@
 """fentry and fexit: programs that a BPF trampoline calls at a kernel function's entry or return.
 
-bcc tells from a program's name where it belongs, and attaches every one so named when it compiles;
-here the name is given when the program is loaded. Arguments come as an array of u64.
+Arguments come as an array of u64. include/uapi/linux/bpf.h: BPF_RAW_TRACEPOINT_OPEN, which without
+a name attaches a program to what it was loaded for.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from typing import Any
 
 from ...probes.catalog import FEXIT, AttachPoint
+from ...probes.kernel import VMLINUX_NAME, KernelFunction
+from .bpf_call import bpf as bpf_call
+from .loading import Purpose, load
+from .module_btf import open_btf
+
+_RAW_TRACEPOINT_OPEN = 17
+_TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type
 
 
-def attach(bcc: Any, bpf: Any, point: AttachPoint) -> tuple[int, int]:
-    """Descriptors of the link, whose closing takes the program off, and of the program.
+class _Open(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_uint64), ("prog_fd", ctypes.c_uint32)]
 
-    Raises OSError.
-    """
-    kind = b"kretfunc__" if point.family == FEXIT else b"kfunc__"
-    program, target = point.program.encode(), point.target.encode()
-    reasons = list[OSError]()
-    for prefix in (kind, kind + b"vmlinux__"):  # from bcc 0.28 on the module is named
-        loaded = _load(bcc, bpf, program, prefix + target)
-        if loaded >= 0:
-            break
-        reasons.append(_error())
-    else:  # one of the two names is never found
-        raise next((each for each in reasons if each.errno != errno.ENOENT), reasons[0])
-    link = int(bcc.lib.bpf_attach_kfunc(loaded))
+
+def attach(bcc: Any, bpf: Any, point: AttachPoint, function: KernelFunction) -> int:
+    """The link's descriptor: closing it takes the program off. Raises OSError."""
+    kind = _TRACE_FEXIT if point.family == FEXIT else _TRACE_FENTRY
+    in_module = function.module != VMLINUX_NAME
+    types = open_btf(function.module) if in_module else 0
+    try:
+        purpose = Purpose(bcc.BPF.TRACING, kind, function.btf_id, types)
+        loaded = load(bcc, bpf, point.program, purpose)
+    finally:
+        if in_module:
+            os.close(types)
+    link = bpf_call(_RAW_TRACEPOINT_OPEN, _Open(prog_fd=loaded))
     if link < 0:
-        reason = _error()
-        os.close(loaded)
-        raise reason
-    return link, loaded
-
-
-def _load(bcc: Any, bpf: Any, program: bytes, name: bytes) -> int:
-    lib, module = bcc.lib, bpf.module
-    start, size = lib.bpf_function_start(module, program), lib.bpf_function_size(module, program)
-    legal = (lib.bpf_module_license(module), lib.bpf_module_kern_version(module))
-    kind = bcc.BPF.TRACING
-    return int(lib.bcc_func_load(module, kind, name, start, size, *legal, 0, None, 0, None, -1))
-
-
-def _error() -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, f"fentry: {os.strerror(number)}")
+        number = ctypes.get_errno()
+        raise OSError(number, f"fentry: {os.strerror(number)}")
+    return link

@@ -36,6 +36,9 @@ machine, but nothing has been recorded on them yet: what stands above is resolve
 Page faults end with the software event of the page fault, whatever observes their beginning: it is
 there on every kernel, and a return probe can be missed where many faults wait at once.
 
+fentry reaches functions of a module too, whatever the version of bcc: it has been attached to those
+of FUSE on no kernel yet.
+
 Before Linux 5.11 modules have no type information: where FUSE is a module of such a kernel, as in
 Debian 11, its requests are taken to be laid out as in 5.10, and the mount of a request is searched
 behind its known members: it is the one whose superblock points back to it.

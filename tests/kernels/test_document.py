@@ -30,7 +30,7 @@ def test_what_is_missing_has_a_reason_a_loss_and_a_way_out() -> None:
 
 
 def test_a_refused_backend_names_its_event() -> None:
-    backends = diagnose(saved_facts()["debian-6.1"]).backends
+    backends = diagnose(saved_facts()["debian-5.10"]).backends
     assert backends["auto"] is None
     assert backends["kprobe"] is None
     assert str(backends["fentry"]).startswith("request queued: this kernel lacks")

@@ -105,6 +105,16 @@ def test_a_tracepoint_is_a_typedef_of_a_pointer_to_a_prototype(btf: Btf) -> None
     assert btf.tracepoint_arguments("tock") is None
 
 
+def test_functions_are_numbered_as_the_kernel_numbers_types(btf: Btf) -> None:
+    assert btf.function_id("work") == 11
+    assert btf.function_id("inner") is None  # a struct
+    assert btf.function_id("absent") is None
+    own = b"probe\0"
+    module = Btf(blob(head(len(STRINGS), FUNC, 0, 8), own), base=btf)
+    assert module.function_id("probe") == 13  # after the kernel's twelve
+    assert module.function_id("work") == 11
+
+
 def test_structs_by_whole_name(btf: Btf) -> None:
     assert not btf.has_struct("nner")
     assert btf.has_struct("inner")

@@ -15,7 +15,7 @@ from cvmprof.probes import catalog
 from cvmprof.probes.conditions import Conditions
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.probes.programs import CALL_PROGRAMS, Options
-from cvmprof.profiler.record import load
+from cvmprof.profiler.record import load, loading
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def test_every_program_passes_the_verifier(
     names = list(CALL_PROGRAMS)
     if older:
         names += [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
-    attach_type = () if older else (None, facts.enumerators["UPROBE_MULTI_TYPE"])
-    for program in names:
-        assert bpf.load_func(program.encode(), bcc.BPF.KPROBE, *attach_type).fd >= 0
+    attach_type = 0 if older else facts.enumerators["UPROBE_MULTI_TYPE"]
+    purpose = loading.Purpose(bcc.BPF.KPROBE, attach_type)
+    assert all(loading.load(bcc, bpf, program, purpose) >= 0 for program in names)
     bpf.cleanup()
 
 
