@@ -140,10 +140,11 @@ def doctor(as_json: bool) -> None:
     """Tell whether this machine can be recorded on, what is observed by what, and what is not."""
     from .probes.kernel import diagnosed_kernel
     from .profiler.diagnosis import diagnose
+    from .profiler.record.launch import found_bcc
     from .profiler.record.trial import tried
     from .reports.doctor import render_doctor
 
-    diagnosis = diagnose(tried(diagnosed_kernel()))
+    diagnosis = diagnose(tried(diagnosed_kernel()), bcc=found_bcc())
     if as_json:
         click.echo(json.dumps(diagnosis.as_json()))
     else:

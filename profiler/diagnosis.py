@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..probes import catalog
+from ..probes.compiler import Compiler
 from ..probes.conditions import Lack
 from ..probes.kernel import KernelFacts, saved
 
@@ -78,6 +79,7 @@ class Diagnosis:
 
     ``hindrances`` keep anything from being recorded here and now; the events are those that would
     be seen without them. ``backends`` has why one cannot be asked for, None where it can.
+    ``bcc`` is the one to record with, None where it was not asked for.
     """
 
     release: str
@@ -88,19 +90,20 @@ class Diagnosis:
     missing_members: tuple[str, ...]
     kernel: dict[str, Any]
     conditions: dict[str, Any]
+    bcc: Compiler | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
         return asdict(self)
 
 
-def diagnose(facts: KernelFacts, backend: str = "auto") -> Diagnosis:
+def diagnose(facts: KernelFacts, backend: str = "auto", bcc: Compiler | None = None) -> Diagnosis:
     """What a recording on this kernel would attach."""
     able = replace(facts, conditions=facts.conditions.without_hindrances())
     return Diagnosis(
         release=facts.release,
         machine=facts.machine,
-        hindrances=_hindrances(facts, able),
+        hindrances=(*_hindrances(facts, able), *_lack_of_bcc(bcc)),
         events=(
             *(_observed(event, able, backend) for event in catalog.EVENTS),
             *(_derived(name, able) for name in catalog.DERIVED_EVENTS),
@@ -109,6 +112,7 @@ def diagnose(facts: KernelFacts, backend: str = "auto") -> Diagnosis:
         missing_members=catalog.missing_offsets(facts),
         kernel=saved(facts),
         conditions=asdict(facts.conditions),
+        bcc=bcc,
     )
 
 
@@ -139,6 +143,12 @@ def _hindrances(facts: KernelFacts, able: KernelFacts) -> tuple[Lack, ...]:
         if event.mandatory and isinstance(lacking, catalog.Unsupported):
             found.append(Lack(f"{event.name}: {lacking.reason}", " or ".join(lacking.ways_out)))
     return tuple(found)
+
+
+def _lack_of_bcc(bcc: Compiler | None) -> tuple[Lack, ...]:
+    if bcc is None or bcc.refusal is None:
+        return ()
+    return (Lack(bcc.refusal, bcc.way_out or ""),)
 
 
 def _observed(event: catalog.LogicalEvent, facts: KernelFacts, backend: str) -> Observed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..probes.compiler import OLDEST_NAME, Compiler
 from ..profiler.diagnosis import Diagnosis, Observed
 
 _FAMILIES = {
@@ -18,7 +19,8 @@ def render_doctor(diagnosis: Diagnosis) -> str:
     """Whether one can record here, each event with what observes it, and of what is missing why,
     and the way to get it.
     """
-    lines = [f"kernel {diagnosis.release}, {diagnosis.machine}", *_verdict(diagnosis), ""]
+    kernel = f"kernel {diagnosis.release}, {diagnosis.machine}"
+    lines = [kernel, *_bcc(diagnosis.bcc), *_verdict(diagnosis), ""]
     if diagnosis.kernel["untold"] is not None:
         return "\n".join(lines[:-1]) + "\n"
     seen = [observed for observed in diagnosis.events if observed.family is not None]
@@ -31,6 +33,12 @@ def render_doctor(diagnosis: Diagnosis) -> str:
     for name, refused in diagnosis.backends.items():
         lines.append(f"  {name:<{_NAME}}{f'no: {refused}' if refused else 'yes'}")
     return "\n".join(lines) + "\n"
+
+
+def _bcc(bcc: Compiler | None) -> list[str]:
+    if bcc is None or bcc.refusal is not None:
+        return []
+    return [f"bcc {bcc.version} of {bcc.interpreter}: supported, as all from {OLDEST_NAME} on"]
 
 
 def _verdict(diagnosis: Diagnosis) -> list[str]:

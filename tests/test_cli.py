@@ -176,9 +176,10 @@ def with_bcc(replacement: Path) -> tuple[str, ...]:
     ("text", "fact"),
     [(None, "/usr/bin/python3 has no bcc"),
      ("raise ImportError('no libbcc.so')", "/usr/bin/python3 has no bcc (no libbcc.so)"),
-     ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one")],
+     ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one"),
+     ("BPF = 1; __version__ = '0.17.0'", "bcc of /usr/bin/python3 is 0.17.0, which is too old")],
 )  # fmt: skip
-def test_bcc_absent_broken_and_the_impostor(tmp_path: Path, text: str | None, fact: str) -> None:
+def test_bcc_absent_broken_old_or_another(tmp_path: Path, text: str | None, fact: str) -> None:
     fake, work = tmp_path / "bcc", tmp_path / "work"
     fake.mkdir()
     work.mkdir()
@@ -187,8 +188,26 @@ def test_bcc_absent_broken_and_the_impostor(tmp_path: Path, text: str | None, fa
     done = cvmprof("trace", "--", "touch", "ran", cwd=work, before=with_bcc(fake))
     said, way_out = refusal(done, 125)
     assert said.endswith(fact)
-    assert "python3-bpfcc" in way_out
+    assert "python3-bpfcc" in way_out or "bcc 0.18 or newer" in way_out
     assert not list(work.iterdir())  # neither did the command run, nor is a run left
+
+
+def test_the_doctor_tells_which_bcc_it_is_and_whether_it_will_do(tmp_path: Path) -> None:
+    script = "import bcc; print(bcc.__version__)"
+    version = subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", script], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    said = cvmprof("doctor", cwd=tmp_path).stdout.splitlines()
+    assert said[1] == f"bcc {version} of /usr/bin/python3: supported, as all from 0.18 on"
+    (tmp_path / "__init__.py").write_text("BPF = 1; __version__ = '0.17.0'")
+    done = cvmprof("doctor", cwd=tmp_path, before=with_bcc(tmp_path))
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1:3] == [
+        "bcc cannot be used: the bcc of /usr/bin/python3 is 0.17.0, which is too old",
+        "  so nothing can be recorded",
+    ]
+    told = json.loads(cvmprof("doctor", "--json", cwd=tmp_path, before=with_bcc(tmp_path)).stdout)
+    assert (told["bcc"]["version"], "0.17.0" in told["bcc"]["refusal"]) == (None, True)
 
 
 # --- runs that cannot be opened -------------------------------------------------------------------

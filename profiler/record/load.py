@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CvmprofError, MissingDependency, NotPermitted
-from ...probes import catalog, programs, syscalls
+from ...probes import catalog, compiler, programs, syscalls
 from ...probes.conditions import of_this_process
 from ...probes.kernel import KernelFacts
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _INSTALL = "install the system's own: python3-bpfcc (Debian, Ubuntu), python3-bcc (RHEL)"
+_UPGRADE = f"install bcc {compiler.OLDEST_NAME} or newer for it: newer releases of Linux have it"
 
 
 def check_permission() -> None:
@@ -28,7 +29,9 @@ def check_permission() -> None:
 
 
 def import_bcc() -> ModuleType:
-    """The module bcc. Raises MissingDependency where it is absent or PyPI's unrelated package."""
+    """The module bcc. Raises MissingDependency where it is absent, too old, or PyPI's unrelated
+    package.
+    """
     os.environ["BCC_KERNEL_SOURCE"] = str(programs.HEADERS)  # read once, at the import
     try:
         bcc = importlib.import_module("bcc")
@@ -39,7 +42,22 @@ def import_bcc() -> ModuleType:
     if not hasattr(bcc, "BPF"):
         fact = f"{bcc.__file__} is not bcc: PyPI's package of that name is an unrelated one"
         raise MissingDependency(fact, f"pip uninstall bcc; then {_INSTALL}")
+    if compiler.is_too_old(_version_of(bcc)):
+        fact = f"the bcc of {sys.executable} is {_version_of(bcc)}, which is too old"
+        raise MissingDependency(fact, _UPGRADE)
     return bcc
+
+
+def found_bcc() -> compiler.Compiler:
+    """The bcc that this Python has, or why it will not do."""
+    try:
+        return compiler.Compiler(sys.executable, _version_of(import_bcc()))
+    except MissingDependency as error:
+        return compiler.Compiler(sys.executable, None, error.fact, error.help_text)
+
+
+def _version_of(bcc: ModuleType) -> str:
+    return str(getattr(bcc, "__version__", "of an unknown version"))
 
 
 def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:

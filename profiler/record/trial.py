@@ -1,4 +1,4 @@
-"""What the kernel says to a program that does nothing: facts promise, and some kernels refuse yet."""
+"""What the kernel says to a program that does nothing: facts promise what some kernels refuse."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 
 from cvmprof.errors import CvmprofError, MissingDependency, NotPermitted
 from cvmprof.probes import catalog
+from cvmprof.probes.compiler import Compiler
 from cvmprof.probes.conditions import Conditions
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.probes.programs import CALL_PROGRAMS, Options
@@ -115,6 +116,7 @@ def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -
         ({"bcc/note.txt": ""}, "has no bcc"),
         ({"bcc/__init__.py": "raise ImportError('no libbcc.so')"}, "no libbcc.so"),
         ({"bcc/__init__.py": "def checksum(): pass"}, "is not bcc: PyPI's package"),
+        ({"bcc/__init__.py": "BPF = 1; __version__ = '0.17.0'"}, "is 0.17.0, which is too old"),
     ],
 )
 def test_what_is_not_bcc_is_refused(
@@ -130,6 +132,25 @@ def test_what_is_not_bcc_is_refused(
     with pytest.raises(MissingDependency, match=said):
         load.import_bcc()
     sys.modules.pop("bcc", None)
+
+
+@pytest.mark.parametrize("version", ["0.18.0", "0.37.0", "1.0", "0.30.0-8a6a7dab", "unknown"])
+def test_any_later_bcc_and_one_that_does_not_say_will_do(
+    monkeypatch: pytest.MonkeyPatch, bcc: Any, version: str
+) -> None:
+    monkeypatch.setattr(bcc, "__version__", version)
+    assert load.import_bcc() is bcc
+    assert load.found_bcc() == Compiler(sys.executable, version)
+
+
+def test_a_bcc_that_is_too_old_is_refused_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, bcc: Any
+) -> None:
+    monkeypatch.setattr(bcc, "__version__", "0.9.1")
+    found = load.found_bcc()
+    assert found.version is None
+    assert found.refusal == f"the bcc of {sys.executable} is 0.9.1, which is too old"
+    assert "bcc 0.18 or newer" in str(found.way_out)
 
 
 def test_without_the_capability_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
