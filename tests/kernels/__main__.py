@@ -2,7 +2,7 @@
 
 Prints a table kernel x backend x check and ends with 1 where a check fails. A backend may be
 refused only where the facts of its kernel say that it cannot serve. Run in tests/, by ``make
-test-kernels``: ``python -m kernels [KERNEL…]``.
+test-kernels``: ``python -m kernels [KERNEL…] [bcc]``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cvmprof.probes.kernel import restored
 from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
 
+from .bcc_versions import check_bcc_versions
 from .checks import Check, Outcome, killed, outcome_of
 from .guest import run_in_guest
 from .images import CACHE, Image, image_of
@@ -48,6 +49,8 @@ def main(names: list[str]) -> int:
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>10}" for name in _COUNTED) + "  all")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         failed = sum(pool.map(partial(_run, where), reversed(images)))  # the longest first
+    if not names or "bcc" in names:
+        failed += check_bcc_versions(where)
     took_s = time.monotonic() - began
     print(f"{f'{failed} failed: see {where}' if failed else 'all passed'} ({took_s:.0f} s)")
     if not failed:

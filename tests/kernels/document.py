@@ -42,6 +42,23 @@ of FUSE on no kernel yet.
 Before Linux 5.11 modules have no type information: where FUSE is a module of such a kernel, as in
 Debian 11, its requests are taken to be laid out as in 5.10, and the mount of a request is searched
 behind its known members: it is the one whose superblock points back to it.
+
+## Which bcc
+
+0.18 is the oldest that is supported; one that is older is refused. What its versions do differently
+is done without it: programs for fentry and for a link of many uprobes are loaded by bpf(2). With
+each of these, under its distribution's own Python, every program has been compiled and loaded, and
+101 reads recorded without one missing, on Linux 6.18:
+
+| distribution | bcc | Python |
+|---|---|---|
+| Debian 11 | 0.18.0 | 3.9 |
+| Ubuntu 22.04 | 0.18.0 | 3.10 |
+| Debian 12 | 0.26.0 | 3.11 |
+| Ubuntu 24.04 | 0.29.1 | 3.12 |
+| Debian 13 | 0.31.0 | 3.13 |
+| Debian forky, November 2026 | 0.35.0 | 3.14 |
+| Debian sid, November 2026 | 0.37.0 | 3.14 |
 """
 
 

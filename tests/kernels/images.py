@@ -6,17 +6,17 @@ needs no network. Nothing is installed on this machine.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .apt import CACHE as CACHE  # others import it from here
+from .apt import Apt
 from .matrix import KERNELS, Kernel
 
-CACHE = Path(os.environ.get("CVMPROF_KERNELS", Path.home() / ".cache/cvmprof-kernels"))
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_APT = Apt(CACHE / "apt", frozenset(kernel.source for kernel in KERNELS))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _fetch(kernel: Kernel, root: Path) -> None:
     root.mkdir(parents=True)
     release, names = _newest(kernel)
     for name in names:
-        _apt("apt-get", "download", name, directory=root)
+        _APT.run("apt-get", "download", name, directory=root)
     for package in root.glob("*.deb"):
         subprocess.run(["dpkg", "-x", package, root], check=True)
         package.unlink()
@@ -64,10 +64,10 @@ def _fetch(kernel: Kernel, root: Path) -> None:
 
 def _newest(kernel: Kernel) -> tuple[str, list[str]]:
     """The newest release that every package of the kernel has, and the packages' names."""
-    listing = _apt("apt-cache", "pkgnames", "linux-").split()
+    listing = _APT.run("apt-cache", "pkgnames", "linux-").split()
     if not any(re.fullmatch(kernel.packages[0], name) for name in listing):
-        _apt("apt-get", "-q", "update")
-        listing = _apt("apt-cache", "pkgnames", "linux-").split()
+        _APT.run("apt-get", "-q", "update")
+        listing = _APT.run("apt-cache", "pkgnames", "linux-").split()
     by_release: dict[str, list[str]] = {}
     for pattern in kernel.packages:
         for name in listing:
@@ -76,23 +76,6 @@ def _newest(kernel: Kernel) -> tuple[str, list[str]]:
                 by_release.setdefault(match[1], []).append(name)
     whole = [each for each, names in by_release.items() if len(names) == len(kernel.packages)]
     if not whole:
-        raise RuntimeError(f"{kernel.suite} has no kernel {kernel.name}")
+        raise RuntimeError(f"{kernel.source.suite} has no kernel {kernel.name}")
     release = max(whole, key=lambda each: [int(number) for number in re.findall(r"\d+", each)])
     return release, by_release[release]
-
-
-def _apt(*command: str, directory: Path | None = None) -> str:
-    state = CACHE / "apt"
-    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
-    sources = sorted({(kernel.archive, kernel.suite) for kernel in KERNELS})
-    kind = f"deb [arch=amd64 signed-by={_KEYRING}]"
-    lines = (f"{kind} {where} {suite} main\n" for where, suite in sources)
-    (state / "sources.list").write_text("".join(lines))
-    settings = {
-        "Dir::Etc::sourcelist": state / "sources.list", "Dir::Etc::sourceparts": "/nonexistent",
-        "Dir::State::lists": state / "lists", "Dir::Cache": state, "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "", "APT::Sandbox::User": "root",
-    }  # fmt: skip
-    options = [text for name, value in settings.items() for text in ("-o", f"{name}={value}")]
-    arguments = [command[0], *options, *command[1:]]
-    return subprocess.run(arguments, check=True, cwd=directory, text=True, stdout=-1).stdout
