@@ -203,8 +203,8 @@ def test_the_doctor_tells_which_bcc_it_is_and_whether_it_will_do(tmp_path: Path)
     done = cvmprof("doctor", cwd=tmp_path, before=with_bcc(tmp_path))
     assert done.returncode == 0
     assert done.stdout.splitlines()[1:3] == [
-        "bcc cannot be used: the bcc of /usr/bin/python3 is 0.17.0, which is too old",
-        "  so nothing can be recorded",
+        "cvmprof CANNOT record here:",
+        "  the bcc of /usr/bin/python3 is 0.17.0, which is too old",
     ]
     told = json.loads(cvmprof("doctor", "--json", cwd=tmp_path, before=with_bcc(tmp_path)).stdout)
     assert (told["bcc"]["version"], "0.17.0" in told["bcc"]["refusal"]) == (None, True)
