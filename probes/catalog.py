@@ -7,7 +7,7 @@ reason why none can be. Standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .conditions import Lack
 from .kernel import (
@@ -25,8 +25,8 @@ UPROBE = "uprobe"
 #: all functions of a library through one link; taking it off waits once, not once for each
 UPROBE_MULTI = "uprobe_multi"
 
-#: ends the name of a program that does, behind the one it is named after, what the kernel made that
-#: one miss
+#: ends the name of a program that does, behind the one it is named after, what that one missed: on
+#: a kernel that preempts programs, whoever comes to one on the same CPU meanwhile does not run it
 AGAIN = "_again"
 
 #: what may be asked for by name, and the families that it stands for
@@ -108,13 +108,17 @@ ARGUMENT_FUNCTIONS = {
 }  # fmt: skip
 
 
-def _syscall_points() -> tuple[tuple[AttachPoint, ...], ...]:
-    edges = (("sys_exit", "on_syscall_exit"), ("sys_enter", "on_syscall_entry"))
-    once = tuple(_raw(target, program) for target, program in edges)
-    twice = tuple(
-        _raw(target, each) for target, program in edges for each in (program, program + AGAIN)
+def _doubled(points: tuple[AttachPoint, ...]) -> tuple[AttachPoint, ...]:
+    """With a second program behind each that a kernel may preempt."""
+    return tuple(
+        replace(point, program=point.program + suffix)
+        for point in points
+        for suffix in (("", AGAIN) if _is_preemptible(point) else ("",))
     )
-    return twice, once
+
+
+def _is_preemptible(point: AttachPoint) -> bool:
+    return point.family in (FENTRY, FEXIT) or point.target in ("sys_enter", "sys_exit")
 
 
 def _interrupt_points() -> tuple[AttachPoint, ...]:
@@ -134,7 +138,7 @@ def _interrupt_points() -> tuple[AttachPoint, ...]:
 EVENTS = (
     LogicalEvent(
         "system call",
-        _syscall_points(),
+        ((_raw("sys_exit", "on_syscall_exit"), _raw("sys_enter", "on_syscall_entry")),),
         mandatory=True,
     ),
     LogicalEvent(
@@ -276,7 +280,8 @@ def candidates(
         lacking = [lack for point in points if (lack := _lacks(point, facts))]
         lacks += lacking
         if not lacking:
-            usable.append(Attachment(event.name, points))
+            chosen = _doubled(points) if facts.preemptible_programs else points
+            usable.append(Attachment(event.name, chosen))
     if usable:
         return tuple(usable)
     reasons = dict.fromkeys(lack.reason for lack in lacks)
@@ -341,8 +346,6 @@ _REPORT = "please report this kernel to the cvmprof project"
 
 def _lacks(point: AttachPoint, facts: KernelFacts) -> Lack | None:
     """What a kernel lacks of an attach point; None where it has it."""
-    if point.program.endswith(AGAIN) and not facts.preemptible_syscalls:
-        return Lack(f"{point.target} is not preempted", _REPORT)
     if point.family == RAW_TRACEPOINT:
         if point.target in facts.raw_tracepoints:
             return None

@@ -179,7 +179,7 @@ class KernelFacts:
     """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
     offsets (bytes) and enumerators that the programs need, by name; the functions that may be
     probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit) are built in;
-    and whether programs on system calls can be preempted.
+    and whether it preempts programs.
 
     ``config`` has those of `OPTIONS` that are known (y, m, n). ``untold`` is why the kernel tells
     nothing of its types or functions, where it does not. ``conditions`` are of this boot and this
@@ -191,7 +191,7 @@ class KernelFacts:
     kprobes: bool = False
     uprobes: bool = False
     trampolines: bool = False
-    preemptible_syscalls: bool = False
+    preemptible_programs: bool = False
     functions: dict[str, KernelFunction] = field(default_factory=dict[str, KernelFunction])
     raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
@@ -218,7 +218,7 @@ def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> Ker
         kprobes=_KPROBES in symbols,
         uprobes=_UPROBES in symbols,
         trampolines=_TRAMPOLINES.issubset(symbols),
-        preemptible_syscalls=_PREEMPTIBLE in symbols,
+        preemptible_programs=_PREEMPTIBLE in symbols,
         functions={
             name: _function(btf, name, symbols[name]) for name in FUNCTIONS if name in symbols
         },

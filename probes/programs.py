@@ -45,6 +45,8 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values["SYSCALL_EXECVE"] = numbers["execve"]
     values["SYSCALL_EXECVEAT"] = numbers["execveat"]
     values["HIT_RUN_NS"] = options.hit_run_ns
+    if facts.preemptible_programs:
+        values["PREEMPTIBLE_PROGRAMS"] = 1
     values.update(_argument_offsets(facts.machine))
     values.update(_function_arguments(facts))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]

@@ -332,6 +332,7 @@ static __always_inline int begin_fault_of(u64 fault) {
 #ifdef ARGUMENT_FAULT
 int on_filemap_fault_kprobe(struct pt_regs *ctx) { return begin_fault_of(ARGUMENT(ctx, ARGUMENT_FAULT)); }
 int on_filemap_fault_fentry(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
+int on_filemap_fault_fentry_again(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
 #endif
 
 static __always_inline void close_fault(struct thread *thread, s64 result, u8 flags) {
@@ -357,11 +358,12 @@ int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
 
 /* A read of FUSE that is no system call of its own: io_uring's, in whichever thread does it, and those of
  * io_submit(2). Within a system call that reads, the function tells nothing new. */
-static __always_inline int begin_asynchronous_read(u64 request, u64 iterator) {
+static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bool again) {
     struct thread *thread = current_thread();
     if (!thread || thread->role != ROLE_TARGET)
         return 0;
-    drop_asynchronous_read(thread);
+    if (!again)
+        drop_asynchronous_read(thread);
     struct operation *operation = &thread->operation;
     if (operation->start_ns)
         return 0;
@@ -388,11 +390,13 @@ static __always_inline int end_asynchronous_read(s64 result) {
 
 #ifdef ARGUMENT_READ
 int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
-    return begin_asynchronous_read(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx));
+    return begin_asynchronous_read(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), false);
 }
 int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(PT_REGS_RC(ctx)); }
-int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1]); }
+int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], false); }
 int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
+int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], true); }
+int on_asynchronous_read_fexit_again(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
 #endif
 
 static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping) {

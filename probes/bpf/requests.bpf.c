@@ -59,7 +59,9 @@ static __always_inline bool device_is_traced(u32 device, struct thread *thread, 
     return true;
 }
 
-static __always_inline int request_queued(u64 pointer) {
+static __always_inline int request_queued(u64 pointer, bool again) {
+    if (again && requests.lookup(&pointer))
+        return 0;
     u64 task = bpf_get_current_pid_tgid();
     struct thread *thread = current_thread();
     struct request request = {.dev = device_of_request(pointer)};
@@ -84,10 +86,11 @@ static __always_inline int request_queued(u64 pointer) {
     return 0;
 }
 
-int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0]); }
+int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], false); }
 #ifdef ARGUMENT_QUEUED
-int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED)); }
-int on_request_queued_fentry(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1]); }
+int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), false); }
+int on_request_queued_fentry(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], false); }
+int on_request_queued_fentry_again(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], true); }
 #endif
 
 static __always_inline void learn_device(u32 pid, u64 pointer) {
@@ -152,4 +155,5 @@ static __always_inline int request_ending(u64 pointer) {
 #ifdef ARGUMENT_ENDED
 int on_request_ended_kprobe(struct pt_regs *ctx) { return request_ending(ARGUMENT(ctx, ARGUMENT_ENDED)); }
 int on_request_ended_fentry(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
+int on_request_ended_fentry_again(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
 #endif

@@ -37,10 +37,47 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     return 0;
 }
 
+#ifdef PREEMPTIBLE_PROGRAMS
+/* Whether a target's call, now at its end, should be in progress: it reads, maps or advises on a traced file. */
+static __always_inline bool began_unseen(struct thread *thread, u32 class, u64 registers) {
+    struct arguments with = {
+        .a = read_u64(registers + OFFSET_ARGUMENT_1),
+        .b = read_u64(registers + OFFSET_ARGUMENT_2),
+        .c = read_u64(registers + OFFSET_ARGUMENT_3),
+        .d = read_u64(registers + OFFSET_ARGUMENT_4),
+        .e = read_u64(registers + OFFSET_ARGUMENT_5),
+    };
+    if (!class || class > CLASS_FADVISE || kind_of(class, &with) == KIND_NONE)
+        return false;
+    struct operation as = {};
+    s32 descriptor = descriptor_of(class, &with);
+    return descriptor >= 0 && attach_descriptor(&as, descriptor);
+}
+
+/* Counts what both pairs missed: the end of the call that seems to be in progress, or the entry of this one. */
+static __always_inline void count_unseen(struct thread *thread, u64 registers) {
+    u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
+    u32 *classes = syscall_classes.lookup(&number);
+    bool serves = thread->role == ROLE_DAEMON;
+    u32 class = !classes ? 0 : serves ? *classes >> 8 : *classes & 0xff;
+    if (in_syscall(thread)) {
+        if (serves ? class == thread->syscall_number : number == thread->operation.syscall)
+            return;
+        count_loss(EVENT_SYSTEM_CALL, LOSS_UNMATCHED_START);
+        thread->syscall_number = thread->operation.start_ns = 0;
+    }
+    if (!serves && began_unseen(thread, class, registers))
+        count_loss(EVENT_SYSTEM_CALL, LOSS_UNMATCHED_END);
+}
+#else
+static __always_inline void count_unseen(struct thread *thread, u64 registers) {}
+#endif
+
 static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
     struct thread *thread = current_thread();
     if (!thread || (again && !in_syscall(thread)))
         return 0;
+    count_unseen(thread, ctx->args[0]);
     if (thread->role == ROLE_DAEMON) {
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
         return 0;

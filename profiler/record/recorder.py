@@ -173,11 +173,12 @@ class Recorder:
         """Hits that the kernel skipped, under the names of the programs.
 
         Of two programs that stand in for one another, each hit that both missed: at most those of
-        the one that missed less.
+        the one that missed less. Those of system calls count it themselves.
         """
         counts = {name: missed(program) for name, program in self._attacher.programs().items()}
         for name in [name for name in counts if name + AGAIN in counts]:
-            counts[name] = min(counts[name], counts.pop(name + AGAIN))
+            again = counts.pop(name + AGAIN)
+            counts[name] = 0 if name in _SELF_COUNTING else min(counts[name], again)
         return [
             {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
             for name, count in counts.items()
@@ -189,6 +190,7 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
+_SELF_COUNTING = ("on_syscall_entry", "on_syscall_exit")
 _TASK_PID, _TASK_KIND = events.TASK.offset("pid"), events.TASK.offset("kind")
 _FILE_DEV, _FILE_PID = events.FILE.offset("dev"), events.FILE.offset("pid")
 _BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))

@@ -111,6 +111,9 @@ class Told:
     def function_arguments(self, name: str) -> tuple[str, ...] | None:
         return None
 
+    def function_id(self, name: str) -> int | None:
+        return None
+
     def offset(self, struct_name: str, path: str) -> int | None:
         return self._offsets.get(f"{struct_name}_{path}")
 

@@ -30,13 +30,17 @@ def older_kernel() -> KernelFacts:
 
 def preempting_kernel() -> KernelFacts:
     """The running kernel, as if it preempted the programs of system calls."""
-    return replace(running_kernel(), preemptible_syscalls=True)
+    return replace(running_kernel(), preemptible_programs=True)
 
 
-def without_the_first(event: catalog.LogicalEvent) -> catalog.LogicalEvent:
-    """An event observed by the programs alone that stand in for others."""
-    second = (point for point in event.alternatives[0] if point.program.endswith(catalog.AGAIN))
-    return replace(event, alternatives=(tuple(second),))
+def only_the_second(points: tuple[catalog.AttachPoint, ...]) -> tuple[catalog.AttachPoint, ...]:
+    """Of the programs on system calls those alone that stand in for others."""
+    return tuple(
+        replace(point, program=point.program + catalog.AGAIN)
+        if point.target in ("sys_enter", "sys_exit")
+        else point
+        for point in points
+    )
 
 
 events.RINGS = tuple(
@@ -49,5 +53,5 @@ if CHANGES.get("system_calls"):
     changed.running_kernel = preempting_kernel
 if CHANGES.get("system_calls") == "again":
     changed = catalog
-    changed.EVENTS = (without_the_first(catalog.EVENTS[0]), *catalog.EVENTS[1:])
+    changed._doubled = only_the_second
 main(DESCRIPTOR)
