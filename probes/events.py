@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Union
 
+#: the unit of ``ring_pages`` on every machine; a machine whose pages are larger takes a multiple
 PAGE = 4096
 #: what the kernel puts before each record of a ring: u32 length with flags, u32 page offset
 RING_HEADER_BYTES = 8
@@ -389,8 +390,8 @@ TOUCH = Layout(
     _fields(
         """
         u64 bytes_read      bytes supplied by read operations
-        u32 pages_mapped    pages mapped around faults
-        u32 pages_inserted  pages put into the page cache
+        u32 pages_mapped    pages of 4 KiB mapped around faults
+        u32 pages_inserted  pages of 4 KiB put into the page cache
         """
     ),
 )

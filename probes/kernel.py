@@ -7,6 +7,7 @@ that it can be saved and the catalogue tested without that kernel. Standard libr
 from __future__ import annotations
 
 import gzip
+import mmap
 import os
 import platform
 import re
@@ -56,7 +57,7 @@ OFFSETS = (
     ("TASK_STRUCT_TGID", "task_struct", "tgid"),
     ("TASK_STRUCT_COMM", "task_struct", "comm"),
     ("TASK_STRUCT_FLAGS", "task_struct", "flags"),
-    ("TASK_STRUCT_STATUS", "task_struct", "thread_info.status"),  # x86: TS_COMPAT
+    ("TASK_STRUCT_STATUS", "task_struct", "thread_info.status"),  # x86
     ("TASK_STRUCT_FILES", "task_struct", "files"),
     ("TASK_STRUCT_MM", "task_struct", "mm"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
@@ -176,10 +177,10 @@ class KernelFunction:
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """One kernel: its release and machine, its raw tracepoints with their number of arguments, the
-    offsets (bytes) and enumerators that the programs need, by name; the functions that may be
-    probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit) are built in;
-    and whether it preempts programs.
+    """One kernel: its release and machine, the bytes of its pages, its raw tracepoints with their
+    number of arguments, the offsets (bytes) and enumerators that the programs need, by name; the
+    functions that may be probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit)
+    are built in; and whether it preempts programs.
 
     ``config`` has those of `OPTIONS` that are known (y, m, n). ``untold`` is why the kernel tells
     nothing of its types or functions, where it does not. ``conditions`` are of this boot and this
@@ -188,6 +189,7 @@ class KernelFacts:
 
     release: str
     machine: str
+    page_bytes: int = 4096
     kprobes: bool = False
     uprobes: bool = False
     trampolines: bool = False
@@ -201,7 +203,9 @@ class KernelFacts:
     conditions: Conditions = field(default_factory=Conditions)
 
 
-def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> KernelFacts:
+def facts_of(
+    btf: Btf, release: str, machine: str, kallsyms: bytes = b"", page_bytes: int = 4096
+) -> KernelFacts:
     """The facts that BTF (of vmlinux and FUSE) and ``/proc/kallsyms`` tell of a kernel."""
     tracepoints = {name: btf.tracepoint_arguments(name) for name in RAW_TRACEPOINTS}
     symbols = {
@@ -215,6 +219,7 @@ def facts_of(btf: Btf, release: str, machine: str, kallsyms: bytes = b"") -> Ker
     return KernelFacts(
         release=release,
         machine=machine,
+        page_bytes=page_bytes,
         kprobes=_KPROBES in symbols,
         uprobes=_UPROBES in symbols,
         trampolines=_TRAMPOLINES.issubset(symbols),
@@ -280,7 +285,7 @@ def _gathered() -> KernelFacts:
         if not btf.has_struct("fuse_req"):
             btf = _with_fuse(btf)
         symbols = _kallsyms()
-        facts = facts_of(btf, release, machine, symbols)
+        facts = facts_of(btf, release, machine, symbols, mmap.PAGESIZE)
     except OSError:
         untold = Lack(f"the kernel {release} has no type information ({VMLINUX} is absent)", _TYPED)
     except BtfError as error:

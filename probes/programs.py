@@ -12,6 +12,7 @@ from pathlib import Path
 from . import events, syscalls
 from .catalog import ARGUMENT_FUNCTIONS, DAEMON_FUNCTIONS, EVENT_NAMES
 from .kernel import KernelFacts
+from .machines import MACHINES, Machine
 
 #: the programs at a daemon function's entry and return, also by their place in ``call_programs``
 CALL_PROGRAMS = ("on_call_entry", "on_call_exit")
@@ -35,19 +36,19 @@ class Options:
 
 
 def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
-    """The macros: offsets and enumerators of this kernel, and the options.
+    """The macros: offsets and enumerators of this kernel, its machine, and the options.
 
-    Raises KeyError on an architecture without a system call table.
+    Raises KeyError on a machine that is not in the table.
     """
-    numbers = syscalls.NUMBERS[facts.machine]
-    values = {f"OFFSET_{name}": offset for name, offset in facts.offsets.items()}
+    values: dict[str, int | str] = {
+        f"OFFSET_{name}": offset for name, offset in facts.offsets.items()
+    }
     values.update(facts.enumerators)
-    values["SYSCALL_EXECVE"] = numbers["execve"]
-    values["SYSCALL_EXECVEAT"] = numbers["execveat"]
+    values["PAGE_BITS"] = facts.page_bytes.bit_length() - 1
     values["HIT_RUN_NS"] = options.hit_run_ns
     if facts.preemptible_programs:
         values["PREEMPTIBLE_PROGRAMS"] = 1
-    values.update(_argument_offsets(facts.machine))
+    values.update(_machine(MACHINES[facts.machine]))
     values.update(_function_arguments(facts))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
@@ -71,16 +72,20 @@ def source() -> str:
     return "\n".join(parts)
 
 
-def _argument_offsets(machine: str) -> dict[str, int]:
-    # positions in struct pt_regs of arch/x86/include/uapi/asm/ptrace.h
-    order = (
-        "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si",
-        "di", "orig_ax",
-    )  # fmt: skip
-    registers = enumerate(syscalls.ARGUMENT_REGISTERS[machine], 1)
-    offsets = {f"OFFSET_ARGUMENT_{index}": order.index(name) for index, name in registers}
-    offsets["OFFSET_SYSCALL_NUMBER"] = order.index("orig_ax")
-    return {name: 8 * position for name, position in offsets.items()}
+def _machine(machine: Machine) -> dict[str, int | str]:
+    values: dict[str, int | str] = {"PT_REGS_MEMBERS": ",".join(machine.registers)}
+    for index, name in enumerate(machine.call_arguments, 1):
+        values[f"OFFSET_ARGUMENT_{index}"] = machine.offset(name)
+    values["OFFSET_SYSCALL_NUMBER"] = machine.offset(machine.call_number)
+    for index, name in enumerate(machine.arguments, 1):
+        values[f"FUNCTION_ARGUMENT_{index}"] = name
+    values["FUNCTION_RESULT"] = machine.result
+    if machine.compat_register:
+        values["OFFSET_COMPAT_REGISTER"] = machine.offset(machine.compat_register)
+    values["COMPAT_MASK"] = machine.compat_mask
+    values["SYSCALL_EXECVE"] = machine.calls["execve"]
+    values["SYSCALL_EXECVEAT"] = machine.calls["execveat"]
+    return values
 
 
 def _function_arguments(facts: KernelFacts) -> dict[str, int]:

@@ -137,8 +137,8 @@ TABLES: tuple[Table, ...] = (
         i32 granule         offset divided by 1 MiB
         i64 start_ns        start of the bucket
         i64 bytes_read      bytes supplied by read operations
-        i64 pages_mapped    pages mapped around faults
-        i64 pages_inserted  pages put into the page cache
+        i64 pages_mapped    pages of 4 KiB mapped around faults
+        i64 pages_inserted  pages of 4 KiB put into the page cache
         """,
     ),
     _table(

@@ -47,14 +47,14 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     u32 function = call->function;
     if (function >= FN_FETCHER_FETCH) {
         if (function != FN_DOWNLOADMANAGER_FETCH)
-            bpf_probe_read_user(call->object, sizeof(call->object), (void *)PT_REGS_PARM2(ctx));
+            bpf_probe_read_user(call->object, sizeof(call->object), (void *)ctx->FUNCTION_ARGUMENT_2);
         return;
     }
-    call->unique = read_user_u64(PT_REGS_PARM1(ctx) + 8); /* fuse_req_t: its second word */
-    call->ino = PT_REGS_PARM2(ctx);
+    call->unique = read_user_u64(ctx->FUNCTION_ARGUMENT_1 + 8); /* fuse_req_t: its second word */
+    call->ino = ctx->FUNCTION_ARGUMENT_2;
     if (function == FN_CVMFS_READ) {
-        call->size = PT_REGS_PARM3(ctx);
-        call->offset = PT_REGS_PARM4(ctx);
+        call->size = ctx->FUNCTION_ARGUMENT_3;
+        call->offset = ctx->FUNCTION_ARGUMENT_4;
     }
 }
 
@@ -89,7 +89,7 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
         return 0;
     }
     call->end_ns = bpf_ktime_get_ns();
-    call->result = PT_REGS_RC(ctx);
+    call->result = ctx->FUNCTION_RESULT;
     emit_call(call);
     calls.delete(&key);
     return 0;
@@ -290,6 +290,8 @@ static __always_inline void end_daemon_names(struct thread *thread, u32 class, u
         report_cache_file(thread, CACHE_RENAME, b, d, 0, result);
     else if (class == CLASS_DAEMON_UNLINK)
         report_cache_file(thread, CACHE_UNLINK, a, 0, 0, result);
+    else if (class == CLASS_DAEMON_UNLINKAT)
+        report_cache_file(thread, CACHE_UNLINK, b, 0, 0, result);
 }
 
 /* A system call that was entered before recording: its registers still hold its arguments. */

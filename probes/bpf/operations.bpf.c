@@ -10,6 +10,7 @@
 #define LONG_READ_BYTES (16 << 20)
 #define MAX_VECTORS 64
 #define FAULT_INTERRUPTED (-4)
+#define PAGE_UNITS (1 << (PAGE_BITS - 12)) /* pages are counted in 4 KiB, whatever the machine's */
 
 BPF_ARRAY(syscall_classes, u32, 512); /* number -> CLASS_* of a target | CLASS_* of a daemon << 8 */
 BPF_HASH(touches, struct touch_key, struct touch, 131072);
@@ -390,9 +391,9 @@ static __always_inline int end_asynchronous_read(s64 result) {
 
 #ifdef ARGUMENT_READ
 int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
-    return begin_asynchronous_read(PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx), false);
+    return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), false);
 }
-int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(PT_REGS_RC(ctx)); }
+int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(ctx->FUNCTION_RESULT); }
 int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], false); }
 int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
 int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], true); }
@@ -415,7 +416,7 @@ int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
     count_hit(EVENT_PAGE_CACHE_INSERTION);
     struct touch *touch = touch_of(&as, read_u64(folio + OFFSET_FOLIO_INDEX) << PAGE_BITS);
     if (touch)
-        __sync_fetch_and_add(&touch->pages_inserted, folio_pages(folio));
+        __sync_fetch_and_add(&touch->pages_inserted, folio_pages(folio) * PAGE_UNITS);
     return 0;
 }
 
@@ -426,6 +427,6 @@ int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
     count_hit(EVENT_FAULT_AROUND);
     struct touch *touch = touch_of(&as, ctx->args[1] << PAGE_BITS);
     if (touch)
-        __sync_fetch_and_add(&touch->pages_mapped, ctx->args[2] - ctx->args[1] + 1);
+        __sync_fetch_and_add(&touch->pages_mapped, (ctx->args[2] - ctx->args[1] + 1) * PAGE_UNITS);
     return 0;
 }

@@ -10,7 +10,6 @@
 #define MODE_TYPE 0170000
 #define MODE_REGULAR 0100000
 #define SIGNAL_KILL 9
-#define PAGE_BITS 12
 #define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
 /* Has the compiler compare a loop's counter with its constant bound, which older verifiers need to see: it
  * would count down from a number instead that they know nothing of. */
@@ -48,7 +47,8 @@ static __always_inline u64 read_user_u64(u64 address) {
 }
 
 /* A function's argument by its place, from 1, where a kprobe stands at its entry. */
-#define ARGUMENT(ctx, place) ((place) == 1 ? PT_REGS_PARM1(ctx) : (place) == 2 ? PT_REGS_PARM2(ctx) : PT_REGS_PARM3(ctx))
+#define ARGUMENT(ctx, place) \
+    ((place) == 1 ? (ctx)->FUNCTION_ARGUMENT_1 : (place) == 2 ? (ctx)->FUNCTION_ARGUMENT_2 : (ctx)->FUNCTION_ARGUMENT_3)
 
 static __always_inline u32 role_of(u32 pid) {
     u32 *role = roles.lookup(&pid);

@@ -1,10 +1,10 @@
 /* The two programs on every system call: they leave early for whoever is not traced. */
 
-#define TASK_COMPAT 2 /* arch/x86/include/asm/thread_info.h: TS_COMPAT */
-
-static __always_inline bool is_compat(void) {
-#ifdef OFFSET_TASK_STRUCT_STATUS
-    return read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_STATUS) & TASK_COMPAT;
+static __always_inline bool is_compat(u64 registers) {
+#if defined(OFFSET_COMPAT_REGISTER)
+    return read_u64(registers + OFFSET_COMPAT_REGISTER) & COMPAT_MASK;
+#elif defined(OFFSET_TASK_STRUCT_STATUS)
+    return read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_STATUS) & COMPAT_MASK;
 #else
     return false;
 #endif
@@ -24,7 +24,7 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     u32 class = role == ROLE_DAEMON ? *classes >> 8 : *classes & 0xff;
     if (!role || !class)
         return 0;
-    if (is_compat())
+    if (is_compat(ctx->args[0]))
         return 0; /* 32-bit: other numbers, other layouts */
     struct thread *thread = thread_of(task >> 32, task, role);
     if (!thread || (again && in_syscall(thread)))

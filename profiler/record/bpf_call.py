@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import platform
 
-_NUMBER = {"x86_64": 321, "aarch64": 280}
+from ...probes.machines import MACHINES
 
 
 def bpf(command: int, request: ctypes.Structure) -> int:
     """Makes the call; its result, or -1 with the reason in ctypes.get_errno()."""
     libc = ctypes.CDLL(None, use_errno=True)
-    number = _NUMBER[platform.machine()]
+    number = MACHINES[platform.machine()].calls["bpf"]
     return int(libc.syscall(number, command, ctypes.byref(request), ctypes.sizeof(request)))

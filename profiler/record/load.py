@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...errors import CvmprofError, MissingDependency, NotPermitted
-from ...probes import catalog, compiler, programs, syscalls
+from ...probes import catalog, compiler, machines, programs
 from ...probes.conditions import of_this_process
 from ...probes.kernel import KernelFacts
 
@@ -66,6 +66,8 @@ def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
     Raises CvmprofError where the kernel cannot serve them, or by clang's error.
     """
     check_kernel(facts)
+    # bcc compiles for it, or else for what the user's variable of that name may say
+    os.environ["ARCH"] = machines.MACHINES[facts.machine].arch
     flags = programs.compile_flags(facts, options)
     with _captured_stderr() as messages:
         try:
@@ -81,9 +83,10 @@ def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
 
 def check_kernel(facts: KernelFacts) -> None:
     """Raises CvmprofError where the programs cannot be compiled for this machine or kernel."""
-    if facts.machine not in syscalls.NUMBERS:
-        fact = f"this machine is {facts.machine}, and cvmprof records on x86-64 only"
-        raise CvmprofError(fact, "record on an x86-64 machine")
+    if facts.machine not in machines.MACHINES:
+        known = " or ".join(machines.MACHINES)
+        fact = f"this machine is {facts.machine}, and cvmprof records on {known} only"
+        raise CvmprofError(fact, f"record on a machine that is {known}")
     lack = catalog.lack_of_members(facts)
     if lack is not None:
         raise CvmprofError(lack.reason, lack.way_out)

@@ -25,16 +25,16 @@ class Ring:
         self.spooled = 0  # records
         self.dropped = 0  # records that the spool could not take
         self.failure: OSError | None = None
-        size = layout.ring_pages * PAGE
+        size, page = layout.ring_pages * PAGE, mmap.PAGESIZE
         self._spool_fd = spool_fd
         self._mask = size - 1
         read, write, shared = mmap.PROT_READ, mmap.PROT_WRITE, mmap.MAP_SHARED
-        self._consumer_page = mmap.mmap(map_fd, PAGE, shared, read | write)
-        self._ring = mmap.mmap(map_fd, PAGE + 2 * size, shared, read, offset=PAGE)
+        self._consumer_page = mmap.mmap(map_fd, page, shared, read | write)
+        self._ring = mmap.mmap(map_fd, page + 2 * size, shared, read, offset=page)
         # native 64-bit loads and stores: the kernel reads and writes these positions meanwhile
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._ring)[:8].cast("Q")
-        self._data = memoryview(self._ring)[PAGE:]
+        self._data = memoryview(self._ring)[page:]
 
     def drain(self) -> memoryview | None:
         """Moves all finished records to the spool; gives their span, valid until the next call.

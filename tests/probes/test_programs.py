@@ -28,12 +28,16 @@ def test_offsets_and_system_call_numbers_are_macros(facts: KernelFacts) -> None:
     assert "-DUPROBE_MULTI_TYPE=48" in flags
 
 
-def test_registers_stand_where_ptrace_has_them(facts: KernelFacts) -> None:
-    """sys/user.h: struct user_regs_struct begins as struct pt_regs does."""
+def test_what_a_machine_has_are_macros(facts: KernelFacts) -> None:
+    """sys/user.h: struct user_regs_struct begins as x86's struct pt_regs does."""
     flags = compile_flags(facts, Options())
     for number, offset in enumerate((112, 104, 96, 56, 72, 64), 1):  # rdi rsi rdx r10 r8 r9
         assert f"-DOFFSET_ARGUMENT_{number}={offset}" in flags
-    assert "-DOFFSET_SYSCALL_NUMBER=120" in flags
+    assert {"-DOFFSET_SYSCALL_NUMBER=120", "-DPAGE_BITS=12"} <= set(flags)
+    other = compile_flags(replace(facts, machine="aarch64", page_bytes=65536), Options())
+    for number, offset in enumerate((272, 8, 16, 24, 32, 40), 1):
+        assert f"-DOFFSET_ARGUMENT_{number}={offset}" in other
+    assert {"-DOFFSET_SYSCALL_NUMBER=64", "-DPAGE_BITS=16", "-DSYSCALL_EXECVE=221"} <= set(other)
 
 
 def test_options_are_macros(facts: KernelFacts) -> None:

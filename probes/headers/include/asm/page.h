@@ -1,1 +1,2 @@
+/* The unit in which bcc is told the size of a ring (probes/events.py), whatever the machine's pages. */
 #define PAGE_SIZE 4096

@@ -1,0 +1,93 @@
+"""The machines to record on: all that differs between architectures, here and nowhere else.
+
+Named as uname(2) names them. All of them are 64-bit and little-endian. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One architecture.
+
+    ``arch`` is its name in the kernel's sources, which bcc takes from the variable ``ARCH`` where
+    it is set. ``registers`` are the members of its ``struct pt_regs`` in their order, eight bytes
+    each, as far as any of them matters. Of these hold: ``call_number`` and ``call_arguments`` those
+    of a system call, at its beginning and still at its end; ``arguments`` a function's first
+    arguments at its entry, ``result`` what it returned. A task runs 32-bit code, whose system calls
+    have other numbers, where ``compat_mask`` meets ``compat_register``, or where that is none, its
+    ``thread_info.status``. ``calls`` are the numbers of the system calls that matter.
+    """
+
+    arch: str
+    registers: tuple[str, ...]
+    call_number: str
+    call_arguments: tuple[str, ...]
+    arguments: tuple[str, ...]
+    result: str
+    compat_mask: int
+    compat_register: str | None = None
+    calls: dict[str, int] = field(default_factory=dict[str, int])
+
+    def offset(self, register: str) -> int:
+        """Bytes before a register in ``struct pt_regs``. Raises ValueError where it has none."""
+        return 8 * self.registers.index(register)
+
+
+#: arch/x86/include/uapi/asm/ptrace.h; TS_COMPAT of arch/x86/include/asm/thread_info.h;
+#: arch/x86/entry/syscalls/syscall_64.tbl
+_X86_64 = Machine(
+    arch="x86",
+    registers=(
+        "r15", "r14", "r13", "r12", "bp", "bx", "r11", "r10", "r9", "r8", "ax", "cx", "dx", "si",
+        "di", "orig_ax", "ip", "cs", "flags", "sp", "ss",
+    ),
+    call_number="orig_ax",
+    call_arguments=("di", "si", "dx", "r10", "r8", "r9"),
+    arguments=("di", "si", "dx", "cx"),
+    result="ax",
+    compat_mask=2,
+    calls={
+        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
+        "mmap": 9, "pread64": 17, "readv": 19, "writev": 20, "access": 21, "madvise": 28,
+        "sendfile": 40, "connect": 42, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47,
+        "execve": 59, "getdents": 78, "chdir": 80, "fchdir": 81, "rename": 82, "creat": 85,
+        "unlink": 87, "readlink": 89, "statfs": 137, "fstatfs": 138, "mlock": 149, "mlockall": 151,
+        "readahead": 187, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193, "listxattr": 194,
+        "llistxattr": 195, "flistxattr": 196, "getdents64": 217, "fadvise64": 221, "openat": 257,
+        "newfstatat": 262, "unlinkat": 263, "renameat": 264, "readlinkat": 267, "faccessat": 269,
+        "splice": 275, "preadv": 295, "renameat2": 316, "bpf": 321, "execveat": 322, "mlock2": 325,
+        "copy_file_range": 326, "preadv2": 327, "statx": 332, "openat2": 437, "faccessat2": 439,
+    },
+)  # fmt: skip
+
+#: struct user_pt_regs and PSR_MODE32_BIT of arch/arm64/include/uapi/asm/ptrace.h, and orig_x0 of
+#: arch/arm64/include/asm/ptrace.h: at a system call's end x0 holds its result, and the kernel's own
+#: syscall_get_arguments() takes the first argument from orig_x0 at both. The numbers are those of
+#: include/uapi/asm-generic/unistd.h, which has none of the calls that openat and its like replaced.
+_AARCH64 = Machine(
+    arch="arm64",
+    registers=(*(f"x{number}" for number in range(31)), "sp", "pc", "pstate", "orig_x0"),
+    call_number="x8",
+    call_arguments=("orig_x0", "x1", "x2", "x3", "x4", "x5"),
+    arguments=("x0", "x1", "x2", "x3"),
+    result="x0",
+    compat_mask=0x10,
+    compat_register="pstate",
+    calls={
+        "getxattr": 8, "lgetxattr": 9, "fgetxattr": 10, "listxattr": 11, "llistxattr": 12,
+        "flistxattr": 13, "unlinkat": 35, "renameat": 38, "statfs": 43, "fstatfs": 44,
+        "faccessat": 48, "chdir": 49, "fchdir": 50, "openat": 56, "close": 57, "getdents64": 61,
+        "lseek": 62, "read": 63, "write": 64, "readv": 65, "writev": 66, "pread64": 67,
+        "preadv": 69, "sendfile": 71, "splice": 76, "readlinkat": 78, "newfstatat": 79, "fstat": 80,
+        "connect": 203, "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212,
+        "readahead": 213, "execve": 221, "mmap": 222, "fadvise64": 223, "mlock": 228,
+        "mlockall": 230, "madvise": 233, "renameat2": 276, "bpf": 280, "execveat": 281,
+        "mlock2": 284, "copy_file_range": 285, "preadv2": 286, "statx": 291, "openat2": 437,
+        "faccessat2": 439,
+    },
+)  # fmt: skip
+
+MACHINES = {"x86_64": _X86_64, "aarch64": _AARCH64}
