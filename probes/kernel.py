@@ -128,7 +128,7 @@ FUNCTIONS = {
     "fuse_file_read_iter": ("kiocb", 1),
 }
 #: functions that are there where a way of attaching is: the perf events of kprobes and of uprobes,
-#: and BPF trampolines with what calls them
+#: and BPF trampolines with what calls them, which arm64 has since v6.4 only
 _KPROBES, _UPROBES = "create_local_trace_kprobe", "create_local_trace_uprobe"
 _TRAMPOLINES = frozenset(("bpf_trampoline_link_prog", "register_ftrace_direct"))
 #: came in v7.0 with tracepoints whose programs may fault, and so be preempted

@@ -89,8 +89,9 @@ def doctors() -> dict[str, str]:
 
 
 def _age(path: Path) -> tuple[int, ...]:
-    version = path.stem.removeprefix("debian-").replace("x", "999")
-    return (*map(int, version.split(".")), path.stem.startswith("debian"))
+    version, _, machine = path.stem.removeprefix("debian-").partition("-")
+    numbers = map(int, version.replace("x", "999").split("."))
+    return (*numbers, path.stem.startswith("debian"), len(machine))
 
 
 def _cell(event: catalog.LogicalEvent, facts: KernelFacts, backend: str) -> str:

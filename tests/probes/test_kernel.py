@@ -140,3 +140,17 @@ def test_before_there_were_folios_their_members_are_pages() -> None:
     assert facts_told(Told(4, page_index=32)).offsets == {"FOLIO_INDEX": 32}
     both = Told(4, page_index=32, folio_index=40)
     assert facts_told(both).offsets == {"FOLIO_INDEX": 40}
+
+
+@pytest.mark.parametrize(
+    ("names", "can"),
+    [
+        (("bpf_trampoline_link_prog", "register_ftrace_direct"), True),
+        (("bpf_trampoline_link_prog", "register_ftrace_direct_cb"), False),  # arm64 before v6.4
+        (("register_ftrace_direct",), False),
+    ],
+)
+def test_trampolines_need_functions_that_call_them(names: tuple[str, ...], can: bool) -> None:
+    symbols = "".join(f"ffff800080000000 T {name}\n" for name in names).encode()
+    facts = kernel.facts_of(cast(Btf, Told(4)), "6.1", "aarch64", symbols, 16384)
+    assert (facts.trampolines, facts.page_bytes) == (can, 16384)

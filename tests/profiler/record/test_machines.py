@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cvmprof.probes.kernel import running_kernel
+from cvmprof.probes.kernel import KernelFunction, running_kernel
 from cvmprof.probes.machines import MACHINES
 from cvmprof.probes.programs import Options
 from cvmprof.profiler.record import load
@@ -115,10 +115,10 @@ def _next(at: int, code: _Instruction) -> tuple[int, ...]:
 def compiled(request: pytest.FixtureRequest, bcc: Any) -> Iterator[tuple[str, Any]]:
     """A machine's name, and everything compiled for it."""
     machine = str(request.param)
-    facts = running_kernel()
-    functions = {name: replace(each, argument=1) for name, each in facts.functions.items()}
-    functions["fuse_dev_queue_req"] = replace(functions["fuse_dev_queue_req"], argument=2)
-    bpf = load.load(bcc, replace(facts, machine=machine, functions=functions), Options())
+    places = {"filemap_fault": 1, "fuse_dev_queue_req": 2, "fuse_request_end": 1}
+    functions = {name: KernelFunction("vmlinux", True, place) for name, place in places.items()}
+    facts = replace(running_kernel(), machine=machine, functions=functions)
+    bpf = load.load(bcc, facts, Options())
     yield machine, bpf
     bpf.cleanup()
 
