@@ -109,16 +109,18 @@ ARGUMENT_FUNCTIONS = {
 
 
 def _doubled(points: tuple[AttachPoint, ...]) -> tuple[AttachPoint, ...]:
-    """With a second program behind each that a kernel may preempt."""
+    """With a second program behind each that a kernel may preempt, in the order of attaching."""
     return tuple(
         replace(point, program=point.program + suffix)
         for point in points
-        for suffix in (("", AGAIN) if _is_preemptible(point) else ("",))
+        for suffix in _suffixes(point)
     )
 
 
-def _is_preemptible(point: AttachPoint) -> bool:
-    return point.family in (FENTRY, FEXIT) or point.target in ("sys_enter", "sys_exit")
+def _suffixes(point: AttachPoint) -> tuple[str, ...]:
+    if point.family in (FENTRY, FEXIT):
+        return (AGAIN, "")  # a trampoline calls first what was attached last
+    return ("", AGAIN) if point.target in ("sys_enter", "sys_exit") else ("",)
 
 
 def _interrupt_points() -> tuple[AttachPoint, ...]:

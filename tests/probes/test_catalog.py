@@ -65,7 +65,7 @@ def test_every_event_resolves_on_the_saved_kernels(path: Path, event: LogicalEve
     [
         ("system call", "auto", ["on_syscall_exit", "on_syscall_exit_again", "on_syscall_entry",
                                  "on_syscall_entry_again"]),
-        ("request ended", "fentry", ["on_request_ended_fentry", "on_request_ended_fentry_again"]),
+        ("request ended", "fentry", ["on_request_ended_fentry_again", "on_request_ended_fentry"]),
         ("request ended", "kprobe", ["on_request_ended_kprobe"]),
         ("request ended", "tracepoint", ["on_request_ended"]),
     ],
