@@ -34,7 +34,9 @@ from .stage import stage
 #: guests that run at once
 _AT_ONCE = 2
 #: in the order of the columns
-_COUNTED = ("reads", "hits", "faults", "requests", "fetches", "losses", "left")
+_COUNTED = (
+    "reads", "hits", "faults", "aio", "uring", "requests", "fetches", "losses", "left",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> int:
@@ -46,7 +48,7 @@ def main(names: list[str]) -> int:
     published(where / "lab")
     stage(where / "stage")
     client_program()  # compiled here, found by the guests
-    print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>10}" for name in _COUNTED) + "  all")
+    print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         failed = sum(pool.map(partial(_run, where), reversed(images)))  # the longest first
     if not names or "bcc" in names:
@@ -115,7 +117,7 @@ def _line(outcome: Outcome) -> str:
         return f"attaches the same as {outcome.same_as}"
     counts = {check.name: _count(check.found) for check in outcome.checks}
     word = "FAILED" if _failed(outcome.checks) else "ok"
-    line = "".join(f"{counts[name]:>10}" for name in _COUNTED)
+    line = "".join(f"{counts[name]:>9}" for name in _COUNTED)
     return f"{line}  {len(outcome.checks)} {word}"
 
 

@@ -93,13 +93,23 @@ def _operations(run: Run) -> tuple[Check, ...]:
         Check("faults", sorted(faults["offset_bytes"].to_list()),
               [page * at for at in workload.pages_of("mapped.bin", workload.FAULTS)]),
         Check("faults ended", faults["end_ns"].null_count(), 0),
+        *(_asynchronous(run, name) for name in workload.ASYNCHRONOUS),
     )  # fmt: skip
+
+
+def _asynchronous(run: Run, name: str) -> Check:
+    """io_uring first asks for what is there: that read gives nothing."""
+    page, count = workload.PAGE_BYTES, workload.ASYNCHRONOUS[name]
+    whole = _operations_on(run, name, "read").filter(result=page)
+    expected = [page * at for at in workload.pages_of(name, count)]
+    return Check(name.split(".")[0], sorted(whole["offset_bytes"].to_list()), expected)
 
 
 def _requests(run: Run) -> tuple[Check, ...]:
     reads = run.tables["fuse_requests"].filter(opcode=_READ)
     single = workload.COLD_READS + workload.FAULTS
     ahead = workload.CHUNKS["ahead.bin"] * workload.CHUNK_BYTES
+    pages = single + sum(workload.ASYNCHRONOUS.values())
     ours = pl.concat(
         [_operations_on(run, "read.bin", "read"), _operations_on(run, "mapped.bin", "fault")]
     )
@@ -107,7 +117,7 @@ def _requests(run: Run) -> tuple[Check, ...]:
     return (
         Check("requests", by_operation.height, single),
         Check("one each", by_operation["op_id"].n_unique(), single),
-        Check("requested", reads["size_bytes"].sum(), single * workload.PAGE_BYTES + ahead),
+        Check("requested", reads["size_bytes"].sum(), pages * workload.PAGE_BYTES + ahead),
         Check("requests ended", reads["end_ns"].null_count(), 0),
         Check("unique", reads["unique"].n_unique(), reads.height),
         Check("served", reads["served_ns"].null_count(), 0),

@@ -22,6 +22,7 @@ def stage(directory: Path) -> Path:
     for file in _ROOT.glob("*.py"):
         shutil.copy(file, package)
     shutil.copytree(_ROOT / "tests/kernels", directory / "kernels", ignore=skipped)
+    shutil.copy(_ROOT / "tests/truth/asynchronous.py", directory / "kernels")
     for python in dict.fromkeys((sys.executable, interpreter())):
         subprocess.run([python, "-m", "compileall", "-q", directory], check=True)
     return directory

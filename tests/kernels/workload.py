@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import mmap
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 PAGE_BYTES = 4096
 CHUNK_BYTES = 256 * 1024
 #: chunks of each file
-CHUNKS = {"read.bin": 13, "mapped.bin": 11, "ahead.bin": 7}
+CHUNKS = {"read.bin": 13, "mapped.bin": 11, "ahead.bin": 7, "aio.bin": 3, "uring.bin": 3}
 FETCHES = sum(CHUNKS.values())
 COLD_READS, WARM_READS, FAULTS = 101, 97, 89
 READ_BYTES = 65536
+#: reads by io_submit and by io_uring
+ASYNCHRONOUS = {"aio.bin": 7, "uring.bin": 5}
 
 
 def pages_of(name: str, count: int) -> list[int]:
@@ -31,6 +34,8 @@ def run(mountpoint: Path) -> None:
     _read(mountpoint / "read.bin")
     _map(mountpoint / "mapped.bin")
     _read_ahead(mountpoint / "ahead.bin")
+    for name, count in ASYNCHRONOUS.items():
+        _read_asynchronously(mountpoint / name, count)
 
 
 def _read(path: Path) -> None:
@@ -57,6 +62,13 @@ def _read_ahead(path: Path) -> None:
     for _ in range(reads):  # not beyond the end: older kernels ask the daemon for that as well
         os.read(descriptor, READ_BYTES)
     os.close(descriptor)
+
+
+def _read_asynchronously(path: Path, count: int) -> None:
+    reader = Path(__file__).with_name("asynchronous.py")
+    offsets = (str(PAGE_BYTES * page) for page in pages_of(path.name, count))
+    command = [sys.executable, "-I", str(reader), path.stem, str(path), *offsets]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
