@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from cvmprof.probes import catalog
@@ -36,8 +35,7 @@ COUNTING = ("--qemu-opts=-icount shift=0",)
 
 def main(name: str) -> int:
     """Boots a kernel, measures every backend that it has, and prints the table."""
-    kernel = next(kernel for kernel in KERNELS if kernel.name == name)
-    image = image_of(replace(kernel, cpus=1))
+    image = image_of(next(kernel for kernel in KERNELS if kernel.name == name))
     where = Path(tempfile.mkdtemp(prefix="cost-", dir=CACHE))
     client_program()
     command = [

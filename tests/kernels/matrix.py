@@ -25,15 +25,12 @@ class Kernel:
     """One kernel: the Debian suite that has it, and what the names of its packages match.
 
     ``packages`` are regular expressions with one group, the release; of several that match, the
-    newest release is taken. All of them are of one release. ``cpus`` is what its guest has: one, so
-    that guests beside one another do not wait for each other's locks, but for the one kernel whose
-    backends are compared.
+    newest release is taken. All of them are of one release.
     """
 
     name: str
     source: Source
     packages: tuple[str, ...]
-    cpus: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ _SPLIT = tuple(rf"linux-{part}-(7\.[\d.]+\+deb13-amd64)" for part in ("binary", 
 KERNELS = (
     Kernel("5.10", _debian("bullseye-security"), (r"linux-image-(5\.10\.0-\d+-amd64)",)),
     Kernel("6.1", _debian("bookworm-security"), (r"linux-image-(6\.1\.0-\d+-amd64)",)),
-    Kernel("6.12", _debian("bookworm-security"), (r"linux-image-(6\.12\.\d+\+deb12-amd64)",), 2),
+    Kernel("6.12", _debian("bookworm-security"), (r"linux-image-(6\.12\.\d+\+deb12-amd64)",)),
     Kernel("6.18", _debian("trixie-backports"), (r"linux-image-(6\.18\.\d+\+deb13-amd64)",)),
     Kernel("7.x", _debian("trixie-backports"), _SPLIT),
 )
