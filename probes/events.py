@@ -159,6 +159,16 @@ BLOCKED_IO = 2  # flag: the kernel calls it waiting for I/O, and the file operat
 #: system calls on the daemon's cache directory
 CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
 
+#: flags of a download
+DOWNLOAD_TLS = 1  # the connection is encrypted: what is asked for is not seen
+DOWNLOAD_TUNNEL = 2  # a proxy was asked to connect to the host (CONNECT)
+
+#: states of a TCP socket, include/net/tcp_states.h
+TCP_STATES = (
+    "none", "established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "time_wait", "close",
+    "close_wait", "last_ack", "listen", "closing", "new_syn_recv",
+)  # fmt: skip
+
 OPERATION = Layout(
     "operation",
     "A file operation of a target thread, written at its end; also the state of one still open.",
@@ -289,20 +299,33 @@ CALL = Layout(
 )
 DOWNLOAD = Layout(
     "download",
-    "An HTTP request on a daemon's connection and its answer, by the socket system calls.",
+    "An HTTP request on a daemon's connection and its answer, by the socket system calls. With "
+    "sent_ns 0 a connection before its first request: as it was when first seen or, with closed_ns, "
+    "one that ended without.",
     _fields(
         """
         u64 connect_ns         connect(2) of this connection; 0 when before recording
         u64 sent_ns            the request was handed to the socket
         u64 first_byte_ns      first bytes of the answer received
         u64 last_byte_ns       last bytes received before the next request, or so far
+        u64 closed_ns          close(2) of the connection; 0 when the record is older
         u64 bytes              bytes received, headers included
+        u64 socket             inode number of the socket
         u32 pid                the daemon
         u32 tid                thread that sent the request
         i32 fd                 the socket
         u32 sequence           requests sent on this connection before this one
+        u32 net_namespace      inode number of the network namespace; 0 when not known
+        u16 family             2 IPv4, 10 IPv6
+        u16 state              index into TCP_STATES, at the close
+        u16 local_port         port of this end
+        u16 remote_port        port of the other end: the server's or a proxy's
+        u32 flags              DOWNLOAD_* bits
+        raw[16] local         address of this end, IPv4 in the first four bytes
+        raw[16] remote        address of the other end
         text[24] answer       beginning of the answer: the status line
-        text[320] request     beginning of the request: line and headers
+        raw[320] request      beginning of the request: line and headers; with DOWNLOAD_TLS of the
+                            first message on the connection
         """
     ),
     ring_pages=256,
@@ -440,6 +463,7 @@ def c_definitions() -> str:
     parts.append(_enumeration("daemon_function", "FN", DAEMON_FUNCTIONS))
     parts.append(_enumeration("task_kind", "TASK", TASK_KINDS))
     parts.append(_enumeration("cache_syscall", "CACHE", CACHE_SYSCALLS))
+    parts.append(_enumeration("tcp_state", "TCP", TCP_STATES))
     parts.append(_enumeration("loss_cause", "LOSS", LOSS_CAUSES))
     parts += [f"#define {name} {value}\n" for name, value in _constants()]
     return "".join(parts)
@@ -451,6 +475,6 @@ def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
 
 
 def _constants() -> list[tuple[str, int]]:
-    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_")
+    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_")
     found = {name: value for name, value in globals().items() if name.startswith(prefixes)}
     return [(name, value) for name, value in found.items() if isinstance(value, int)]

@@ -74,6 +74,19 @@ OFFSETS = (
     ("FILES_STRUCT_FDT", "files_struct", "fdt"),
     ("FDTABLE_FD", "fdtable", "fd"),
     ("FDTABLE_MAX_FDS", "fdtable", "max_fds"),
+    ("FILE_PRIVATE_DATA", "file", "private_data"),
+    ("SOCKET_SK", "socket", "sk"),
+    ("SOCKET_TYPE", "socket", "type"),
+    ("SOCK_FAMILY", "sock_common", "skc_family"),
+    ("SOCK_STATE", "sock_common", "skc_state"),
+    ("SOCK_NUM", "sock_common", "skc_num"),
+    ("SOCK_DPORT", "sock_common", "skc_dport"),
+    ("SOCK_DADDR", "sock_common", "skc_daddr"),
+    ("SOCK_RCV_SADDR", "sock_common", "skc_rcv_saddr"),
+    ("SOCK_V6_DADDR", "sock_common", "skc_v6_daddr"),
+    ("SOCK_V6_RCV_SADDR", "sock_common", "skc_v6_rcv_saddr"),
+    ("SOCK_NET", "sock_common", "skc_net.net"),
+    ("NET_NS_INUM", "net", "ns.inum"),
     ("FUSE_REQ_IN_H_UNIQUE", "fuse_req", "in.h.unique"),
     ("FUSE_REQ_IN_H_OPCODE", "fuse_req", "in.h.opcode"),
     ("FUSE_REQ_IN_H_NODEID", "fuse_req", "in.h.nodeid"),
@@ -93,9 +106,11 @@ OFFSETS = (
     ("IOV_ITER_COUNT", "iov_iter", "count"),
 )
 #: offsets that some kernels lack and the programs can do without
-OPTIONAL_OFFSETS = frozenset(
-    ("FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS")
-)
+OPTIONAL_OFFSETS = frozenset((
+    "FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS",
+    "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR",  # built without IPv6
+    "SOCK_NET",  # built without network namespaces
+))  # fmt: skip
 #: from a request to its superblock's device: one of these ways is enough
 DEVICE_OFFSETS = (
     ("FUSE_REQ_FM", "FUSE_MOUNT_FC", "FUSE_CONN_DEV"),

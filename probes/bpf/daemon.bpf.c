@@ -1,9 +1,6 @@
 /* Inside the daemon: calls of the client's functions by uprobes, and what its system calls tell. */
 
 #define MAX_DEPTH 8
-#define AF_INET 2
-#define AF_INET6 10
-#define GET_WORD 0x20544547 /* "GET " */
 #define FUSE_HEADER_BYTES 40
 #define MAX_OPCODE 4200
 
@@ -12,8 +9,6 @@ struct name_buffer {
 };
 
 BPF_HASH(calls, u64, struct call, 8192);          /* tid << 8 | depth -> call not yet returned */
-BPF_HASH(downloads, u64, struct download, 8192);  /* pid << 32 | fd -> the connection's last download */
-BPF_PERCPU_ARRAY(download_scratch, struct download, 1);
 BPF_PERCPU_ARRAY(name_scratch, struct name_buffer, 1);
 BPF_PERCPU_ARRAY(cache_scratch, struct cache_file, 1);
 
@@ -132,83 +127,6 @@ int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function(
 int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function()); }
 #endif
 
-static __always_inline u64 connection_key(struct thread *thread, u32 descriptor) {
-    return (u64)thread->pid << 32 | descriptor;
-}
-
-static __always_inline void emit_if_sent(struct download *download) {
-    if (download->sent_ns && !serves_others(download->pid))
-        emit_download(download);
-}
-
-static __always_inline void on_connect(struct thread *thread, u64 address) {
-    u16 family = 0;
-    u32 zero = 0;
-    bpf_probe_read_user(&family, sizeof(family), (void *)address);
-    struct download *blank = download_scratch.lookup(&zero);
-    if (!blank || (family != AF_INET && family != AF_INET6))
-        return;
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    if (last)
-        emit_if_sent(last);
-    __builtin_memset(blank, 0, sizeof(*blank));
-    blank->connect_ns = thread->syscall_start_ns;
-    blank->pid = thread->pid;
-    blank->tid = thread->tid;
-    blank->fd = thread->syscall_fd;
-    if (downloads.update(&key, blank))
-        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
-}
-
-/* A GET was handed to a socket: the connection's next download begins. */
-static __always_inline void on_send(struct thread *thread, u64 buffer) {
-    u32 word = 0, zero = 0;
-    bpf_probe_read_user(&word, sizeof(word), (void *)buffer);
-    struct download *next = download_scratch.lookup(&zero);
-    if (word != GET_WORD || !next)
-        return;
-    count_hit(EVENT_DOWNLOAD);
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    __builtin_memset(next, 0, sizeof(*next));
-    if (last) {
-        emit_if_sent(last);
-        next->connect_ns = last->connect_ns;
-        next->sequence = last->sent_ns ? last->sequence + 1 : 0;
-    }
-    next->sent_ns = thread->syscall_start_ns;
-    next->pid = thread->pid;
-    next->tid = thread->tid;
-    next->fd = thread->syscall_fd;
-    bpf_probe_read_user_str(next->request, sizeof(next->request), (void *)buffer);
-    if (downloads.update(&key, next))
-        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
-}
-
-static __always_inline void on_received(struct thread *thread, s64 bytes) {
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *download = downloads.lookup(&key);
-    if (!download || !download->sent_ns)
-        return;
-    download->last_byte_ns = bpf_ktime_get_ns();
-    download->bytes += bytes;
-    if (download->first_byte_ns)
-        return;
-    download->first_byte_ns = download->last_byte_ns;
-    bpf_probe_read_user(download->answer, sizeof(download->answer), (void *)thread->syscall_buffer);
-    download->answer[sizeof(download->answer) - 1] = 0;
-}
-
-static __always_inline void on_close(struct thread *thread) {
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    if (!last)
-        return;
-    emit_if_sent(last);
-    downloads.delete(&key);
-}
-
 /* A read of /dev/fuse returns a request, whose header holds its own length. */
 static __always_inline void on_served(struct thread *thread, s64 bytes) {
     struct { u32 length, opcode; u64 unique; } header = {};
@@ -319,6 +237,7 @@ static __always_inline void end_daemon_syscall(struct thread *thread, u64 regist
         if (class == CLASS_DAEMON_READ)
             on_served(thread, result);
         on_received(thread, result);
-    }
+    } else if (class == CLASS_DAEMON_CONNECT)
+        on_connected(thread);
     thread->syscall_number = 0;
 }
