@@ -162,6 +162,7 @@ CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
 #: flags of a download
 DOWNLOAD_TLS = 1  # the connection is encrypted: what is asked for is not seen
 DOWNLOAD_TUNNEL = 2  # a proxy was asked to connect to the host (CONNECT)
+DOWNLOAD_ANNOUNCED = 4  # only tells that the connection is there
 
 #: states of a TCP socket, include/net/tcp_states.h
 TCP_STATES = (
@@ -300,8 +301,8 @@ CALL = Layout(
 DOWNLOAD = Layout(
     "download",
     "An HTTP request on a daemon's connection and its answer, by the socket system calls. With "
-    "sent_ns 0 a connection before its first request: as it was when first seen or, with closed_ns, "
-    "one that ended without.",
+    "sent_ns 0 a connection before its first request: with DOWNLOAD_ANNOUNCED as it was when first "
+    "seen, with closed_ns one that ended without.",
     _fields(
         """
         u64 connect_ns         connect(2) of this connection; 0 when before recording
@@ -445,10 +446,34 @@ THREAD = Layout(
     ),
 )
 
+SOCKET_SAMPLE = Layout(
+    "socket_sample",
+    "What the kernel says of a daemon's connection when it is asked (linux/tcp.h: tcp_info; "
+    "linux/inet_diag.h); written by the session, not by a program.",
+    _fields(
+        """
+        u64 time_ns                when
+        u64 socket                 inode number of the socket
+        u64 bytes_received         tcpi_bytes_received
+        u64 delivery_rate_bytes_s  tcpi_delivery_rate
+        u32 rtt_us                 tcpi_rtt
+        u32 min_rtt_us             tcpi_min_rtt; 0 where none was measured
+        u32 receive_rtt_us         tcpi_rcv_rtt
+        u32 retransmits            tcpi_total_retrans
+        u32 congestion_window      tcpi_snd_cwnd
+        u32 segments_received      tcpi_data_segs_in
+        u32 out_of_order           tcpi_rcv_ooopack
+        u32 unread_bytes           idiag_rqueue
+        u32 state                  index into TCP_STATES
+        u32 reserved               zero
+        """
+    ),
+)
+
 #: every layout, nested ones first
 LAYOUTS = (
     OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, CACHE_FILE, TASK, FILE,
-    TOUCH_KEY, TOUCH, THREAD,
+    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 

@@ -10,11 +10,12 @@ import shutil
 from pathlib import Path
 
 from ..errors import CvmprofError
+from ..probes.events import DOWNLOAD
 from .record.recorder import JOURNAL as JOURNAL
 from .record.recorder import spool_files
 
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
-PHASES = "phases.jsonl"
+PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -48,13 +49,18 @@ def open_spool(run: Path) -> dict[str, int]:
         top = os.open(run, _DIRECTORY)
         spool = os.open(SPOOL_DIRECTORY, _DIRECTORY, dir_fd=top)
         files[JOURNAL] = os.open(JOURNAL, _NEW_FILE, 0o600, dir_fd=top)
-        for name in (*spool_files(), PHASES):
+        for name in (*spool_files(), PHASES, SOCKET_SAMPLES):
             files[name] = os.open(name, _NEW_FILE, 0o600, dir_fd=spool)
         os.close(top)
         os.close(spool)
     except OSError as error:
         raise _unmakable(run, error) from error
     return files
+
+
+def socket_files(run: Path, files: dict[str, int]) -> tuple[Path, int]:
+    """Where a recording's connections are announced, and where their samples go."""
+    return run / SPOOL_DIRECTORY / f"{DOWNLOAD.name}.ring", files[SOCKET_SAMPLES]
 
 
 def discard_run(path: Path) -> None:

@@ -23,6 +23,7 @@ from . import incidents as happenings
 from . import mounts as mounting
 from . import operations as file_operations
 from . import phase_rows, probe_rows, segments, stalls, timelines
+from . import sockets as connections
 from . import tasks as task_lives
 from .concern import concerned
 from .journal import Journal
@@ -55,6 +56,7 @@ class _Daemons:
     lookups: pl.DataFrame
     fetches: pl.DataFrame
     downloads: pl.DataFrame
+    sockets: pl.DataFrame
     tried: pl.DataFrame
     caches: pl.DataFrame
     chunks: pl.DataFrame
@@ -145,8 +147,9 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
         requests,
     )
     rows = fetching.numbered(pl.concat([fetching.fetches_by_call(calls), by_name]))
-    wire = wire_traffic.wire_requests(spool.downloads(), served_by, said)
     downloading = rows.filter(pl.col("outcome").ne_missing(pl.lit("joined")))
+    asked = wire_traffic.wire_requests(spool.downloads(), served_by, said)
+    wire = wire_traffic.named_by_fetches(asked, downloading, calls)
     tried = wire_traffic.attempts(wire, downloading)
     queued = rows.select("fetch_id", "queued_ns")
     return _Daemons(
@@ -156,6 +159,7 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
         lookups=lookups,
         fetches=fetching.fetches(rows, tried, wire, requests, seen.known, chunked),
         downloads=wire_traffic.downloads(wire, tried, queued, committed),
+        sockets=connections.sockets(spool.socket_samples(), wire),
         tried=tried,
         caches=daemons_work.cache_directories(cache_files),
         chunks=chunked,
@@ -173,6 +177,7 @@ def _daemon_tables(work: _Daemons, seen: _Files) -> Iterator[Part]:
     yield "cache_lookups", work.lookups
     yield "fetches", conform("fetches", work.fetches)
     yield "downloads", work.downloads
+    yield "sockets", work.sockets
     yield "chunks", work.chunks
     yield "files", seen_files.with_cached_bytes(seen.known, work.chunks)
 
@@ -201,7 +206,6 @@ def _device_tables(spool: Spool, journal: Journal, events: pl.DataFrame) -> Iter
     yield "phases", phased
     yield "gpu_ops", device
     yield "gpu_samples", empty("gpu_samples")
-    yield "sockets", empty("sockets")
     yield (
         "stalls",
         stalls.stalls(

@@ -24,6 +24,8 @@ from ..errors import CvmprofError, MissingDependency
 from . import directory, identity
 from .record import child, journal, launch, load, protocol
 from .record.recorder import JOURNAL, spool_files
+from .socket_sampler import EVENT as SOCKET_EVENT
+from .socket_sampler import SocketSampler
 
 SCHEMA_VERSION = 1
 PHASE_VARIABLE = "CVMPROF_PHASE_FD"
@@ -82,11 +84,12 @@ def record(command: list[str], options: TraceOptions, version: str) -> Recorded:
             run = directory.create_run(options.run)
             try:
                 files = directory.open_spool(run)
-                held = _prepare(path, command, user, options, version, files, control)
+                sampler = SocketSampler(*directory.socket_files(run, files))
+                held = _prepare(path, command, user, options, version, files, control, sampler)
             except BaseException:
                 directory.discard_run(run)
                 raise
-            return _follow(held, path, options, files[JOURNAL], control)
+            return _follow(held, path, options, files[JOURNAL], control, sampler)
     finally:
         control.close()
         recorder.poll()  # it ends by itself: taking uprobes off takes seconds
@@ -100,12 +103,15 @@ def _prepare(
     version: str,
     files: dict[str, int],
     control: socket.socket,
+    sampler: SocketSampler,
 ) -> child.Child:
     """Hold the command at its gate, all probes attached. Raises CvmprofError: it never ran then."""
     _begin(options, files[JOURNAL], _start_line(command, user, options, version))
     _configure(options, files, control)
     held = child.fork(path, command, _environment_of(user, files[directory.PHASES]))
     try:
+        with _blocked(_WATCHED):
+            sampler.start()
         _import_what_follows()
         _expect(control, "ready", READY_TIMEOUT_S)
         _send(control, "target", pid=held.pid)
@@ -113,18 +119,21 @@ def _prepare(
         _note(files[JOURNAL], "child", pid=held.pid)
     except BaseException:
         held.abandon()
+        sampler.stop()
         raise
     return held
 
 
 def _follow(
-    held: child.Child, path: str, options: TraceOptions, log: int, control: socket.socket
+    held: child.Child, path: str, options: TraceOptions, log: int, control: socket.socket,
+    sampler: SocketSampler,
 ) -> Recorded:
     """Let the command run, and end the recording with it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with _blocked(_WATCHED):
         held.go()
-        status = _wait(held.pid, control, options.duration_s)
+        status = _wait(held.pid, control, options.duration_s, sampler)
+        sampled = sampler.stop()
         while signal.sigtimedwait(_WATCHED, 0):  # what it died of was sent to this process too
             pass
     refusal = held.refused()
@@ -132,6 +141,9 @@ def _follow(
         directory.discard_run(options.run)
         raise child.not_executable(path, refusal)
     _note(log, "exit", pid=held.pid, status=status)
+    _note(log, "sampler", cpu_ns=sampled["cpu_ns"], samples=sampled["samples"])
+    _note(log, "probes", rows=[sampled["row"]])
+    _note(log, "hits", rows=[{"event": SOCKET_EVENT, "hits": sampled["samples"]}])
     return _stop(control, options.run, status)
 
 
@@ -230,7 +242,9 @@ def _received(control: socket.socket) -> dict[str, Any] | None:
     return message[0] if message else None
 
 
-def _wait(pid: int, control: socket.socket, duration_s: float | None) -> int:
+def _wait(
+    pid: int, control: socket.socket, duration_s: float | None, sampler: SocketSampler
+) -> int:
     """Wait for the command and pass on the signals sent to this process alone; its wait status.
 
     After ``duration_s`` the recording stops while the command goes on.
@@ -243,6 +257,7 @@ def _wait(pid: int, control: socket.socket, duration_s: float | None) -> int:
         received = _next_signal(stop_at)
         if received is None:
             stop_at = None
+            sampler.stop()
             _send(control, "stop")
         elif received.si_signo in _FORWARDED and received.si_code != _FROM_KERNEL:
             with suppress(ProcessLookupError, PermissionError):

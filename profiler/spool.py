@@ -14,6 +14,7 @@ import polars as pl
 
 from ..probes import events
 from ..probes.events import Layout
+from .directory import SOCKET_SAMPLES
 from .decode import plain_frame, plain_records, records_frame, ring_frame
 from .journal import Journal, Line, json_lines, parse_journal
 
@@ -24,7 +25,7 @@ _KEYS = {
     "blocked": ("tid", "start_ns"),
     "request": ("dev", "unique", "queued_ns"),
     "call": ("tid", "start_ns", "function"),
-    "download": ("pid", "fd", "connect_ns", "sequence", "sent_ns"),
+    "download": ("pid", "fd", "socket", "connect_ns", "sequence", "sent_ns", "flags"),
 }
 
 
@@ -76,6 +77,10 @@ class Spool:
     def downloads(self) -> pl.DataFrame:
         """DOWNLOAD records; the last one of each connection is normally an open one."""
         return self._ring_and_open(events.DOWNLOAD)
+
+    def socket_samples(self) -> pl.DataFrame:
+        """SOCKET_SAMPLE records."""
+        return plain_frame(_bytes(self.path / SOCKET_SAMPLES), events.SOCKET_SAMPLE)
 
     def served(self) -> pl.DataFrame:
         """SERVED records."""

@@ -7,6 +7,7 @@ kernel counts without sign (request numbers, inodes) UInt64. ``docs/schema.md`` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -86,7 +87,8 @@ _TYPES: dict[str, Dtype] = {
 
 def _table(name: str, doc: str, text: str) -> Table:
     """A table from lines of ``type[?] name  meaning``; ``?`` marks a nullable column."""
-    rows = (line.split(None, 2) for line in text.strip().splitlines())
+    lines = re.sub(r"\n {20,}", " ", text.strip()).splitlines()  # a deep indent continues a line
+    rows = (line.split(None, 2) for line in lines)
     columns = [
         Column(column, _TYPES[kind.rstrip("?")], kind.endswith("?"), meaning)
         for kind, column, meaning in rows
@@ -228,36 +230,48 @@ TABLES: tuple[Table, ...] = (
         "downloads",
         "An attempt to get an object over HTTP.",
         """
-        i32  download_id    its number, in the order of sent_ns
+        i32  download_id    its number, in the order in which they began
         i32? mount_id       mount
-        str? object_hash    object asked for; null where the path names none (manifest, whitelist)
-        str  url_path       path asked for
-        str  host           server asked
-        str? proxy          proxy it went through
+        str? object_hash    object asked for; null where the path names none (manifest, whitelist),
+                            or is not seen and it is not certain which fetch it was for
+        str? url_path       path asked for; null: encrypted, or the connection failed
+        str  host           server asked; where no request was seen, what was connected to
+        str? proxy          proxy it went through: its address
         i32  connection_id  its connection
-        bool reused         whether the connection had carried a request before
-        i32  attempt        1 for the first request for the object in a fetch
+        str? local          address and port of this end
+        str? remote         address and port of the other end
+        bool encrypted      whether by HTTPS: the path and the answer are not seen
+        bool reused         whether the connection stood already
+        i32  attempt        1 for the first request, or failed connection, for the object in a fetch
         i32? status         HTTP status of the answer
         i64? queued_ns      handed to the download manager
-        i64  sent_ns        the request was handed to the socket
         i64? connect_ns     connect(2) of its connection; null: before recording
+        i64? sent_ns        the request was handed to the socket; null: the connection failed
         i64? first_byte_ns  first byte of the answer received
         i64? last_byte_ns   last byte received
         i64? committed_ns   the object was renamed into the cache
-        i64  wire_bytes     bytes received, headers included
+        i64? closed_ns      its connection was closed after it, with no further request
+        i64  wire_bytes     bytes received, headers included; with HTTPS as encrypted
         """,
     ),
     _table(
         "sockets",
-        "A sample of a daemon's connection.",
+        "A sample of a daemon's connection, every 50 ms while it stands.",
         """
         i64 time_ns                when
         i32 connection_id          connection
-        str remote                 address and port
+        str state                  of TCP: established, syn_sent, close_wait…
+        str remote                 address and port of the other end
         i64 rtt_us                 smoothed round-trip time
-        i64 retransmits            segments sent again, so far
+        i64 min_rtt_us             shortest round-trip time of late; 0: none measured
+        i64 receive_rtt_us         round-trip time as the receiver estimates it; 0: none
+        i64 retransmits            segments that this end sent again, so far
+        i64 congestion_window      segments that this end may have in flight
         i64 bytes_received         so far
-        i64 delivery_rate_bytes_s  as the kernel estimates it
+        i64 segments_received      segments with data, so far
+        i64 out_of_order           segments that came out of order, so far: those before were lost
+        i64 unread_bytes           received and not yet read by the daemon
+        i64 delivery_rate_bytes_s  of what this end sends, as the kernel estimates it
         """,
     ),
     _table(

@@ -374,12 +374,13 @@ def waterfall(frames: Frames, window: Window) -> Waterfall:
         .unique("download_id", keep="first")
         .join(file_names(frames), on="file_id", how="left")
     )  # fmt: skip
-    ended = pl.coalesce("committed_ns", "last_byte_ns")
+    ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
     downloads = frames["downloads"].join(owners, on="download_id", how="left").select(
-        pl.coalesce("queued_ns", "sent_ns").alias("start_ns"), ended.alias("end_ns"),
+        pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
+        ended.alias("end_ns"),
         "sent_ns", "first_byte_ns", "last_byte_ns", "fetch_id", pl.col("path").alias("file"),
         "offset_bytes", pl.col("object_hash").alias("object"), pl.col("url_path").alias("url"),
-        "host", "status", "attempt", "connection_id", "reused", "wire_bytes",
+        "host", "proxy", "remote", "status", "attempt", "connection_id", "reused", "wire_bytes",
         (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
         (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
     )  # fmt: skip

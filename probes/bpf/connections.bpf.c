@@ -77,6 +77,12 @@ static __always_inline void emit_of(struct download *download) {
         emit_download(download);
 }
 
+static __always_inline void announce(struct download *connection) {
+    connection->flags |= DOWNLOAD_ANNOUNCED;
+    emit_of(connection);
+    connection->flags &= ~DOWNLOAD_ANNOUNCED;
+}
+
 static __always_inline void emit_if_sent(struct download *download) {
     if (download->sent_ns)
         emit_of(download);
@@ -117,7 +123,7 @@ static __always_inline void on_connected(struct thread *thread) {
     if (!connection || !sock || connection->local_port)
         return;
     read_local(connection, sock);
-    emit_of(connection);
+    announce(connection);
 }
 
 /* By the first bytes of what is sent; of TLS (RFC 8446, 5.1) those are type, version and length. */
@@ -168,7 +174,7 @@ static __always_inline void on_send(struct thread *thread, u64 buffer) {
         if (!carry_on(next, last, sent))
             return;
     } else
-        emit_of(next); /* connected before recording */
+        announce(next); /* connected before recording */
     if (last)
         emit_if_sent(last);
     read_message(next, sent, buffer);
