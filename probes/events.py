@@ -163,6 +163,7 @@ CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
 DOWNLOAD_TLS = 1  # the connection is encrypted: what is asked for is not seen
 DOWNLOAD_TUNNEL = 2  # a proxy was asked to connect to the host (CONNECT)
 DOWNLOAD_ANNOUNCED = 4  # only tells that the connection is there
+DOWNLOAD_KNOWN = 8  # the connection has been announced
 
 #: states of a TCP socket, include/net/tcp_states.h
 TCP_STATES = (

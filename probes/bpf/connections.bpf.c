@@ -8,6 +8,7 @@
 #define WORD_CONNECT 0x4e4e4f43 /* "CONN" */
 #define TLS_HANDSHAKE 0x16
 #define TLS_DATA 0x17
+#define UNSEEN (DOWNLOAD_TLS | DOWNLOAD_TUNNEL) /* what is asked for is not seen */
 #define TLS_REQUEST_BYTES 80 /* the end of a handshake is shorter, a request longer */
 
 enum { SENT_OTHER, SENT_GET, SENT_TUNNEL, SENT_HELLO, SENT_ENCRYPTED };
@@ -77,15 +78,13 @@ static __always_inline void emit_of(struct download *download) {
         emit_download(download);
 }
 
+/* Tells once that the connection is there: whoever samples it learns of it so. */
 static __always_inline void announce(struct download *connection) {
+    if (connection->flags & DOWNLOAD_KNOWN || serves_others(connection->pid))
+        return;
     connection->flags |= DOWNLOAD_ANNOUNCED;
-    emit_of(connection);
-    connection->flags &= ~DOWNLOAD_ANNOUNCED;
-}
-
-static __always_inline void emit_if_sent(struct download *download) {
-    if (download->sent_ns)
-        emit_of(download);
+    emit_download(connection);
+    connection->flags ^= DOWNLOAD_ANNOUNCED | DOWNLOAD_KNOWN;
 }
 
 /* Where connect(2) leads: the socket forgets it when that fails. */
@@ -97,33 +96,6 @@ static __always_inline void read_peer(struct download *connection, u64 address) 
         bpf_probe_read_user(connection->remote, 16, (void *)(address + 8));
     else
         bpf_probe_read_user(connection->remote, 4, (void *)(address + 4));
-}
-
-static __always_inline void on_connect(struct thread *thread, u64 address) {
-    u32 zero = 0;
-    struct download *blank = download_scratch.lookup(&zero);
-    if (!blank || !describe_connection(blank, thread))
-        return;
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    if (last && last->socket == blank->socket)
-        return; /* asks how the first call went */
-    if (last)
-        emit_if_sent(last);
-    blank->connect_ns = thread->syscall_start_ns;
-    read_peer(blank, address);
-    if (downloads.update(&key, blank))
-        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
-}
-
-/* Back from connect(2), finished or not, this end has its address: the connection is announced. */
-static __always_inline void on_connected(struct thread *thread) {
-    u64 key = connection_key(thread, thread->syscall_fd), sock = tcp_sock_of(thread->syscall_fd);
-    struct download *connection = downloads.lookup(&key);
-    if (!connection || !sock || connection->local_port)
-        return;
-    read_local(connection, sock);
-    announce(connection);
 }
 
 /* By the first bytes of what is sent; of TLS (RFC 8446, 5.1) those are type, version and length. */
@@ -146,7 +118,7 @@ static __always_inline bool carry_on(struct download *next, struct download *las
     next->connect_ns = last->connect_ns;
     next->sequence = last->sent_ns ? last->sequence + 1 : 0;
     next->flags = last->flags;
-    if (last->flags)
+    if (last->flags & UNSEEN)
         bpf_probe_read_kernel(next->request, sizeof(next->request), last->request);
     return true;
 }
@@ -154,64 +126,10 @@ static __always_inline bool carry_on(struct download *next, struct download *las
 static __always_inline void read_message(struct download *next, u32 sent, u64 buffer) {
     if (sent == SENT_GET || sent == SENT_TUNNEL)
         bpf_probe_read_user_str(next->request, sizeof(next->request), (void *)buffer);
-    else if (sent == SENT_HELLO && !next->flags)
+    else if (sent == SENT_HELLO && !(next->flags & UNSEEN))
         bpf_probe_read_user(next->request, sizeof(next->request), (void *)buffer);
     if (sent == SENT_TUNNEL)
         next->flags |= DOWNLOAD_TUNNEL;
     else if (sent != SENT_GET)
         next->flags |= DOWNLOAD_TLS;
-}
-
-/* A request was handed to a socket, or what precedes the first one: the connection's next download. */
-static __always_inline void on_send(struct thread *thread, u64 buffer) {
-    u32 zero = 0, sent = kind_of_message(read_user_u64(buffer));
-    struct download *next = download_scratch.lookup(&zero);
-    if (!sent || !next || !describe_connection(next, thread))
-        return;
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    if (last && last->socket == next->socket) {
-        if (!carry_on(next, last, sent))
-            return;
-    } else
-        announce(next); /* connected before recording */
-    if (last)
-        emit_if_sent(last);
-    read_message(next, sent, buffer);
-    if (sent == SENT_GET || sent == SENT_ENCRYPTED) {
-        count_hit(EVENT_DOWNLOAD);
-        next->sent_ns = thread->syscall_start_ns;
-    }
-    if (downloads.update(&key, next))
-        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
-}
-
-static __always_inline void on_received(struct thread *thread, s64 bytes) {
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *download = downloads.lookup(&key);
-    if (!download || !download->sent_ns)
-        return;
-    download->last_byte_ns = bpf_ktime_get_ns();
-    download->bytes += bytes;
-    if (download->first_byte_ns)
-        return;
-    download->first_byte_ns = download->last_byte_ns;
-    if (download->flags & DOWNLOAD_TLS)
-        return;
-    bpf_probe_read_user(download->answer, sizeof(download->answer), (void *)thread->syscall_buffer);
-    download->answer[sizeof(download->answer) - 1] = 0;
-}
-
-/* A connection that ends without a request is told of too, unless it stood and was not needed. */
-static __always_inline void on_close(struct thread *thread) {
-    u64 key = connection_key(thread, thread->syscall_fd);
-    struct download *last = downloads.lookup(&key);
-    if (!last)
-        return;
-    u64 sock = tcp_sock_of(thread->syscall_fd);
-    last->closed_ns = thread->syscall_start_ns;
-    last->state = sock ? (u8)read_u32(sock + OFFSET_SOCK_STATE) : 0;
-    if (last->sent_ns || last->flags || last->state == TCP_SYN_SENT || last->state == TCP_CLOSE)
-        emit_of(last);
-    downloads.delete(&key);
 }

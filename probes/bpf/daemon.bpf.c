@@ -127,6 +127,90 @@ int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function(
 int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function()); }
 #endif
 
+static __always_inline void emit_if_sent(struct download *download) {
+    if (download->sent_ns)
+        emit_of(download);
+}
+
+static __always_inline void on_connect(struct thread *thread, u64 address) {
+    u32 zero = 0;
+    struct download *blank = download_scratch.lookup(&zero);
+    if (!blank || !describe_connection(blank, thread))
+        return;
+    u64 key = connection_key(thread, thread->syscall_fd);
+    struct download *last = downloads.lookup(&key);
+    if (last && last->socket == blank->socket)
+        return; /* asks how the first call went */
+    if (last)
+        emit_if_sent(last);
+    blank->connect_ns = thread->syscall_start_ns;
+    read_peer(blank, address);
+    if (downloads.update(&key, blank))
+        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
+}
+
+/* Back from connect(2), finished or not, this end has its address: the connection is announced. */
+static __always_inline void on_connected(struct thread *thread) {
+    u64 key = connection_key(thread, thread->syscall_fd), sock = tcp_sock_of(thread->syscall_fd);
+    struct download *connection = downloads.lookup(&key);
+    if (!connection || !sock || connection->local_port)
+        return;
+    read_local(connection, sock);
+    announce(connection);
+}
+
+/* A request was handed to a socket, or what precedes the first one: the connection's next download. */
+static __always_inline void on_send(struct thread *thread, u64 buffer) {
+    u32 zero = 0, sent = kind_of_message(read_user_u64(buffer));
+    struct download *next = download_scratch.lookup(&zero);
+    if (!sent || !next || !describe_connection(next, thread))
+        return;
+    u64 key = connection_key(thread, thread->syscall_fd);
+    struct download *last = downloads.lookup(&key);
+    if (last && last->socket == next->socket && !carry_on(next, last, sent))
+        return;
+    if (last)
+        emit_if_sent(last);
+    announce(next); /* one made before recording, or before a target used the daemon's mount */
+    read_message(next, sent, buffer);
+    if (sent == SENT_GET || sent == SENT_ENCRYPTED) {
+        count_hit(EVENT_DOWNLOAD);
+        next->sent_ns = thread->syscall_start_ns;
+    }
+    if (downloads.update(&key, next))
+        count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
+}
+
+static __always_inline void on_received(struct thread *thread, s64 bytes) {
+    u64 key = connection_key(thread, thread->syscall_fd);
+    struct download *download = downloads.lookup(&key);
+    if (!download || !download->sent_ns)
+        return;
+    download->last_byte_ns = bpf_ktime_get_ns();
+    download->bytes += bytes;
+    if (download->first_byte_ns)
+        return;
+    download->first_byte_ns = download->last_byte_ns;
+    if (download->flags & DOWNLOAD_TLS)
+        return;
+    bpf_probe_read_user(download->answer, sizeof(download->answer), (void *)thread->syscall_buffer);
+    download->answer[sizeof(download->answer) - 1] = 0;
+}
+
+/* A connection that ends without a request is told of too, unless it stood and was not needed. */
+static __always_inline void on_close(struct thread *thread) {
+    u64 key = connection_key(thread, thread->syscall_fd);
+    struct download *last = downloads.lookup(&key);
+    if (!last)
+        return;
+    u64 sock = tcp_sock_of(thread->syscall_fd);
+    last->closed_ns = thread->syscall_start_ns;
+    last->state = sock ? (u8)read_u32(sock + OFFSET_SOCK_STATE) : 0;
+    if (last->sent_ns || last->flags & UNSEEN || last->state == TCP_SYN_SENT || last->state == TCP_CLOSE)
+        emit_of(last);
+    downloads.delete(&key);
+}
+
 /* A read of /dev/fuse returns a request, whose header holds its own length. */
 static __always_inline void on_served(struct thread *thread, s64 bytes) {
     struct { u32 length, opcode; u64 unique; } header = {};

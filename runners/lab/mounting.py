@@ -31,14 +31,18 @@ class MountOptions:
 
     ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH.
     ``timeout_s`` and ``retries`` are the client's for one download (0 s: wait for ever, the lab's
-    client only). ``cache`` replaces the lab's cache base. ``quota_mb`` is the real client's cache
-    limit.
+    client only). ``proxy`` is one, or several with ; between them, tried in turn. ``url`` is that of
+    another server with the lab's content, ``certificate`` the authority by which it is verified
+    where it is one of https. ``cache`` replaces the lab's cache base. ``quota_mb`` is the real
+    client's cache limit.
     """
 
     client: Client = "auto"
     timeout_s: int = 10
     retries: int = 1
     proxy: str = ""
+    url: str = ""
+    certificate: Path | None = None
     cache: Path | None = None
     quota_mb: int = 4000
 
@@ -77,7 +81,7 @@ def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None
     make_directory(lab.logs)
     client = chosen_client(wanted.client)
     start = _command_real if client == "real" else _command_lab
-    _run_client(start(lab, place, server.url, wanted), place, lab)
+    _run_client(start(lab, place, wanted.url or server.url, wanted), place, lab)
     daemon = Daemon.of(int(os.getxattr(place, "user.pid")))
     make_directory(lab.root / "mounts")
     remember(_state_file(lab, place), daemon, mountpoint=str(place), client=client)
@@ -155,6 +159,7 @@ def _command_lab(lab: Lab, place: Path, url: str, options: MountOptions) -> list
         f"--timeout={options.timeout_s}",
         f"--retries={options.retries}",
         *([f"--proxy={options.proxy}"] if options.proxy else []),
+        *([f"--certificate={options.certificate}"] if options.certificate else []),
         str(place),
     ]
 

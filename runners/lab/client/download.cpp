@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <sstream>
 
 namespace download {
 
@@ -204,11 +205,22 @@ void DownloadManager::StartAttempt(JobInfo *info) {
   curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers_);
   curl_easy_setopt(handle, CURLOPT_USERAGENT, "cvmprof-lab");
-  curl_easy_setopt(handle, CURLOPT_PROXY, settings_.proxy.c_str());
+  curl_easy_setopt(handle, CURLOPT_PROXY, Proxy().c_str());
+  if (!settings_.certificate.empty()) {
+    curl_easy_setopt(handle, CURLOPT_CAINFO, settings_.certificate.c_str());
+  }
   curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, static_cast<long>(settings_.timeout_s));
   curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings_.timeout_s));
   curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, kLowSpeedBytesPerSecond);
   curl_multi_add_handle(multi_, handle);
+}
+
+// The proxy whose turn it is: the next one of the list once a connection has failed.
+std::string DownloadManager::Proxy() const {
+  std::vector<std::string> proxies;
+  std::stringstream list(settings_.proxy);
+  for (std::string one; std::getline(list, one, ';');) proxies.push_back(one);
+  return proxies.empty() ? "" : proxies[proxies_failed_ % proxies.size()];
 }
 
 void DownloadManager::FinishTransfers() {
@@ -231,6 +243,7 @@ void DownloadManager::FinishAttempt(JobInfo *info, CURLcode code) {
   counters_.wire_bytes += bytes;
   counters_.transfer_us += microseconds;
   const Failures failure = Judge(info, code);
+  if (failure == kFailHostConnection) ++proxies_failed_;
   const bool settled = failure == kFailOk || failure == kFailLocalIo || failure == kFailCanceled;
   if (settled || info->attempts > settings_.retries) {
     Answer(info, failure);

@@ -76,7 +76,8 @@ struct JobInfo {
 
 struct Settings {
   std::string base_url;
-  std::string proxy;        // empty: direct
+  std::string proxy;        // one, or several with ; between them, tried in turn; empty: direct
+  std::string certificate;  // of the authority that an https server is verified by
   unsigned timeout_s = 10;  // to connect, and without a byte; 0: wait for ever
   unsigned retries = 1;
 };
@@ -110,6 +111,7 @@ class DownloadManager {
   void Answer(JobInfo *info, Failures failure);
   void FailAll();
   Failures Judge(JobInfo *info, CURLcode code);
+  std::string Proxy() const;
 
   Settings settings_;
   Counters counters_;
@@ -118,6 +120,7 @@ class DownloadManager {
   int jobs_pipe_[2];
   int command_pipe_[2];
   bool aborted_ = false;
+  size_t proxies_failed_ = 0;
   std::set<JobInfo *> running_;
   std::vector<CURL *> idle_handles_;
   std::thread thread_;

@@ -44,6 +44,7 @@ bool ParseOption(int option, cvmfs::Settings *settings) {
     case 'p': settings->pid_file = optarg; return true;
     case 'l': settings->log_file = optarg; return true;
     case 'x': settings->download.proxy = optarg; return true;
+    case 'C': settings->download.certificate = optarg; return true;
     case 't': return ParseNumber(optarg, &settings->download.timeout_s);
     case 'n': return ParseNumber(optarg, &settings->download.retries);
     default: return false;
@@ -59,6 +60,7 @@ bool Parse(int argc, char **argv, cvmfs::Settings *settings) {
                                    {"pid-file", required_argument, nullptr, 'p'},
                                    {"log", required_argument, nullptr, 'l'},
                                    {"proxy", required_argument, nullptr, 'x'},
+                                   {"certificate", required_argument, nullptr, 'C'},
                                    {"timeout", required_argument, nullptr, 't'},
                                    {"retries", required_argument, nullptr, 'n'},
                                    {nullptr, 0, nullptr, 0}};
@@ -159,8 +161,8 @@ extern "C" __attribute__((visibility("default"))) int cvmprof_lab_main(int argc,
     fprintf(stderr,
             "usage: cvmfs2 [-f] [--allow-other] --repository NAME --url URL --cache DIR "
             "--public-key FILE\n"
-            "              [--pid-file FILE] [--log FILE] [--proxy URL] [--timeout S] [--retries "
-            "N] MOUNTPOINT\n");
+            "              [--pid-file FILE] [--log FILE] [--proxy URL;…] [--certificate FILE]\n"
+            "              [--timeout S] [--retries N] MOUNTPOINT\n");
     return 2;
   }
   if (!settings.foreground) {
