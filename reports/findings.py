@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..profiler.diagnosis import lost
+from .network import Network
 from .palette import FETCH_CAUSES
 from .statistics import Fetches, Phase, Statistics
 from .words import duration, percent, plural, size
@@ -20,6 +21,12 @@ Tone = Literal["warning", "main", "good", "note"]
 _NEGLIGIBLE = 0.02
 #: up to this many fetches at once, on average, they came one after another
 _ONE_AFTER_ANOTHER = 1.1
+#: lost segments, or samples, below which nothing is said
+_FEW = 5
+#: share of segments lost from which on a network is lossy
+_LOSSY = 0.01
+#: a round trip or an answer from which on it may be called slow
+_SLOW_NS = 5_000_000
 _READS = ("operations_read", "operations_splice", "operations_fault")
 
 
@@ -36,7 +43,7 @@ def findings(statistics: Statistics) -> list[Finding]:
     """Return the findings, the most important first."""
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
         _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
-        _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unasked,
+        _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unasked,
         _unobserved,
     )  # fmt: skip
     return [finding for rule in rules for finding in rule(statistics)]
@@ -181,6 +188,86 @@ def _what_would_help(first_byte_ns: int, transfer_ns: int) -> str:
     if transfer_ns > 2 * first_byte_ns:
         return "Bandwidth more than latency: a faster line or server, or a warm cache, would help."
     return "Latency and bandwidth count about alike."
+
+
+def _slow_because(s: Statistics) -> Iterator[Finding]:
+    """The server, the network or the client, where the samples of connections say so clearly."""
+    n = s.network
+    if n.round_trip_ns is None or not n.total_ns:
+        return
+    rules = (_packets_lost, _client_slow, _server_slow, _far_away, _line_slow)
+    yield from [finding for rule in rules if (finding := rule(n))][:1]
+
+
+def _packets_lost(n: Network) -> Finding | None:
+    lost = n.disordered + n.retransmits
+    if lost < _FEW or lost < _LOSSY * n.segments:
+        return None
+    return Finding(
+        "note", f"The network lost packets: {n.disordered:,} of {plural(n.segments, 'segment')} "
+        f"came out of order, {n.retransmits:,} were sent again.",
+        f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down.",
+    )  # fmt: skip
+
+
+def _client_slow(n: Network) -> Finding | None:
+    if n.transfer_samples < _FEW or n.unread_samples < n.transfer_samples / 2:
+        return None
+    if n.transfer_ns < n.total_ns / 2:
+        return None
+    return Finding(
+        "note", "The client, not the network, set the pace of transfers: in "
+        f"{percent(n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
+        "bytes that had arrived waited to be read.",
+        f"{size(n.unread_bytes)} of them in the median: the daemon was still unpacking, verifying "
+        "and writing what came before. A faster line or server would not help.",
+    )  # fmt: skip
+
+
+def _server_slow(n: Network) -> Finding | None:
+    mean_ns, trip_ns = n.answer_ns / n.downloads, n.round_trip_ns or 0
+    if n.answer_ns < n.total_ns / 2 or mean_ns < max(_SLOW_NS, 5 * trip_ns):
+        return None
+    return Finding(
+        "note", f"The server or proxy, not the network, was slow: {duration(mean_ns)} on average "
+        f"until it answered, beyond a round trip of {duration(trip_ns)}.",
+        "It had to fetch the objects itself, or is busy: look there, or put a cache before it.",
+    )  # fmt: skip
+
+
+def _far_away(n: Network) -> Finding | None:
+    trip_ns = n.round_trip_ns or 0
+    if trip_ns < _SLOW_NS or n.travel_ns < max(n.answer_ns, n.total_ns / 4):
+        return None
+    return Finding(
+        "note", f"The way to the server is long: of {duration(n.total_ns)} in requests "
+        f"{duration(n.travel_ns)} were round trips of {duration(trip_ns)}.",
+        "A nearer proxy or larger chunks would help.",
+    )  # fmt: skip
+
+
+def _line_slow(n: Network) -> Finding | None:
+    if n.transfer_samples < _FEW or n.unread_samples > n.transfer_samples / 10:
+        return None
+    if n.transfer_ns < n.total_ns / 2:
+        return None
+    return Finding(
+        "note", "The line or the server's sending set the pace of transfers, not the client: in "
+        f"{percent(1 - n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
+        "nothing that had arrived waited to be read.",
+        f"The round trip is {duration(n.round_trip_ns or 0)}.",
+    )  # fmt: skip
+
+
+def _failed_connections(s: Statistics) -> Iterator[Finding]:
+    n = s.network
+    if n.failed_connections:
+        number = plural(n.failed_connections, "connection")
+        yield Finding(
+            "warning", f"{number} failed, to {', '.join(n.failed_to[:4]) or 'nobody knows whom'}.",
+            f"Until they were given up {duration(n.failed_ns)} passed: a proxy or server that is "
+            "down or cannot be reached.",
+        )  # fmt: skip
 
 
 def _cached_chunks(s: Statistics) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import polars as pl
 
 from .material import Material
+from .network import Network, network
 from .palette import CVMFS_CAUSES
 from .timeline import Frames, Window, file_names
 
@@ -160,6 +161,7 @@ class Statistics:
     fetches: Fetches
     bytes: Bytes
     latency: Latency
+    network: Network
     chunks_known: int
     chunks_looked_up: int
     chunks_cached_at_start: int
@@ -415,7 +417,7 @@ def compute(material: Material) -> Statistics:
         counts=counts(frames), phases=phases(material), fetches=fetched,
         bytes=Bytes(_total(frames["downloads"], "wire_bytes"), fetched.unpacked_bytes,
                     dict(material.source_bytes.iter_rows())),
-        latency=latency(frames), chunks_known=chunks.height,
+        latency=latency(frames), network=network(frames), chunks_known=chunks.height,
         chunks_looked_up=_count(chunks, pl.col("cached_at_start").is_not_null()),
         chunks_cached_at_start=_count(chunks, pl.col("cached_at_start").fill_null(value=False)),
         slowest_chunks=slowest_chunks(frames, window), stalls=stalls(material),

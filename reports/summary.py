@@ -122,6 +122,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "whole command": duration(s.duration_ns),
         **_phase_rows(s),
         "over HTTP": size(s.bytes.over_http),
+        **_round_trip(s),
         "chunks downloaded": f"{s.fetches.chunks_downloaded:,}",
         "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
         "chunks cached at start": cached,
@@ -131,6 +132,11 @@ def _rows(s: Statistics) -> dict[str, str]:
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
     }  # fmt: skip
+
+
+def _round_trip(s: Statistics) -> dict[str, str]:
+    trip_ns = s.network.round_trip_ns
+    return {} if trip_ns is None else {"  round trip": duration(trip_ns)}
 
 
 def _phase_rows(s: Statistics) -> dict[str, str]:

@@ -99,9 +99,10 @@ def test_the_download(run: Run) -> None:
     assert download == {
         "download_id": 0, "mount_id": 0, "object_hash": CHUNK,
         "url_path": f"/cvmfs/models.lab.test/data/01/{CHUNK[2:]}P", "host": "server:8000",
-        "proxy": None, "connection_id": 0, "reused": False, "attempt": 1, "status": 200,
-        "queued_ns": 2750, "sent_ns": 3000, "connect_ns": 2800, "first_byte_ns": 4000,
-        "last_byte_ns": 7000, "committed_ns": 7700, "wire_bytes": 6200,
+        "proxy": None, "connection_id": 0, "local": None, "remote": None, "encrypted": False,
+        "reused": False, "attempt": 1, "status": 200, "queued_ns": 2750, "connect_ns": 2800,
+        "sent_ns": 3000, "first_byte_ns": 4000, "last_byte_ns": 7000, "committed_ns": 7700,
+        "closed_ns": None, "wire_bytes": 6200,
     }  # fmt: skip
 
 

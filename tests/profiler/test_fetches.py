@@ -205,7 +205,7 @@ def test_what_a_request_on_the_wire_says(make_raw: Any) -> None:
         (20, A, "", PATH, "s2:80", "http://squid:3128", 404, False),
         (50, A, "C", f"{PATH}C", "s1", None, 200, True),
         (90, None, None, "/cvmfs/r.ch/.cvmfspublished", "", None, None, True),
-        (95, None, None, "", "", None, None, False),
+        (95, None, None, None, "", None, None, True),
     ]
     assert wire["mount_id"].to_list() == [3, 3, 3, None]
     ids = dict(wire.select("sent_ns", "connection_id").rows())

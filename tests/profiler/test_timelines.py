@@ -43,6 +43,7 @@ def downloads(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
             "url_path": "",
             "host": "",
             "connection_id": 0,
+            "encrypted": False,
             "reused": True,
             "wire_bytes": 0,
             **row,

@@ -1,0 +1,110 @@
+"""What made downloads slow: the server, the way to it, or the daemon that reads.
+
+By the downloads of chunks and files whose connections were sampled. The round trip is the shortest
+that a connection has had: the smoothed one holds what the server takes to answer, since an answer
+is what acknowledges a request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from .timeline import Frames
+
+#: what a client takes from a socket at once: less unread is a read under way
+READ_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Network:
+    """Sums over the downloads of chunks and files on sampled connections; null: none was measured.
+
+    ``answer_ns`` is time from a request to its first byte beyond the round trip (``travel_ns``);
+    ``transfer_samples`` were taken during transfers, ``unread_samples`` of them found more than
+    ``READ_BYTES`` that the daemon had not read, ``unread_bytes`` in the median. ``segments`` with
+    data came on these connections while sampled, ``disordered`` of them out of order;
+    ``retransmits`` is what this end sent again. ``failed_connections`` carried no request, and took
+    ``failed_ns``; ``failed_to`` is where they led.
+    """
+
+    downloads: int
+    round_trip_ns: int | None
+    answer_ns: int
+    travel_ns: int
+    transfer_ns: int
+    transfer_samples: int
+    unread_samples: int
+    unread_bytes: int
+    segments: int
+    disordered: int
+    retransmits: int
+    failed_connections: int
+    failed_ns: int
+    failed_to: tuple[str, ...]
+
+    @property
+    def total_ns(self) -> int:
+        """From requests to last bytes."""
+        return self.answer_ns + self.travel_ns + self.transfer_ns
+
+
+def network(frames: Frames) -> Network:
+    """Return what the samples of connections tell of the downloads."""
+    samples, failed = frames["sockets"], _failed(frames["downloads"])
+    shortest = samples.filter(pl.col("min_rtt_us") > 0).group_by("connection_id").agg(
+        round_trip_ns=pl.col("min_rtt_us").min() * 1000
+    )  # fmt: skip
+    loads = _data(frames).join(shortest, on="connection_id", how="inner")
+    waited = pl.col("first_byte_ns") - pl.col("sent_ns")
+    travel = pl.min_horizontal(waited, "round_trip_ns")
+    sums = loads.select(
+        travel=travel.sum(), answer=(waited - travel).sum(),
+        transfer=(pl.col("last_byte_ns") - pl.col("first_byte_ns")).sum(),
+        round_trip=pl.col("round_trip_ns").median(),
+    ).row(0, named=True)  # fmt: skip
+    during = _during_transfers(samples, loads)
+    unread = during.filter(pl.col("unread_bytes") > READ_BYTES)["unread_bytes"]
+    counted = _counted(samples.join(loads, on="connection_id", how="semi"))
+    return Network(
+        downloads=loads.height,
+        round_trip_ns=None if sums["round_trip"] is None else round(sums["round_trip"]),
+        answer_ns=int(sums["answer"]), travel_ns=int(sums["travel"]),
+        transfer_ns=int(sums["transfer"]), transfer_samples=during.height,
+        unread_samples=unread.len(), unread_bytes=round(float(str(unread.median() or 0))),
+        segments=counted["segments_received"], disordered=counted["out_of_order"],
+        retransmits=counted["retransmits"], failed_connections=failed.height,
+        failed_ns=int(failed.select((pl.col("closed_ns") - pl.col("connect_ns")).sum()).item()),
+        failed_to=tuple(failed["remote"].drop_nulls().unique(maintain_order=True)),
+    )  # fmt: skip
+
+
+def _data(frames: Frames) -> pl.DataFrame:
+    """The downloads of chunks and files that were seen whole."""
+    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
+    wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
+    whole = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
+    return frames["downloads"].filter(pl.col("download_id").is_in(wanted.implode()) & whole)
+
+
+def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
+    return downloads.filter(pl.col("sent_ns").is_null() & pl.col("closed_ns").is_not_null())
+
+
+def _during_transfers(samples: pl.DataFrame, loads: pl.DataFrame) -> pl.DataFrame:
+    """The samples that were taken while a transfer was under way on their connection."""
+    met = samples.sort("time_ns").join_asof(
+        loads.select("connection_id", "first_byte_ns", "last_byte_ns").sort("first_byte_ns"),
+        left_on="time_ns", right_on="first_byte_ns", by="connection_id", check_sortedness=False,
+    )  # fmt: skip
+    return met.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
+
+
+def _counted(samples: pl.DataFrame) -> dict[str, int]:
+    """How far the counters of the connections went on while they were sampled."""
+    names = ("segments_received", "out_of_order", "retransmits")
+    grown = samples.group_by("connection_id").agg(
+        pl.col(name).max() - pl.col(name).min() for name in names
+    )
+    return {name: int(grown[name].sum()) for name in names}
