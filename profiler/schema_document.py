@@ -96,8 +96,16 @@ Version 1, against the design's list of tables:
 - `files.generation` and `downloads.connect_ns` are added.
 - `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
-- `downloads.proxy` is what the mount says of itself, or `unknown`: the address is not recorded yet.
-- `sockets` and `gpu_samples` are empty so far; `gpu_ops` holds the runner's phases named `run`.
+- `downloads.proxy` is the address that a proxy was reached at; `local`, `remote`, `encrypted` and `closed_ns`
+  are added. `sent_ns` and `url_path` are nullable: a connection that failed is an attempt too, and of HTTPS
+  only times and bytes are seen. What was connected before recording counts as `reused`.
+- With HTTPS a request is told by its size, and the first bytes after a connection's first request may be the
+  session's keys, not the answer. Requests of HTTP/2 on one connection are not told apart.
+- `sockets` has more columns than the design. `rtt_us`, `congestion_window`, `retransmits` and
+  `delivery_rate_bytes_s` are of what this end sends, which is requests: `rtt_us` holds what the server takes
+  to answer where its answer is what acknowledges, so take `min_rtt_us` for the network's round trip. What the
+  server sent again shows as `out_of_order`. Connections in another network namespace are not sampled.
+- `gpu_samples` is empty so far; `gpu_ops` holds the runner's phases named `run`.
 """
 
 
@@ -108,7 +116,7 @@ def page() -> str:
     causes = ", ".join(f"`{cause}`" for cause in CAUSES) + ".\n"
     views = _VIEWS.format(classes=", ".join(f"`{name}`" for name in OPERATION_CLASSES))
     raw = (
-        "## Raw records\n\nWhat the kernel side writes, in `spool/`: little-endian, without padding. In "
+        "## Raw records\n\nWhat the programs in the kernel write, and the session of sockets, in `spool/`: little-endian, without padding. In "
         "`*.ring` files each record stands behind the ring's 8-byte header.\n"
     )
     parts = [

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, RING_HEADER_BYTES, SOCKET_SAMPLE
+from ..probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, RING_HEADER_BYTES
 
 EVENT = "socket sample"
 INTERVAL_S = 0.05

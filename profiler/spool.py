@@ -14,8 +14,8 @@ import polars as pl
 
 from ..probes import events
 from ..probes.events import Layout
-from .directory import SOCKET_SAMPLES
 from .decode import plain_frame, plain_records, records_frame, ring_frame
+from .directory import SOCKET_SAMPLES
 from .journal import Journal, Line, json_lines, parse_journal
 
 #: a record is the same in a ring and among the open ones when these agree

@@ -43,8 +43,8 @@ def findings(statistics: Statistics) -> list[Finding]:
     """Return the findings, the most important first."""
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
         _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
-        _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined, _stalls, _unexplained, _unasked,
-        _unobserved,
+        _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined,
+        _stalls, _unexplained, _unasked, _unobserved,
     )  # fmt: skip
     return [finding for rule in rules for finding in rule(statistics)]
 
@@ -265,7 +265,7 @@ def _failed_connections(s: Statistics) -> Iterator[Finding]:
         number = plural(n.failed_connections, "connection")
         yield Finding(
             "warning", f"{number} failed, to {', '.join(n.failed_to[:4]) or 'nobody knows whom'}.",
-            f"Until they were given up {duration(n.failed_ns)} passed: a proxy or server that is "
+            f"It took {duration(n.failed_ns)} until the next attempt: a proxy or server that is "
             "down or cannot be reached.",
         )  # fmt: skip
 

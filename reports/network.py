@@ -25,8 +25,9 @@ class Network:
     ``transfer_samples`` were taken during transfers, ``unread_samples`` of them found more than
     ``READ_BYTES`` that the daemon had not read, ``unread_bytes`` in the median. ``segments`` with
     data came on these connections while sampled, ``disordered`` of them out of order;
-    ``retransmits`` is what this end sent again. ``failed_connections`` carried no request, and took
-    ``failed_ns``; ``failed_to`` is where they led.
+    ``retransmits`` is what this end sent again. ``failed_connections`` carried no request;
+    ``failed_ns`` passed from each to the next attempt, else to its end; ``failed_to`` is where they
+    led.
     """
 
     downloads: int
@@ -75,7 +76,7 @@ def network(frames: Frames) -> Network:
         unread_samples=unread.len(), unread_bytes=round(float(str(unread.median() or 0))),
         segments=counted["segments_received"], disordered=counted["out_of_order"],
         retransmits=counted["retransmits"], failed_connections=failed.height,
-        failed_ns=int(failed.select((pl.col("closed_ns") - pl.col("connect_ns")).sum()).item()),
+        failed_ns=int(failed["cost_ns"].sum()),
         failed_to=tuple(failed["remote"].drop_nulls().unique(maintain_order=True)),
     )  # fmt: skip
 
@@ -89,7 +90,15 @@ def _data(frames: Frames) -> pl.DataFrame:
 
 
 def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
-    return downloads.filter(pl.col("sent_ns").is_null() & pl.col("closed_ns").is_not_null())
+    """The connections that carried no request, with ``cost_ns``."""
+    begun = downloads.sort("download_id").with_columns(
+        began_ns=pl.coalesce("sent_ns", "connect_ns", "closed_ns")
+    )
+    following = pl.col("attempt").shift(-1) == pl.col("attempt") + 1
+    again_ns = pl.when(following).then(pl.col("began_ns").shift(-1)).over("object_hash")
+    failed = pl.col("sent_ns").is_null() & pl.col("closed_ns").is_not_null()
+    given_up_ns = pl.coalesce(again_ns, "closed_ns")
+    return begun.with_columns(cost_ns=given_up_ns - pl.col("began_ns")).filter(failed)
 
 
 def _during_transfers(samples: pl.DataFrame, loads: pl.DataFrame) -> pl.DataFrame:

@@ -31,10 +31,10 @@ class MountOptions:
 
     ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH.
     ``timeout_s`` and ``retries`` are the client's for one download (0 s: wait for ever, the lab's
-    client only). ``proxy`` is one, or several with ; between them, tried in turn. ``url`` is that of
-    another server with the lab's content, ``certificate`` the authority by which it is verified
-    where it is one of https. ``cache`` replaces the lab's cache base. ``quota_mb`` is the real
-    client's cache limit.
+    client only). ``proxy`` is one, or several with ; between them, tried in turn. ``url`` is that
+    of another server with the lab's content, ``certificate`` the authority by which one of https is
+    verified (the lab's client only). ``cache`` replaces the lab's cache base. ``quota_mb`` is the
+    real client's cache limit.
     """
 
     client: Client = "auto"

@@ -25,7 +25,7 @@ CLOSE_WAIT = TCP_STATES.index("close_wait")
 
 
 class Sampled:
-    """A sampler, the file in which connections are announced to it, and a pipe that it writes to."""
+    """A sampler, the file in which connections are announced to it, and its end of a pipe."""
 
     def __init__(self, directory: Path) -> None:
         self._ring = directory / "download.ring"
@@ -95,12 +95,13 @@ def test_a_sample_tells_what_has_arrived_and_what_is_unread(sampled: Sampled, pa
     assert before_ns < first["time_ns"] < time.monotonic_ns()
     assert (first["socket"], first["state"]) == (inode, 1)
     assert first["unread_bytes"] == 50_021 - 1009
-    assert 0 < first["rtt_us"] and 0 < first["min_rtt_us"] < 1_000_000
+    assert first["rtt_us"] > 0 and 0 < first["min_rtt_us"] < 1_000_000
     assert (first["retransmits"], first["out_of_order"]) == (0, 0)
     assert first["congestion_window"] > 0
     far.sendall(bytes(101))
     near.recv(49_012 + 101, socket.MSG_WAITALL)
-    last = sampled.await_sample((pl.col("bytes_received") == 50_122) & (pl.col("unread_bytes") == 0))
+    read = (pl.col("bytes_received") == 50_122) & (pl.col("unread_bytes") == 0)
+    last = sampled.await_sample(read)
     assert last["segments_received"] > first["segments_received"]
 
 

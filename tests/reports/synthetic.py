@@ -143,8 +143,8 @@ def _chunk(rows: Rows, fetch: int, chunk: int, now: int, rng: random.Random) -> 
              end_ns=committed, unique=unique, object_hash=sha1(f"chunk {chunk}"))  # fmt: skip
     rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {chunk}"),
              url_path=f"/cvmfs/models.example.org/data/{sha1(f'chunk {chunk}')[:2]}/…P",
-             host="127.0.0.1:8000", connection_id=0, encrypted=False, reused=fetch > 0, attempt=1, status=200,
-             queued_ns=taken + 100_000, sent_ns=sent, first_byte_ns=first_byte,
+             host="127.0.0.1:8000", connection_id=0, encrypted=False, reused=fetch > 0, attempt=1,
+             status=200, queued_ns=taken + 100_000, sent_ns=sent, first_byte_ns=first_byte,
              last_byte_ns=last_byte, committed_ns=committed, wire_bytes=wire)  # fmt: skip
     rows.add("fetches", fetch_id=fetch, call_id=2 * fetch + 1, mount_id=0, start_ns=taken + 50_000,
              end_ns=committed, pid=DAEMON, tid=worker, object_hash=sha1(f"chunk {chunk}"),
@@ -273,8 +273,8 @@ def tiny_rows() -> Rows:
                  object_kind="chunk", outcome="downloaded", offset_bytes=fetch * MIB,
                  unpacked_bytes=MIB, download_id=fetch)  # fmt: skip
         rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {fetch}"),
-                 url_path="/data", host="h", connection_id=0, encrypted=False, reused=fetch > 0, attempt=1,
-                 status=200, sent_ns=begin, first_byte_ns=begin + 20 * MS,
+                 url_path="/data", host="h", connection_id=0, encrypted=False, reused=fetch > 0,
+                 attempt=1, status=200, sent_ns=begin, first_byte_ns=begin + 20 * MS,
                  last_byte_ns=begin + 35 * MS, wire_bytes=600_000)  # fmt: skip
     rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 45 * MS,
              end_ns=START + 46 * MS, count=98, bytes=401_408, ns=MS, max_ns=MS)  # fmt: skip
