@@ -82,11 +82,15 @@ def network(frames: Frames) -> Network:
 
 
 def _data(frames: Frames) -> pl.DataFrame:
-    """The downloads of chunks and files that were seen whole."""
+    """The downloads of chunks and files that were seen whole; not the first ones by HTTPS, whose
+    first bytes may be the session's keys.
+    """
     data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
     wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
     whole = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
-    return frames["downloads"].filter(pl.col("download_id").is_in(wanted.implode()) & whole)
+    clear = pl.col("reused") | ~pl.col("encrypted")
+    mine = pl.col("download_id").is_in(wanted.implode())
+    return frames["downloads"].filter(mine & whole & clear)
 
 
 def _failed(downloads: pl.DataFrame) -> pl.DataFrame:

@@ -73,6 +73,14 @@ def test_the_first_byte_is_divided_by_the_shortest_round_trip() -> None:
     assert found.transfer_samples == 0
 
 
+def test_the_first_byte_behind_a_handshake_is_not_trusted() -> None:
+    rows = rows_with({"time_ns": START})
+    for download in rows.rows["downloads"]:
+        download["encrypted"] = True
+    assert statistics(rows).network.downloads == 1
+    assert statistics(rows).network.answer_ns == 20 * MS - 500_000
+
+
 def test_a_round_trip_longer_than_the_wait_is_no_answer_time() -> None:
     found = network({"time_ns": START, "min_rtt_us": 50_000})
     assert (found.travel_ns, found.answer_ns) == (2 * 20 * MS, 0)
