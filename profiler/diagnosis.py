@@ -33,6 +33,7 @@ _TELLS = {
     "request served": "when CVMFS took a request",
     "download": "HTTP requests",
     "cache directory": "hits, misses, objects stored",
+    "socket sample": "the network's round trips and losses have no rows",
     "daemon call": "what CVMFS did with a request",
 }
 _LOST = {

@@ -1,8 +1,12 @@
-"""What went over which connection, against the logs of a server, of proxies, of one by HTTPS."""
+"""What went over which connection, against the logs of a server, of proxies, of one by HTTPS.
+
+By the lab's client: how often one tries again, and which proxy comes next, is each client's own.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -62,7 +66,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def mounted(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     """A mount without a proxy, and its end; orders to the server end with it."""
     order(lab, Shaping())
-    place = mount(lab, tmp_path / "mnt", MountOptions(cache=tmp_path / "cache"))
+    place = mount(lab, tmp_path / "mnt", MountOptions("lab", cache=tmp_path / "cache"))
     try:
         yield place
     finally:
@@ -133,7 +137,7 @@ def test_a_dead_proxy_and_a_live_one(lab: Lab, tmp_path: Path, trace: Trace) -> 
     dead = dead_port()
     with relay(f"{LOCALHOST}:{_port(lab)}") as (live, log):
         proxies = f"http://{LOCALHOST}:{dead};http://{LOCALHOST}:{live}"
-        options = MountOptions(cache=tmp_path / "cache", proxy=proxies, retries=2)
+        options = MountOptions("lab", cache=tmp_path / "cache", proxy=proxies, retries=2)
         place = mount(lab, tmp_path / "mnt", options)
         try:
             log.answered.clear()
@@ -152,7 +156,7 @@ def test_a_proxy_that_dies(lab: Lab, tmp_path: Path, trace: Trace) -> None:
     with relay(f"{LOCALHOST}:{_port(lab)}") as (live, log):
         with relay(f"{LOCALHOST}:{_port(lab)}") as (dying, _):
             proxies = f"http://{LOCALHOST}:{dying};http://{LOCALHOST}:{live}"
-            options = MountOptions(cache=tmp_path / "cache", proxy=proxies, retries=3)
+            options = MountOptions("lab", cache=tmp_path / "cache", proxy=proxies, retries=3)
             place = mount(lab, tmp_path / "mnt", options)
         try:
             run = trace(READ_ALL, 65536, place / "model.bin")
@@ -175,7 +179,7 @@ def test_https_tells_times_and_bytes(lab: Lab, tmp_path: Path, trace: Trace) -> 
     authority, context = certificate(tmp_path)
     with relay(f"{LOCALHOST}:{_port(lab)}", context) as (port, log):
         url = f"https://{LOCALHOST}:{port}/cvmfs/{lab.repository}"
-        options = MountOptions(cache=tmp_path / "cache", url=url, certificate=authority)
+        options = MountOptions("lab", cache=tmp_path / "cache", url=url, certificate=authority)
         place = mount(lab, tmp_path / "mnt", options)
         try:
             log.answered.clear()
@@ -224,8 +228,7 @@ def test_samples_agree_with_the_bytes(lab: Lab, tmp_path: Path, trace: Trace) ->
 def _mount_command(lab: Lab, place: Path, directory: Path) -> list[str]:
     program = (
         "import sys; from pathlib import Path; from cvmprof.runners.lab.lab import *; "
-        "mount(Lab(Path(sys.argv[1])), Path(sys.argv[2]), MountOptions(cache=Path(sys.argv[3])))"
+        "root, place, cache = map(Path, sys.argv[1:]); "
+        "mount(Lab(root), place, MountOptions('lab', cache=cache))"
     )
-    import sys
-
     return [sys.executable, "-c", program, str(lab.root), str(place), str(directory / "cache")]
