@@ -88,7 +88,7 @@ def test_a_slow_line_shows_in_the_samples(lab: Lab, network: Network, tmp_path: 
     assert tables["losses"].is_empty()
     (connection,) = loads["connection_id"].unique()
     mine = samples.filter(connection_id=connection)
-    taken_s = (loads["last_byte_ns"] - loads["first_byte_ns"]).sum() / 1e9
+    taken_s = int((loads["last_byte_ns"] - loads["first_byte_ns"]).sum()) / 1e9
     assert taken_s > 0.9 * CHUNKS * CHUNK_BYTES * 8 / 24e6
     assert mine.height >= taken_s / 0.05 / 4  # on a busy machine
     grown = mine["bytes_received"].diff().drop_nulls()
