@@ -13,7 +13,7 @@ from .tables import conform
 def probes(journal: Journal) -> pl.DataFrame:
     """How each logical event was observed; the last count of its hits is the one that holds."""
     hits = {row.get("event"): int(row.get("hits") or 0) for row in journal.rows("hits")}
-    names = ("event", "family", "target", "build_id", "reason")
+    names = ("event", "family", "target", "build_id", "symbols", "reason")
     rows: list[dict[str, Any]] = [
         {**{name: row.get(name) for name in names}, "hits": hits.get(row.get("event"), 0)}
         for row in journal.rows("probes")

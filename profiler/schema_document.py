@@ -93,7 +93,7 @@ Version 1, against the design's list of tables:
 - `operations.file_id` is nullable: an open that failed, or a metadata operation on a name, has no file.
 - `waits.end_ns`, `cache_lookups.end_ns`, `fetches.object_kind`, `fetches.outcome`, `fuse_requests.queued_ns`
   and the `mount_id` of daemon tables are nullable: what was in flight at the end, or never seen, stays null.
-- `files.generation` and `downloads.connect_ns` are added.
+- `files.generation`, `downloads.connect_ns` and `probes.symbols` are added.
 - `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
 - `downloads.proxy` is the address that a proxy was reached at; `local`, `remote`, `encrypted` and `closed_ns`

@@ -406,6 +406,7 @@ TABLES: tuple[Table, ...] = (
         str  family    kind of attachment
         str  target    function, tracepoint or library and symbol
         str? build_id  build id of the binary
+        str? symbols   what told its symbols: .symtab, .gnu_debugdata, .dynsym, or a debug file
         i64  hits      how often it fired
         str? reason    why it is not observed, or not in the best way
         """,

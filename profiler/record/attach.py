@@ -15,7 +15,7 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import loading, quiet, trampoline, uprobe_multi
+from . import daemons, loading, quiet, trampoline, uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -31,6 +31,7 @@ class Probe:
     family: str
     target: str
     build_id: str | None = None
+    symbols: str | None = None
     reason: str | None = None
 
 
@@ -125,7 +126,8 @@ class Attacher:
         self._libraries.add((status.st_dev, status.st_ino))
         itself = f"/proc/self/fd/{file}"  # nobody can put another in its place
         wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
-        library = _Library(path, itself, read_binary(Path(itself), wanted))
+        debug_files = daemons.debug_files(path, file)
+        library = _Library(path, itself, read_binary(Path(itself), wanted, debug_files))
         refused = self._attach_at_once(library)
         return tuple(
             self._attach_function(library, function, refused)
@@ -200,14 +202,17 @@ class Attacher:
     ) -> Probe:
         target, binary = f"{library.path}:{function.qualified_name}", library.binary
         places = binary.functions.get(function.qualified_name, ())
+        clones = ", ".join(binary.clones.get(function.qualified_name, ()))
         if not places:
-            reason = f"no symbol {function.qualified_name} (symbols read: {binary.source})"
-            return Probe("daemon call", "none", target, binary.build_id, reason)
+            reason = _not_found(function.qualified_name, clones, binary)
+            return Probe("daemon call", "none", target, binary.build_id, binary.source, reason)
         if self._uprobe_family == catalog.UPROBE:
             attached = [self._attach_uprobes(library.itself, place, function) for place in places]
             refused = next((reason for reason in attached if reason), None)
         family = "none" if refused else self._uprobe_family
-        return Probe("daemon call", family, target, binary.build_id, refused)
+        remark = refused or (f"calls of {clones} are not seen" if clones else None)
+        sources = ", ".join(dict.fromkeys(place.source for place in places))
+        return Probe("daemon call", family, target, binary.build_id, sources, remark)
 
     def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
         """Probes one function by perf events; why it was refused, if it was.
@@ -226,6 +231,12 @@ class Attacher:
             if attach(loaded.fd, kind, name, *where, _EVERY_PROCESS, _NO_COUNTER) < 0:
                 return f"{program} cannot be attached"
         return None
+
+
+def _not_found(name: str, clones: str, binary: Binary) -> str:
+    only = f", only {clones}, which are given other arguments" if clones else ""
+    remarks = "".join(f"; {remark}" for remark in binary.remarks)
+    return f"no symbol {name}{only} (symbols read: {binary.source}{remarks})"
 
 
 def rows(probes: tuple[Probe, ...]) -> list[dict[str, str | None]]:

@@ -1,6 +1,7 @@
-"""CVMFS daemons on this machine: who they are and which library files hold their code.
+"""CVMFS daemons on this machine: who they are, which library files hold their code, and where the
+symbols of those may be.
 
-Reads /proc, and looks for library files by `quiet` alone: nothing here touches a FUSE mount.
+Reads /proc, and looks for files by `quiet` alone: nothing here touches a FUSE mount.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...probes.symbols import DebugFiles
 from . import quiet
 
 CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
+_OF_PROCESS = re.compile(r"(/proc/(\d+)/)(?:root(/.*)|map_files/.*)", re.DOTALL)
+_REMOVED = " (deleted)"
 _STANDARD_PLACES = (
     "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -74,6 +78,29 @@ def _below_root(pid: int, name: str) -> str:
     """
     root = os.readlink(f"/proc/{pid}/root")
     return name[len(root) :] if root != "/" and name.startswith(root + "/") else name
+
+
+def debug_files(path: str, library: int) -> DebugFiles:
+    """Where the symbols of a library may be kept apart, in its process's root and in our own.
+
+    ``library`` is the file that ``path`` led to, held open: it tells its name where ``path`` is
+    none of `libraries_of` that does.
+    """
+    anchored = _OF_PROCESS.fullmatch(path)
+    name = os.readlink(f"/proc/self/fd/{library}").removesuffix(_REMOVED)
+    names, roots = [path, name], [""]
+    if anchored:
+        names = [anchored[3] or name, _name_of_process(int(anchored[2]), name)]
+        roots = [f"{anchored[1]}root", ""]
+    directories = dict.fromkeys(os.path.dirname(each) for each in names if each.startswith("/"))
+    return DebugFiles(tuple(directories), tuple(roots), quiet.opened)
+
+
+def _name_of_process(pid: int, name: str) -> str:
+    try:
+        return _below_root(pid, name)
+    except OSError:  # it has ended
+        return name
 
 
 def libraries_near(pid: int) -> tuple[str, ...]:
