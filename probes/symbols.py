@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,7 +63,7 @@ class Binary:
     build_id: str | None
     functions: dict[str, tuple[Function, ...]]
     source: str
-    clones: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    clones: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     remarks: tuple[str, ...] = ()
 
 
@@ -214,7 +214,9 @@ def _debug_link(library: Elf) -> tuple[str | None, int]:
 
 
 @contextmanager
-def _opened(debug_files: DebugFiles, path: str, wanted: _Wanted) -> Iterator[Elf]:
+def _opened(
+    debug_files: DebugFiles, path: str, wanted: _Wanted
+) -> Generator[Elf, None, None]:
     """A debug file that has proven to be the library's. Raises NotElf, OSError."""
     with debug_files.opened(path) as file:
         descriptor = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
