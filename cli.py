@@ -169,6 +169,27 @@ def summary(run: Path, as_json: bool) -> None:
         click.echo(render_summary(statistics, _terminal_width(), sys.stdout.isatty()), nl=False)
 
 
+@cli.command("import")
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=place, metavar="PATH",
+              help="The run directory to make (default: LOG.cvmprof, here).")  # fmt: skip
+@click.option("--timezone", metavar="NAME",
+              help="Of a debug log whose times are not in UTC: Europe/Zurich, say.")  # fmt: skip
+@click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
+def import_command(log: Path, output: Path | None, timezone: str | None, no_report: bool) -> None:
+    """Make a run of a client's debug log or trace file (CVMFS_DEBUGLOG, CVMFS_TRACEFILE).
+
+    A log tells what was called and fetched, and in which order; it cannot tell how long that took.
+    """
+    from .profiler.imports import import_log
+
+    _become_the_user()
+    run = import_log(log, output or Path(f"{log.name}.cvmprof"), __version__, timezone)
+    click.echo(run.path)
+    if not no_report:
+        click.echo(_write_page(run, page_of(run.path), "write it elsewhere: cvmprof report -o"))
+
+
 @cli.command("run")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)

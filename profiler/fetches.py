@@ -9,7 +9,8 @@ from .fuse_requests import OPCODE_READ, serving_requests
 from .tables import OBJECT_KIND, OUTCOME, conform
 
 OPCODE_OPEN = 14
-_SUFFIXES = {
+#: what the letter behind an object's hash says of its kind
+SUFFIXES = {
     "P": "chunk", "C": "catalog", "X": "certificate", "H": "history", "M": "meta", "": "file",
 }  # fmt: skip
 
@@ -170,7 +171,7 @@ def fetches(
     )
     letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
     own = pl.coalesce(letter, "suffix").replace_strict(
-        _SUFFIXES, default=None, return_dtype=pl.String
+        SUFFIXES, default=None, return_dtype=pl.String
     )
     by_place = pl.when(pl.col("chunk_count") > 1).then(pl.lit("chunk")).when(
         pl.col("chunk_count") == 1

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -48,8 +48,8 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
         raise BadRun(f"{run} holds no recording", "give the NAME.cvmprof directory of a trace")
     with _explained(run):
         journal = Spool(run).journal()
-        rows, losses = _write_tables(run, journal)
-        _write_meta(run, journal, rows, losses)
+        tally = _write_tables(run, joined_tables(Spool(run), journal))
+        _write_meta(run, _meta(journal), tally)
         if not keep_spool:
             shutil.rmtree(run / SPOOL_DIRECTORY, ignore_errors=True)
     return open_run(run)
@@ -109,21 +109,33 @@ class _Tally:
             self.losses += int(frame["count"].sum())
 
 
-def _write_tables(run: Path, journal: Journal) -> tuple[dict[str, int], int]:
+def write_run(run: Path, parts: Iterator[Part], meta: Callable[[], dict[str, Any]]) -> Run:
+    """Write tables that come from elsewhere into an empty run directory, and what ``meta`` says
+    when they have all come.
+
+    The parts of one table follow each other. Raises CvmprofError where they cannot be written.
+    """
+    with _explained(run):
+        tally = _write_tables(run, parts)
+        _write_meta(run, meta(), tally)
+    return open_run(run)
+
+
+def _write_tables(run: Path, parts_of_tables: Iterator[Part]) -> _Tally:
     tally = _Tally({table.name: 0 for table in TABLES})
     with _directory(run) as top:
         _make_directory(TABLES_DIRECTORY, top)
         with _directory(TABLES_DIRECTORY, top) as tables:
             written = {
                 name
-                for name, parts in groupby(joined_tables(Spool(run), journal), key=_name)
+                for name, parts in groupby(parts_of_tables, key=_name)
                 if _write_parts(tables, name, parts, tally)
             }
             for table in TABLES:
                 if table.name not in written:
                     _write_parts(tables, table.name, iter([(table.name, empty(table.name))]), tally)
             os.fsync(tables)
-    return tally.rows, tally.losses
+    return tally
 
 
 def _name(part: Part) -> str:
@@ -163,17 +175,23 @@ def _concatenate(tables: int, name: str, parts: list[str]) -> None:
     os.rename(temporary, f"{name}.parquet", src_dir_fd=tables, dst_dir_fd=tables)
 
 
-def _write_meta(run: Path, journal: Journal, rows: dict[str, int], losses: int) -> None:
-    meta: dict[str, Any] = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
+def _meta(journal: Journal) -> dict[str, Any]:
+    return {
         "complete": journal.is_complete,
         "start_ns": journal.start_ns,
         "stop_ns": journal.stop_ns,
         "exit_status": journal.exit_status,
-        "losses": losses,
-        "rows": rows,
         **{name: journal.start.get(name) for name in _FROM_START},
+    }
+
+
+def _write_meta(run: Path, of_run: dict[str, Any], tally: _Tally) -> None:
+    meta = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        **of_run,
+        "losses": tally.losses,
+        "rows": tally.rows,
     }
     with _directory(run) as top:
         temporary = f".{META}.new"

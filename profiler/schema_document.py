@@ -37,7 +37,8 @@ run.meta["complete"], run.losses
 `meta.json`: `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns`
 of the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (events lost, all told),
 `rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
-`uid`, `backend`, `options`.
+`uid`, `backend`, `options`. Of a run made of a client's log there is `imported` instead of most of these: `kind`
+and `file` of the log, `precision_ns` of its times, `lines` and `bad_lines` (`docs/import.md`).
 
 `object_hash`: 40 lower-case hex digits, with `-rmd160` or `-shake128` appended where not SHA-1. Columns
 marked ? may be null. Rows of a table are in no particular order unless their number says so.
@@ -93,7 +94,8 @@ Version 1, against the design's list of tables:
 - `operations.file_id` is nullable: an open that failed, or a metadata operation on a name, has no file.
 - `waits.end_ns`, `cache_lookups.end_ns`, `fetches.object_kind`, `fetches.outcome`, `fuse_requests.queued_ns`
   and the `mount_id` of daemon tables are nullable: what was in flight at the end, or never seen, stays null.
-- `files.generation`, `downloads.connect_ns` and `probes.symbols` are added.
+- `files.generation`, `downloads.connect_ns`, `probes.symbols` and `daemon_calls.file_id` are added.
+- `downloads.connection_id`, `reused` and `wire_bytes` are nullable: logs that are imported do not tell them.
 - `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
 - `downloads.proxy` is the address that a proxy was reached at; `local`, `remote`, `encrypted` and `closed_ns`

@@ -189,6 +189,7 @@ TABLES: tuple[Table, ...] = (
         u64? unique       FUSE request being served
         str? object_hash  for Fetcher::Fetch and CacheManager::Open
         i64? result       return value
+        i32? file_id      the file that it is for, where an imported log names it
         """,
     ),
     _table(
@@ -237,11 +238,11 @@ TABLES: tuple[Table, ...] = (
         str? url_path       path asked for; null: encrypted, or the connection failed
         str  host           server asked; where no request was seen, what was connected to
         str? proxy          proxy it went through: its address
-        i32  connection_id  its connection
+        i32? connection_id  its connection; null: imported
         str? local          address and port of this end
         str? remote         address and port of the other end
-        bool encrypted      whether by HTTPS: the path and the answer are not seen
-        bool reused         whether the connection stood already
+        bool? encrypted     whether by HTTPS: the path and the answer are not seen; null: imported
+        bool? reused        whether the connection stood already; null: imported
         i32  attempt        1 for the first request, or failed connection, for the object in a fetch
         i32? status         HTTP status of the answer
         i64? queued_ns      handed to the download manager
@@ -251,7 +252,7 @@ TABLES: tuple[Table, ...] = (
         i64? last_byte_ns   last byte received
         i64? committed_ns   the object was renamed into the cache
         i64? closed_ns      its connection was closed after it, with no further request
-        i64  wire_bytes     bytes received, headers included; with HTTPS as encrypted
+        i64? wire_bytes     bytes received, headers included; with HTTPS as encrypted; null: imported
         """,
     ),
     _table(

@@ -12,6 +12,7 @@ from . import palette
 from .encode import Json, column, seconds, typed
 from .escape import as_plotly
 from .heat import Heat
+from .imported import SERIES
 from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
 
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24
@@ -274,3 +275,20 @@ def touches_figure(heat: Heat, window: Window) -> Json:
         }],
         "layout": _layout(210, window, axis),
     }  # fmt: skip
+
+
+def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window) -> Json:
+    """Return how often things happened over time: a bar for each ``width_ns``."""
+    width_s = width_ns / 1e9
+    bars = [
+        {
+            "type": "bar", "name": name, "marker": {"color": colour},
+            "x": [(bar + 0.5) * width_s for bar in counts[name]["bar"]],
+            "y": counts[name]["number"].to_list(), "width": width_s,
+            "hovertemplate": f"%{{y:,}} {name} in {width_s:g} s<extra></extra>",
+        }
+        for name, colour in SERIES if name in counts
+    ]  # fmt: skip
+    axis = {"showgrid": True, "gridcolor": _GRID, "rangemode": "tozero"}
+    layout = _layout(230, window, axis) | {"barmode": "overlay", "bargap": 0}
+    return {"data": bars, "layout": layout} if bars else {}

@@ -41,6 +41,8 @@ class Finding:
 
 def findings(statistics: Statistics) -> list[Finding]:
     """Return the findings, the most important first."""
+    if statistics.imported is not None:
+        return [each for rule in _OF_IMPORTED for each in rule(statistics)]
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
         _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
         _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined,
@@ -356,3 +358,41 @@ def _unobserved(s: Statistics) -> Iterator[Finding]:
 def _missing(event: str, reason: str) -> str:
     effect = lost(event)
     return f"{event}: {reason}" + (f"; so {effect}." if effect else ".")
+
+
+_TOLD = {
+    "debug log": "what was called, looked up and fetched, and in which order.",
+    "trace file": "what was called and when each call began; reads and fetches are not in it.",
+}
+
+
+def _imported(s: Statistics) -> Iterator[Finding]:
+    if s.imported is not None:
+        told = _TOLD.get(s.imported.kind, _TOLD["debug log"])
+        yield Finding(
+            "note", f"Imported from a {s.imported.kind} of the client; its times are "
+            f"{s.imported.precision}.",
+            f"It tells {told} It names no threads, so how long a call or a fetch took, and what "
+            "waited for it, cannot be said.",
+        )  # fmt: skip
+
+
+def _unread_lines(s: Statistics) -> Iterator[Finding]:
+    for loss in s.losses:
+        yield Finding("warning", f"Not taken from the log: {loss['count']:,} × {loss['cause']}.")
+
+
+def _fetched(s: Statistics) -> Iterator[Finding]:
+    if s.imported is not None and s.fetches.downloaded:
+        missed, hit = s.imported.lookups_missed, s.imported.lookups_hit
+        yield Finding(
+            "main", f"{plural(s.fetches.downloaded, 'object was', 'objects were')} downloaded, "
+            f"{s.fetches.chunks_downloaded:,} of them chunks or files.",
+            f"Of {hit + missed:,} lookups in the client's cache {hit:,} hit; before a download the "
+            "client looks twice.",
+        )  # fmt: skip
+
+
+_OF_IMPORTED: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
+    _imported, _unread_lines, _fetched, _failed_fetches, _joined,
+)  # fmt: skip

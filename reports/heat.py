@@ -33,8 +33,13 @@ def _touched_bytes() -> pl.Expr:
     return pl.max_horizontal("bytes_read", pages)
 
 
-def hottest_file(frames: Frames, window: Window) -> Heat | None:
-    """Return the heat of the file with the most bytes touched, or None where nothing was."""
+def hottest_file(
+    frames: Frames, window: Window, least_ns: int = _BUCKET_NS
+) -> Heat | None:
+    """Return the heat of the file with the most bytes touched, or None where nothing was.
+
+    ``least_ns``: what the times of the touches can tell apart.
+    """
     touches = frames["touches"].with_columns(bytes=_touched_bytes())
     totals = touches.group_by("file_id").agg(pl.col("bytes").sum()).sort("bytes", "file_id")
     if not totals.height or not totals["bytes"][-1]:
@@ -42,16 +47,16 @@ def hottest_file(frames: Frames, window: Window) -> Heat | None:
     file_id: int = totals["file_id"][-1]
     mine = touches.filter(pl.col("file_id") == file_id)
     path = file_names(frames).filter(pl.col("file_id") == file_id)["path"].first()
-    return _matrix(str(path), mine, window)
+    return _matrix(str(path), mine, window, least_ns)
 
 
-def _matrix(path: str, touches: pl.DataFrame, window: Window) -> Heat:
+def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> Heat:
     granules = int(touches.select(pl.col("granule").max()).item()) + 1
     per_part = -(-granules // _MAX_PARTS)
     parts = -(-granules // per_part)
     first = window.start_ns - window.start_ns % _BUCKET_NS
     buckets = -(-(window.end_ns - first) // _BUCKET_NS)
-    step = _BUCKET_NS * max(-(-buckets // _MAX_BUCKETS), 1)
+    step = _BUCKET_NS * max(-(-buckets // _MAX_BUCKETS), least_ns // _BUCKET_NS, 1)
     columns = max(-(-(window.end_ns - first) // step), 1)
     bucket = ((pl.col("start_ns") - first) // step).clip(0, columns - 1)
     cells = touches.group_by(cell=pl.col("granule") // per_part * columns + bucket).agg(

@@ -16,6 +16,7 @@ from .escape import as_html, as_script_json
 from .figures import (
     LEFT_MARGIN_PX,
     RIGHT_MARGIN_PX,
+    counts_figure,
     lane_figure,
     phase_figure,
     touches_figure,
@@ -23,6 +24,7 @@ from .figures import (
 )
 from .findings import findings
 from .heat import hottest_file
+from .imported import Imported, bar_ns, counts_over_time
 from .material import Material, RunLike, gather
 from .statistics import Statistics, compute
 from .timeline import (
@@ -57,6 +59,8 @@ def write_page(run: RunLike | Material, path: Path) -> Path:
 def render_page(material: Material) -> str:
     """Return the page as HTML."""
     statistics = compute(material)
+    if statistics.imported is not None:
+        return _render_imported(material, statistics, statistics.imported)
     groups = _groups(material)
     downloads = waterfall(material.frames, material.window)
     heat = hottest_file(material.frames, material.window)
@@ -75,6 +79,24 @@ def render_page(material: Material) -> str:
     data = {"span": window.duration_ns / 1e9, "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
             "figures": shown}  # fmt: skip
     return _assembled(statistics, "".join(lanes), as_script_json(data))
+
+
+def _render_imported(material: Material, statistics: Statistics, imported: Imported) -> str:
+    """The page of a log: counts over time instead of lanes."""
+    frames, window = material.frames, material.window
+    width_ns = bar_ns(window, imported.precision_ns)
+    drawn = {"counts": counts_figure(counts_over_time(frames, window, width_ns), width_ns, window)}
+    heat = hottest_file(frames, window, imported.precision_ns)
+    blocks = [sections.counts_block(width_ns, bool(drawn["counts"]))]
+    if heat:
+        drawn["touches"] = touches_figure(heat, window)
+        blocks.append(sections.heat_block(heat.path))
+    data = {
+        "span": window.duration_ns / 1e9, "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
+        "figures": {name: figure for name, figure in drawn.items() if figure},
+        "digits": 0 if imported.precision_ns >= 1_000_000_000 else 6,
+    }  # fmt: skip
+    return _assembled(statistics, "".join(blocks), as_script_json(data))
 
 
 def _groups(material: Material) -> list[LaneGroup]:
@@ -103,11 +125,16 @@ def _assembled(statistics: Statistics, lanes: str, data: str) -> str:
     plotly, script = _plotly_script(), _template("page.js")
     used = {cause for phase in statistics.phases for cause in phase.causes_ns}
     command = " ".join(statistics.command) or "(unknown command)"
+    if statistics.imported is not None:
+        command = f"{statistics.imported.kind} {statistics.imported.file}"
     return Template(_template("page.html")).substitute(
         title=f"cvmprof: {as_html(command, 80)}", command=as_html(command, 400),
         css=_template("page.css"), script_hashes=f"{_hash_of(plotly)} {_hash_of(script)}",
         facts=sections.facts(statistics), findings=sections.finding_items(findings(statistics)),
-        tiles=sections.tiles(statistics), legend=sections.family_legend(used or set(palette.ORDER)),
+        tiles=sections.tiles(statistics),
+        causes=sections.causes_section(
+            statistics, sections.family_legend(used or set(palette.ORDER))
+        ),
         jumps=sections.jumps(statistics), lanes=lanes, sections=sections.tables(statistics),
         footer=sections.footer(statistics), plotly=plotly, data=data, script=script,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 from . import palette, words
 from .escape import as_html, visible
 from .findings import Finding
+from .imported import SERIES, Imported
 from .statistics import Chunk, Stall, Statistics
 from .timeline import DOWNLOAD_PARTS, LaneGroup, Palette
 from .words import duration, moment, percent, plural, size
@@ -25,11 +26,23 @@ _PART_NAMES = {
 
 def facts(s: Statistics) -> str:
     """Return the header's line of facts."""
+    if s.imported is not None:
+        return _facts_of_log(s, s.imported)
     ended = _ending(s)
     parts = [
         "" if s.started_utc_ns is None else moment(s.started_utc_ns),
         f"<b>{duration(s.duration_ns)}</b>", ended, f"Linux {as_html(s.kernel, 60)}",
         *(_mount(mount) for mount in s.mounts[:3]), _losses(s),
+    ]  # fmt: skip
+    return "".join(f"<span>{part}</span>" for part in parts if part)
+
+
+def _facts_of_log(s: Statistics, imported: Imported) -> str:
+    parts = [
+        "" if s.started_utc_ns is None else moment(s.started_utc_ns),
+        f"<b>{s.duration_ns // 1_000_000_000:,} s of log</b>",
+        f"times are {imported.precision}", *(_mount(mount) for mount in s.mounts[:3]),
+        f"{imported.lines:,} lines",
     ]  # fmt: skip
     return "".join(f"<span>{part}</span>" for part in parts if part)
 
@@ -67,6 +80,13 @@ def finding_items(items: Iterable[Finding]) -> str:
 
 def tiles(s: Statistics) -> str:
     """Return the numbers that one wants at a glance."""
+    if s.imported is not None:
+        return _tiles([
+            *((name, f"{count:,}") for name, count in s.imported.calls.items()),
+            ("Cache hits", f"{s.imported.lookups_hit:,}"),
+            ("Cache misses", f"{s.imported.lookups_missed:,}"),
+            ("Objects downloaded", f"{s.fetches.downloaded:,}"),
+        ])  # fmt: skip
     cached = (
         f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
@@ -79,6 +99,10 @@ def tiles(s: Statistics) -> str:
         ("Page-cache hits", words.hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"])),
         *((_capital(words.source(name)), size(n)) for name, n in s.bytes.by_source.items() if n),
     ]  # fmt: skip
+    return _tiles(rows)
+
+
+def _tiles(rows: Iterable[tuple[str, str]]) -> str:
     return "".join(
         f"<div><dt>{as_html(name)}</dt><dd>{as_html(value)}</dd></div>" for name, value in rows
     )
@@ -151,6 +175,25 @@ def lane_block(group: LaneGroup, drawn: bool) -> str:
     else:
         own = group.palette if group.name in {"requests", "daemon"} else ()
     return _block(group.name, group.title, group.explanation, own, group.note, drawn)
+
+
+def causes_section(s: Statistics, legend: str) -> str:
+    """Return where the time went; nothing for a log, which cannot tell."""
+    if s.imported is not None:
+        return ""
+    return (
+        '<section id="causes"><h2>Where the time went</h2><p class="lead">Every nanosecond of a '
+        "phase’s thread has exactly one cause. Time that a thread slept until another woke it "
+        'counts as what that other thread was doing.</p><div class="figure" data-figure="phases">'
+        f'</div><div class="legend families">{legend}</div></section>'
+    )
+
+
+def counts_block(width_ns: int, drawn: bool) -> str:
+    """Return the heading of what a log counts over time."""
+    title = "What the log tells, in time"
+    words = f"Lines in each {width_ns / 1e9:g} s. Within that, only their order is known."
+    return _block("counts", title, words, SERIES, "", drawn)
 
 
 def waterfall_block(note: str, drawn: bool) -> str:
@@ -247,6 +290,30 @@ def _chunk_section(s: Statistics) -> str:
     return f'<section id="chunks"><h2>The slowest chunks</h2>{_table(heads, rows)}</section>'
 
 
+def _fetched_section(s: Statistics, imported: Imported) -> str:
+    if not imported.fetched:
+        return ""
+    rows = (
+        "<tr>" + _cell(f"{row['fetch_id']}", "n")
+        + _cell(f"{(row['start_ns'] - s.start_ns) // 1_000_000_000:,} s", "n")
+        + _file_cell(row["path"]) + _hash_cell(str(row["object_hash"]))
+        + _cell(str(row["object_kind"] or "")) + _cell(str(row["outcome"] or "no end in the log"))
+        + _cell(str(row["host"] or ""))
+        + _cell(str(row["proxy"] or ""))
+        + _cell("" if row["status"] is None else str(row["status"]))
+        + "</tr>"
+        for row in imported.fetched
+    )  # fmt: skip
+    heads = [("Fetch", "n"), ("At", "n"), ("File", ""), ("Object", ""), ("Kind", ""),
+             ("Ended", ""), ("Host", ""), ("Proxy", ""), ("Status", "")]  # fmt: skip
+    title = "What was fetched, in order"
+    return f'<section id="chunks"><h2>{title}</h2>{_table(heads, rows)}</section>'
+
+
+def _loss_section(s: Statistics) -> str:
+    return f'<section id="probes"><h2>What was left out</h2>{_loss_table(s)}</section>'
+
+
 def _stall_row(stall: Stall, s: Statistics) -> str:
     total = max(stall.end_ns - stall.start_ns, 1)
     causes = list(stall.causes_ns.items())[:4]
@@ -327,6 +394,8 @@ def _incident_section(s: Statistics) -> str:
 
 def tables(s: Statistics) -> str:
     """Return the sections below the timeline."""
+    if s.imported is not None:
+        return _fetched_section(s, s.imported) + _incident_section(s) + _loss_section(s)
     return _chunk_section(s) + _stall_section(s) + _incident_section(s) + _probe_section(s)
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from .imported import Imported, imported_of
 from .material import Material
 from .network import Network, network
 from .palette import CVMFS_CAUSES
@@ -172,6 +173,7 @@ class Statistics:
     losses: tuple[dict[str, Any], ...]
     probes: tuple[dict[str, Any], ...]
     mounts: tuple[dict[str, Any], ...]
+    imported: Imported | None = None
 
     @property
     def lost(self) -> int:
@@ -404,7 +406,16 @@ def _command(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def compute(material: Material) -> Statistics:
-    """Return the run in numbers."""
+    """Return the run in numbers; of an imported one no durations, which its times cannot give."""
+    measured = _measured(material)
+    imported = imported_of(material.meta, material.frames)
+    if imported is None:
+        return measured
+    fetches = dataclasses.replace(measured.fetches, summed_ns=0, busy_ns=0, most_at_once=0)
+    return dataclasses.replace(measured, imported=imported, fetches=fetches, slowest_chunks=())
+
+
+def _measured(material: Material) -> Statistics:
     frames, meta, window = material.frames, material.meta, material.window
     offset = meta.get("utc_offset_ns")
     fetched = fetch_summary(frames["fetches"], window)

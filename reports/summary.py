@@ -19,8 +19,9 @@ from rich.text import Text
 from . import palette
 from .escape import visible
 from .findings import Finding, findings
+from .imported import Imported
 from .statistics import Phase, Statistics
-from .words import duration, hits, percent, plural, size, source
+from .words import duration, hits, moment, percent, plural, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30
@@ -42,6 +43,9 @@ def render_summary(statistics: Statistics, width: int = 80, colour: bool = False
     parts += [_finding(item) for item in findings(statistics)]
     for phase in statistics.phases:
         parts += [Text(), _phase(phase)]
+    if statistics.imported is not None:
+        parts += [Text(), _told(statistics, statistics.imported)]
+        return _printed(Group(*parts), width, colour)
     parts += [Text(), _numbers([("", statistics)])]
     if statistics.slowest_chunks:
         parts += [Text(), Text("Slowest chunks", style="bold"), _slowest(statistics)]
@@ -70,6 +74,11 @@ def _printed(what: Any, width: int, colour: bool) -> str:
 
 
 def _head(s: Statistics) -> Text:
+    if s.imported is not None:
+        begin = "" if s.started_utc_ns is None else f"{moment(s.started_utc_ns)}, "
+        spans = f"{begin}{s.duration_ns // 1_000_000_000:,} s of log"
+        name = f"{s.imported.kind} {visible(s.imported.file)}"
+        return Text.assemble((name, "bold"), f"\n{spans}")
     command = visible(" ".join(s.command), 200) or "(unknown command)"
     return Text.assemble((command, "bold"), f"\n{duration(s.duration_ns)}, {_ending(s)}")
 
@@ -112,6 +121,28 @@ def _phase(phase: Phase) -> Any:
             found = Text(plural(phase.page_cache_hits, "page-cache hit"), style="dim")
             grid.add_row(Text("    of it"), duration(phase.page_cache_ns), share, found)
     return grid
+
+
+def _told(s: Statistics, imported: Imported) -> Table:
+    """What a log tells, in numbers."""
+    rows = {
+        **{visible(name, 40): f"{count:,}" for name, count in imported.calls.items()},
+        "lookups in the cache": f"{imported.lookups_hit:,} hit, {imported.lookups_missed:,} missed",
+        "objects downloaded": f"{s.fetches.downloaded:,}",
+        "  chunks or files": f"{s.fetches.chunks_downloaded:,}",
+        "fetches that failed": f"{s.fetches.failed:,}",
+        "fetches without an end": f"{s.fetches.unfinished:,}",
+        **{f"requests to {visible(host, 40)}": f"{n:,}" for host, n in imported.hosts.items()},
+        "files named": f"{imported.files_named:,}",
+        "lines": f"{imported.lines:,}",
+    }
+    if imported.kind == "trace file":
+        kept = (*(visible(name, 40) for name in imported.calls), "files named", "lines")
+        rows = {name: rows[name] for name in kept}
+    table = Table.grid(padding=(0, 3))
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
+    return table
 
 
 def _rows(s: Statistics) -> dict[str, str]:

@@ -61,6 +61,8 @@ def executable(path: Path, text: str) -> Path:
         (("report", "-o", "", "run"), "an empty name is no place to write to"),
         (("trace", "--backend", "magic", "true"), "'magic' is not one of 'auto', 'fentry'"),
         (("summary",), "Missing argument 'RUN'."),
+        (("import",), "Missing argument 'LOG'."),
+        (("import", "absent.log"), "cannot read absent.log: No such file or directory"),
         (("demo", "--size", "huge"), "'huge' is not a size"),
     ],
 )
@@ -413,3 +415,28 @@ def test_strict_says_that_events_were_lost(small_disk: Callable[..., Path]) -> N
     done = cvmprof("trace", "--strict", "--no-report", "-o", "a", "--", "sh", "-c",
                    BUSY.replace("exit 7", "exit 0"), cwd=place)  # fmt: skip
     assert (done.returncode, done.stdout) == (123, "done\n")
+
+
+# --- logs as runs ---------------------------------------------------------------------------------
+
+
+def test_a_log_becomes_a_run_that_can_be_reported(tmp_path: Path) -> None:
+    (tmp_path / "old.trace").write_text('"1772366398123.456","1","/model.bin","open()"\r\n')
+    done = cvmprof("import", "old.trace", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["old.trace.cvmprof", "old.trace.html"]
+    (tmp_path / "old.trace.html").unlink()
+    assert cvmprof("report", "old.trace.cvmprof", cwd=tmp_path).stdout == "old.trace.html\n"
+    told = cvmprof("summary", "old.trace.cvmprof", cwd=tmp_path).stdout
+    assert "its times are microseconds" in told
+    assert refusal(cvmprof("import", "old.trace", cwd=tmp_path), 125)[0] == (
+        "old.trace.cvmprof exists already"
+    )
+
+
+def test_another_file_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("some words\n" * 99)
+    fact, way_out = refusal(cvmprof("import", "notes", cwd=tmp_path), 125)
+    assert fact == "notes is neither a debug log nor a trace file of a CVMFS client"
+    assert "CVMFS_DEBUGLOG" in way_out
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]

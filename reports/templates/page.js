@@ -145,7 +145,7 @@ box.addEventListener("mousemove", (event) => {
   const on = share >= 0 && share <= 1;
   cursor.style.display = on ? "block" : "none";
   cursor.style.left = `${x}px`;
-  clock.textContent = on ? `${(range[0] + share * (range[1] - range[0])).toFixed(6)} s` : "";
+  clock.textContent = on ? `${(range[0] + share * (range[1] - range[0])).toFixed(page.digits ?? 6)} s` : "";
 });
 box.addEventListener("mouseleave", () => { cursor.style.display = "none"; tip.hidden = true; });
 
