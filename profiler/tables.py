@@ -252,7 +252,7 @@ TABLES: tuple[Table, ...] = (
         i64? last_byte_ns   last byte received
         i64? committed_ns   the object was renamed into the cache
         i64? closed_ns      its connection was closed after it, with no further request
-        i64? wire_bytes     bytes received, headers included; with HTTPS as encrypted; null: imported
+        i64? wire_bytes     bytes received, headers included; with HTTPS encrypted; null: imported
         """,
     ),
     _table(
