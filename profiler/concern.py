@@ -40,6 +40,9 @@ class ConcernedSpool(Spool):
     def downloads(self) -> pl.DataFrame:
         return self._by_daemons(super().downloads())
 
+    def work(self) -> pl.DataFrame:
+        return self._by_daemons(super().work())
+
     def cache_files(self) -> pl.DataFrame:
         return self._by_daemons(super().cache_files())
 

@@ -18,7 +18,7 @@ def wire_requests(
     """Read DOWNLOAD records. ``daemons``: pid, mount_id; ``attributes``: mount_id, proxy (its own
     word).
 
-    Returns download_id, mount_id?, pid, object_hash?, suffix, url_path, host, proxy?,
+    Returns download_id, mount_id?, pid, tid, fd, object_hash?, suffix, url_path, host, proxy?,
     connection_id, reused, status?, sent_ns, connect_ns?, first_byte_ns?, last_byte_ns?, wire_bytes,
     in order of sent_ns. ``proxy`` is "unknown" where the request went through one that nothing
     names.
@@ -57,12 +57,14 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
-    """Pair fetches that download with their requests on the wire: fetch_id, download_id, attempt.
+    """Pair fetches that download with their requests on the wire: fetch_id, download_id, attempt,
+    sender_tid.
 
-    Same process, same object, sent within the fetch. ``fetching``: fetch_id, pid, object_hash,
+    Same process, same object, sent within the fetch; for a fetch whose object nothing names, a
+    request that no other fetch has sent. ``fetching``: fetch_id, pid, object_hash,
     start_ns, end_ns? (null: it never ended).
     """
-    pairs = wire.select("download_id", "pid", "object_hash", "sent_ns").join(
+    pairs = wire.select("download_id", "pid", "object_hash", "sent_ns", sender_tid="tid").join(
         fetching.select("fetch_id", "pid", "object_hash", "start_ns", "end_ns"),
         on=["pid", "object_hash"],
     )
@@ -71,9 +73,25 @@ def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     )
     ordered = pairs.filter(inside).sort("fetch_id", "sent_ns")
     once = ordered.unique("download_id", keep="last", maintain_order=True)
+    once = pl.concat([once, _of_unnamed(wire, fetching, once).select(once.columns)])
     return once.sort("fetch_id", "sent_ns").with_columns(
         attempt=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id")
-    ).select("fetch_id", "download_id", "attempt")  # fmt: skip
+    ).select("fetch_id", "download_id", "attempt", "sender_tid")  # fmt: skip
+
+
+def _of_unnamed(
+    wire: pl.DataFrame, fetching: pl.DataFrame, paired: pl.DataFrame
+) -> pl.DataFrame:
+    """Requests sent within fetches without object_hash, those of the latest fetch."""
+    unnamed = fetching.filter(pl.col("object_hash").is_null()).drop("object_hash")
+    free = wire.join(paired, on="download_id", how="anti").select(
+        "download_id", "pid", "object_hash", "sent_ns", sender_tid="tid"
+    )
+    met = free.join(unnamed.select("fetch_id", "pid", "start_ns", "end_ns"), on="pid").filter(
+        (pl.col("sent_ns") >= pl.col("start_ns"))
+        & (pl.col("sent_ns") <= pl.col("end_ns")).fill_null(value=True)
+    )
+    return met.sort("start_ns").unique("download_id", keep="last", maintain_order=True)
 
 
 def downloads(

@@ -15,6 +15,7 @@ from ..probes.events import TASK_KINDS
 from . import blocked as off_cpu
 from . import chunks as chunk_lists
 from . import daemon_calls as daemons_work
+from . import download_work, fetch_timelines
 from . import downloads as wire_traffic
 from . import fetches as fetching
 from . import files as seen_files
@@ -22,6 +23,7 @@ from . import fuse_requests as fuse
 from . import incidents as happenings
 from . import mounts as mounting
 from . import operations as file_operations
+from . import lock_waits as lock_waiting
 from . import phase_rows, probe_rows, segments, stalls, timelines
 from . import tasks as task_lives
 from .concern import concerned
@@ -56,6 +58,8 @@ class _Daemons:
     fetches: pl.DataFrame
     downloads: pl.DataFrame
     tried: pl.DataFrame
+    work: pl.DataFrame
+    clients: pl.DataFrame
     caches: pl.DataFrame
     chunks: pl.DataFrame
 
@@ -157,9 +161,18 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
         fetches=fetching.fetches(rows, tried, wire, requests, seen.known, chunked),
         downloads=wire_traffic.downloads(wire, tried, queued, committed),
         tried=tried,
+        work=download_work.download_work(spool.work(), wire),
+        clients=_clients(said, calls, lookups, wire),
         caches=daemons_work.cache_directories(cache_files),
         chunks=chunked,
     )
+
+
+def _clients(said: pl.DataFrame, *seen: pl.DataFrame) -> pl.DataFrame:
+    """Mounts that CVMFS clients serve, as they say or as what they do tells: mount_id."""
+    own_words = said.drop_nulls("client_version").select("mount_id")
+    told = (frame.select("mount_id").unique() for frame in seen)
+    return pl.concat([own_words, *told]).drop_nulls().unique()
 
 
 def _with_device(mounted: pl.DataFrame) -> pl.DataFrame:
@@ -226,14 +239,16 @@ def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
 def _tiling(
     spool: Spool, seen: _Files, work: _Daemons, threads: pl.DataFrame, bounds: tuple[int, int]
 ) -> Iterator[Part]:
-    """`blocked`, `segments` in parts, `waits`."""
+    """`blocked`, `lock_waits`, `segments` in parts, `waits`."""
     off = off_cpu.blocked(mounting.with_mount(spool.blocked(), seen.mounted, "start_ns"))
     yield "blocked", conform("blocked", off)
     evidence = segments.Evidence(seen.operations, off, threads, work.requests)
     evidence = segments.Evidence(
         seen.operations, segments.with_hung_requests(evidence), threads, work.requests
     )
-    pieces = _pieces(evidence, seen, work)
+    locks = lock_waiting.lock_waits(work.requests, evidence.blocked, work.fetches)
+    yield "lock_waits", conform("lock_waits", locks)
+    pieces = _pieces(evidence, seen, work, locks)
     living = segments.lives(threads, *bounds)
     waits = [empty("waits")]
     yield "segments", empty("segments")
@@ -243,27 +258,30 @@ def _tiling(
     yield "waits", pl.concat(waits).unique().sort("op_id", "start_ns")
 
 
-def _pieces(evidence: segments.Evidence, seen: _Files, work: _Daemons) -> pl.DataFrame:
+def _pieces(
+    evidence: segments.Evidence, seen: _Files, work: _Daemons, locks: pl.DataFrame
+) -> pl.DataFrame:
     """What became of the requests that someone waited for, in slices that bound the memory."""
     request = ["mount_id", "unique"]
     proven = evidence.blocked.select(request).drop_nulls().unique()
     waited = work.requests.join(proven, on=request, how="semi").unique(
         request, keep="last", maintain_order=True
     )
-    pieces = timelines.fetch_pieces(work.fetches, work.tried, work.downloads)
-    calls = work.calls.select(*request, "parent_id", "start_ns", "end_ns").join(
-        waited, on=request, how="semi"
+    told = timelines.RequestEvidence(
+        calls=work.calls.select(*request, "start_ns"),
+        fetches=work.fetches,
+        pieces=fetch_timelines.fetch_pieces(
+            fetch_timelines.FetchEvidence(
+                work.fetches, work.tried, work.downloads, work.work, work.lookups, evidence.blocked
+            )
+        ),
+        locks=locks,
+        lookups=work.lookups,
+        clients=work.clients,
     )
-    silent = waited.select("mount_id").unique().join(work.calls, on="mount_id", how="anti")
     return pl.concat(
         timelines.request_pieces(
-            some,
-            calls.join(some, on=request, how="semi"),
-            work.fetches,
-            pieces,
-            timelines.lock_waits(some, evidence.blocked),
-            timelines.needed_chunks(some, seen.known, work.chunks),
-            silent,
+            some, timelines.needed_chunks(some, seen.known, work.chunks), told
         )
         for some in (waited.iter_slices(SLICE_REQUESTS) if waited.height else [waited])
     )

@@ -77,6 +77,10 @@ class Spool:
         """DOWNLOAD records; the last one of each connection is normally an open one."""
         return self._ring_and_open(events.DOWNLOAD)
 
+    def work(self) -> pl.DataFrame:
+        """WORK records, without what is in progress."""
+        return self.ring(events.WORK)
+
     def served(self) -> pl.DataFrame:
         """SERVED records."""
         return self.ring(events.SERVED)
