@@ -47,8 +47,9 @@ def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
     known = work.drop_nulls("download_id").with_row_index("piece").join(
         wire.select("download_id", "sent_ns", "handed_ns"), on="download_id"
     )  # fmt: skip
-    ended = pl.min_horizontal("end_ns", pl.max_horizontal("start_ns", "handed_ns"))
-    own = known.with_columns(end_ns=pl.coalesce(ended, "end_ns")).sort("download_id", "start_ns")
+    until = pl.coalesce("handed_ns", "end_ns")
+    ended = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", until))
+    own = known.with_columns(end_ns=ended).sort("download_id", "start_ns")
     before = pl.coalesce(pl.col("end_ns").shift(1).over("download_id"), "sent_ns")
     placed = own.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
     queued = placed.join(_held_up(placed, work), on="piece", how="left", maintain_order="left")

@@ -227,7 +227,7 @@ def test_attempts_commits_and_kinds(make_raw: Any) -> None:
         TOLD,
     )  # fmt: skip
     tried = attempts(wire, found.filter(pl.col("outcome") != "joined"))
-    assert tried.rows() == [(0, 1, 1), (0, 2, 2), (2, 3, 1)]
+    assert tried.rows() == [(0, 1, 1, 9), (0, 2, 2, 9), (2, 3, 1, 9)]
     committed = work.commits(
         work.with_hashes(
             make_raw(CACHE_FILE, cache_file(195, 1, "rename", "/t", new=CACHED)), DAEMONS
