@@ -91,8 +91,8 @@ def handed_over(evidence: FetchEvidence) -> pl.DataFrame:
 
 
 def _lives(evidence: FetchEvidence, handed: pl.DataFrame) -> pl.DataFrame:
-    """Fetches with ``birth``, ``death``, looked_ns? (the end of the last lookup before queueing) and
-    handed_ns?, returned_ns?.
+    """Fetches with ``birth``, ``death``, looked_ns? (the end of the last lookup before it was
+    queued), handed_ns?, returned_ns?.
     """
     rows = evidence.fetches.join(handed, on="fetch_id", how="left", maintain_order="left").select(
         "fetch_id", "outcome", "pid", "tid", "object_hash", "queued_ns", "handed_ns",
@@ -129,9 +129,7 @@ def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
     ]
 
 
-def _wire_marks(
-    wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame
-) -> list[pl.DataFrame]:
+def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> list[pl.DataFrame]:
     """Where the parts of a fetch begin, by its requests on the wire and its download thread's work;
     none after the result was handed over.
     """

@@ -197,9 +197,7 @@ def fetches(
     chunks. The file is that of the request for which the object was fetched.
     """
     latest = tried.sort("attempt").group_by("fetch_id").agg(pl.col("download_id").last())
-    suffixes = wire.select(
-        "download_id", "suffix", "url_path", wire_hash="object_hash"
-    )
+    suffixes = wire.select("download_id", "suffix", "url_path", wire_hash="object_hash")
     placed = (
         rows.join(latest, on="fetch_id", how="left", maintain_order="left")
         .join(suffixes, on="download_id", how="left", maintain_order="left")

@@ -15,16 +15,15 @@ from ..probes.events import TASK_KINDS
 from . import blocked as off_cpu
 from . import chunks as chunk_lists
 from . import daemon_calls as daemons_work
-from . import download_work, fetch_timelines
+from . import download_work, fetch_timelines, phase_rows, probe_rows, segments, stalls, timelines
 from . import downloads as wire_traffic
 from . import fetches as fetching
 from . import files as seen_files
 from . import fuse_requests as fuse
 from . import incidents as happenings
+from . import lock_waits as lock_waiting
 from . import mounts as mounting
 from . import operations as file_operations
-from . import lock_waits as lock_waiting
-from . import phase_rows, probe_rows, segments, stalls, timelines
 from . import tasks as task_lives
 from .concern import concerned
 from .journal import Journal
@@ -111,9 +110,7 @@ def _files(spool: Spool, journal: Journal) -> tuple[_Files, pl.DataFrame, pl.Dat
     done = file_operations.operations(raw, ids(raw, mounted, known, "start_ns"))
     hits = file_operations.hits(raw_hits, ids(raw_hits, mounted, known, "start_ns"))
     touched = raw_touches.with_columns(start_ns=pl.col("bucket") * file_operations.BUCKET_NS)
-    touches = file_operations.touches(
-        raw_touches, ids(touched, mounted, known, "start_ns"), done
-    )
+    touches = file_operations.touches(raw_touches, ids(touched, mounted, known, "start_ns"), done)
     return _Files(mounted, known, done), hits, touches
 
 
@@ -280,8 +277,6 @@ def _pieces(
         clients=work.clients,
     )
     return pl.concat(
-        timelines.request_pieces(
-            some, timelines.needed_chunks(some, seen.known, work.chunks), told
-        )
+        timelines.request_pieces(some, timelines.needed_chunks(some, seen.known, work.chunks), told)
         for some in (waited.iter_slices(SLICE_REQUESTS) if waited.height else [waited])
     )

@@ -107,7 +107,9 @@ def _uncovered(rows: pl.DataFrame, met: pl.DataFrame) -> pl.DataFrame:
     until = pl.concat(
         [met.select("interval", until_ns="start_ns"), rows.select("interval", until_ns="end_ns")]
     ).sort("interval", "until_ns")
-    gaps = pl.concat([low.select("interval", "from_ns"), until.select("until_ns")], how="horizontal")
+    gaps = pl.concat(
+        [low.select("interval", "from_ns"), until.select("until_ns")], how="horizontal"
+    )
     return rows.drop("start_ns", "end_ns").join(gaps, on="interval").rename(
         {"from_ns": "start_ns", "until_ns": "end_ns"}
     ).filter(pl.col("end_ns") > pl.col("start_ns"))  # fmt: skip
@@ -132,11 +134,15 @@ def _with_holders_request(parts: pl.DataFrame, took: pl.DataFrame) -> pl.DataFra
 def _with_holders_fetch(held: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     """Add holder_fetch_id?, holder_kind?: what the holder was fetching meanwhile."""
     theirs = fetching.select(
-        "pid", fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
-        holder_tid="tid", holder_fetch_id="fetch_id", holder_kind=pl.col("object_kind").cast(pl.String),
+        "pid", holder_tid="tid", holder_fetch_id="fetch_id",
+        fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+        holder_kind=pl.col("object_kind").cast(pl.String),
     ).sort("fetch_from")  # fmt: skip
     met = held.sort("end_ns").join_asof(
-        theirs, left_on="end_ns", right_on="fetch_from", by=["pid", "holder_tid"],
+        theirs,
+        left_on="end_ns",
+        right_on="fetch_from",
+        by=["pid", "holder_tid"],
         check_sortedness=False,
     )
     during = (pl.col("fetch_until") > pl.col("start_ns")).fill_null(value=False)

@@ -80,8 +80,8 @@ INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "ha
 _TYPES: dict[str, Dtype] = {
     "i32": pl.Int32, "i64": pl.Int64, "u32": pl.UInt32, "u64": pl.UInt64, "f64": pl.Float64,
     "bool": pl.Boolean, "str": pl.String, "argv": pl.List(pl.String), "operation": OPERATION_KIND,
-    "cause": CAUSE, "how": WAIT_HOW, "object": OBJECT_KIND, "outcome": OUTCOME, "role": ROLE, "lock": LOCK_KIND,
-    "off": OFF_REASON, "gpu": GPU_SOURCE,
+    "cause": CAUSE, "how": WAIT_HOW, "object": OBJECT_KIND, "outcome": OUTCOME, "role": ROLE,
+    "lock": LOCK_KIND, "off": OFF_REASON, "gpu": GPU_SOURCE,
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _served_lives(asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def _base(asked: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
-    """Queue, the daemon's kind of work, reply. Ended but never seen taken: from when it was queued."""
+    """Queue, the daemon's kind of work, reply. Ended but never seen taken: since it was queued."""
     ended, taken = pl.col("end_ns").fill_null(HORIZON_NS), pl.col("served_ns")
     unseen = pl.when(pl.col("end_ns").is_null()).then(HORIZON_NS).otherwise(
         pl.col("queued_ns").fill_null(0)

@@ -1,4 +1,4 @@
-"""What a client's threads did besides answering requests: held each other up, fetched on their own."""
+"""What a client's threads did besides answering requests: held each other up, fetched ahead."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ STYLES: dict[str, CauseStyle] = {
     "cache_write": CauseStyle("Daemon", "#ddcfea", "writing into the client's cache"),
     "fetch": CauseStyle("Network", "#e08a1e", "fetching an object, unseen how"),
     "fetch_joined": CauseStyle("Network", "#fbd99a", "waiting for another thread's download"),
-    "fetch_queue": CauseStyle("Network", "#a87b3f", "in the download thread's queue, or between two tries"),
+    "fetch_queue": CauseStyle("Network", "#a87b3f", "in the download queue, or between two tries"),
     "connect": CauseStyle("Network", "#6e2c00", "connecting to the server"),
     "first_byte": CauseStyle("Network", "#c8430a", "waiting for the first byte: latency"),
     "transfer": CauseStyle("Network", "#f7b733", "receiving bytes: bandwidth"),

@@ -8,7 +8,7 @@ Its access log is ground truth. One JSON line per request, written when the requ
 ``bytes``           bytes of the body that were sent
 ``request_ns``      the request's last header line had been read
 ``first_byte_ns``   just before the status line was sent; null where it never was
-``last_byte_ns``    just before the body's last piece was handed to the kernel; null where it never was
+``last_byte_ns``    just before the kernel was given the body's last piece; null where it was not
 ``fault``           what was done to it on order (an action of ``shaping.Rule``); else null
 
 Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is

@@ -38,7 +38,9 @@ def wire(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 NO_WIRE = (
-    pl.DataFrame(schema=dict.fromkeys(("fetch_id", "attempt", "download_id", "sender_tid"), pl.Int32)),
+    pl.DataFrame(
+        schema=dict.fromkeys(("fetch_id", "attempt", "download_id", "sender_tid"), pl.Int32)
+    ),
     empty("downloads"),
 )
 
@@ -62,7 +64,7 @@ def lookups(*rows: tuple[int, int]) -> pl.DataFrame:
 
 
 def slept(*rows: tuple[int, int, int, int | None]) -> pl.DataFrame:
-    """Sleeps of the fetching thread that a thread of its process ended: waker, start, woken, end."""
+    """Sleeps of the fetching thread that one of its process ended: waker, start, woken, end."""
     frame = pl.DataFrame(
         rows, schema=["woken_by_tid", "start_ns", "woken_ns", "end_ns"], orient="row"
     ).with_columns(

@@ -18,7 +18,8 @@ def requests(*rows: tuple[int, int, int, int, int | None]) -> pl.DataFrame:
         rows, schema=["unique", "served_tid", "served_ns", "end_ns", "handle"], orient="row"
     ).with_columns(
         pl.col("served_tid").cast(pl.Int32), mount_id=pl.lit(0), opcode=pl.lit(15),
-        node_id=pl.lit(7), pid=pl.lit(9), tid=pl.lit(9), error=pl.lit(0), end_tid=pl.lit(0, pl.Int32),
+        node_id=pl.lit(7), pid=pl.lit(9), tid=pl.lit(9), error=pl.lit(0),
+        end_tid=pl.lit(0, pl.Int32),
     )  # fmt: skip
     return conform("fuse_requests", frame, "served_tid", "end_tid")
 
@@ -48,7 +49,15 @@ NO_FETCH = conform("fetches", empty("fetches").with_columns(queued_ns=pl.lit(0))
 
 
 def found(*of: pl.DataFrame) -> list[tuple[Any, ...]]:
-    names = ("unique", "start_ns", "end_ns", "holder_tid", "holder_unique", "holder_fetch_id", "kind")
+    names = (
+        "unique",
+        "start_ns",
+        "end_ns",
+        "holder_tid",
+        "holder_unique",
+        "holder_fetch_id",
+        "kind",
+    )
     return lock_waits(*of).select(names).rows()
 
 

@@ -119,7 +119,9 @@ def test_own_fetch_wins_over_the_holders_and_that_over_the_lock() -> None:
     )
     made = fetches({"start_ns": 25, "end_ns": 80, "unique": 2})
     locks = LOCKS.clear(0).vstack(
-        pl.DataFrame([(0, 4, 35, 90, False), (0, 2, 26, 27, True)], schema=LOCKS.schema, orient="row")
+        pl.DataFrame(
+            [(0, 4, 35, 90, False), (0, 2, 26, 27, True)], schema=LOCKS.schema, orient="row"
+        )
     )  # fmt: skip
     needs = pl.DataFrame([(0, 2, A), (0, 4, A)], schema=NEEDS.schema, orient="row")
     found = pieces_of(
@@ -127,7 +129,8 @@ def test_own_fetch_wins_over_the_holders_and_that_over_the_lock() -> None:
     )
     assert found == [
         (0, 20, "fuse_queue", None), (20, 25, "cache_read", None),
-        (25, 26, "fetch", 0), (26, 27, "daemon_lock", None), (27, 80, "fetch", 0), (80, 90, "cache_read", None), (90, HORIZON_NS, "reply", None),
+        (25, 26, "fetch", 0), (26, 27, "daemon_lock", None),
+        (27, 80, "fetch", 0), (80, 90, "cache_read", None), (90, HORIZON_NS, "reply", None),
         (0, 30, "fuse_queue", None), (30, 80, "fetch", 0), (80, 90, "daemon_lock", None),
         (90, 95, "cache_read", None), (95, HORIZON_NS, "reply", None),
     ]  # fmt: skip

@@ -140,9 +140,18 @@ def test_latency_grows_the_time_to_the_first_byte_alone(read: Read) -> None:
 def test_bandwidth_grows_the_transfer_alone(read: Read) -> None:
     fast, slow = (read("random.bin", 5, limit).spent_ms() for limit in (None, BYTES_PER_S))
     growth = slow["transfer"] - fast["transfer"]
-    expected = 1000 * sum(access.bytes for access in read("random.bin", 5, None).served) / BYTES_PER_S
+    expected = (
+        1000 * sum(access.bytes for access in read("random.bin", 5, None).served) / BYTES_PER_S
+    )
     assert growth >= 0.85 * expected - fast["transfer"]
-    for cause in ("connect", "first_byte", "decompress", "cache_write", "cache_read", "fetch_queue"):
+    for cause in (
+        "connect",
+        "first_byte",
+        "decompress",
+        "cache_write",
+        "cache_read",
+        "fetch_queue",
+    ):
         assert abs(slow.get(cause, 0) - fast.get(cause, 0)) <= 0.2 * growth, cause
 
 
