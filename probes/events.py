@@ -318,7 +318,7 @@ WORK = Layout(
         u64 sent_ns   the request that the piece answers; with pid and fd it names the download
         u64 late_ns   before: runnable, not yet running, after the sleep that preceded the receiving
         u64 write_ns  of that time: inside write(2), to the cache
-        u64 off_ns    of that time: preempted outside system calls
+        u64 off_ns    of that time: preempted, in write(2) too, whose time then is less
         u32 pid       the daemon
         u32 tid       its thread
         i32 fd        the socket

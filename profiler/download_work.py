@@ -56,7 +56,7 @@ def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
     gap, length = pl.col("start_ns") - pl.col("from_ns"), pl.col("end_ns") - pl.col("start_ns")
     queue = pl.min_horizontal(pl.col("queue_ns").fill_null(0), gap)
     late = pl.min_horizontal("late_ns", gap - queue)
-    write = pl.min_horizontal("write_ns", length)
+    write = pl.min_horizontal(pl.max_horizontal("write_ns", 0), length)
     off = pl.min_horizontal("off_ns", length - write)
     return queued.select(
         "download_id", "from_ns", "start_ns", "end_ns",

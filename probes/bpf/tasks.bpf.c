@@ -84,13 +84,20 @@ static __always_inline void begin_round(struct thread *thread) {
     thread->round++;
 }
 
+static __always_inline bool is_writing(struct thread *thread) {
+    return thread->role == ROLE_DAEMON && thread->syscall_number && thread->syscall_number <= CLASS_DAEMON_WRITEV;
+}
+
 /* A thread runs again: what it waited for a CPU is no work of its own. */
 static __always_inline void note_delay(struct thread *thread) {
     struct blocked *off = &thread->blocked;
     if (off->state == BLOCKED_SLEEP && off->woken_ns)
         thread->late_ns = off->end_ns - off->woken_ns;
-    if (off->state == BLOCKED_PREEMPTED && !thread->syscall_number)
-        thread->work.off_ns += off->end_ns - off->start_ns;
+    if (off->state != BLOCKED_PREEMPTED)
+        return;
+    thread->work.off_ns += off->end_ns - off->start_ns;
+    if (is_writing(thread))
+        thread->work.write_ns -= off->end_ns - off->start_ns; /* the call's whole time is added at its end */
 }
 
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
@@ -101,7 +108,7 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
     begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
-    if (!deep) {
+    if (!deep && !is_writing(thread)) {
         end_work(thread, thread->blocked.start_ns);
         begin_round(thread);
     }
