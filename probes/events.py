@@ -226,6 +226,7 @@ REQUEST = Layout(
         u64 unique        the request's number on its connection
         u64 node_id       FUSE node
         u64 offset        for READ: first byte
+        i64 handle        for READ: the open file's handle, as the daemon numbers it
         u64 op_start_ns   start of the operation that queued it; 0 if none
         u32 size          for READ: bytes asked for
         u32 dev           device number of the superblock
@@ -332,6 +333,25 @@ DOWNLOAD = Layout(
     ),
     ring_pages=256,
 )
+WORK = Layout(
+    "work",
+    "What a daemon's thread did with a piece of an answer, until it turned to a socket or slept.",
+    _fields(
+        """
+        u64 start_ns  the piece was received
+        u64 end_ns    the thread turned to a socket again, or went to sleep
+        u64 sent_ns   the request that the piece answers; with pid and fd it names the download
+        u64 late_ns   before: runnable, not yet running, after the sleep that preceded the receiving
+        u64 write_ns  of that time: inside write(2), to the cache
+        u64 off_ns    of that time: preempted, in write(2) too, whose time then is less
+        u32 pid       the daemon
+        u32 tid       its thread
+        i32 fd        the socket
+        u32 round     no connection is served twice in one round of a thread
+        """
+    ),
+    ring_pages=1024,
+)
 CACHE_FILE = Layout(
     "cache_file",
     "A system call of a daemon on a file name: its cache directory, its transactions.",
@@ -435,15 +455,21 @@ THREAD = Layout(
         u32 tid                thread
         u32 role               ROLE_TARGET, ROLE_DAEMON
         u32 depth              daemon calls now open on the thread
+        u64 late_ns            daemon: how long it was runnable after its last sleep
+        u64 served_fds         connections served in this round: bits by the descriptor's low 6 bits
+        u32 round              the round of `work`
+        u32 reserved           zero
         operation operation    the system call in progress
         operation fault        the page fault in progress
         hit hit                the run of hits not yet closed
         blocked blocked        the off-CPU interval in progress
         blocked early          a wake that came before the thread was seen to leave the CPU
+        work work              the piece of an answer that the thread is at
         """,
         operation=OPERATION,
         hit=HIT,
         blocked=BLOCKED,
+        work=WORK,
     ),
 )
 
@@ -473,7 +499,7 @@ SOCKET_SAMPLE = Layout(
 
 #: every layout, nested ones first
 LAYOUTS = (
-    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, CACHE_FILE, TASK, FILE,
+    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE,
     TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)

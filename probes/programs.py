@@ -125,7 +125,8 @@ static __always_inline void count_loss(u32 event, u32 cause) {{
 RING_EVENTS = {
     "operation": "operation", "hit": "operation", "request": "request ended",
     "served": "request served", "blocked": "off CPU", "call": "daemon call",
-    "download": "download", "cache_file": "cache directory", "task": "task", "file": "file",
+    "download": "download", "work": "download", "cache_file": "cache directory", "task": "task",
+    "file": "file",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ..probes import events
 from .journal import Journal
 from .mounts import OPCODE_DESTROY, OPCODE_INIT
 from .spool import Spool
+from .tasks import with_founders
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class ConcernedSpool(Spool):
     def downloads(self) -> pl.DataFrame:
         return self._by_daemons(super().downloads())
 
+    def work(self) -> pl.DataFrame:
+        return self._by_daemons(super().work())
+
     def cache_files(self) -> pl.DataFrame:
         return self._by_daemons(super().cache_files())
 
@@ -61,7 +65,8 @@ def concerned(spool: Spool, journal: Journal) -> ConcernedSpool:
     requests = spool.requests()
     used = requests.filter(~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]))
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
-    daemons = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
+    serving = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
+    daemons = _with_founders(serving, spool)
     return ConcernedSpool(spool.run, devices, daemons, _all_daemons(spool, journal) - daemons)
 
 
@@ -78,6 +83,12 @@ def _daemons(requests: pl.DataFrame, spool: Spool, journal: Journal) -> frozense
     took = spool.served().join(open_ones, on=["unique", "opcode"], how="semi")["pid"].unique()
     said = (line["attributes"].get("user.pid", "") for line in journal.of("attributes"))
     return frozenset(answered) | frozenset(took) | {int(pid) for pid in said if pid.isdigit()}
+
+
+def _with_founders(serving: frozenset[int], spool: Spool) -> frozenset[int]:
+    schema = {"pid": pl.Int32, "mount_id": pl.Int32}
+    known = pl.DataFrame([(pid, 0) for pid in serving], schema=schema, orient="row")
+    return frozenset(with_founders(known, spool.tasks())["pid"])
 
 
 def _all_daemons(spool: Spool, journal: Journal) -> frozenset[int]:

@@ -83,11 +83,11 @@ def commits(cache_files: pl.DataFrame) -> pl.DataFrame:
 
 
 def transactions(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Begun transactions of daemons without calls: pid, tid, mount_id, start_ns, path."""
+    """Begun transactions of daemons without calls: pid, tid, mount_id, start_ns, end_ns, path."""
     begun = (pl.col("syscall") == _OPENAT) & (pl.col("open_flags") & os.O_CREAT != 0)
     return _without_calls(cache_files, calls).filter(
         begun & (pl.col("result") >= 0) & pl.col("path").str.contains("txn/fetch", literal=True)
-    ).select("pid", "tid", "mount_id", "start_ns", "path")  # fmt: skip
+    ).select("pid", "tid", "mount_id", "start_ns", "end_ns", "path")  # fmt: skip
 
 
 def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:

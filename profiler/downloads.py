@@ -23,7 +23,7 @@ def wire_requests(
     """Read DOWNLOAD records. ``daemons``: pid, mount_id; ``attributes``: mount_id, proxy (its own
     word).
 
-    Returns download_id, mount_id?, pid, object_hash?, suffix?, url_path?, host, proxy?,
+    Returns download_id, mount_id?, pid, tid, fd, object_hash?, suffix?, url_path?, host, proxy?,
     connection_id, socket, local?, remote?, encrypted, reused, status?, began_ns, connect_ns?,
     sent_ns?, first_byte_ns?, last_byte_ns?, closed_ns?, wire_bytes, in order of began_ns: the
     request's sending, or of a connection that failed its connect(2). A proxy is known by its
@@ -119,12 +119,14 @@ def named_by_fetches(
 
 
 def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
-    """Pair fetches that download with their requests on the wire: fetch_id, download_id, attempt.
+    """Pair fetches that download with their requests on the wire: fetch_id, download_id, attempt,
+    sender_tid.
 
-    Same process, same object, begun within the fetch. ``fetching``: fetch_id, pid, object_hash,
+    Same process, same object, begun within the fetch; for a fetch whose object nothing names, a
+    request that no other fetch has sent. ``fetching``: fetch_id, pid, object_hash,
     start_ns, end_ns? (null: it never ended).
     """
-    pairs = wire.select("download_id", "pid", "object_hash", "began_ns").join(
+    pairs = wire.select("download_id", "pid", "object_hash", "began_ns", sender_tid="tid").join(
         fetching.select("fetch_id", "pid", "object_hash", "start_ns", "end_ns"),
         on=["pid", "object_hash"],
     )
@@ -133,9 +135,25 @@ def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     )
     ordered = pairs.filter(inside).sort("fetch_id", "began_ns")
     once = ordered.unique("download_id", keep="last", maintain_order=True)
+    once = pl.concat([once, _of_unnamed(wire, fetching, once).select(once.columns)])
     return once.sort("fetch_id", "began_ns").with_columns(
         attempt=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id")
-    ).select("fetch_id", "download_id", "attempt")  # fmt: skip
+    ).select("fetch_id", "download_id", "attempt", "sender_tid")  # fmt: skip
+
+
+def _of_unnamed(
+    wire: pl.DataFrame, fetching: pl.DataFrame, paired: pl.DataFrame
+) -> pl.DataFrame:
+    """Requests sent within fetches without object_hash, those of the latest fetch."""
+    unnamed = fetching.filter(pl.col("object_hash").is_null()).drop("object_hash")
+    free = wire.join(paired, on="download_id", how="anti").select(
+        "download_id", "pid", "object_hash", "began_ns", sender_tid="tid"
+    )
+    met = free.join(unnamed.select("fetch_id", "pid", "start_ns", "end_ns"), on="pid").filter(
+        (pl.col("began_ns") >= pl.col("start_ns"))
+        & (pl.col("began_ns") <= pl.col("end_ns")).fill_null(value=True)
+    )
+    return met.sort("start_ns").unique("download_id", keep="last", maintain_order=True)
 
 
 def downloads(

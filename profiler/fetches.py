@@ -55,7 +55,23 @@ def fetches_by_call(calls: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("joined"))
     )  # fmt: skip
     rows = seen.filter(downloads | failed | missed).with_columns(outcome=outcome.cast(OUTCOME))
-    return rows.drop_nulls("object_hash").select(_COLUMNS)
+    return pl.concat([rows.drop_nulls("object_hash").select(_COLUMNS), _direct_downloads(calls)])
+
+
+def _direct_downloads(calls: pl.DataFrame) -> pl.DataFrame:
+    """What the client loads past its Fetcher: manifests, whitelists, certificates. The object is
+    known by the wire only.
+    """
+    inside = calls.filter(pl.col("function") == FETCH).select(parent_id="call_id")
+    direct = calls.filter(pl.col("function") == DOWNLOAD).join(inside, on="parent_id", how="anti")
+    outcome = (
+        pl.when(pl.col("end_ns").is_null()).then(None)
+        .when(pl.col("result").fill_null(0) == 0).then(pl.lit("downloaded"))
+        .otherwise(pl.lit("failed"))
+    )  # fmt: skip
+    return direct.with_columns(
+        outcome=outcome.cast(OUTCOME), queued_ns="start_ns", returned_ns="end_ns"
+    ).select(_COLUMNS)  # fmt: skip
 
 
 def fetches_by_name(
@@ -68,12 +84,13 @@ def fetches_by_name(
 
     A miss, then a transaction on the same thread: a download, ended by the rename of the
     transaction's file. A miss, then a hit of the same object on the same thread: another thread
-    downloaded it. ``lookups``: rows of `cache_lookups` without a call; ``begun``: see
+    downloaded it. A miss alone, while another thread downloads it: that one hands it over when it
+    has renamed it. ``lookups``: rows of `cache_lookups` without a call; ``begun``: see
     `daemon_calls.transactions`.
     """
     steps = _steps(lookups, begun)
     first_miss = steps.filter(pl.col("is_miss") & ~pl.col("after_miss"))
-    started = begun.sort("start_ns").join_asof(
+    started = begun.rename({"end_ns": "queued_ns"}).sort("start_ns").join_asof(
         first_miss.select("pid", "tid", "object_hash", missed_ns="start_ns").sort("missed_ns"),
         left_on="start_ns", right_on="missed_ns", by=["pid", "tid"], check_sortedness=False,
     ).join_asof(
@@ -88,20 +105,40 @@ def fetches_by_name(
         start_ns=pl.coalesce("missed_ns", "start_ns"),
         end_ns="done_ns",
         object_hash=pl.coalesce("committed_hash", "object_hash"),
-        outcome=pl.when(done).then(pl.lit("downloaded")).cast(OUTCOME),
+        outcome=pl.when(done).then(pl.lit("downloaded")).cast(OUTCOME), queued_ns="queued_ns",
     )  # fmt: skip
     joined = steps.filter("joins").select(
         "mount_id", "pid", "tid", "start_ns", end_ns="next_end_ns", object_hash="object_hash",
-        outcome=pl.lit("joined").cast(OUTCOME),
+        outcome=pl.lit("joined").cast(OUTCOME), queued_ns=pl.lit(None, pl.Int64),
     )  # fmt: skip
-    both = pl.concat([downloaded, joined]).drop_nulls("object_hash")
+    both = pl.concat([downloaded, joined, _handed_over(steps, downloaded)]).drop_nulls(
+        "object_hash"
+    )
     served = both.with_columns(serving_requests(requests, both))
     return served.with_columns(
         call_id=pl.lit(None, pl.Int32),
         object_suffix=pl.lit(None, pl.String),
-        queued_ns=pl.lit(None, pl.Int64),
         returned_ns=pl.lit(None, pl.Int64),
     ).select(_COLUMNS)
+
+
+def _handed_over(steps: pl.DataFrame, downloaded: pl.DataFrame) -> pl.DataFrame:
+    """Misses after which a thread did nothing while another one downloaded the object."""
+    alone = steps.filter(pl.col("is_miss") & ~pl.col("after_miss") & ~pl.col("goes_on"))
+    holders = downloaded.select(
+        "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
+    )
+    met = alone.join(holders, on=["pid", "object_hash"]).filter(
+        (pl.col("held_ns") <= pl.col("start_ns"))
+        & (pl.col("freed_ns") > pl.col("start_ns")).fill_null(value=True)
+        & (pl.col("holder_tid") != pl.col("tid"))
+    )
+    done = pl.col("freed_ns").is_not_null()
+    return met.select(
+        "mount_id", "pid", "tid", "start_ns", end_ns="freed_ns", object_hash="object_hash",
+        outcome=pl.when(done).then(pl.lit("joined")).cast(OUTCOME),
+        queued_ns=pl.lit(None, pl.Int64),
+    ).unique(["tid", "start_ns"], keep="last", maintain_order=True)  # fmt: skip
 
 
 def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
@@ -110,6 +147,8 @@ def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
     marks = begun.with_columns(
         end_ns=pl.lit(None, pl.Int64), object_hash=pl.lit(None, pl.String), hit=pl.lit(value=None)
     ).with_columns(pl.col("hit").cast(pl.Boolean))  # fmt: skip
+    next_hash = pl.col("object_hash").shift(-1).over("pid", "tid")
+    follows = pl.col("start_ns").shift(-1).over("pid", "tid").is_not_null()
     steps = pl.concat([lookups.select(names), marks.select(names)]).sort("pid", "tid", "start_ns")
     thread, same = ["pid", "tid"], pl.col("object_hash")
     missed = ~pl.col("hit").fill_null(value=True)
@@ -121,6 +160,7 @@ def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
         joins=(
             missed & pl.col("hit").shift(-1).over(thread) & (same == same.shift(-1).over(thread))
         ).fill_null(value=False),
+        goes_on=(follows & (next_hash.is_null() | (next_hash == same))).fill_null(value=False),
         next_end_ns=pl.col("end_ns").shift(-1).over(thread),
     )
 
@@ -152,13 +192,13 @@ def fetches(
     known: pl.DataFrame,
     chunked: pl.DataFrame,
 ) -> pl.DataFrame:
-    """The table, with ``unique``, ``queued_ns`` and ``returned_ns`` beside it.
+    """The table, with ``queued_ns`` and ``returned_ns`` beside it.
 
     ``rows``: see `numbered`; ``tried``, ``wire``: see `downloads`; ``known``: files; ``chunked``:
     chunks. The file is that of the request for which the object was fetched.
     """
     latest = tried.sort("attempt").group_by("fetch_id").agg(pl.col("download_id").last())
-    suffixes = wire.select("download_id", "suffix")
+    suffixes = wire.select("download_id", "suffix", "url_path", wire_hash="object_hash")
     placed = (
         rows.join(latest, on="fetch_id", how="left", maintain_order="left")
         .join(suffixes, on="download_id", how="left", maintain_order="left")
@@ -170,9 +210,13 @@ def fetches(
         )
     )
     letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
-    own = pl.coalesce(letter, "suffix").replace_strict(
+    by_suffix = pl.coalesce(letter, "suffix").replace_strict(
         SUFFIXES, default=None, return_dtype=pl.String
     )
+    by_path = pl.col("url_path").str.extract(r"/\.cvmfs(published|whitelist)$").replace(
+        {"published": "manifest"}
+    )  # fmt: skip
+    own = pl.coalesce(by_suffix, by_path)
     by_place = pl.when(pl.col("chunk_count") > 1).then(pl.lit("chunk")).when(
         pl.col("chunk_count") == 1
     ).then(pl.lit("file"))  # fmt: skip
@@ -184,10 +228,10 @@ def fetches(
     foreign = ~pl.col("object_kind").is_in(["chunk", "file"]).fill_null(value=True)
     places = ("file_id", "offset_bytes", "unpacked_bytes")
     cleared = named.with_columns(
-        pl.when(~foreign).then(pl.col(name)).alias(name) for name in places
+        pl.coalesce("object_hash", "wire_hash").alias("object_hash"),
+        *(pl.when(~foreign).then(pl.col(name)).alias(name) for name in places),
     )
-    extra = cleared.select("unique", "queued_ns", "returned_ns")
-    return pl.concat([conform("fetches", cleared), extra], how="horizontal")
+    return conform("fetches", cleared, "queued_ns", "returned_ns")
 
 
 def _places(

@@ -34,6 +34,7 @@ def fuse_requests(
         happened("end_ns"),
         offset_bytes=pl.when(is_read).then("offset"),
         size_bytes=pl.when(is_read).then("size").cast(pl.Int64),
+        handle=pl.when(is_read).then("handle"),
     )
     order = pl.coalesce("queued_ns", "served_ns", "end_ns")
     names = [*table("fuse_requests").names, "served_tid", "end_pid", "end_tid"]

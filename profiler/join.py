@@ -15,14 +15,15 @@ from ..probes.events import TASK_KINDS
 from . import blocked as off_cpu
 from . import chunks as chunk_lists
 from . import daemon_calls as daemons_work
+from . import download_work, fetch_timelines, phase_rows, probe_rows, segments, stalls, timelines
 from . import downloads as wire_traffic
 from . import fetches as fetching
 from . import files as seen_files
 from . import fuse_requests as fuse
 from . import incidents as happenings
+from . import lock_waits as lock_waiting
 from . import mounts as mounting
 from . import operations as file_operations
-from . import phase_rows, probe_rows, segments, stalls, timelines
 from . import sockets as connections
 from . import tasks as task_lives
 from .concern import concerned
@@ -58,6 +59,8 @@ class _Daemons:
     downloads: pl.DataFrame
     sockets: pl.DataFrame
     tried: pl.DataFrame
+    work: pl.DataFrame
+    clients: pl.DataFrame
     caches: pl.DataFrame
     chunks: pl.DataFrame
 
@@ -109,9 +112,7 @@ def _files(spool: Spool, journal: Journal) -> tuple[_Files, pl.DataFrame, pl.Dat
     done = file_operations.operations(raw, ids(raw, mounted, known, "start_ns"))
     hits = file_operations.hits(raw_hits, ids(raw_hits, mounted, known, "start_ns"))
     touched = raw_touches.with_columns(start_ns=pl.col("bucket") * file_operations.BUCKET_NS)
-    touches = file_operations.touches(
-        raw_touches, ids(touched, mounted, known, "start_ns"), done
-    )
+    touches = file_operations.touches(raw_touches, ids(touched, mounted, known, "start_ns"), done)
     return _Files(mounted, known, done), hits, touches
 
 
@@ -134,8 +135,9 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
     said = mounting.mount_attributes(journal, seen.mounted)
     served_by = mounting.daemon_mounts(placed.drop_nulls("mount_id"), served, said)
     requests = fuse.fuse_requests(placed, served.join(served_by, on="pid"), seen.operations)
-    calls = daemons_work.daemon_calls(spool.calls(), served_by)
-    cache_files = daemons_work.with_hashes(spool.cache_files(), served_by)
+    worked_for = task_lives.with_founders(served_by, spool.tasks())
+    calls = daemons_work.daemon_calls(spool.calls(), worked_for)
+    cache_files = daemons_work.with_hashes(spool.cache_files(), worked_for)
     lookups = daemons_work.cache_lookups(calls, cache_files)
     chunked = chunk_lists.chunks(journal, seen.known, _with_device(seen.mounted))
     chunked = chunk_lists.with_cache_state(chunked, lookups, seen.known)
@@ -148,7 +150,7 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
     )
     rows = fetching.numbered(pl.concat([fetching.fetches_by_call(calls), by_name]))
     downloading = rows.filter(pl.col("outcome").ne_missing(pl.lit("joined")))
-    asked = wire_traffic.wire_requests(spool.downloads(), served_by, said)
+    asked = wire_traffic.wire_requests(spool.downloads(), worked_for, said)
     wire = wire_traffic.named_by_fetches(asked, downloading, calls)
     tried = wire_traffic.attempts(wire, downloading)
     queued = rows.select("fetch_id", "queued_ns")
@@ -161,9 +163,18 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
         downloads=wire_traffic.downloads(wire, tried, queued, committed),
         sockets=connections.sockets(spool.socket_samples(), wire),
         tried=tried,
+        work=download_work.download_work(spool.work(), wire),
+        clients=_clients(said, calls, lookups, wire),
         caches=daemons_work.cache_directories(cache_files),
         chunks=chunked,
     )
+
+
+def _clients(said: pl.DataFrame, *seen: pl.DataFrame) -> pl.DataFrame:
+    """Mounts that CVMFS clients serve, as they say or as what they do tells: mount_id."""
+    own_words = said.drop_nulls("client_version").select("mount_id")
+    told = (frame.select("mount_id").unique() for frame in seen)
+    return pl.concat([own_words, *told]).drop_nulls().unique()
 
 
 def _with_device(mounted: pl.DataFrame) -> pl.DataFrame:
@@ -230,14 +241,16 @@ def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
 def _tiling(
     spool: Spool, seen: _Files, work: _Daemons, threads: pl.DataFrame, bounds: tuple[int, int]
 ) -> Iterator[Part]:
-    """`blocked`, `segments` in parts, `waits`."""
+    """`blocked`, `lock_waits`, `segments` in parts, `waits`."""
     off = off_cpu.blocked(mounting.with_mount(spool.blocked(), seen.mounted, "start_ns"))
     yield "blocked", conform("blocked", off)
     evidence = segments.Evidence(seen.operations, off, threads, work.requests)
     evidence = segments.Evidence(
         seen.operations, segments.with_hung_requests(evidence), threads, work.requests
     )
-    pieces = _pieces(evidence, seen, work)
+    locks = lock_waiting.lock_waits(work.requests, evidence.blocked, work.fetches)
+    yield "lock_waits", conform("lock_waits", locks)
+    pieces = _pieces(evidence, seen, work, locks)
     living = segments.lives(threads, *bounds)
     waits = [empty("waits")]
     yield "segments", empty("segments")
@@ -247,27 +260,28 @@ def _tiling(
     yield "waits", pl.concat(waits).unique().sort("op_id", "start_ns")
 
 
-def _pieces(evidence: segments.Evidence, seen: _Files, work: _Daemons) -> pl.DataFrame:
+def _pieces(
+    evidence: segments.Evidence, seen: _Files, work: _Daemons, locks: pl.DataFrame
+) -> pl.DataFrame:
     """What became of the requests that someone waited for, in slices that bound the memory."""
     request = ["mount_id", "unique"]
     proven = evidence.blocked.select(request).drop_nulls().unique()
     waited = work.requests.join(proven, on=request, how="semi").unique(
         request, keep="last", maintain_order=True
     )
-    pieces = timelines.fetch_pieces(work.fetches, work.tried, work.downloads)
-    calls = work.calls.select(*request, "parent_id", "start_ns", "end_ns").join(
-        waited, on=request, how="semi"
+    told = timelines.RequestEvidence(
+        calls=work.calls.select(*request, "start_ns"),
+        fetches=work.fetches,
+        pieces=fetch_timelines.fetch_pieces(
+            fetch_timelines.FetchEvidence(
+                work.fetches, work.tried, work.downloads, work.work, work.lookups, evidence.blocked
+            )
+        ),
+        locks=locks,
+        lookups=work.lookups,
+        clients=work.clients,
     )
-    silent = waited.select("mount_id").unique().join(work.calls, on="mount_id", how="anti")
     return pl.concat(
-        timelines.request_pieces(
-            some,
-            calls.join(some, on=request, how="semi"),
-            work.fetches,
-            pieces,
-            timelines.lock_waits(some, evidence.blocked),
-            timelines.needed_chunks(some, seen.known, work.chunks),
-            silent,
-        )
+        timelines.request_pieces(some, timelines.needed_chunks(some, seen.known, work.chunks), told)
         for some in (waited.iter_slices(SLICE_REQUESTS) if waited.height else [waited])
     )

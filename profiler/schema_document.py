@@ -72,14 +72,29 @@ _RULES = """## How time gets its cause
   thread, else `runqueue`.
 - Asleep until a FUSE request ended, in an operation or not: divided by what became of that request. Until
   the daemon took it `fuse_queue` (also before it was queued: the waiter may be early, and background
-  requests wait for a free slot); from its end on `reply`; between, the deepest of: `daemon`; `cache_read` in
-  the call that answers a READ (in all of it where the daemon's calls cannot be seen); `daemon_lock` while
-  the serving thread sleeps until another thread of its daemon wakes it; the fetch, made for another request,
+  requests wait for a free slot); from its end on `reply`; between, the deepest of: `cache_read` where it
+  reads or closes an open file, `catalog` where it asks for metadata (`daemon` where no client of CVMFS serves
+  the mount); `cache_read` in lookups of the cache; `daemon_lock` while the serving thread sleeps until
+  another thread of its daemon wakes it (`lock_waits` names the holder); the fetch, made for another request,
   of a chunk that this one needs; its own fetch.
-- A fetch: `fetch_queue` from the call of the download manager, `connect` from connect(2) where it lies
-  within, `first_byte` from the request's sending, `transfer` from the first byte, `fetch` after the last
-  (unpacking and verifying are not told apart yet), `cache_write` once the download manager returned.
-  Without a known download it stays `fetch`; one that waits for another thread's is `fetch_joined`.
+- A fetch, in the order of time: `cache_read` while the cache is looked up; `cache_write` while a place is
+  made there; `fetch_queue` from the call of the download manager; `connect` from connect(2) where it lies
+  within; `first_byte` from the request's sending; then what the download thread does: `transfer` while it
+  waits for bytes or receives them, `decompress` from receiving a piece until it turns to a socket again
+  (unpacking, hashing), less the time inside write(2), which is `cache_write`; `fetch_queue` while it serves
+  another object in the round in which it then receives this one's piece; `runqueue` while it has something to
+  do and no CPU, and until who waits for the result runs; `cache_write` while the object is committed. Between
+  two attempts and while the client pauses after a failure: `fetch_queue`. Pieces within one millisecond are
+  told as one block, each cause summed, in this order.
+- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` all along; one that waits for
+  another thread's download is `fetch_joined`. Where the request on the wire was not seen (HTTPS), or what the
+  thread did with the answer, it stays `fetch`.
+- Without symbols in the client a fetch is known by its system calls: it is queued when its transaction has been
+  opened, and taken back when the download thread's last wake of its thread has ended; the rest is the same.
+- `lock_waits.kind`: `same_handle`, the lock of the same open file; `collision`, the holder fetched for another
+  open file (cvmfs has 128 locks for all of them, chosen by a hash of the handle); `catalog`, the holder fetched
+  metadata; `other`, some other lock. The holder is who ended the sleep, or while that one slept for a lock
+  itself, whom it waited for.
 - Asleep inside an operation without such a proof: `blocked` with `via_tid` where another target thread
   woke it, else `unknown`. A sleep that never ended takes the request in flight that its operation queued.
 - Asleep outside operations: `blocked`, with `via_tid` where a task woke it.
@@ -94,8 +109,12 @@ Version 1, against the design's list of tables:
 - `operations.file_id` is nullable: an open that failed, or a metadata operation on a name, has no file.
 - `waits.end_ns`, `cache_lookups.end_ns`, `fetches.object_kind`, `fetches.outcome`, `fuse_requests.queued_ns`
   and the `mount_id` of daemon tables are nullable: what was in flight at the end, or never seen, stays null.
-- `files.generation`, `downloads.connect_ns`, `probes.symbols` and `daemon_calls.file_id` are added.
-- `downloads.connection_id`, `reused` and `wire_bytes` are nullable: logs that are imported do not tell them.
+- `files.generation`, `downloads.connect_ns`, `probes.symbols`, `daemon_calls.file_id`, `fuse_requests.handle`
+  and `fetches.unique` are added, and the table `lock_waits`. `fetches.object_hash` is nullable: manifests and
+  whitelists have none. `fetches.object_kind` may be `whitelist`.
+- `runqueue` is also the client's: its thread, for which the operation waits, has work and no CPU.
+- `downloads.connection_id`, `encrypted`, `reused` and `wire_bytes` are nullable: logs that are imported do not
+  tell them.
 - `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
 - `downloads.proxy` is the address that a proxy was reached at; `local`, `remote`, `encrypted` and `closed_ns`

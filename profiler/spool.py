@@ -82,6 +82,10 @@ class Spool:
         """SOCKET_SAMPLE records."""
         return plain_frame(_bytes(self.path / SOCKET_SAMPLES), events.SOCKET_SAMPLE)
 
+    def work(self) -> pl.DataFrame:
+        """WORK records, without what is in progress."""
+        return self.ring(events.WORK)
+
     def served(self) -> pl.DataFrame:
         """SERVED records."""
         return self.ring(events.SERVED)

@@ -67,8 +67,9 @@ OPERATION_CLASS = pl.Enum(OPERATION_CLASSES)
 
 WAIT_HOW = pl.Enum(["queued", "waker", "range"])
 OBJECT_KIND = pl.Enum(
-    ["chunk", "file", "catalog", "manifest", "certificate", "history", "meta"]
+    ["chunk", "file", "catalog", "manifest", "whitelist", "certificate", "history", "meta"]
 )  # fmt: skip
+LOCK_KIND = pl.Enum(["same_handle", "collision", "catalog", "other"])
 OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
 ROLE = pl.Enum(["target", "daemon"])
 OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
@@ -81,7 +82,7 @@ _TYPES: dict[str, Dtype] = {
     "i32": pl.Int32, "i64": pl.Int64, "u32": pl.UInt32, "u64": pl.UInt64, "f64": pl.Float64,
     "bool": pl.Boolean, "str": pl.String, "argv": pl.List(pl.String), "operation": OPERATION_KIND,
     "cause": CAUSE, "how": WAIT_HOW, "object": OBJECT_KIND, "outcome": OUTCOME, "role": ROLE,
-    "off": OFF_REASON, "gpu": GPU_SOURCE,
+    "lock": LOCK_KIND, "off": OFF_REASON, "gpu": GPU_SOURCE,
 }  # fmt: skip
 
 
@@ -153,6 +154,7 @@ TABLES: tuple[Table, ...] = (
         u64  node_id       FUSE node
         i64? offset_bytes  for READ: first byte
         i64? size_bytes    for READ: bytes asked for
+        i64? handle        for READ: the open file, as the daemon numbers it
         i32  pid           process that queued it; 0 when queued before recording
         i32  tid           thread that queued it; 0 when queued before recording
         i64? queued_ns     when it was handed to the queue; null: before recording
@@ -207,17 +209,35 @@ TABLES: tuple[Table, ...] = (
         """,
     ),
     _table(
+        "lock_waits",
+        "A client's thread, serving a request, waited for another one; the last columns say what "
+        "that one did.",
+        """
+        i32  mount_id         mount
+        u64  unique           request that waited
+        i64  start_ns         began
+        i64  end_ns           ended, or passed to another holder
+        i32  pid              daemon
+        i32  tid              its thread that waited
+        i32  holder_tid       thread waited for
+        u64? holder_unique    request that it served
+        i32? holder_fetch_id  fetch that it made
+        lock kind             whose lock: see "How time gets its cause"
+        """,
+    ),
+    _table(
         "fetches",
         "A wait of a daemon thread for an object not in the cache.",
         """
         i32     fetch_id         its number, in the order of start_ns
-        i32?    call_id          its call of Fetcher::Fetch; null where known by system calls only
+        i32?    call_id          its call of the client; null where known by system calls only
         i32?    mount_id         mount
+        u64?    unique           FUSE request for which; null: the client's own doing
         i64     start_ns         began
         i64?    end_ns           ended; null: never did
         i32     pid              daemon
         i32     tid              its thread
-        str     object_hash      object waited for
+        str?    object_hash      object waited for; null where it has none (manifest, whitelist)
         object? object_kind      what the object is; null where nothing tells
         outcome? outcome         how it ended; null: it never did
         i32?    joined_fetch_id  the fetch that downloads the object that this one waits for

@@ -10,7 +10,11 @@ from .tables import ROLE, conform
 from .text import c_strings, visible
 from .times import happened
 
-_EXEC, _EXIT, _SIGNAL = (TASK_KINDS.index(kind) for kind in ("exec", "exit", "signal"))
+_FORK, _EXEC, _EXIT, _SIGNAL = (
+    TASK_KINDS.index(kind) for kind in ("fork", "exec", "exit", "signal")
+)
+#: a client forks twice to leave its terminal
+_FORKS_TO_DAEMON = 2
 
 
 def tasks(events: pl.DataFrame) -> pl.DataFrame:
@@ -67,6 +71,23 @@ def with_daemons_at_start(
         parent_pid=pl.lit(0), role=pl.lit("daemon", dtype=ROLE)
     )
     return pl.concat([known, conform("tasks", added)]).sort("start_ns", "tid")
+
+
+def with_founders(serving: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Add the clients that became the daemons by forking, after having loaded manifest and catalog.
+
+    ``serving``: pid, mount_id; ``events``: TASK records. Founders stand after those that serve.
+    """
+    forks = events.filter((pl.col("kind") == _FORK) & (pl.col("role") == ROLE_DAEMON)).filter(
+        pl.col("pid") == pl.col("tid")
+    )  # fmt: skip
+    parents = forks.select("pid", founder="parent_pid").unique("pid", keep="last")
+    known = serving
+    for _ in range(_FORKS_TO_DAEMON):
+        found = known.join(parents, on="pid").select("mount_id", pid="founder").unique("pid")
+        added = found.join(known, on="pid", how="anti").select(known.columns)
+        known = pl.concat([known, added])
+    return known
 
 
 def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:

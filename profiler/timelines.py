@@ -1,118 +1,66 @@
-"""What became of the time of a fetch and of a FUSE request: pieces, each with one cause.
+"""What became of the time of a FUSE request: pieces, each with one cause.
 
 A thread that slept until a request ended spent its sleep on these pieces; see `segments`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 
 from .chunks import chunk_at
-from .fuse_requests import OPCODE_READ
+from .fetch_timelines import HORIZON_NS
+from .fuse_requests import OPCODE_READ, serving_requests
 from .sweep import clip_to_lives, sweep
 from .tables import CAUSE
 
-#: later than any time
-HORIZON_NS = 1 << 60
+#: FLUSH, FSYNC, RELEASE, RELEASEDIR: what, like READ, concerns what the cache has open
+_HANDLE_OPCODES = (OPCODE_READ, 18, 20, 25, 29)
 
 
-def fetch_pieces(
-    fetching: pl.DataFrame, tried: pl.DataFrame, downloads: pl.DataFrame
-) -> pl.DataFrame:
-    """Tile each fetch: fetch_id, start_ns, end_ns, cause, in order.
+@dataclass(frozen=True)
+class RequestEvidence:
+    """What the division of requests is made of, besides the requests.
 
-    ``fetching``: `fetches` with queued_ns and returned_ns, the bounds of the call that downloads;
-    ``tried``: fetch_id, download_id, attempt; ``downloads``: the table. A fetch that joined another
-    is one piece. A download's time after its last byte is unpacking, verifying and waiting to be
-    told: it stays ``fetch``; after the downloading call returned comes ``cache_write``.
+    ``calls``: `daemon_calls`; ``fetches``: the table with unique; ``pieces``: see
+    `fetch_timelines.fetch_pieces`; ``locks``: see `lock_waits.lock_waits`; ``lookups``:
+    `cache_lookups`; ``clients``: mount_id of mounts that CVMFS clients serve.
     """
-    lives = fetching.select(
-        "fetch_id", "outcome", "queued_ns", "returned_ns", birth="start_ns",
-        death=pl.col("end_ns").fill_null(HORIZON_NS),
-    )  # fmt: skip
-    wire = tried.join(downloads.drop("attempt"), on="download_id").with_columns(
-        is_last=pl.col("attempt") == pl.col("attempt").max().over("fetch_id")
-    )
-    marks = [*_own_marks(lives, wire), *_wire_marks(wire)]
-    placed = (
-        pl.concat(marks)
-        .drop_nulls("at")
-        .join(lives.select("fetch_id", "birth", "death"), on="fetch_id")
-    )
-    inside = placed.filter((pl.col("at") >= pl.col("birth")) & (pl.col("at") < pl.col("death")))
-    ordered = inside.sort("fetch_id", "at", "rank")
-    following = pl.col("at").shift(-1).over("fetch_id")
-    pieces = ordered.select(
-        "fetch_id",
-        start_ns="at",
-        end_ns=pl.coalesce(following, "death"),
-        cause=pl.col("cause").cast(CAUSE),
-    )
-    return pieces.filter(pl.col("end_ns") > pl.col("start_ns"))
 
-
-def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
-    """Where the parts of a fetch begin, by its calls."""
-    joined = pl.col("outcome").eq_missing(pl.lit("joined"))
-    seen = lives.join(wire.select("fetch_id").unique(), on="fetch_id", how="semi")
-    begun = lives.select(
-        "fetch_id", at="birth",
-        cause=pl.when(joined).then(pl.lit("fetch_joined")).otherwise(pl.lit("fetch")),
-        rank=pl.lit(0),
-    )  # fmt: skip
-    queued = _mark(seen, pl.coalesce("queued_ns", "birth"), "fetch_queue", 1)
-    returned = _mark(lives, pl.col("returned_ns"), "cache_write", 9)
-    return [begun, queued, returned]
-
-
-def _wire_marks(wire: pl.DataFrame) -> list[pl.DataFrame]:
-    """Where the parts of a fetch begin, by its requests on the wire."""
-    fresh, last = wire.filter(~pl.col("reused")), wire.filter("is_last")
-    failed = wire.filter(~pl.col("is_last"))
-    return [
-        _mark(fresh, pl.col("connect_ns"), "connect", 2),
-        _mark(wire, pl.col("sent_ns"), "first_byte", 3),
-        _mark(wire, pl.col("first_byte_ns"), "transfer", 4),
-        _mark(
-            last, pl.when(pl.col("first_byte_ns").is_not_null()).then("last_byte_ns"), "fetch", 5
-        ),
-        _mark(failed, pl.col("last_byte_ns"), "fetch_queue", 5),
-    ]
-
-
-def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str, rank: int) -> pl.DataFrame:
-    return frame.select("fetch_id", at=at, cause=pl.lit(cause), rank=pl.lit(rank))
+    calls: pl.DataFrame
+    fetches: pl.DataFrame
+    pieces: pl.DataFrame
+    locks: pl.DataFrame
+    lookups: pl.DataFrame
+    clients: pl.DataFrame
 
 
 def request_pieces(
-    requests: pl.DataFrame,
-    calls: pl.DataFrame,
-    fetching: pl.DataFrame,
-    pieces: pl.DataFrame,
-    locks: pl.DataFrame,
-    needs: pl.DataFrame,
-    silent: pl.DataFrame,
+    requests: pl.DataFrame, needs: pl.DataFrame, evidence: RequestEvidence
 ) -> pl.DataFrame:
     """Tile all time by what became of each request: mount_id, unique, start_ns, end_ns, cause,
     fetch_id?.
 
-    Before the daemon took it: ``fuse_queue``. Then, deepest last: ``daemon``; ``cache_read`` in
-    what answers a READ; ``daemon_lock``; the pieces of another thread's fetch of a chunk that it
-    needs; its own fetches' pieces. From its end on: ``reply``. ``requests``: `fuse_requests` that
-    someone waited for; ``pieces``: see `fetch_pieces`; ``locks``: see `lock_waits`; ``needs``: see
-    `needed_chunks`; ``silent``: mount_id of daemons whose calls are not seen.
+    Before the daemon took it: ``fuse_queue``. Then, deepest last: ``cache_read`` where it concerns
+    an open file, ``catalog`` where it asks for metadata, ``daemon`` where no client of CVMFS serves
+    it; ``cache_read`` in lookups of the cache; ``daemon_lock``; the pieces of another thread's
+    fetch of a chunk that it needs; its own fetches' pieces; locks in them before they are queued.
+    From its end on: ``reply``. ``requests``: `fuse_requests` that someone waited for; ``needs``:
+    see `needed_chunks`.
     """
-    asked = _first_served(requests, calls).with_row_index("request").with_columns(
+    asked = _first_served(requests, evidence.calls).with_row_index("request").with_columns(
         pl.col("request").cast(pl.Int32)
     )  # fmt: skip
     named = asked.select("request", "mount_id", "unique", "opcode")
-    own = _own_pieces(named, fetching, pieces)
+    own = _own_pieces(named, evidence)
     layers = {
-        "base": _base(asked),
-        "cache": _cache_read(asked, calls, silent),
-        "lock": _lock(named, locks),
-        "holder": _holder_pieces(asked, own, fetching, pieces, needs),
+        "base": _base(asked, evidence.clients),
+        "cache": _cache_lookups(asked, evidence.lookups),
+        "lock": _lock(named, evidence.locks.filter(~pl.col("in_fetch"))),
+        "holder": _holder_pieces(asked, own, needs, evidence),
         "own": own,
+        "inner": _lock(named, evidence.locks.filter("in_fetch")),
     }
     parts = _sweep_causes(_lives(asked), layers, served=_served_lives(asked))
     keys = named.select("mount_id", "unique", key="request")
@@ -144,42 +92,38 @@ def _served_lives(asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _base(asked: pl.DataFrame) -> pl.DataFrame:
-    """Queue, daemon, reply. Ended but never seen taken: the daemon's, from when it was queued."""
+def _base(asked: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
+    """Queue, the daemon's kind of work, reply. Ended but never seen taken: since it was queued."""
     ended, taken = pl.col("end_ns").fill_null(HORIZON_NS), pl.col("served_ns")
     unseen = pl.when(pl.col("end_ns").is_null()).then(HORIZON_NS).otherwise(
         pl.col("queued_ns").fill_null(0)
     )  # fmt: skip
     at = pl.min_horizontal(pl.coalesce(taken, unseen), ended)
     zero, horizon = pl.lit(0, pl.Int64), pl.lit(HORIZON_NS)
+    known = asked.join(clients, on="mount_id", how="semi")
+    of_handle = pl.col("opcode").is_in(_HANDLE_OPCODES)
     return pl.concat(
         [
             _piece(asked, zero, at, "fuse_queue"),
-            _piece(asked, at, ended, "daemon"),
+            _piece(known.filter(of_handle), at, ended, "cache_read"),
+            _piece(known.filter(~of_handle), at, ended, "catalog"),
+            _piece(asked.join(clients, on="mount_id", how="anti"), at, ended, "daemon"),
             _piece(asked, ended, horizon, "reply"),
         ]
     )
 
 
-def _cache_read(asked: pl.DataFrame, calls: pl.DataFrame, silent: pl.DataFrame) -> pl.DataFrame:
-    """What answers a READ: the outermost call, or all of it where the daemon's calls are not
-    seen.
-    """
-    reads = asked.filter(pl.col("opcode") == OPCODE_READ)
-    outermost = calls.filter(pl.col("parent_id").is_null() & pl.col("unique").is_not_null()).select(
-        "mount_id", "unique", "start_ns", called_until=pl.col("end_ns").fill_null(HORIZON_NS)
+def _cache_lookups(asked: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
+    """Lookups in the cache on behalf of requests for metadata."""
+    metadata = asked.filter(~pl.col("opcode").is_in(_HANDLE_OPCODES))
+    if metadata.is_empty() or lookups.is_empty():
+        return _piece(asked.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
+    served = lookups.drop_nulls(["mount_id", "end_ns"])
+    met = served.with_columns(serving_requests(metadata, served)).drop_nulls("unique").select(
+        "mount_id", "unique", "start_ns", "end_ns"
     )  # fmt: skip
-    called = reads.select("request", "mount_id", "unique").join(
-        outermost, on=["mount_id", "unique"]
-    )
-    unseen = reads.join(silent, on="mount_id", how="semi")
-    served, ended = pl.col("served_ns").fill_null(0), pl.col("end_ns").fill_null(HORIZON_NS)
-    return pl.concat(
-        [
-            _piece(called, pl.col("start_ns"), pl.col("called_until"), "cache_read"),
-            _piece(unseen, served, ended, "cache_read"),
-        ]
-    )
+    named = metadata.select("request", "mount_id", "unique").join(met, on=["mount_id", "unique"])
+    return _piece(named, pl.col("start_ns"), pl.col("end_ns"), "cache_read")
 
 
 def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
@@ -187,22 +131,21 @@ def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
     return _piece(met, pl.col("start_ns"), pl.col("end_ns"), "daemon_lock")
 
 
-def _own_pieces(named: pl.DataFrame, fetching: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
+def _own_pieces(named: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
     own = named.join(
-        fetching.select("mount_id", "unique", "fetch_id"), on=["mount_id", "unique"]
-    ).join(pieces, on="fetch_id")  # fmt: skip
+        evidence.fetches.select("mount_id", "unique", "fetch_id"), on=["mount_id", "unique"]
+    ).join(evidence.pieces, on="fetch_id")  # fmt: skip
     return own.select("request", "start_ns", "end_ns", "cause", "fetch_id")
 
 
 def _holder_pieces(
     asked: pl.DataFrame,
     own: pl.DataFrame,
-    fetching: pl.DataFrame,
-    pieces: pl.DataFrame,
     needs: pl.DataFrame,
+    evidence: RequestEvidence,
 ) -> pl.DataFrame:
     """Pieces of fetches, made for other requests at the time, of the chunks that a READ needs."""
-    holders = fetching.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
+    holders = evidence.fetches.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
         "mount_id", "object_hash", "fetch_id", held_ns="start_ns", freed_ns="end_ns"
     )
     served = asked.select("request", "mount_id", "unique", "served_ns", "end_ns")
@@ -213,7 +156,7 @@ def _holder_pieces(
         holders, on=["mount_id", "object_hash"]
     ).select("request", "fetch_id", meets=meets).filter("meets")  # fmt: skip
     foreign = pairs.join(own.select("request", "fetch_id"), on=["request", "fetch_id"], how="anti")
-    return foreign.join(pieces, on="fetch_id").select(
+    return foreign.join(evidence.pieces, on="fetch_id").select(
         "request", "start_ns", "end_ns", "cause", "fetch_id"
     )
 
@@ -272,28 +215,4 @@ def needed_chunks(
     )  # fmt: skip
     return chunk_at(reads, chunked).join(reads, on="request").select(
         "mount_id", "unique", "object_hash"
-    )  # fmt: skip
-
-
-def lock_waits(requests: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
-    """Sleeps of the serving thread that another thread of the same daemon ended.
-
-    Returns mount_id, unique, start_ns, end_ns. ``requests``: `fuse_requests` with served_tid and
-    end_tid; ``blocked``: the table.
-    """
-    took = (
-        requests.with_columns(tid=pl.coalesce("served_tid", "end_tid"))
-        .filter(pl.col("served_ns").is_not_null())
-        .select("mount_id", "unique", "tid", "served_ns", ended_ns="end_ns")
-        .sort("served_ns")
-    )
-    slept = blocked.filter(
-        (pl.col("woken_by_pid") == pl.col("pid")) & (pl.col("off_reason") != "preempted")
-    ).join(took.select("tid").unique(), on="tid", how="semi")
-    met = slept.select("tid", "start_ns", "woken_ns").sort("start_ns").join_asof(
-        took, left_on="start_ns", right_on="served_ns", by="tid", check_sortedness=False
-    )  # fmt: skip
-    inside = pl.col("ended_ns").is_null() | (pl.col("ended_ns") > pl.col("start_ns"))
-    return met.filter(inside).drop_nulls(["unique", "woken_ns"]).select(
-        "mount_id", "unique", "start_ns", end_ns="woken_ns"
     )  # fmt: skip

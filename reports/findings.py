@@ -27,6 +27,14 @@ _FEW = 5
 _LOSSY = 0.01
 #: a round trip or an answer from which on it may be called slow
 _SLOW_NS = 5_000_000
+#: all together; shorter ones are the ordinary business of threads
+_SHORTEST_COLLISION_NS = 1_000_000
+#: why time may stay undivided
+_UNDIVIDED = {
+    "daemon": "No CVMFS client serves that file system, or nothing was seen of what it does.",
+    "fetch": "The HTTP requests, or what the download thread did with the answers, were not seen: "
+    "they are encrypted, or were sent before recording began.",
+}
 _READS = ("operations_read", "operations_splice", "operations_fault")
 
 
@@ -46,7 +54,7 @@ def findings(statistics: Statistics) -> list[Finding]:
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
         _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
         _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined,
-        _stalls, _unexplained, _unasked, _unobserved,
+        _collisions, _ahead, _stalls, _unexplained, _undivided, _unasked, _unobserved,
     )  # fmt: skip
     return [finding for rule in rules for finding in rule(statistics)]
 
@@ -317,6 +325,38 @@ def _joined(s: Statistics) -> Iterator[Finding]:
         number = plural(s.fetches.joined, "fetch", "fetches")
         yield Finding("note", f"{number} waited for a download that another thread had begun.",
                       "The object was downloaded once; nothing was fetched twice.")  # fmt: skip
+
+
+def _collisions(s: Statistics) -> Iterator[Finding]:
+    met = s.collisions
+    if met.total_ns < _SHORTEST_COLLISION_NS:
+        return
+    reads = plural(met.count, "read")
+    waiting, holding = met.waiting_path or "a file", met.holding_path or "another"
+    yield Finding(
+        "note",
+        f"{reads} waited {duration(met.total_ns)} for a lock that another open file held.",
+        "cvmfs2 holds a lock while it fetches a chunk, and has 128 of them for all open files: "
+        "files that have nothing to do with each other may share one. The longest: "
+        f"{waiting} waited {duration(met.longest_ns)} for {holding}.",
+    )
+
+
+def _ahead(s: Statistics) -> Iterator[Finding]:
+    if s.fetched_for_no_request:
+        number = plural(s.fetched_for_no_request, "object was", "objects were")
+        yield Finding("note", f"{number} fetched by the client on its own account.",
+                      "No request asked for them: the client fetches bundles ahead, or the request "
+                      "was taken before recording began.")  # fmt: skip
+
+
+def _undivided(s: Statistics) -> Iterator[Finding]:
+    phase = main_phase(s)
+    for cause, reason in _UNDIVIDED.items():
+        ns = 0 if phase is None else phase.causes_ns.get(cause, 0)
+        if phase is not None and ns > _NEGLIGIBLE * phase.duration_ns:
+            yield Finding("note", f"{duration(ns)} of “{phase.title}” stay undivided as {cause}.",
+                          reason)  # fmt: skip
 
 
 def _stalls(s: Statistics) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from .contention import Collisions, collisions, own_fetches
 from .imported import Imported, imported_of
 from .material import Material
 from .network import Network, network
@@ -167,6 +168,8 @@ class Statistics:
     chunks_looked_up: int
     chunks_cached_at_start: int
     slowest_chunks: tuple[Chunk, ...]
+    collisions: Collisions
+    fetched_for_no_request: int
     stalls: Stalls
     unfinished: tuple[str, ...]
     incidents: tuple[dict[str, Any], ...]
@@ -269,6 +272,7 @@ def slowest_chunks(
     rows = (
         _with_downloads(frames)
         .filter(data | pl.col("object_kind").is_null())
+        .drop_nulls("object_hash")
         .with_columns(duration_ns=ended - pl.col("start_ns"))
         .sort("duration_ns", "fetch_id", descending=[True, False])
         .head(count)
@@ -431,7 +435,8 @@ def _measured(material: Material) -> Statistics:
         latency=latency(frames), network=network(frames), chunks_known=chunks.height,
         chunks_looked_up=_count(chunks, pl.col("cached_at_start").is_not_null()),
         chunks_cached_at_start=_count(chunks, pl.col("cached_at_start").fill_null(value=False)),
-        slowest_chunks=slowest_chunks(frames, window), stalls=stalls(material),
+        slowest_chunks=slowest_chunks(frames, window), collisions=collisions(frames),
+        fetched_for_no_request=own_fetches(frames), stalls=stalls(material),
         unfinished=unfinished_operations(frames),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),

@@ -96,11 +96,10 @@ def file_names(frames: Frames) -> pl.DataFrame:
 
 def fetches_of_requests(frames: Frames) -> pl.DataFrame:
     """Return mount_id, unique, fetch_id: the first fetch that each FUSE request caused."""
-    calls = frames["daemon_calls"].select("call_id", "unique").drop_nulls()
     return (
         frames["fetches"]
-        .select("call_id", "mount_id", "fetch_id")
-        .join(calls, on="call_id")
+        .select("mount_id", "unique", "fetch_id")
+        .drop_nulls()
         .group_by("mount_id", "unique")
         .agg(pl.col("fetch_id").min())
     )

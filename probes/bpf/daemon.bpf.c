@@ -181,6 +181,32 @@ static __always_inline void on_send(struct thread *thread, u64 buffer) {
         count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
 }
 
+/* What follows until the thread turns to a socket again is unpacking, verifying and writing this piece. */
+static __always_inline void begin_work(struct thread *thread, struct download *download) {
+    u64 bit = 1ULL << (thread->syscall_fd & 63);
+    if (serves_others(thread->pid))
+        return;
+    if (thread->served_fds & bit)
+        begin_round(thread);
+    thread->served_fds |= bit;
+    struct work *work = &thread->work;
+    work->start_ns = download->last_byte_ns;
+    work->sent_ns = download->sent_ns;
+    work->end_ns = work->write_ns = work->off_ns = 0;
+    work->late_ns = thread->late_ns;
+    thread->late_ns = 0;
+    work->pid = thread->pid;
+    work->tid = thread->tid;
+    work->fd = thread->syscall_fd;
+    work->round = thread->round;
+}
+
+/* Whether a system call ends the work on a piece: every receiving, and sending on a connection. */
+static __always_inline bool turns_to_socket(struct thread *thread, u32 class) {
+    u64 key = connection_key(thread, thread->syscall_fd);
+    return class > CLASS_DAEMON_WRITEV ? class <= CLASS_DAEMON_CONNECT : downloads.lookup(&key) != 0;
+}
+
 static __always_inline void on_received(struct thread *thread, s64 bytes) {
     u64 key = connection_key(thread, thread->syscall_fd);
     struct download *download = downloads.lookup(&key);
@@ -188,6 +214,7 @@ static __always_inline void on_received(struct thread *thread, s64 bytes) {
         return;
     download->last_byte_ns = bpf_ktime_get_ns();
     download->bytes += bytes;
+    begin_work(thread, download);
     if (download->first_byte_ns)
         return;
     download->first_byte_ns = download->last_byte_ns;
@@ -271,6 +298,8 @@ static __always_inline void begin_daemon_syscall(struct thread *thread, u32 clas
         thread->syscall_buffer = read_user_u64(read_user_u64(thread->syscall_buffer + 16));
     else if (class == CLASS_DAEMON_WRITEV || class == CLASS_DAEMON_READV)
         thread->syscall_buffer = read_user_u64(thread->syscall_buffer);
+    if (thread->work.start_ns && turns_to_socket(thread, class))
+        end_work(thread, thread->syscall_start_ns);
     if (class == CLASS_DAEMON_CONNECT)
         on_connect(thread, thread->syscall_buffer);
     else if (class <= CLASS_DAEMON_WRITEV)
@@ -323,5 +352,7 @@ static __always_inline void end_daemon_syscall(struct thread *thread, u64 regist
         on_received(thread, result);
     } else if (class == CLASS_DAEMON_CONNECT)
         on_connected(thread);
+    else if (class <= CLASS_DAEMON_WRITEV && thread->work.start_ns)
+        thread->work.write_ns += bpf_ktime_get_ns() - thread->syscall_start_ns;
     thread->syscall_number = 0;
 }

@@ -15,7 +15,8 @@ static __always_inline void read_request(struct request *request, u64 pointer) {
         return;
     u64 arguments = read_u64(pointer + OFFSET_FUSE_REQ_ARGS);
     u64 value = read_u64(arguments + OFFSET_FUSE_ARGS_IN_ARGS + OFFSET_FUSE_IN_ARG_VALUE);
-    request->offset = read_u64(value + 8); /* struct fuse_read_in: fh, offset, size */
+    request->handle = read_u64(value); /* struct fuse_read_in: fh, offset, size */
+    request->offset = read_u64(value + 8);
     request->size = read_u32(value + 16);
 }
 

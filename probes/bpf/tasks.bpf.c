@@ -70,6 +70,36 @@ static __always_inline void take_early_wake(struct thread *thread) {
     early->woken_ns = 0;
 }
 
+/* A thread has done with the piece of an answer that it was at: it turns to a socket, or sleeps. */
+static __always_inline void end_work(struct thread *thread, u64 now) {
+    if (!thread->work.start_ns)
+        return;
+    thread->work.end_ns = now;
+    emit_work(&thread->work);
+    thread->work.start_ns = 0;
+}
+
+static __always_inline void begin_round(struct thread *thread) {
+    thread->served_fds = 0;
+    thread->round++;
+}
+
+static __always_inline bool is_writing(struct thread *thread) {
+    return thread->role == ROLE_DAEMON && thread->syscall_number && thread->syscall_number <= CLASS_DAEMON_WRITEV;
+}
+
+/* A thread runs again: what it waited for a CPU is no work of its own. */
+static __always_inline void note_delay(struct thread *thread) {
+    struct blocked *off = &thread->blocked;
+    if (off->state == BLOCKED_SLEEP && off->woken_ns)
+        thread->late_ns = off->end_ns - off->woken_ns;
+    if (off->state != BLOCKED_PREEMPTED)
+        return;
+    thread->work.off_ns += off->end_ns - off->start_ns;
+    if (is_writing(thread))
+        thread->work.write_ns -= off->end_ns - off->start_ns; /* the call's whole time is added at its end */
+}
+
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
     flush_hits(thread);
     if (preempted || !state) {
@@ -78,6 +108,10 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
     begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
+    if (!deep && !is_writing(thread)) {
+        end_work(thread, thread->blocked.start_ns);
+        begin_round(thread);
+    }
     if (waits_for_io(thread))
         thread->blocked.flags |= BLOCKED_IO;
     take_early_wake(thread);
@@ -103,6 +137,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     count_hit(EVENT_OFF_CPU);
     in->blocked.end_ns = bpf_ktime_get_ns();
+    note_delay(in);
     if (in->role != ROLE_DAEMON || !serves_others(in->pid))
         emit_blocked(&in->blocked);
     in->blocked.start_ns = in->early.woken_ns = 0;

@@ -8,7 +8,7 @@ Its access log is ground truth. One JSON line per request, written when the requ
 ``bytes``           bytes of the body that were sent
 ``request_ns``      the request's last header line had been read
 ``first_byte_ns``   just before the status line was sent; null where it never was
-``last_byte_ns``    just after the kernel took the body's last byte; null where it never did
+``last_byte_ns``    just before the kernel was given the body's last piece; null where it was not
 ``fault``           what was done to it on order (an action of ``shaping.Rule``); else null
 
 Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is
@@ -39,6 +39,7 @@ from .layout import make_directory
 from .shaping import Rule, Shaping, read_orders
 
 PACED_BLOCK_BYTES = 64 << 10
+LAST_PIECE_BYTES = 4 << 10
 SETTLE_PATH = "/.lab/settle"
 STALLED_PATH = "/.lab/stalled"
 
@@ -208,6 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     wbufsize = 0
     access: Access
+    last_piece_ns = 0
     disable_nagle_algorithm = True
 
     @property
@@ -232,6 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.access = Access(self.client_address[1], self.path, 0, 0, _now(), None, None, None)
+        self.last_piece_ns = 0
         try:
             shaping, rules = self.lab.orders.decide(self.path)
             self._answer_shaped(shaping, {rule.action: rule for rule in rules})
@@ -312,7 +315,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _end(self, sent: int) -> None:
-        self.access = replace(self.access, bytes=sent, last_byte_ns=_now())
+        last_ns = self.last_piece_ns or _now()
+        self.access = replace(self.access, bytes=sent, last_byte_ns=last_ns)
 
     def _send_body(
         self, file: BinaryIO, limit: int, bandwidth_bytes_s: float | None, corrupt: bool
@@ -324,8 +328,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._end(sent)
 
     def _send_whole(self, file: BinaryIO, limit: int) -> int:
+        before = max(0, limit - LAST_PIECE_BYTES)
         try:
-            return self.connection.sendfile(file, 0, limit) if limit else 0
+            sent = self.connection.sendfile(file, 0, before) if before else 0
+            self.last_piece_ns = _now()
+            return sent + (self.connection.sendfile(file, before, limit - before) if limit else 0)
         except ConnectionError:
             # sendfile leaves the file's position at what the kernel took.
             self.access = replace(self.access, bytes=file.tell())
@@ -339,12 +346,13 @@ class _Handler(BaseHTTPRequestHandler):
             block = bytearray(file.read(min(PACED_BLOCK_BYTES, limit - sent)))
             if corrupt and sent + len(block) == limit:
                 block[-1] ^= 0x01
+            if bandwidth_bytes_s is not None:
+                due = start + (sent + len(block)) / bandwidth_bytes_s
+                self.lab.stopping.wait(max(0.0, due - time.monotonic()))
+            self.last_piece_ns = _now()
             self.connection.sendall(block)
             sent += len(block)
             self.access = replace(self.access, bytes=sent)
-            if bandwidth_bytes_s is not None:
-                due = start + sent / bandwidth_bytes_s
-                self.lab.stopping.wait(max(0.0, due - time.monotonic()))
         return sent
 
 

@@ -190,5 +190,12 @@ def _daemon(w: SpoolWriter) -> None:
     w.in_flight(e.DOWNLOAD, connect_ns=2800, sent_ns=3000, first_byte_ns=4000, last_byte_ns=7000,
                 bytes=6200, pid=200, tid=203, fd=9, answer=b"HTTP/1.1 200 OK\r\n",
                 request=request.encode())  # fmt: skip
+    # received at 4000 and 7000, handed over at 7200
+    w.ring(e.WORK, start_ns=4000, end_ns=5000, sent_ns=3000, write_ns=200, pid=200, tid=203, fd=9,
+           round=1)  # fmt: skip
+    w.ring(e.WORK, start_ns=7000, end_ns=7300, sent_ns=3000, write_ns=100, pid=200, tid=203, fd=9,
+           round=2)  # fmt: skip
+    w.ring(e.BLOCKED, start_ns=2760, woken_ns=7200, end_ns=7400, pid=200, tid=201, waker_pid=200,
+           waker_tid=203, state=1)  # fmt: skip
     w.ring(e.CACHE_FILE, start_ns=7600, end_ns=7700, result=0, pid=200, tid=201, syscall=2,
            path=b"/cache/txn/fetchAbCdEf", new_path=f"/cache/01/{CHUNK[2:]}".encode())  # fmt: skip

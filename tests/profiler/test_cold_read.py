@@ -45,14 +45,16 @@ def test_tiling_of_the_thread_that_caused_the_fetch(run: Run) -> None:
         (1100, 2000, "cpu", None, None, None),
         (2000, 2200, "copy", None, None, None),
         (2200, 2500, "fuse_queue", 2, None, 201),
-        (2500, 2600, "daemon", 2, None, 201),
-        (2600, 2700, "cache_read", 2, None, 201),
-        (2700, 2750, "fetch", 2, 0, 201),
+        (2500, 2700, "cache_read", 2, None, 201),
+        (2700, 2720, "cache_read", 2, 0, 201),
+        (2720, 2750, "cache_write", 2, 0, 201),
         (2750, 2800, "fetch_queue", 2, 0, 201),
         (2800, 3000, "connect", 2, 0, 201),
         (3000, 4000, "first_byte", 2, 0, 201),
-        (4000, 7000, "transfer", 2, 0, 201),
-        (7000, 7500, "fetch", 2, 0, 201),
+        (4000, 6000, "transfer", 2, 0, 201),
+        (6000, 6900, "decompress", 2, 0, 201),
+        (6900, 7200, "cache_write", 2, 0, 201),
+        (7200, 7500, "runqueue", 2, 0, 201),
         (7500, 7800, "cache_write", 2, 0, 201),
         (7800, 7900, "cache_read", 2, None, 201),
         (7900, 8000, "reply", 2, None, 201),
@@ -68,8 +70,10 @@ def test_tiling_of_the_thread_that_waits_for_the_others_fetch(run: Run) -> None:
         (2400, 2600, "copy", None, None, None),
         (2600, 3500, "fuse_queue", 4, None, 202),
         (3500, 4000, "first_byte", 4, 0, 202),
-        (4000, 7000, "transfer", 4, 0, 202),
-        (7000, 7500, "fetch", 4, 0, 202),
+        (4000, 6000, "transfer", 4, 0, 202),
+        (6000, 6900, "decompress", 4, 0, 202),
+        (6900, 7200, "cache_write", 4, 0, 202),
+        (7200, 7500, "runqueue", 4, 0, 202),
         (7500, 7800, "cache_write", 4, 0, 202),
         (7800, 8150, "cache_read", 4, None, 202),
         (8150, 8200, "reply", 4, None, 202),
@@ -151,7 +155,7 @@ def test_causes_and_classes_of_the_reads(run: Run) -> None:
     causes = read_causes(tables["segments"], tables["operations"])
     sums = causes.group_by("op_id").agg(pl.col("ns").sum()).sort("op_id")
     assert sums.rows() == [(0, 7000), (1, 6200)]
-    assert causes.filter(op_id=0, cause="transfer")["ns"].to_list() == [3000]
+    assert causes.filter(op_id=0, cause="transfer")["ns"].to_list() == [2000]
     classes = operation_classes(tables["segments"], tables["operations"], tables["fetches"])
     assert classes.rows() == [(0, "http"), (1, "http")]
 
@@ -160,4 +164,4 @@ def test_meta(run: Run) -> None:
     assert run.is_complete
     assert (run.meta["start_ns"], run.meta["stop_ns"], run.meta["exit_status"]) == (1000, 30000, 0)
     assert (run.meta["utc_offset_ns"], run.meta["command"]) == (5, ["cat", "model"])
-    assert run.meta["rows"]["segments"] == 29
+    assert run.meta["rows"]["segments"] == 33

@@ -227,7 +227,7 @@ def test_attempts_commits_and_kinds(make_raw: Any) -> None:
         TOLD,
     )  # fmt: skip
     tried = attempts(wire, found.filter(pl.col("outcome") != "joined"))
-    assert tried.rows() == [(0, 1, 1), (0, 2, 2), (2, 3, 1)]
+    assert tried.rows() == [(0, 1, 1, 9), (0, 2, 2, 9), (2, 3, 1, 9)]
     committed = work.commits(
         work.with_hashes(
             make_raw(CACHE_FILE, cache_file(195, 1, "rename", "/t", new=CACHED)), DAEMONS
@@ -313,3 +313,53 @@ def test_a_catalog_that_an_open_fetches_is_no_part_of_the_file(make_raw: Any) ->
     )
     table = fetches(rows, attempts(wire, rows), wire, asked, known, empty("chunks"))
     assert table.select("object_kind", "file_id").rows() == [("catalog", None)]
+
+
+def test_what_is_loaded_past_the_fetcher_is_named_by_the_wire(make_raw: Any) -> None:
+    direct = {"pid": 200, "tid": 1, "function": DOWNLOADING, "result": 0}
+    rows = [
+        {**direct, "start_ns": 10, "end_ns": 20}, {**direct, "start_ns": 30, "end_ns": 40},
+        {**direct, "start_ns": 50, "end_ns": 60, "result": 8},
+        *fetching(2, 100, 200, -2, (110, 190)),
+    ]  # fmt: skip
+    found = numbered(fetches_by_call(work.daemon_calls(make_raw(CALL, *rows), DAEMONS)))
+    paths = ("/cvmfs/r.ch/.cvmfspublished", f"{PATH}X", "/cvmfs/r.ch/.cvmfswhitelist", f"{PATH}P")
+    wire = wire_requests(
+        make_raw(DOWNLOAD, *(download(at, f"GET {path} HTTP/1.1\r\n")
+                             for at, path in zip((12, 32, 52, 150), paths, strict=True))),
+        DAEMONS, TOLD,
+    )  # fmt: skip
+    none = conform_requests().with_columns(
+        opcode=pl.lit(15, pl.Int32), node_id=pl.lit(7, pl.UInt64),
+        offset_bytes=pl.lit(0, pl.Int64), size_bytes=pl.lit(0, pl.Int64),
+    )  # fmt: skip
+    table = fetches(found, attempts(wire, found), wire, none, empty("files"), empty("chunks"))
+    names = ("object_kind", "object_hash", "outcome", "download_id", "queued_ns", "returned_ns")
+    assert table.select(names).rows() == [
+        ("manifest", None, "downloaded", 0, 10, 20), ("certificate", A, "downloaded", 1, 30, 40),
+        ("whitelist", None, "failed", 2, 50, 60), ("chunk", A, "downloaded", 3, 110, 190),
+    ]  # fmt: skip
+
+
+def test_without_symbols_a_miss_alone_waits_for_whoever_downloads(make_raw: Any) -> None:
+    """Thread 2 misses while 1 downloads, and then serves another object; 3 misses later."""
+    other = f"/cache/{B[:2]}/{B[2:]}"
+    files = work.with_hashes(
+        make_raw(
+            CACHE_FILE,
+            *BY_NAME[:2], *BY_NAME[3:5],
+            cache_file(120, 2, "openat", CACHED, -2), cache_file(250, 2, "openat", other, 12),
+            cache_file(195, 3, "openat", CACHED, -2),
+        ),
+        DAEMONS,
+    )  # fmt: skip
+    calls = work.daemon_calls(make_raw(CALL), DAEMONS)
+    lookups = work.cache_lookups(calls, files)
+    requests = conform_requests((2, 1, 90, 250), (4, 2, 95, 240))
+    found = numbered(
+        fetches_by_name(lookups, work.transactions(files, calls), work.commits(files), requests)
+    )
+    wanted = ("tid", "start_ns", "end_ns", "queued_ns", "outcome", "joined_fetch_id", "unique")
+    assert found.select(wanted).rows() == [
+        (1, 100, 192, 112, "downloaded", None, 2), (2, 120, 192, None, "joined", 0, 4),
+    ]  # fmt: skip

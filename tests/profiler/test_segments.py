@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmprof.profiler import segments as tiling
+from cvmprof.profiler.fetch_timelines import HORIZON_NS
 from cvmprof.profiler.tables import CAUSE, conform, empty
-from cvmprof.profiler.timelines import HORIZON_NS
 
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:

@@ -6,7 +6,12 @@ import polars as pl
 
 from cvmprof.probes.events import TASK
 from cvmprof.profiler.journal import Journal
-from cvmprof.profiler.tasks import tasks, with_daemons_at_start, with_unannounced
+from cvmprof.profiler.tasks import (
+    tasks,
+    with_daemons_at_start,
+    with_founders,
+    with_unannounced,
+)
 
 
 def test_events_fold_into_tasks(make_raw: Any) -> None:
@@ -89,3 +94,21 @@ def test_daemons_of_the_start_of_which_nothing_was_heard(make_raw: Any) -> None:
     assert found.select("tid", "start_ns", "role", "name").rows() == [
         (9, 0, "daemon", "cvmfs2"), (11, 0, "daemon", "cvmfs2"), (12, 5, "daemon", ""),
     ]  # fmt: skip
+
+
+def test_a_client_that_became_the_daemon_by_forking_twice_worked_for_the_same_mount(
+    make_raw: Any,
+) -> None:
+    fork: dict[str, Any] = {"kind": 2, "role": 2}
+    events = make_raw(
+        TASK,
+        {**fork, "pid": 30, "tid": 30, "parent_pid": 9, "role": 1},  # a shell forks the client
+        {**fork, "pid": 31, "tid": 31, "parent_pid": 30},
+        {**fork, "pid": 32, "tid": 32, "parent_pid": 31},
+        {**fork, "pid": 32, "tid": 33, "parent_pid": 1},
+        {**fork, "pid": 50, "tid": 50, "parent_pid": 49},
+    )
+    serving = pl.DataFrame(
+        {"pid": [32], "mount_id": [4]}, schema=dict.fromkeys(("pid", "mount_id"), pl.Int32)
+    )
+    assert with_founders(serving, events).rows() == [(32, 4), (31, 4), (30, 4)]

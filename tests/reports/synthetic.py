@@ -147,9 +147,9 @@ def _chunk(rows: Rows, fetch: int, chunk: int, now: int, rng: random.Random) -> 
              status=200, queued_ns=taken + 100_000, sent_ns=sent, first_byte_ns=first_byte,
              last_byte_ns=last_byte, committed_ns=committed, wire_bytes=wire)  # fmt: skip
     rows.add("fetches", fetch_id=fetch, call_id=2 * fetch + 1, mount_id=0, start_ns=taken + 50_000,
-             end_ns=committed, pid=DAEMON, tid=worker, object_hash=sha1(f"chunk {chunk}"),
-             object_kind="chunk", outcome="downloaded", file_id=0, offset_bytes=offset,
-             unpacked_bytes=size, download_id=fetch)  # fmt: skip
+             end_ns=committed, pid=DAEMON, tid=worker, unique=unique,
+             object_hash=sha1(f"chunk {chunk}"), object_kind="chunk", outcome="downloaded",
+             file_id=0, offset_bytes=offset, unpacked_bytes=size, download_id=fetch)  # fmt: skip
     ids = {"op_id": op, "mount_id": 0, "unique": unique}
     deep = ids | {"fetch_id": fetch}
     _segment(rows, MAIN, now, now + 30_000, "copy", op_id=op)
@@ -271,7 +271,7 @@ def tiny_rows() -> Rows:
         rows.add("fetches", fetch_id=fetch, mount_id=0, start_ns=begin, end_ns=begin + 35 * MS,
                  pid=DAEMON, tid=DAEMON + 1, object_hash=sha1(f"chunk {fetch}"), file_id=0,
                  object_kind="chunk", outcome="downloaded", offset_bytes=fetch * MIB,
-                 unpacked_bytes=MIB, download_id=fetch)  # fmt: skip
+                 unpacked_bytes=MIB, download_id=fetch, unique=2 * fetch + 2)  # fmt: skip
         rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {fetch}"),
                  url_path="/data", host="h", connection_id=0, encrypted=False, reused=fetch > 0,
                  attempt=1, status=200, sent_ns=begin, first_byte_ns=begin + 20 * MS,

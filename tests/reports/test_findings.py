@@ -9,6 +9,7 @@ from cvmprof.reports.material import gather
 from cvmprof.reports.statistics import compute
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
+    MODEL,
     MS,
     START,
     Rows,
@@ -183,3 +184,40 @@ def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
         "asynchronous read: this kernel is built without kprobes; so reads by io_uring and AIO"
     )
     assert finding.meaning.endswith("The way to get it: cvmprof doctor.")
+
+
+def test_unrelated_files_that_share_a_lock_are_named() -> None:
+    rows = tiny_rows()
+    assert not [line for line in headlines(rows) if "lock" in line]
+    rows.add("files", file_id=9, mount_id=0, inode=99, generation=0, path="/cvmfs/other")
+    for unique, node in ((901, 17), (902, 99)):
+        rows.add("fuse_requests", mount_id=0, unique=unique, opcode=15, node_id=node, pid=1, tid=1,
+                 error=0)  # fmt: skip
+    waited = {"mount_id": 0, "unique": 901, "pid": DAEMON, "tid": 1, "holder_tid": 2}
+    for start, end, kind in ((0, 30, "collision"), (30, 45, "collision"), (50, 60, "same_handle")):
+        rows.add("lock_waits", **waited, start_ns=START + start * MS, end_ns=START + end * MS,
+                 holder_unique=902, kind=kind)  # fmt: skip
+    (finding,) = [found for found in of(rows) if "lock" in found.headline]
+    assert finding.headline == "1 read waited 45.0 ms for a lock that another open file held."
+    assert finding.meaning.endswith(f"The longest: {MODEL} waited 30.0 ms for /cvmfs/other.")
+
+
+def test_what_the_client_fetched_for_no_request_is_told() -> None:
+    rows = tiny_rows()
+    rows.rows["fetches"][0]["unique"] = None
+    told = "1 object was fetched by the client on its own account."
+    assert told in headlines(rows)
+    rows.rows["fetches"][0]["unique"] = 2
+    assert told not in headlines(rows)
+
+
+@pytest.mark.parametrize("cause", ["daemon", "fetch"])
+def test_time_that_stays_undivided_has_its_reason(cause: str) -> None:
+    rows = tiny_rows()
+    told = f"of “load” stay undivided as {cause}."
+    assert not [line for line in headlines(rows) if line.endswith(told)]
+    for segment in rows.rows["segments"]:
+        if segment["cause"] == "transfer":
+            segment["cause"] = cause
+    (finding,) = [found for found in of(rows) if found.headline.endswith(told)]
+    assert finding.headline.startswith("30.0 ms") and finding.meaning

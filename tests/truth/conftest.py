@@ -50,6 +50,23 @@ for path in sys.argv[2:]:
     os.close(descriptor)
 """
 
+#: children that begin together, at the closing of a pipe
+READ_AT_ONCE = """
+import os, sys
+hold, gate = os.pipe()
+for path in sys.argv[1:]:
+    if not os.fork():
+        os.close(gate)
+        os.read(hold, 1)
+        descriptor = os.open(path, os.O_RDONLY)
+        while os.read(descriptor, 65536):
+            pass
+        os._exit(0)
+os.close(gate)
+for path in sys.argv[1:]:
+    assert os.wait()[1] == 0
+"""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -103,20 +120,24 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
 Trace = Callable[..., Run]
 
 
+def traced(where: Path, program: str, *arguments: object, options: tuple[str, ...] = ()) -> Run:
+    """Traces a Python program (its text, then its arguments) and opens the run."""
+    command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", str(where),
+         "--", *command],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return open_run(where)
+
+
 @pytest.fixture
 def trace(tmp_path: Path) -> Trace:
     """Traces a Python program (its text, then its arguments) and opens the run."""
 
     def run(program: str, *arguments: object, options: tuple[str, ...] = ()) -> Run:
-        where = tmp_path / "run.cvmprof"
-        command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
-        ended = subprocess.run(
-            [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", str(where),
-             "--", *command],
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
-        return open_run(where)
+        return traced(tmp_path / "run.cvmprof", program, *arguments, options=options)
 
     return run
 

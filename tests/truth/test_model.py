@@ -53,7 +53,10 @@ def test_the_load_is_explained(cold_load: tuple[Run, list[str]]) -> None:
     length_ns = (load["end_ns"] - load["start_ns"]).item()
     assert sum(spent.values()) == length_ns
     assert spent.get("blocked", 0) + spent.get("unknown", 0) <= 0.05 * length_ns
-    fetching = ("fetch", "fetch_queue", "connect", "first_byte", "transfer", "cache_write")
+    fetching = (
+        "fetch_queue", "connect", "first_byte", "transfer", "decompress", "cache_write", "runqueue",
+    )  # fmt: skip
+    assert not {"daemon", "fetch"} & set(spent)
     assert sum(spent.get(cause, 0) for cause in fetching) >= 0.5 * length_ns
 
 

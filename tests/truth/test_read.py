@@ -11,6 +11,7 @@ from .conftest import (
     CHUNK_BYTES,
     MODEL_BYTES,
     READ_ALL,
+    READ_AT_ONCE,
     TWIN_BYTES,
     Trace,
     Truth,
@@ -19,23 +20,6 @@ from .conftest import (
     pinned,
     reads_of,
 )
-
-#: children that begin together, at the closing of a pipe
-READ_AT_ONCE = """
-import os, sys
-hold, gate = os.pipe()
-for path in sys.argv[1:]:
-    if not os.fork():
-        os.close(gate)
-        os.read(hold, 1)
-        descriptor = os.open(path, os.O_RDONLY)
-        while os.read(descriptor, 65536):
-            pass
-        os._exit(0)
-os.close(gate)
-for path in sys.argv[1:]:
-    assert os.wait()[1] == 0
-"""
 
 
 def test_a_cold_read_fetches_each_chunk_once_in_the_servers_order(

@@ -16,14 +16,16 @@ from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import (
     Cutting,
     Lab,
+    Shaping,
     chosen_client,
     mount,
+    order,
     publish,
     serve,
     stop,
 )
 
-from .conftest import CHUNK_BYTES, MODEL_BYTES, READ_ALL, Trace, Truth
+from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, READ_ALL, READ_AT_ONCE, Trace, Truth
 
 #: without readahead one request follows another: of two at once, on both sides of a chunk's border,
 #: chance decides which looks the chunks up, and how often
@@ -125,4 +127,23 @@ def test_the_time_is_still_explained(stripped: Truth, trace: Trace) -> None:
     inside = run.tables["segments"].drop_nulls("op_id")
     spent = inside.with_columns(ns=inside["end_ns"] - inside["start_ns"])
     assert spent.filter(cause="unknown")["ns"].sum() <= spent["ns"].sum() // 50
-    assert {"first_byte", "transfer"} <= set(spent["cause"])
+    causes = {"first_byte", "transfer", "decompress", "cache_write", "cache_read", "fetch_queue"}
+    assert causes <= set(spent["cause"])
+    assert not {"fetch", "daemon"} & set(spent["cause"])
+
+
+def test_a_joined_download_is_known_by_the_one_that_it_waits_for(
+    stripped: Truth, trace: Trace
+) -> None:
+    order(stripped.lab, Shaping(LATENCY_S))
+    before = stripped.cool()
+    run = trace(READ_AT_ONCE, stripped.path("twin-a.bin"), stripped.path("twin-b.bin"))
+    assert run.tables["daemon_calls"].is_empty()
+    assert len(stripped.served(before)) == 3
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    downloaded, joined = (fetches.filter(outcome=how) for how in ("downloaded", "joined"))
+    assert downloaded.height == 3 and joined.height >= 1
+    owners = dict(downloaded.select("fetch_id", "object_hash").iter_rows())
+    for row in joined.iter_rows(named=True):
+        assert owners[row["joined_fetch_id"]] == row["object_hash"]
+    assert "fetch_joined" in run.tables["segments"]["cause"].to_list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from collections import Counter
@@ -198,7 +199,7 @@ class Loaded:
 class Bpf:
     """What an attacher asks of bcc, refusing what it is told to."""
 
-    KPROBE = 2
+    KPROBE, RAW_TRACEPOINT = 2, 17
 
     def __init__(self, refuses: str = "") -> None:
         self.refuses = refuses
@@ -235,8 +236,12 @@ class Bpf:
     def load_func(self, *_: object) -> Loaded:
         return Loaded()
 
-    def attach_raw_tracepoint(self, tp: bytes, fn_name: bytes) -> None:
-        self._attach(tp.decode())
+    def bpf_attach_raw_tracepoint(self, program: int, tp: bytes) -> int:
+        if tp.decode() == self.refuses:
+            ctypes.set_errno(errno.EBUSY)
+            return -1
+        self.attached.append(tp.decode())
+        return 9
 
     def attach_perf_event(self, **_: object) -> None:
         self._attach("perf")
@@ -300,7 +305,7 @@ def test_an_event_that_cannot_be_attached_is_a_row_with_the_reason() -> None:
     # no function of the kernel is attached here
     refused = [each for each in attacher.probes if each.reason and each.event in TRACEPOINTS_ONLY]
     assert [(probe.event, probe.family) for probe in refused] == [("fault-around", "none")]
-    assert refused[0].reason == "mm_filemap_map_pages: Failed to attach mm_filemap_map_pages"
+    assert refused[0].reason == "mm_filemap_map_pages: [Errno 16] Device or resource busy"
     assert bpf.attached.index("sys_exit") < bpf.attached.index("sys_enter")
     assert bpf.attached.index("sched_switch") < bpf.attached.index("sys_exit")
 

@@ -1,0 +1,55 @@
+"""What a client's threads did besides answering requests: held each other up, fetched ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from .timeline import file_names
+
+
+@dataclass(frozen=True)
+class Collisions:
+    """Waits for a lock that another open file held; who waited for whom in the longest."""
+
+    count: int
+    total_ns: int
+    longest_ns: int
+    waiting_path: str | None
+    holding_path: str | None
+
+
+def collisions(frames: Mapping[str, pl.DataFrame]) -> Collisions:
+    """Return the collisions of `lock_waits`; a wait for one holder after another counts once."""
+    waits = frames["lock_waits"].filter(pl.col("kind") == "collision").with_columns(
+        ns=pl.col("end_ns") - pl.col("start_ns")
+    ).sort("ns", "start_ns", descending=[True, False])  # fmt: skip
+    if waits.is_empty():
+        return Collisions(0, 0, 0, None, None)
+    named = waits.head(1).join(_paths(frames), on=["mount_id", "unique"], how="left").join(
+        _paths(frames).select("mount_id", holder_unique="unique", holding="path"),
+        on=["mount_id", "holder_unique"], how="left",
+    )  # fmt: skip
+    longest = named.row(0, named=True)
+    return Collisions(
+        count=waits.select("mount_id", "unique").n_unique(), total_ns=int(waits["ns"].sum()),
+        longest_ns=longest["ns"], waiting_path=longest["path"], holding_path=longest["holding"],
+    )  # fmt: skip
+
+
+def _paths(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Files that requests are about: mount_id, unique, path?."""
+    inodes = frames["files"].select("mount_id", "file_id", node_id="inode").join(
+        file_names(frames), on="file_id"
+    )  # fmt: skip
+    return frames["fuse_requests"].join(
+        inodes.unique(["mount_id", "node_id"]), on=["mount_id", "node_id"]
+    ).select("mount_id", "unique", "path").unique(["mount_id", "unique"])  # fmt: skip
+
+
+def own_fetches(frames: Mapping[str, pl.DataFrame]) -> int:
+    """Return how many objects of files clients fetched for no request: bundles fetched ahead."""
+    ahead = pl.col("unique").is_null() & pl.col("object_kind").is_in(["chunk", "file"])
+    return frames["fetches"].filter(ahead).height

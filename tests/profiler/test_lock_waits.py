@@ -1,0 +1,105 @@
+"""Which thread of a client waited for which other one, and what that one did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from cvmprof.profiler.lock_waits import lock_waits
+from cvmprof.profiler.tables import conform, empty
+
+A = "a1" * 20
+
+
+def requests(*rows: tuple[int, int, int, int, int | None]) -> pl.DataFrame:
+    """READs: unique, tid of the daemon's thread, taken, answered, handle."""
+    frame = pl.DataFrame(
+        rows, schema=["unique", "served_tid", "served_ns", "end_ns", "handle"], orient="row"
+    ).with_columns(
+        pl.col("served_tid").cast(pl.Int32), mount_id=pl.lit(0), opcode=pl.lit(15),
+        node_id=pl.lit(7), pid=pl.lit(9), tid=pl.lit(9), error=pl.lit(0),
+        end_tid=pl.lit(0, pl.Int32),
+    )  # fmt: skip
+    return conform("fuse_requests", frame, "served_tid", "end_tid")
+
+
+def sleeps(*rows: tuple[int, int, int, int]) -> pl.DataFrame:
+    """Sleeps: tid, start, woken, waker."""
+    frame = pl.DataFrame(
+        rows, schema=["tid", "start_ns", "woken_ns", "woken_by_tid"], orient="row"
+    ).with_columns(
+        pid=pl.lit(1), woken_by_pid=pl.when(pl.col("woken_by_tid") < 100).then(1).otherwise(2),
+        off_reason=pl.lit("sleep"),
+    )  # fmt: skip
+    return conform("blocked", frame)
+
+
+def fetches(*rows: tuple[int, int, int, int | None, str, str]) -> pl.DataFrame:
+    """Fetches: tid, start, end, queued, kind, outcome."""
+    schema = ["tid", "start_ns", "end_ns", "queued_ns", "object_kind", "outcome"]
+    frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        fetch_id=pl.int_range(pl.len()), pid=pl.lit(1), object_hash=pl.lit(A),
+        queued_ns=pl.col("queued_ns").cast(pl.Int64),
+    )  # fmt: skip
+    return conform("fetches", frame, "queued_ns")
+
+
+NO_FETCH = conform("fetches", empty("fetches").with_columns(queued_ns=pl.lit(0)), "queued_ns")
+
+
+def found(*of: pl.DataFrame) -> list[tuple[Any, ...]]:
+    names = (
+        "unique",
+        "start_ns",
+        "end_ns",
+        "holder_tid",
+        "holder_unique",
+        "holder_fetch_id",
+        "kind",
+    )
+    return lock_waits(*of).select(names).rows()
+
+
+def test_sleeps_that_a_sibling_ended_while_a_request_was_served() -> None:
+    asked = requests((2, 5, 20, 50, 1), (4, 6, 20, 60, 1), (6, 5, 60, 80, 1))
+    # one for a lock, one between two requests, one that another process ended
+    slept = sleeps((5, 30, 40, 6), (5, 52, 55, 6), (5, 65, 70, 109))
+    assert found(asked, slept, NO_FETCH) == [(2, 30, 40, 6, 4, None, "same_handle")]
+
+
+def test_two_open_files_that_share_a_lock_collide() -> None:
+    asked = requests((2, 5, 20, 95, 1), (4, 6, 10, 92, 2))
+    fetching = fetches((6, 12, 90, 15, "chunk", "downloaded"))
+    assert found(asked, sleeps((5, 30, 91, 6)), fetching) == [(2, 30, 91, 6, 4, 0, "collision")]
+
+
+def test_a_short_wait_for_one_who_fetches_nothing_is_for_some_other_lock() -> None:
+    asked = requests((2, 5, 20, 95, 1), (4, 6, 10, 92, 2))
+    assert found(asked, sleeps((5, 30, 31, 6)), NO_FETCH)[0][-1] == "other"
+
+
+def test_a_wait_for_one_who_fetches_a_catalog() -> None:
+    asked = requests((2, 5, 20, 95, None), (4, 6, 10, 92, None))
+    fetching = fetches((6, 12, 90, 15, "catalog", "downloaded"))
+    assert found(asked, sleeps((5, 30, 91, 6)), fetching) == [(2, 30, 91, 6, 4, 0, "catalog")]
+
+
+def test_waiting_for_ones_own_download_or_a_joined_one_is_no_lock() -> None:
+    asked = requests((2, 5, 10, 95, 1), (4, 6, 10, 95, 1), (6, 7, 10, 95, 1))
+    fetching = fetches(
+        (5, 12, 90, 20, "chunk", "downloaded"), (6, 12, 90, None, "chunk", "joined"),
+    )  # fmt: skip
+    slept = sleeps((5, 14, 16, 6), (5, 21, 80, 19), (6, 14, 91, 5))
+    assert found(asked, slept, fetching) == [(2, 14, 16, 6, 4, 1, "other")]
+    assert lock_waits(asked, slept, fetching)["in_fetch"].to_list() == [True]
+
+
+def test_who_waited_itself_was_not_the_holder() -> None:
+    """6 and 7 wait for 5, which then lets 6 go on, and that one lets 7."""
+    asked = requests((2, 5, 10, 52, 1), (4, 6, 12, 62, 1), (6, 7, 14, 72, 1))
+    slept = sleeps((6, 20, 50, 5), (7, 25, 60, 6))
+    assert found(asked, slept, fetches((5, 11, 49, 12, "chunk", "downloaded"))) == [
+        (4, 20, 50, 5, 2, 0, "same_handle"), (6, 25, 50, 5, 2, 0, "same_handle"),
+        (6, 50, 60, 6, 4, None, "same_handle"),
+    ]  # fmt: skip
