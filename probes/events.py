@@ -301,7 +301,7 @@ DOWNLOAD = Layout(
         u32 tid                thread that sent the request
         i32 fd                 the socket
         u32 sequence           requests sent on this connection before this one
-        text[24] answer       beginning of the answer: the status line
+        text[512] answer      beginning of the answer: the status line and headers
         text[320] request     beginning of the request: line and headers
         """
     ),

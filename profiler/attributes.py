@@ -1,7 +1,10 @@
-"""What the client says of its files and mounts: extended attributes, read after the command's end.
+"""What the client says of its files and mounts: extended attributes.
 
-A dead mount may hang whoever touches it, so a helper process reads, with the user's identity; it is
-given up when an answer takes over two seconds, and left behind if the kernel will not let it go.
+Of the CVMFS mounts at start their counters are read before the command is let go, of those that it
+used after it has ended, both while recording; its files' chunk lists are read after that. A dead
+mount may hang whoever touches it, so a helper process reads, with the user's identity; it is given
+up when an answer takes over two seconds, and left behind if the kernel will not let it go. The
+journal names the helpers (``reader``): what they ask for is no part of the run.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ import polars as pl
 from ..probes import events
 from .directory import JOURNAL
 from .files import file_places
+from .journal import Journal
+from .mounts import parse_mountinfo
 from .record import journal
 from .spool import Spool
 
@@ -35,53 +41,121 @@ MOUNT_ATTRIBUTES = (
 )  # fmt: skip
 
 
+Answer = dict[str, Any]
+Note = Callable[..., None]
+
+
+def collect_before(run: Path) -> None:
+    """Adds to the journal, as ``attributes_before``, what the client's mounts count at start.
+
+    Asked are those that the recorder's first ``mountinfo`` shows, where a daemon runs.
+    """
+    told = Spool(run).journal()
+    places = _client_mounts(told) if told.of("daemon") else []
+    _collect_mounts(run, "attributes_before", places)
+
+
+def collect_after(run: Path) -> None:
+    """Adds to the journal what the FUSE mounts that were used say of themselves now.
+
+    For the time between the command's end and the recording's.
+    """
+    _collect_mounts(run, "attributes", _used_mounts(run))
+
+
 def collect(run: Path) -> None:
     """Adds to the run's journal what the mounts and files of a recording have in attributes.
 
-    Only FUSE file systems are asked. A file that is gone, a mount that does not answer, and files
-    beyond the first `MAX_FILES` of a mount leave a line that says so.
+    Only FUSE file systems are asked, mounts only that have not been yet. A file that is gone, a
+    mount that does not answer, and files beyond the first `MAX_FILES` of a mount leave a line that
+    says so.
     """
-    seen = file_places(Spool(run).ring(events.FILE))
-    places = seen.filter(pl.col("filesystem").str.starts_with("fuse"))
-    if places.is_empty():
-        return
-    descriptor = os.open(run / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-    try:
-        mountpoints = places["mountpoint"].drop_nulls().unique(maintain_order=True).to_list()
-        with ThreadPoolExecutor(_AT_ONCE) as pool:  # several may hang
-            answers = list(pool.map(_ask_mount, mountpoints))
-        for mountpoint, answer in zip(mountpoints, answers, strict=True):
+    known = _answered(Spool(run).journal())
+    fresh = [place for place in _used_mounts(run) if place not in known]
+    _collect_mounts(run, "attributes", fresh)
+    places = _places(run)
+    answered = _answered(Spool(run).journal())
+    with _journal(run) as note:
+        for mountpoint, answer in answered.items():
             inside = places.filter(mountpoint=mountpoint)["path"].drop_nulls()
-            paths = inside.unique(maintain_order=True).to_list()
-            journal.append(descriptor, "attributes", mountpoint=mountpoint, **answer)
             if "user.fqrn" in answer["attributes"]:  # the mount of a CVMFS client
-                _collect_files(descriptor, mountpoint, paths)
-    finally:
-        os.close(descriptor)
+                _collect_files(note, mountpoint, inside.unique(maintain_order=True).to_list())
+        note("collected")
 
 
-def _ask_mount(mountpoint: str) -> dict[str, Any]:
-    return next(_answers([{"path": mountpoint, "names": MOUNT_ATTRIBUTES}]))
+def _client_mounts(told: Journal) -> list[str]:
+    """Where the first ``mountinfo`` shows mounts of a CVMFS client, or what may be one."""
+    texts = [str(line.get("text", "")) for line in told.of("mountinfo")[:1]]
+    lines = [line for text in texts for line in parse_mountinfo(text)]
+    wanted = [line.mountpoint for line in lines if line.is_cvmfs or line.is_unnamed]
+    return list(dict.fromkeys(wanted))
 
 
-def _collect_files(descriptor: int, mountpoint: str, paths: list[str]) -> None:
+def _places(run: Path) -> pl.DataFrame:
+    seen = file_places(Spool(run).ring(events.FILE))
+    return seen.filter(pl.col("filesystem").str.starts_with("fuse"))
+
+
+def _used_mounts(run: Path) -> list[str]:
+    return _places(run)["mountpoint"].drop_nulls().unique(maintain_order=True).to_list()
+
+
+def _answered(told: Journal) -> dict[str, Answer]:
+    """The answers of mounts after the command, by mount point."""
+    lines = told.of("attributes")
+    return {line["mountpoint"]: line for line in lines if line.get("mountpoint")}
+
+
+class _journal:
+    """The run's journal, open to be added to: a function from a kind and values."""
+
+    def __init__(self, run: Path) -> None:
+        self._descriptor = os.open(run / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+
+    def __enter__(self) -> Note:
+        return self._note
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def _note(self, kind: str, **values: Any) -> None:
+        journal.append(self._descriptor, kind, **values)
+
+
+def _collect_mounts(run: Path, kind: str, mountpoints: list[str]) -> None:
+    if not mountpoints:
+        return
+    with _journal(run) as note, ThreadPoolExecutor(_AT_ONCE) as pool:  # several may hang
+        asked = pool.map(lambda place: _ask_mount(place, note), mountpoints)
+        for mountpoint, answer in zip(mountpoints, asked, strict=True):
+            note(kind, mountpoint=mountpoint, **answer)
+
+
+def _ask_mount(mountpoint: str, note: Note) -> Answer:
+    asked_ns = time.monotonic_ns()
+    answer = next(_answers([{"path": mountpoint, "names": MOUNT_ATTRIBUTES}], note))
+    return {**answer, "asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
+
+
+def _collect_files(note: Note, mountpoint: str, paths: list[str]) -> None:
     files = [{"path": path, "names": FILE_ATTRIBUTES} for path in paths[:MAX_FILES]]
-    for answer in _answers(files):
-        journal.append(descriptor, "attributes", mountpoint=None, **answer)
+    for answer in _answers(files, note):
+        note("attributes", mountpoint=None, **answer)
     if len(paths) > MAX_FILES:
         detail = (
             f"{len(paths):,} files of {mountpoint} were used: only of the first {MAX_FILES:,} it "
             "was asked which chunks they have"
         )
-        journal.append(descriptor, "incident", incident="unasked", detail=detail)
+        note("incident", incident="unasked", detail=detail)
 
 
-def _answers(requests: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _answers(requests: Sequence[dict[str, Any]], note: Note) -> Iterator[Answer]:
     """An answer to each request, in order; after one that does not come, the rest are not asked."""
     with subprocess.Popen(
         [sys.executable, "-I", str(_READER)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
     ) as reader:  # fmt: skip
+        note("reader", pid=reader.pid)
         for number, request in enumerate(requests):
             line = _ask(reader, request)
             if line is None:
@@ -105,6 +179,6 @@ def _ask(reader: subprocess.Popen[bytes], request: dict[str, Any]) -> bytes | No
     return (reader.stdout.readline() or None) if ready else None
 
 
-def _unanswered(request: dict[str, Any], reason: str) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"device": None, "inode": None, "attributes": {}}
+def _unanswered(request: dict[str, Any], reason: str) -> Answer:
+    nothing: Answer = {"device": None, "inode": None, "attributes": {}}
     return {"path": request["path"], **nothing, "reason": reason}

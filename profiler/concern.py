@@ -1,7 +1,8 @@
 """Which mounts and daemons a run is about: those that its target tasks used.
 
 The kernel side learns which daemon serves which mount while it records, so the spool also holds
-what daemons of other mounts did before that was known, and the birth of every mount.
+what daemons of other mounts did before that was known, and the birth of every mount. What cvmprof's
+own helpers asked of a mount is left out, and counted.
 """
 
 from __future__ import annotations
@@ -15,27 +16,35 @@ from .journal import Journal
 from .mounts import OPCODE_DESTROY, OPCODE_INIT
 from .spool import Spool
 
+_UNLINK = events.CACHE_SYSCALLS.index("unlink")
+
 
 @dataclass(frozen=True)
 class ConcernedSpool(Spool):
     """A spool without what concerns other mounts only.
 
     ``devices`` are the superblocks that targets used, ``daemons`` the processes that serve them,
-    ``others`` daemons that serve none of them.
+    ``others`` daemons that serve none of them, ``readers`` helpers of cvmprof's own.
     """
 
     devices: frozenset[int]
     daemons: frozenset[int]
     others: frozenset[int]
+    readers: frozenset[int] = frozenset()
 
     def requests(self) -> pl.DataFrame:
-        return super().requests().filter(pl.col("dev").is_in(list(self.devices)))
+        used = super().requests().filter(pl.col("dev").is_in(list(self.devices)))
+        return used.filter(~pl.col("pid").is_in(list(self.readers)))
+
+    def own_requests(self) -> pl.DataFrame:
+        """REQUEST records of what the helpers asked for."""
+        return super().requests().filter(pl.col("pid").is_in(list(self.readers)))
 
     def served(self) -> pl.DataFrame:
-        return self._by_daemons(super().served())
+        return self._not_own(self._by_daemons(super().served()))
 
     def calls(self) -> pl.DataFrame:
-        return self._by_daemons(super().calls())
+        return self._not_own(self._by_daemons(super().calls()))
 
     def downloads(self) -> pl.DataFrame:
         return self._by_daemons(super().downloads())
@@ -49,6 +58,15 @@ class ConcernedSpool(Spool):
     def blocked(self) -> pl.DataFrame:
         return self._without_others(super().blocked())
 
+    def removals(self) -> pl.DataFrame:
+        """CACHE_FILE records of any daemon that took a file away: a client lets others do that."""
+        return super().cache_files().filter(pl.col("syscall") == _UNLINK)
+
+    def _not_own(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``unique`` is told apart by who answered: it is counted per mount."""
+        own = self.own_requests().select("unique", pid="end_pid")
+        return frame.join(own, on=["pid", "unique"], how="anti", maintain_order="left")
+
     def _by_daemons(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("pid").is_in(list(self.daemons)))
 
@@ -59,10 +77,18 @@ class ConcernedSpool(Spool):
 def concerned(spool: Spool, journal: Journal) -> ConcernedSpool:
     """The part of a spool that is about the mounts that the targets used."""
     requests = spool.requests()
-    used = requests.filter(~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]))
+    used = requests.filter(
+        ~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY])
+        & ~pl.col("pid").is_in(list(_readers(journal)))
+    )
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
     daemons = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
-    return ConcernedSpool(spool.run, devices, daemons, _all_daemons(spool, journal) - daemons)
+    others = _all_daemons(spool, journal) - daemons
+    return ConcernedSpool(spool.run, devices, daemons, others, _readers(journal))
+
+
+def _readers(journal: Journal) -> frozenset[int]:
+    return frozenset(int(line["pid"]) for line in journal.of("reader"))
 
 
 def _devices_of_files(spool: Spool) -> frozenset[int]:

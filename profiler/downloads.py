@@ -10,6 +10,7 @@ from .text import c_strings
 from .times import happened
 
 _ABSOLUTE = r"^[a-z]+://([^/]+)(/.*)$"
+_HEADERS_END = b"\r\n\r\n"
 
 
 def wire_requests(
@@ -42,7 +43,20 @@ def wire_requests(
         status=pl.col("answer").str.extract(r"^HTTP/\S+ (\d{3})").cast(pl.Int32),
         reused=pl.col("sequence") > 0,
         wire_bytes="bytes",
+        header_bytes=_header_bytes(asked["answer"], asked["bytes"]),
     )
+
+
+def _header_bytes(answers: pl.Series, received: pl.Series) -> pl.Series:
+    """How long an answer's headers are, the empty line included; null where their end was not seen.
+
+    ``answers``: Binary, the beginnings, behind which may stand what the buffer held before.
+    """
+    ends = [answer.find(_HEADERS_END) for answer in answers]
+    lengths = [at + len(_HEADERS_END) if at >= 0 else None for at in ends]
+    found = pl.DataFrame({"length": pl.Series(lengths, dtype=pl.Int64), "received": received})
+    whole = pl.when(pl.col("length") <= pl.col("received")).then("length")
+    return found.select(whole).to_series()
 
 
 def _read_target(frame: pl.DataFrame) -> pl.DataFrame:

@@ -65,7 +65,7 @@ def recover_run(run_dir: str | Path) -> Run:
     refuse_non_directory(run)
     recorded = (run / JOURNAL).is_file() and (run / SPOOL_DIRECTORY).is_dir()
     if recorded and not (run / META).exists():
-        if not Spool(run).journal().of("attributes"):
+        if not Spool(run).journal().of("collected"):
             collect(run)
         return finalise(run)
     return open_run(run)

@@ -22,7 +22,7 @@ from . import fuse_requests as fuse
 from . import incidents as happenings
 from . import mounts as mounting
 from . import operations as file_operations
-from . import phase_rows, probe_rows, segments, stalls, timelines
+from . import phase_rows, probe_rows, reconcile, segments, stalls, timelines
 from . import tasks as task_lives
 from .concern import concerned
 from .journal import Journal
@@ -184,10 +184,14 @@ def _system_tables(
     mounted = mounting.described(seen.mounted, said, work.served_by, work.downloads, work.caches)
     yield "mounts", mounted
     with_dev = mounted.with_columns(seen.mounted["dev"])
+    happened = happenings.incidents(
+        journal, with_dev, threads, seen.operations, work.requests, seen.known, stop_ns
+    )
+    yield "incidents", happened
     yield (
-        "incidents",
-        happenings.incidents(
-            journal, with_dev, threads, seen.operations, work.requests, seen.known, stop_ns
+        "reconciliation",
+        reconcile.reconciliation(
+            journal, mounted, happened, work.fetches, work.downloads, work.chunks
         ),
     )
     yield "probes", probe_rows.probes(journal)

@@ -40,6 +40,11 @@ class MountLine:
             self.filesystem.startswith("fuse") and self.source in _CVMFS_SOURCES
         )
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether its FUSE daemon gave no name: a CVMFS client mounted by hand does not."""
+        return self.filesystem == "fuse" and self.source == "/dev/fuse"
+
 
 def parse_mountinfo(text: str) -> list[MountLine]:
     """Read /proc/PID/mountinfo (proc(5)); lines that do not fit are skipped."""
