@@ -143,7 +143,8 @@ DAEMON_FUNCTIONS = (
     "none", "cvmfs_lookup", "cvmfs_forget", "cvmfs_getattr", "cvmfs_readlink", "cvmfs_opendir",
     "cvmfs_releasedir", "cvmfs_readdir", "cvmfs_open", "cvmfs_read", "cvmfs_release",
     "cvmfs_statfs", "cvmfs_getxattr", "cvmfs_listxattr", "Fetcher::Fetch",
-    "DownloadManager::Fetch", "CacheManager::Open",
+    "DownloadManager::Fetch", "CacheManager::Open", "RamCacheManager::Open",
+    "ExternalCacheManager::Open", "TieredCacheManager::Open", "StreamingCacheManager::Open",
 )  # fmt: skip
 
 #: kinds of task event

@@ -15,8 +15,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ from .record import journal
 from .spool import Spool
 
 TIMEOUT_S = 2.0
+UNANSWERED = f"no answer within {TIMEOUT_S:.0f} s"
+#: a busy machine may take its time to start a helper, which no mount is to be blamed for
+_START_TIMEOUT_S = 10.0
 MAX_FILES = 20_000
 _AT_ONCE = 16
 _READER = Path(__file__).with_name("attribute_reader.py")
@@ -106,35 +111,36 @@ def _answered(told: Journal) -> dict[str, Answer]:
     return {line["mountpoint"]: line for line in lines if line.get("mountpoint")}
 
 
-class _journal:
+@contextmanager
+def _journal(run: Path) -> Generator[Note]:
     """The run's journal, open to be added to: a function from a kind and values."""
-
-    def __init__(self, run: Path) -> None:
-        self._descriptor = os.open(run / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-
-    def __enter__(self) -> Note:
-        return self._note
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    def _note(self, kind: str, **values: Any) -> None:
-        journal.append(self._descriptor, kind, **values)
+    descriptor = os.open(run / JOURNAL, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    try:
+        yield partial(journal.append, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _collect_mounts(run: Path, kind: str, mountpoints: list[str]) -> None:
+    """One helper asks one mount after the other; from the first that hangs on, each has its own."""
     if not mountpoints:
         return
-    with _journal(run) as note, ThreadPoolExecutor(_AT_ONCE) as pool:  # several may hang
-        asked = pool.map(lambda place: _ask_mount(place, note), mountpoints)
-        for mountpoint, answer in zip(mountpoints, asked, strict=True):
+    with _journal(run) as note:
+        answered = 0
+        for mountpoint, answer in zip(mountpoints, _answers(_about(mountpoints), note)):
             note(kind, mountpoint=mountpoint, **answer)
+            answered += 1
+            if answer["device"] is None and answer["reason"] == UNANSWERED:
+                break
+        rest = mountpoints[answered:]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            asked = pool.map(lambda place: next(_answers(_about([place]), note)), rest)
+            for mountpoint, answer in zip(rest, asked, strict=True):
+                note(kind, mountpoint=mountpoint, **answer)
 
 
-def _ask_mount(mountpoint: str, note: Note) -> Answer:
-    asked_ns = time.monotonic_ns()
-    answer = next(_answers([{"path": mountpoint, "names": MOUNT_ATTRIBUTES}], note))
-    return {**answer, "asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
+def _about(mountpoints: list[str]) -> list[dict[str, Any]]:
+    return [{"path": mountpoint, "names": MOUNT_ATTRIBUTES} for mountpoint in mountpoints]
 
 
 def _collect_files(note: Note, mountpoint: str, paths: list[str]) -> None:
@@ -156,29 +162,37 @@ def _answers(requests: Sequence[dict[str, Any]], note: Note) -> Iterator[Answer]
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
     ) as reader:  # fmt: skip
         note("reader", pid=reader.pid)
+        ready = _line(reader, _START_TIMEOUT_S)
         for number, request in enumerate(requests):
-            line = _ask(reader, request)
+            asked_ns = time.monotonic_ns()
+            line = _ask(reader, request) if ready else None
             if line is None:
                 reader.kill()
                 # not waited for: the kernel may hold it until the mount answers
                 reader.returncode = -9
-                reason = f"no answer within {TIMEOUT_S:.0f} s"
-                yield from (_unanswered(each, reason) for each in requests[number:])
+                yield from (_unanswered(each, asked_ns) for each in requests[number:])
                 return
-            yield json.loads(line)
+            times = {"asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
+            yield {"device": None, **json.loads(line), **times}
 
 
 def _ask(reader: subprocess.Popen[bytes], request: dict[str, Any]) -> bytes | None:
-    assert reader.stdin is not None and reader.stdout is not None
+    assert reader.stdin is not None
     try:
         reader.stdin.write(json.dumps(request).encode() + b"\n")
         reader.stdin.flush()
     except BrokenPipeError:
         return None
-    ready, _, _ = select.select([reader.stdout], [], [], TIMEOUT_S)
+    return _line(reader, TIMEOUT_S)
+
+
+def _line(reader: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
+    assert reader.stdout is not None
+    ready, _, _ = select.select([reader.stdout], [], [], timeout_s)
     return (reader.stdout.readline() or None) if ready else None
 
 
-def _unanswered(request: dict[str, Any], reason: str) -> Answer:
+def _unanswered(request: dict[str, Any], asked_ns: int) -> Answer:
     nothing: Answer = {"device": None, "inode": None, "attributes": {}}
-    return {"path": request["path"], **nothing, "reason": reason}
+    times = {"asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
+    return {"path": request["path"], **nothing, "reason": UNANSWERED, **times}

@@ -7,6 +7,7 @@ own helpers asked of a mount is left out, and counted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,6 +17,7 @@ from .journal import Journal
 from .mounts import OPCODE_DESTROY, OPCODE_INIT
 from .spool import Spool
 
+_FORK = events.TASK_KINDS.index("fork")
 _UNLINK = events.CACHE_SYSCALLS.index("unlink")
 
 
@@ -24,13 +26,16 @@ class ConcernedSpool(Spool):
     """A spool without what concerns other mounts only.
 
     ``devices`` are the superblocks that targets used, ``daemons`` the processes that serve them,
-    ``others`` daemons that serve none of them, ``readers`` helpers of cvmprof's own.
+    ``others`` daemons that serve none of them, ``readers`` helpers of cvmprof's own, and
+    ``readings`` when (daemon, from, to) they asked before the command, which the kernel side does
+    not record as requests yet.
     """
 
     devices: frozenset[int]
     daemons: frozenset[int]
     others: frozenset[int]
     readers: frozenset[int] = frozenset()
+    readings: tuple[tuple[int, int, int], ...] = ()
 
     def requests(self) -> pl.DataFrame:
         used = super().requests().filter(pl.col("dev").is_in(list(self.devices)))
@@ -62,10 +67,24 @@ class ConcernedSpool(Spool):
         """CACHE_FILE records of any daemon that took a file away: a client lets others do that."""
         return super().cache_files().filter(pl.col("syscall") == _UNLINK)
 
+    def families(self) -> dict[int, int]:
+        """The parents of processes that daemons started, by pid."""
+        born = super().tasks().filter(
+            (pl.col("role") == events.ROLE_DAEMON) & (pl.col("kind") == _FORK)
+            & (pl.col("pid") == pl.col("tid"))
+        )  # fmt: skip
+        return dict(born.select("pid", "parent_pid").iter_rows())
+
     def _not_own(self, frame: pl.DataFrame) -> pl.DataFrame:
         """``unique`` is told apart by who answered: it is counted per mount."""
         own = self.own_requests().select("unique", pid="end_pid")
-        return frame.join(own, on=["pid", "unique"], how="anti", maintain_order="left")
+        time = "start_ns" if "start_ns" in frame.columns else "time_ns"
+        before = [
+            (pl.col("pid") == pid) & pl.col(time).is_between(begin_ns, end_ns)
+            for pid, begin_ns, end_ns in self.readings
+        ]
+        rest = frame.filter(~pl.any_horizontal(before)) if before else frame
+        return rest.join(own, on=["pid", "unique"], how="anti", maintain_order="left")
 
     def _by_daemons(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("pid").is_in(list(self.daemons)))
@@ -84,7 +103,15 @@ def concerned(spool: Spool, journal: Journal) -> ConcernedSpool:
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
     daemons = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
     others = _all_daemons(spool, journal) - daemons
-    return ConcernedSpool(spool.run, devices, daemons, others, _readers(journal))
+    readers, readings = _readers(journal), tuple(_readings(journal))
+    return ConcernedSpool(spool.run, devices, daemons, others, readers, readings)
+
+
+def _readings(journal: Journal) -> Iterator[tuple[int, int, int]]:
+    for line in journal.of("attributes_before"):
+        pid = str(line["attributes"].get("user.pid", ""))
+        if pid.isdigit():
+            yield int(pid), int(line["asked_ns"]), int(line["answered_ns"])
 
 
 def _readers(journal: Journal) -> frozenset[int]:

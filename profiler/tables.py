@@ -388,8 +388,8 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "reconciliation",
-        "What was recorded on a mount against what its client counted itself, between its counters' "
-        "readings before and after the command.",
+        "What was recorded on a mount against what its client counted itself, between the readings "
+        "of its counters before and after the command.",
         """
         i32  mount_id       mount
         str  quantity       objects handed to download; body_bytes received, in KiB; chunks of files
