@@ -43,6 +43,7 @@ FILE_ATTRIBUTES = ("user.chunk_list", "user.hash", "user.compression")
 MOUNT_ATTRIBUTES = (
     "user.fqrn", "user.pid", "user.version", "user.revision", "user.root_hash", "user.host",
     "user.proxy", "user.ndownload", "user.nioerr", "user.rx", "user.speed", "user.timeout",
+    "user.ncleanup24",
 )  # fmt: skip
 
 

@@ -213,7 +213,7 @@ def _system_tables(
     yield (
         "reconciliation",
         reconcile.reconciliation(
-            journal, mounted, happened, work.fetches, work.downloads, work.chunks
+            journal, mounted, happened, work.fetches, work.downloads, work.chunks, work.calls
         ),
     )
     yield "probes", probe_rows.probes(journal)

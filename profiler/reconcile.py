@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from .daemon_calls import LOOKUP
 from .journal import Journal, Line
 from .tables import conform
 
@@ -44,11 +45,13 @@ def reconciliation(
     fetches: pl.DataFrame,
     downloads: pl.DataFrame,
     chunks: pl.DataFrame,
+    calls: pl.DataFrame,
 ) -> pl.DataFrame:
     """Rows of every mount that told its counters after the command.
 
-    ``mounted``: the table; ``fetches``: with ``queued_ns`` beside the table.
+    ``mounted``, ``calls``: the tables; ``fetches``: with ``queued_ns`` beside the table.
     """
+    fetches = _with_handing(fetches, calls)
     rows: list[dict[str, Any]] = []
     for reading in _readings(journal, mounted, incidents):
         mine = pl.col("mount_id") == reading.mount_id
@@ -117,17 +120,27 @@ def _since_reload(reading: _Reading, incidents: pl.DataFrame) -> _Reading:
     return replace(reading, begin_ns=max(reloads), before=zero, remark=_RELOADED)
 
 
-def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
-    """A fetch that its calls tell of is one when it called the download manager; else any that
-    waited for no other's.
+def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """Add ``handed``: whether the client meant to download the object itself, for which it looks
+    twice in vain: once, and again when it knows that no other thread does. It counts that even
+    where it then finds no room in its cache for it. Without calls, any that waited for no other's.
     """
-    by_call = pl.col("call_id").is_not_null()
-    asked = pl.when(by_call).then(pl.col("queued_ns").is_not_null()).otherwise(
-        pl.col("outcome").ne_missing(pl.lit("joined"))
-    )  # fmt: skip
+    vain = calls.filter((pl.col("function") == LOOKUP) & (pl.col("result") < 0)).group_by(
+        call_id="parent_id"
+    ).agg(vain=pl.len())  # fmt: skip
+    known = fetches.join(vain.drop_nulls("call_id"), on="call_id", how="left",
+                         maintain_order="left")  # fmt: skip
+    by_call = pl.col("queued_ns").is_not_null() | (pl.col("vain") > 1).fill_null(value=False)
+    silent = pl.col("outcome").ne_missing(pl.lit("joined"))
+    return known.with_columns(
+        handed=pl.when(pl.col("call_id").is_not_null()).then(by_call).otherwise(silent)
+    ).drop("vain")
+
+
+def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
     moment = pl.coalesce("queued_ns", "start_ns")
-    within = fetches.filter(asked & moment.is_between(reading.begin_ns, reading.end_ns))
-    return _row(reading, OBJECTS, "user.ndownload", within.height)
+    within = moment.is_between(reading.begin_ns, reading.end_ns)
+    return _row(reading, OBJECTS, "user.ndownload", fetches.filter("handed", within).height)
 
 
 def _bytes(reading: _Reading, downloads: pl.DataFrame) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import polars as pl
 
+from .failures import Failures, failures
 from .material import Material
 from .palette import CVMFS_CAUSES
 from .timeline import Frames, Window, file_names
@@ -158,6 +159,7 @@ class Statistics:
     counts: dict[str, int]
     phases: tuple[Phase, ...]
     fetches: Fetches
+    failures: Failures
     bytes: Bytes
     latency: Latency
     chunks_known: int
@@ -170,6 +172,7 @@ class Statistics:
     losses: tuple[dict[str, Any], ...]
     probes: tuple[dict[str, Any], ...]
     mounts: tuple[dict[str, Any], ...]
+    reconciliation: tuple[dict[str, Any], ...]
 
     @property
     def lost(self) -> int:
@@ -413,6 +416,7 @@ def compute(material: Material) -> Statistics:
         start_ns=window.start_ns, duration_ns=window.duration_ns, outcome=_outcome(meta),
         kernel=str(meta.get("kernel", "")), cvmprof_version=str(meta.get("version", "")),
         counts=counts(frames), phases=phases(material), fetches=fetched,
+        failures=failures(frames),
         bytes=Bytes(_total(frames["downloads"], "wire_bytes"), fetched.unpacked_bytes,
                     dict(material.source_bytes.iter_rows())),
         latency=latency(frames), chunks_known=chunks.height,
@@ -424,4 +428,5 @@ def compute(material: Material) -> Statistics:
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),
         mounts=tuple(frames["mounts"].to_dicts()),
+        reconciliation=tuple(frames["reconciliation"].to_dicts()),
     )  # fmt: skip

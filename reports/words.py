@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 _SOURCES = {
     "http": "read, waiting for HTTP",
@@ -53,6 +55,20 @@ def hits(count: int, ns: int) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return the count with the noun in the right number."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def reconciled(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return how what was recorded compares with what the clients counted: table
+    `reconciliation`.
+    """
+    told = [row for row in rows if row["difference"] is not None]
+    counted = [row for row in told if row["quantity"] != "chunks"]
+    if not counted:
+        return "not known"
+    different = sum(1 for row in told if row["difference"])
+    if different:
+        return f"{different:,} of {plural(len(told), 'number')} differ"
+    return f"no difference in {plural(len(told), 'number')}"
 
 
 def moment(utc_ns: int) -> str:
