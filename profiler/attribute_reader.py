@@ -2,8 +2,8 @@
 
     python -I attribute_reader.py < requests > answers
 
-First an empty line, when it is ready; then one JSON object per line each way: {"path", "names"} -> {"path", "device", "inode", "attributes",
-"reason"}. Standard library only, nothing of ours.
+First an empty line, when it is ready; then one JSON object per line each way: {"path", "names"} ->
+{"path", "device", "inode", "attributes", "reason"}. Standard library only, nothing of ours.
 """
 
 from __future__ import annotations

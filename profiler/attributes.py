@@ -127,13 +127,11 @@ def _collect_mounts(run: Path, kind: str, mountpoints: list[str]) -> None:
     if not mountpoints:
         return
     with _journal(run) as note:
-        answered = 0
-        for mountpoint, answer in zip(mountpoints, _answers(_about(mountpoints), note)):
-            note(kind, mountpoint=mountpoint, **answer)
-            answered += 1
-            if answer["device"] is None and answer["reason"] == UNANSWERED:
+        rest = list(mountpoints)
+        for answer in _answers(_about(mountpoints), note):
+            note(kind, mountpoint=rest.pop(0), **answer)
+            if answer["reason"] == UNANSWERED:
                 break
-        rest = mountpoints[answered:]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             asked = pool.map(lambda place: next(_answers(_about([place]), note)), rest)
             for mountpoint, answer in zip(rest, asked, strict=True):

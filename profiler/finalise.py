@@ -22,6 +22,7 @@ import polars as pl
 
 from ..errors import BadRun, CvmprofError
 from .attributes import collect
+from .concern import concerned
 from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
 from .journal import Journal
@@ -172,6 +173,7 @@ def _write_meta(run: Path, journal: Journal, rows: dict[str, int], losses: int) 
         "stop_ns": journal.stop_ns,
         "exit_status": journal.exit_status,
         "losses": losses,
+        "own_requests": concerned(Spool(run), journal).own_requests().height,
         "rows": rows,
         **{name: journal.start.get(name) for name in _FROM_START},
     }

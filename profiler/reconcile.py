@@ -85,11 +85,10 @@ def _reading(mount: dict[str, Any], before: Line | None, after: Line) -> _Readin
     counters = _counters(after)
     reading = _Reading(mount["mount_id"], 0, int(after["asked_ns"]), {}, counters)
     if before is not None and _serves(before) == _serves(after):
-        return replace(
-            reading, begin_ns=int(before["answered_ns"]), before=_counters(before)
-        )  # fmt: skip
+        return replace(reading, begin_ns=int(before["answered_ns"]), before=_counters(before))
     if mount["start_ns"] is not None:
-        return replace(reading, before=dict.fromkeys(counters, 0), remark=_BORN)
+        zero: dict[str, int | None] = dict.fromkeys(counters, 0)
+        return replace(reading, before=zero, remark=_BORN)
     return replace(reading, remark=_NO_BEFORE)
 
 
@@ -116,7 +115,7 @@ def _since_reload(reading: _Reading, incidents: pl.DataFrame) -> _Reading:
     )["time_ns"]
     if reloads.is_empty():
         return reading
-    zero = dict.fromkeys(reading.after, 0)
+    zero: dict[str, int | None] = dict.fromkeys(reading.after, 0)
     return replace(reading, begin_ns=max(reloads), before=zero, remark=_RELOADED)
 
 

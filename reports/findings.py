@@ -261,8 +261,8 @@ def _downloaded_again(s: Statistics) -> Iterator[Finding]:
     managers = {str(mount["cache_manager"]) for mount in s.mounts}
     if any(manager.startswith("streaming") for manager in managers):
         why = (
-            "This client streams: it keeps nothing of what it downloads, and each READ that reaches "
-            "it downloads its whole chunk anew."
+            "This client streams: it keeps nothing of what it downloads, and each READ that "
+            "reaches it downloads its whole chunk anew."
         )
     elif any(incident["kind"] == "eviction" for incident in s.incidents):
         why = "They had been removed from the client's cache meanwhile: its limit is too low."
@@ -280,7 +280,8 @@ def _unreconciled(s: Statistics) -> Iterator[Finding]:
             remark = f" {_capital(str(row['remark']))}." if row["remark"] else ""
             yield Finding(
                 "warning", f"{abs(row['difference']):,} {more} {what} than the client counted.",
-                f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}.{remark}",
+                f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}."
+                f"{remark}",
             )  # fmt: skip
 
 

@@ -367,12 +367,8 @@ def _incident_section(s: Statistics) -> str:
 
 def tables(s: Statistics) -> str:
     """Return the sections below the timeline."""
-    return "".join(
-        section(s)
-        for section in (
-            _chunk_section, _stall_section, _incident_section, _mount_section, _probe_section,
-        )  # fmt: skip
-    )
+    observed = _mount_section(s) + _probe_section(s)
+    return _chunk_section(s) + _stall_section(s) + _incident_section(s) + observed
 
 
 def footer(s: Statistics) -> str:

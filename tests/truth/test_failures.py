@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -288,3 +289,82 @@ def test_a_mount_that_answers_nothing_holds_nobody_up(
     lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
     reasons = {line["reason"] for line in lines if line["kind"] == "attributes"}
     assert reasons == {"no answer within 2 s"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a server does to one request for the fifth object, and what is to be told of that."""
+
+    rule: Rule
+    status: int | None
+    said: str
+
+
+FAULTS = {
+    "error": Fault(Rule("status", "/data/", skip=4, times=1), 503, "1 answered with status 503."),
+    "stall": Fault(Rule("stall", "/data/", skip=4, times=1), None, "1 not answered."),
+    "corrupt": Fault(
+        Rule("corrupt", "/data/", skip=4, times=1),
+        200,
+        "1 answered with what the client did not accept.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_server_that_fails_once(
+    failing_lab: Lab, tmp_path: Path, start: Start, name: str
+) -> None:
+    """The client asks once more: all is read, and both requests are told."""
+    fault = FAULTS[name]
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=2, retries=2)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(rules=(fault.rule,)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    assert (tracing.returncode, output) == (0, "")
+    run = open_run(_run(tmp_path))
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    assert fetches["outcome"].to_list() == ["downloaded"] * 17
+    again = run.tables["downloads"].filter(pl.col("attempt") > 1)
+    assert again["status"].to_list() == [200]
+    tried = run.tables["downloads"].filter(object_hash=again["object_hash"].item())
+    assert tried.sort("attempt")["status"].to_list() == [fault.status, 200]
+    assert set(run.tables["reconciliation"]["difference"]) == {0}
+    _assert_tiled(run)
+    summary = " ".join(_said(run, "summary").split())
+    assert "0 fetches failed, and 1 request to servers brought nothing." in summary
+    assert fault.said in summary
+    page = Path(_said(run, "report").strip()).read_text()
+    assert "0 fetches failed, and 1 request to servers brought nothing." in page
+
+
+def test_a_server_that_goes_on_failing(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
+    """The client gives up: the read fails, and the object is named."""
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=2, retries=1)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(rules=(Rule("status", "/data/", skip=4),)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    assert int(output) == errno.EIO
+    run = open_run(_run(tmp_path))
+    failed = run.tables["fetches"].filter(outcome="failed")
+    assert failed.height >= 1
+    assert run.tables["fetches"].filter(outcome="downloaded").height == 4
+    bad = run.tables["downloads"].filter(status=503)
+    assert set(bad["object_hash"]) == set(failed["object_hash"])
+    assert run.tables["operations"].filter(result=-errno.EIO).height == 1
+    assert set(run.tables["reconciliation"]["difference"]) == {0}
+    summary = " ".join(_said(run, "summary").split())
+    assert f"failed (EIO: {failed.height})" in summary
+    assert f"{bad.height} answered with status 503." in summary
