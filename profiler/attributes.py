@@ -133,9 +133,13 @@ def _collect_mounts(run: Path, kind: str, mountpoints: list[str]) -> None:
             if answer["reason"] == UNANSWERED:
                 break
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            asked = pool.map(lambda place: next(_answers(_about([place]), note)), rest)
+            asked = pool.map(partial(_ask_alone, note), rest)
             for mountpoint, answer in zip(rest, asked, strict=True):
                 note(kind, mountpoint=mountpoint, **answer)
+
+
+def _ask_alone(note: Note, mountpoint: str) -> Answer:
+    return next(_answers(_about([mountpoint]), note))
 
 
 def _about(mountpoints: list[str]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def _described(
     path = os.path.dirname(database) if database else next(objects, None)
     bases = {os.path.basename(name) for name in opened}
     posix = _posix_manager(bases, path, repository)
-    kinds = asked | ({"posix"} if path else set())
+    kinds = asked | {"posix"} if path else asked
     leaves = [posix if kind == "posix" else kind for kind in sorted(kinds - set(_SHELLS))]
     shell = " ".join(name for name in _SHELLS if name in kinds)
     inner = ", ".join(leaves)

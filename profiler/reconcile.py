@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from .daemon_calls import LOOKUP
+from .daemon_calls import FETCH, LOOKUP
 from .journal import Journal, Line
 from .tables import conform
 
@@ -124,6 +124,7 @@ def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     twice in vain: once, and again when it knows that no other thread does. It counts that even
     where it then finds no room in its cache for it. Without calls, any that waited for no other's.
     """
+    own = calls.filter(pl.col("function") == FETCH)["call_id"]
     vain = calls.filter((pl.col("function") == LOOKUP) & (pl.col("result") < 0)).group_by(
         call_id="parent_id"
     ).agg(vain=pl.len())  # fmt: skip
@@ -132,7 +133,9 @@ def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     by_call = pl.col("queued_ns").is_not_null() | (pl.col("vain") > 1).fill_null(value=False)
     silent = pl.col("outcome").ne_missing(pl.lit("joined"))
     return known.with_columns(
-        handed=pl.when(pl.col("call_id").is_not_null()).then(by_call).otherwise(silent)
+        handed=pl.when(pl.col("call_id").is_not_null())
+        .then(by_call & pl.col("call_id").is_in(own.implode()))
+        .otherwise(silent)
     ).drop("vain")
 
 

@@ -36,7 +36,7 @@ run.meta["complete"], run.losses
 
 `meta.json`: `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns`
 of the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (events lost, all told),
-`rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
+`own_requests` (FUSE requests of cvmprof's own helpers, which no table holds), `rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
 `uid`, `backend`, `options`.
 
 `object_hash`: 40 lower-case hex digits, with `-rmd160` or `-shake128` appended where not SHA-1. Columns
@@ -96,6 +96,10 @@ Version 1, against the design's list of tables:
 - `files.generation` and `downloads.connect_ns` are added.
 - `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
   the end that had lasted a second.
+- `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
+- `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups
+  that one manager makes in another bear the name of that one.
+- An incident of kind `crash` is dated by the signal, not by the process's end, and names the thread that got it.
 - `downloads.proxy` is what the mount says of itself, or `unknown`: the address is not recorded yet.
 - `sockets` and `gpu_samples` are empty so far; `gpu_ops` holds the runner's phases named `run`.
 """

@@ -278,7 +278,8 @@ def _mount_section(s: Statistics) -> str:
     if not rows:
         return ""
     heads = [("Mount point", ""), ("Repository", ""), ("Revision", ""), ("Client", ""),
-             ("Daemon", "n"), ("Cache", ""), ("Against the client’s counters", "")]  # fmt: skip
+             ("Daemon", "n"), ("Cache", ""), ("Of the cache is seen", ""),
+             ("Against the client’s counters", "")]  # fmt: skip
     return f'<section id="mounts"><h2>Mounts</h2>{_table(heads, rows)}</section>'
 
 
@@ -291,6 +292,7 @@ def _mount_row(mount: dict[str, Any], s: Statistics) -> str:
         _cell(mount["mountpoint"] or "", "path"), _cell(mount["repository"] or ""),
         _cell(", then ".join(known)), _cell(mount["client_version"] or ""),
         _cell(str(mount["daemon_pid"]), "n"), _cell(cache, "path"),
+        _cell(words.cache_shown(mount["cache_manager"])),
         _cell("; ".join(map(_checked, checked)) or "not known"),
     ]  # fmt: skip
     return f"<tr>{''.join(cells)}</tr>"

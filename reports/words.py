@@ -71,6 +71,24 @@ def reconciled(rows: Iterable[Mapping[str, Any]]) -> str:
     return f"no difference in {plural(len(told), 'number')}"
 
 
+#: what a run shows of a cache, by the first words of `mounts.cache_manager`
+_CACHES = {
+    "posix alien": "lookups, fetches, writing; not what others do to its directory",
+    "posix unmanaged": "lookups, fetches, writing; it is never cleaned up",
+    "posix": "lookups, fetches, writing, evictions",
+    "ram": "lookups and fetches; no writing, no evictions",
+    "tiered": "lookups in each tier, fetches; copying between tiers is part of a lookup",
+    "external": "lookups and fetches; the plugin's work is part of them",
+    "streaming": "downloads, one per READ; nothing is kept",
+}  # fmt: skip
+
+
+def cache_shown(manager: str | None) -> str:
+    """Return what a run shows of a cache manager's work."""
+    told = (text for name, text in _CACHES.items() if (manager or "").startswith(name))
+    return next(told, "not known")
+
+
 def moment(utc_ns: int) -> str:
     """Return a time of day and date in UTC."""
     return datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -60,13 +60,17 @@ def looks(call: int, times: int) -> list[dict[str, Any]]:
         {"call_id": 100 + 10 * call + number, "parent_id": call, "function": "CacheManager::Open",
          "pid": 9, "tid": 9, "start_ns": 1, "result": -2}
         for number in range(times)
-    ]  # fmt: skip
+    ] + [{"call_id": call, "parent_id": None, "function": "Fetcher::Fetch", "pid": 9, "tid": 9,
+          "start_ns": 1, "result": 0}]  # fmt: skip
+
+
+CALLS = conform("daemon_calls", pl.DataFrame([one for call in range(5) for one in looks(call, 2)]))
 
 
 def compared(lines: list[dict[str, Any]], **frames: pl.DataFrame) -> dict[str, tuple[Any, ...]]:
     known = {
         "mounted": mounted(), "incidents": empty("incidents"), "fetches": fetches(),
-        "downloads": downloads(), "chunks": empty("chunks"), "calls": empty("daemon_calls"),
+        "downloads": downloads(), "chunks": empty("chunks"), "calls": CALLS,
         **frames,
     }  # fmt: skip
     found = reconciliation(Journal(tuple(lines)), **known)
@@ -101,6 +105,13 @@ def test_who_set_out_to_download() -> None:
     calls = conform("daemon_calls", pl.DataFrame([*looks(0, 2), *looks(1, 1), *looks(2, 2)]))
     found = compared(lines, fetches=fetches("downloaded", "failed", "failed"), calls=calls)
     assert found["objects"] == (2, 2, 0, None)
+    by_name = compared(
+        lines, calls=empty("daemon_calls"),
+        fetches=fetches("downloaded", "joined", "failed").with_columns(
+            call_id=pl.lit(None, pl.Int32)
+        ),
+    )  # fmt: skip
+    assert by_name["objects"] == (2, 2, 0, None)
 
 
 def test_lost_events_are_a_difference() -> None:
@@ -147,5 +158,6 @@ def test_chunks_that_no_list_names() -> None:
 
 
 def test_a_mount_that_tells_nothing_has_no_row() -> None:
-    silent = {**said("attributes", 450, 0, 0), "attributes": {}}
+    silent = said("attributes", 450, 0, 0)
+    del silent["attributes"]["user.ndownload"]
     assert compared([silent], fetches=fetches("downloaded")) == {}
