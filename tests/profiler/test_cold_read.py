@@ -101,7 +101,7 @@ def test_the_download(run: Run) -> None:
         "url_path": f"/cvmfs/models.lab.test/data/01/{CHUNK[2:]}P", "host": "server:8000",
         "proxy": None, "connection_id": 0, "reused": False, "attempt": 1, "status": 200,
         "queued_ns": 2750, "sent_ns": 3000, "connect_ns": 2800, "first_byte_ns": 4000,
-        "last_byte_ns": 7000, "committed_ns": 7700, "wire_bytes": 6200,
+        "last_byte_ns": 7000, "committed_ns": 7700, "wire_bytes": 6200, "header_bytes": None,
     }  # fmt: skip
 
 
@@ -140,7 +140,8 @@ def test_the_mount_says_what_it_is(run: Run) -> None:
     assert mount == {
         "mount_id": 0, "device": "0:50", "mountpoint": "/cvmfs/models.lab.test",
         "filesystem": "fuse", "repository": "models.lab.test", "revision": 3,
-        "client_version": "2.12.0.0", "daemon_pid": 200, "cache_manager": "posix",
+        "client_version": "2.12.0.0", "daemon_pid": 200, "revision_at_start": None,
+        "cache_manager": "posix",
         "cache_path": "/cache", "start_ns": None, "end_ns": None,
     }  # fmt: skip
 
