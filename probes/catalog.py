@@ -231,6 +231,8 @@ class DaemonFunction:
 
     qualified_name: str
     function: str
+    #: whether a client may do without it
+    optional: bool = False
 
     @property
     def entry(self) -> str:
@@ -251,11 +253,17 @@ _FUSE_CALLBACKS = (
     "lookup", "getattr", "readlink", "opendir", "releasedir", "readdir", "open", "read", "release",
     "statfs", "getxattr", "listxattr",
 )  # fmt: skip
+#: the cache managers beside the one that keeps files: not every client has them
+_CACHE_MANAGERS = ("Ram", "External", "Tiered", "Streaming")
 #: several names for one function where versions of the client differ
 DAEMON_FUNCTIONS = (
     *(DaemonFunction(f"cvmfs::cvmfs_{name}", f"cvmfs_{name}") for name in _FUSE_CALLBACKS),
     DaemonFunction("cvmfs::Fetcher::Fetch", "Fetcher::Fetch"),
     DaemonFunction("download::DownloadManager::Fetch", "DownloadManager::Fetch"),
+    *(
+        DaemonFunction(f"{name}CacheManager::Open", f"{name}CacheManager::Open", optional=True)
+        for name in _CACHE_MANAGERS
+    ),
     DaemonFunction("PosixCacheManager::Open", "CacheManager::Open"),
 )
 

@@ -143,7 +143,8 @@ DAEMON_FUNCTIONS = (
     "none", "cvmfs_lookup", "cvmfs_forget", "cvmfs_getattr", "cvmfs_readlink", "cvmfs_opendir",
     "cvmfs_releasedir", "cvmfs_readdir", "cvmfs_open", "cvmfs_read", "cvmfs_release",
     "cvmfs_statfs", "cvmfs_getxattr", "cvmfs_listxattr", "Fetcher::Fetch",
-    "DownloadManager::Fetch", "CacheManager::Open",
+    "DownloadManager::Fetch", "CacheManager::Open", "RamCacheManager::Open",
+    "ExternalCacheManager::Open", "TieredCacheManager::Open", "StreamingCacheManager::Open",
 )  # fmt: skip
 
 #: kinds of task event
@@ -326,7 +327,7 @@ DOWNLOAD = Layout(
         u32 flags              DOWNLOAD_* bits
         raw[16] local         address of this end, IPv4 in the first four bytes
         raw[16] remote        address of the other end
-        text[24] answer       beginning of the answer: the status line
+        text[512] answer      beginning of the answer: the status line and headers
         raw[320] request      beginning of the request: line and headers; with DOWNLOAD_TLS of the
                             first message on the connection
         """

@@ -2,8 +2,8 @@
 
     python -I attribute_reader.py < requests > answers
 
-One JSON object per line each way: {"path", "names"} -> {"path", "device", "inode", "attributes",
-"reason"}. Standard library only, nothing of ours.
+First an empty line, when it is ready; then one JSON object per line each way: {"path", "names"} ->
+{"path", "device", "inode", "attributes", "reason"}. Standard library only, nothing of ours.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def _answer(path: str, names: list[str]) -> dict[str, object]:
 
 def main() -> None:
     """Answers each line of standard input, at once."""
+    print(flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps(_answer(request["path"], request["names"])), flush=True)

@@ -1,11 +1,13 @@
 """Which mounts and daemons a run is about: those that its target tasks used.
 
 The kernel side learns which daemon serves which mount while it records, so the spool also holds
-what daemons of other mounts did before that was known, and the birth of every mount.
+what daemons of other mounts did before that was known, and the birth of every mount. What cvmprof's
+own helpers asked of a mount is left out, and counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,27 +18,39 @@ from .mounts import OPCODE_DESTROY, OPCODE_INIT
 from .spool import Spool
 from .tasks import with_founders
 
+_FORK = events.TASK_KINDS.index("fork")
+_UNLINK = events.CACHE_SYSCALLS.index("unlink")
+
 
 @dataclass(frozen=True)
 class ConcernedSpool(Spool):
     """A spool without what concerns other mounts only.
 
     ``devices`` are the superblocks that targets used, ``daemons`` the processes that serve them,
-    ``others`` daemons that serve none of them.
+    ``others`` daemons that serve none of them, ``readers`` helpers of cvmprof's own, and
+    ``readings`` when (daemon, from, to) they asked before the command, which the kernel side does
+    not record as requests yet.
     """
 
     devices: frozenset[int]
     daemons: frozenset[int]
     others: frozenset[int]
+    readers: frozenset[int] = frozenset()
+    readings: tuple[tuple[int, int, int], ...] = ()
 
     def requests(self) -> pl.DataFrame:
-        return super().requests().filter(pl.col("dev").is_in(list(self.devices)))
+        used = super().requests().filter(pl.col("dev").is_in(list(self.devices)))
+        return used.filter(~pl.col("pid").is_in(list(self.readers)))
+
+    def own_requests(self) -> pl.DataFrame:
+        """REQUEST records of what the helpers asked for."""
+        return super().requests().filter(pl.col("pid").is_in(list(self.readers)))
 
     def served(self) -> pl.DataFrame:
-        return self._by_daemons(super().served())
+        return self._not_own(self._by_daemons(super().served()))
 
     def calls(self) -> pl.DataFrame:
-        return self._by_daemons(super().calls())
+        return self._not_own(self._by_daemons(super().calls()))
 
     def downloads(self) -> pl.DataFrame:
         return self._by_daemons(super().downloads())
@@ -53,6 +67,29 @@ class ConcernedSpool(Spool):
     def blocked(self) -> pl.DataFrame:
         return self._without_others(super().blocked())
 
+    def removals(self) -> pl.DataFrame:
+        """CACHE_FILE records of any daemon that took a file away: a client lets others do that."""
+        return super().cache_files().filter(pl.col("syscall") == _UNLINK)
+
+    def families(self) -> dict[int, int]:
+        """The parents of processes that daemons started, by pid."""
+        born = super().tasks().filter(
+            (pl.col("role") == events.ROLE_DAEMON) & (pl.col("kind") == _FORK)
+            & (pl.col("pid") == pl.col("tid"))
+        )  # fmt: skip
+        return dict(born.select("pid", "parent_pid").iter_rows())
+
+    def _not_own(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``unique`` is told apart by who answered: it is counted per mount."""
+        own = self.own_requests().select("unique", pid="end_pid")
+        time = "start_ns" if "start_ns" in frame.columns else "time_ns"
+        before = [
+            (pl.col("pid") == pid) & pl.col(time).is_between(begin_ns, end_ns)
+            for pid, begin_ns, end_ns in self.readings
+        ]
+        rest = frame.filter(~pl.any_horizontal(before)) if before else frame
+        return rest.join(own, on=["pid", "unique"], how="anti", maintain_order="left")
+
     def _by_daemons(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("pid").is_in(list(self.daemons)))
 
@@ -63,11 +100,27 @@ class ConcernedSpool(Spool):
 def concerned(spool: Spool, journal: Journal) -> ConcernedSpool:
     """The part of a spool that is about the mounts that the targets used."""
     requests = spool.requests()
-    used = requests.filter(~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]))
+    used = requests.filter(
+        ~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY])
+        & ~pl.col("pid").is_in(list(_readers(journal)))
+    )
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
     serving = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
     daemons = _with_founders(serving, spool)
-    return ConcernedSpool(spool.run, devices, daemons, _all_daemons(spool, journal) - daemons)
+    others = _all_daemons(spool, journal) - daemons
+    readers, readings = _readers(journal), tuple(_readings(journal))
+    return ConcernedSpool(spool.run, devices, daemons, others, readers, readings)
+
+
+def _readings(journal: Journal) -> Iterator[tuple[int, int, int]]:
+    for line in journal.of("attributes_before"):
+        pid = str(line["attributes"].get("user.pid", ""))
+        if pid.isdigit():
+            yield int(pid), int(line["asked_ns"]), int(line["answered_ns"])
+
+
+def _readers(journal: Journal) -> frozenset[int]:
+    return frozenset(int(line["pid"]) for line in journal.of("reader"))
 
 
 def _devices_of_files(spool: Spool) -> frozenset[int]:

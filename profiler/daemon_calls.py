@@ -13,7 +13,10 @@ from .text import c_strings
 from .times import happened
 
 FETCH, DOWNLOAD, LOOKUP = "Fetcher::Fetch", "DownloadManager::Fetch", "CacheManager::Open"
+#: lookups in caches of one kind or another; the tables' LOOKUP is the outermost of nested ones
+LOOKUPS = tuple(name for name in DAEMON_FUNCTIONS if name.endswith(LOOKUP))
 _NUMBERS = {name: number for number, name in enumerate(DAEMON_FUNCTIONS)}
+_OF_NESTED = {LOOKUP: "PosixCacheManager::Open"}
 _OPENAT, _RENAME = CACHE_SYSCALLS.index("openat"), CACHE_SYSCALLS.index("rename")
 
 
@@ -21,6 +24,9 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
     """Number the calls and find their parents; beside the table, ``object_suffix``.
 
     ``daemons``: pid, mount_id.
+
+    A lookup is called `LOOKUP` whichever cache manager does it; those that one manager makes in
+    another, whose caches it joins, bear their manager's name.
 
     A result is what an ``int`` of the ABI holds, the register's low half; the ``cvmfs_*`` callbacks
     return nothing, so theirs is null.
@@ -35,14 +41,20 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
     joined = ordered.join(parents, on=key, how="left", maintain_order="left").join(
         daemons, on="pid", how="left", maintain_order="left"
     )
-    names = {number: name for name, number in _NUMBERS.items()}
-    returns = pl.col("function").is_in([_NUMBERS[FETCH], _NUMBERS[DOWNLOAD], _NUMBERS[LOOKUP]])
+    names = {number: _OF_NESTED.get(name, name) for name, number in _NUMBERS.items()}
+    lookups = [_NUMBERS[name] for name in LOOKUPS]
+    returns = pl.col("function").is_in([_NUMBERS[FETCH], _NUMBERS[DOWNLOAD], *lookups])
+    nested = pl.col("parent_function").is_in(lookups)
     low_half = pl.col("result").cast(pl.Int32, wrap_numerical=True).cast(pl.Int64)
     rows = with_object_hash(joined).with_columns(
         happened("end_ns"),
         unique=pl.when(pl.col("unique") != 0).then("unique"),
         result=pl.when(returns & (pl.col("end_ns") != 0)).then(low_half),
-        function=pl.col("function").replace_strict(names, default="?", return_dtype=pl.String),
+        function=pl.when(pl.col("function").is_in(lookups) & ~nested)
+        .then(pl.lit(LOOKUP))
+        .otherwise(
+            pl.col("function").replace_strict(names, default="?", return_dtype=pl.String)
+        ),
     )
     return conform("daemon_calls", rows, "object_suffix")
 

@@ -47,8 +47,8 @@ _LOST = {
                          "but not by file; all other reads are told",
     "interrupt": "a wake by an interrupt is taken for one by the task that it interrupted",
     "daemon call": "what CVMFS does with a request is told by its system calls alone",
+    **{event.name: "nothing can be recorded" for event in catalog.EVENTS if event.mandatory},
 }  # fmt: skip
-_LOST |= {event.name: "nothing can be recorded" for event in catalog.EVENTS if event.mandatory}
 _COMMANDS, _DAEMONS = "the command's", "the client's"
 #: what is told by programs that are attached for something else: by whose system calls
 _TOLD_BY = {

@@ -15,6 +15,7 @@ from .times import happened
 _ABSOLUTE = r"^[a-z]+://([^/]+)(/.*)$"
 _NUMERIC = r"^(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\])(?::\d+)?$"
 _TIMES = ("connect_ns", "sent_ns", "first_byte_ns", "last_byte_ns", "closed_ns")
+_HEADERS_END = b"\r\n\r\n"
 
 
 def wire_requests(
@@ -46,6 +47,7 @@ def wire_requests(
         status=pl.col("answer").str.extract(r"^HTTP/\S+ (\d{3})").cast(pl.Int32),
         reused=(pl.col("sequence") > 0) | pl.col("connect_ns").is_null(),
         wire_bytes="bytes",
+        header_bytes=_header_bytes(asked["answer"], asked["bytes"]),
     )
 
 
@@ -66,6 +68,19 @@ def _with_text(asked: pl.DataFrame) -> pl.DataFrame:
             pl.when(~sent | encrypted).then("remote"),
         ).fill_null(""),
     )
+
+
+def _header_bytes(answers: pl.Series, received: pl.Series) -> pl.Series:
+    """How long an answer's headers are, the empty line included; null where their end was not seen.
+
+    ``answers``: Binary, the beginnings, behind which may stand what the buffer held before.
+    """
+    plain = (answer if answer.startswith(b"HTTP/") else b"" for answer in answers)
+    ends = [answer.find(_HEADERS_END) for answer in plain]
+    lengths = [at + len(_HEADERS_END) if at >= 0 else None for at in ends]
+    found = pl.DataFrame({"length": pl.Series(lengths, dtype=pl.Int64), "received": received})
+    whole = pl.when(pl.col("length") <= pl.col("received")).then("length")
+    return found.select(whole).to_series()
 
 
 def _read_target(frame: pl.DataFrame) -> pl.DataFrame:

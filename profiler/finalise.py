@@ -22,6 +22,7 @@ import polars as pl
 
 from ..errors import BadRun, CvmprofError
 from .attributes import collect
+from .concern import concerned
 from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
 from .journal import Journal
@@ -49,7 +50,7 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
     with _explained(run):
         journal = Spool(run).journal()
         tally = _write_tables(run, joined_tables(Spool(run), journal))
-        _write_meta(run, _meta(journal), tally)
+        _write_meta(run, _meta(run, journal), tally)
         if not keep_spool:
             shutil.rmtree(run / SPOOL_DIRECTORY, ignore_errors=True)
     return open_run(run)
@@ -65,7 +66,7 @@ def recover_run(run_dir: str | Path) -> Run:
     refuse_non_directory(run)
     recorded = (run / JOURNAL).is_file() and (run / SPOOL_DIRECTORY).is_dir()
     if recorded and not (run / META).exists():
-        if not Spool(run).journal().of("attributes"):
+        if not Spool(run).journal().of("collected"):
             collect(run)
         return finalise(run)
     return open_run(run)
@@ -175,12 +176,13 @@ def _concatenate(tables: int, name: str, parts: list[str]) -> None:
     os.rename(temporary, f"{name}.parquet", src_dir_fd=tables, dst_dir_fd=tables)
 
 
-def _meta(journal: Journal) -> dict[str, Any]:
+def _meta(run: Path, journal: Journal) -> dict[str, Any]:
     return {
         "complete": journal.is_complete,
         "start_ns": journal.start_ns,
         "stop_ns": journal.stop_ns,
         "exit_status": journal.exit_status,
+        "own_requests": concerned(Spool(run), journal).own_requests().height,
         **{name: journal.start.get(name) for name in _FROM_START},
     }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
+from ..probes.events import TASK_KINDS
 from .journal import Journal
 from .tables import conform, empty
 
 #: an operation without end is a hang when it had lasted this long when its task or the recording
 #: ended
 HANG_NS = 1_000_000_000
+_SIGNAL = TASK_KINDS.index("signal")
 
 
 def incidents(
@@ -22,15 +25,18 @@ def incidents(
     requests: pl.DataFrame,
     files: pl.DataFrame,
     stop_ns: int,
+    last_calls: pl.DataFrame | None = None,
+    others: Sequence[pl.DataFrame] = (),
 ) -> pl.DataFrame:
-    """Mounts, daemons' deaths, hung operations, and what the recorder saw itself. In order of
-    time.
+    """Mounts, daemons' deaths, hung operations, what the recorder saw itself, and ``others`` that
+    have been found. In order of time. ``last_calls``: see `last_calls`.
     """
     found = [
         _births(mounted),
-        _deaths(tasks, mounted),
+        _with_last_calls(_deaths(tasks, mounted), last_calls),
         _hangs(_lasting(operations, tasks, stop_ns), requests, files),
         _recorded(journal),
+        *others,
     ]
     rows = [frame for frame in found if frame.height]
     return pl.concat(rows).sort("time_ns") if rows else empty("incidents")
@@ -86,6 +92,53 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
             detail=pl.format("daemon {} ({}) {}", "pid", "name", how),
         ),
     )  # fmt: skip
+
+
+def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """What daemons did when a signal that tells of a crash reached them: pid, crash_ns, crash_tid,
+    doing?, one row per process.
+
+    ``events``: TASK records; ``calls``: `daemon_calls`. The call is the innermost that had not
+    returned on that thread; where it was in none, the process's innermost; else its last.
+    """
+    signals = events.filter(pl.col("kind") == _SIGNAL).sort("time_ns").unique(
+        "pid", keep="first", maintain_order=True
+    ).select("pid", crash_ns="time_ns", crash_tid="tid")  # fmt: skip
+    known = calls.select("pid", "tid", "function", "start_ns", "end_ns", "object_hash")
+    before = signals.join(known, on="pid").filter(pl.col("start_ns") <= pl.col("crash_ns"))
+    inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("crash_ns"))
+    ranked = before.with_columns(
+        inside=inside, own=inside & (pl.col("tid") == pl.col("crash_tid"))
+    ).sort("pid", "own", "inside", "start_ns")  # fmt: skip
+    last = ranked.unique("pid", keep="last", maintain_order=True)
+    about = pl.when(pl.col("object_hash").is_not_null()).then(
+        pl.format(" of {}", pl.col("object_hash").str.head(8))
+    ).otherwise(pl.lit(""))  # fmt: skip
+    ago = ((pl.col("crash_ns") - pl.col("start_ns")) / 1e6).round(1)
+    where = pl.when("own").then(pl.lit("in")).when("inside").then(
+        pl.format("while thread {} was in", "tid")
+    ).otherwise(pl.lit("after its last call"))  # fmt: skip
+    told = last.select("pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function",
+                                              about, ago))  # fmt: skip
+    return signals.join(told, on="pid", how="left", maintain_order="left")
+
+
+def _with_last_calls(deaths: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
+    """Date a crash by its signal, and say in which thread and call that was."""
+    if known is None or not deaths.height:
+        return deaths
+    crash = pl.col("kind") == "crash"
+    joined = deaths.join(known, on="pid", how="left", maintain_order="left")
+    return conform(
+        "incidents",
+        joined.with_columns(
+            time_ns=pl.when(crash).then(pl.coalesce("crash_ns", "time_ns")).otherwise("time_ns"),
+            tid=pl.when(crash).then("crash_tid").otherwise("tid"),
+            detail=pl.when(crash & pl.col("doing").is_not_null())
+            .then(pl.format("{}, {}", "detail", "doing"))
+            .otherwise("detail"),
+        ),
+    )
 
 
 def _lasting(operations: pl.DataFrame, tasks: pl.DataFrame, stop_ns: int) -> pl.DataFrame:

@@ -13,9 +13,21 @@ import polars as pl
 
 from ..probes.events import TASK_KINDS
 from . import blocked as off_cpu
+from . import (
+    caches,
+    download_work,
+    evictions,
+    fetch_timelines,
+    phase_rows,
+    probe_rows,
+    reconcile,
+    renewals,
+    segments,
+    stalls,
+    timelines,
+)
 from . import chunks as chunk_lists
 from . import daemon_calls as daemons_work
-from . import download_work, fetch_timelines, phase_rows, probe_rows, segments, stalls, timelines
 from . import downloads as wire_traffic
 from . import fetches as fetching
 from . import files as seen_files
@@ -26,7 +38,7 @@ from . import mounts as mounting
 from . import operations as file_operations
 from . import sockets as connections
 from . import tasks as task_lives
-from .concern import concerned
+from .concern import ConcernedSpool, concerned
 from .journal import Journal
 from .spool import Spool
 from .tables import conform, empty
@@ -83,7 +95,7 @@ def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
     threads = task_lives.with_unannounced(threads, seen.operations.select("pid", "tid", "start_ns"))
     yield "tasks", threads
     yield from _daemon_tables(work, seen)
-    yield from _system_tables(journal, seen, work, threads, stop_ns)
+    yield from _system_tables(spool, journal, seen, work, threads, stop_ns)
     yield from _device_tables(spool, journal, events)
     yield from _tiling(spool, seen, work, threads, (command_start_ns(journal, events), stop_ns))
 
@@ -194,20 +206,66 @@ def _daemon_tables(work: _Daemons, seen: _Files) -> Iterator[Part]:
 
 
 def _system_tables(
-    journal: Journal, seen: _Files, work: _Daemons, threads: pl.DataFrame, stop_ns: int
+    spool: ConcernedSpool,
+    journal: Journal,
+    seen: _Files,
+    work: _Daemons,
+    threads: pl.DataFrame,
+    stop_ns: int,
 ) -> Iterator[Part]:
-    said = mounting.mount_attributes(journal, seen.mounted)
-    mounted = mounting.described(seen.mounted, said, work.served_by, work.downloads, work.caches)
+    mounted = _mounts(spool, journal, seen, work)
     yield "mounts", mounted
     with_dev = mounted.with_columns(seen.mounted["dev"])
+    happened = happenings.incidents(
+        journal,
+        with_dev,
+        threads,
+        seen.operations,
+        work.requests,
+        seen.known,
+        stop_ns,
+        happenings.last_calls(spool.tasks(), work.calls),
+        _renewals(spool, journal, mounted, work),
+    )
+    yield "incidents", happened
     yield (
-        "incidents",
-        happenings.incidents(
-            journal, with_dev, threads, seen.operations, work.requests, seen.known, stop_ns
+        "reconciliation",
+        reconcile.reconciliation(
+            journal, mounted, happened, work.fetches, work.downloads, work.chunks, work.calls
         ),
     )
     yield "probes", probe_rows.probes(journal)
     yield "losses", probe_rows.losses(journal)
+
+
+def _mounts(
+    spool: ConcernedSpool, journal: Journal, seen: _Files, work: _Daemons
+) -> pl.DataFrame:
+    said = mounting.mount_attributes(journal, seen.mounted)
+    named = seen.mounted.select("mount_id").join(said, on="mount_id", how="left")
+    managers = caches.cache_managers(
+        spool.calls(), work.served_by, named.select("mount_id", "repository"), journal
+    )
+    return mounting.described(
+        seen.mounted, said, work.served_by, work.downloads, work.caches, managers,
+        renewals.revisions_at_start(journal),
+    )  # fmt: skip
+
+
+def _renewals(
+    spool: ConcernedSpool, journal: Journal, mounted: pl.DataFrame, work: _Daemons
+) -> list[pl.DataFrame]:
+    """Reloads, remounts and evictions."""
+    columns = ["mount_id", "object_hash", "start_ns"]
+    looked = pl.concat([work.lookups.select(columns), work.fetches.select(columns)])
+    forks = spool.families()
+    return [
+        renewals.reloads(journal, mounted),
+        renewals.remounts(journal, mounted, looked),
+        evictions.evictions(
+            spool.removals(), mounted, caches.working_directories(journal), forks, work.chunks
+        ),
+    ]
 
 
 def _device_tables(spool: Spool, journal: Journal, events: pl.DataFrame) -> Iterator[Part]:

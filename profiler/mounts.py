@@ -40,6 +40,11 @@ class MountLine:
             self.filesystem.startswith("fuse") and self.source in _CVMFS_SOURCES
         )
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether its FUSE daemon gave no name: a CVMFS client mounted by hand does not."""
+        return self.filesystem == "fuse" and self.source == "/dev/fuse"
+
 
 def parse_mountinfo(text: str) -> list[MountLine]:
     """Read /proc/PID/mountinfo (proc(5)); lines that do not fit are skipped."""
@@ -292,10 +297,14 @@ def described(
     daemons: pl.DataFrame,
     downloads: pl.DataFrame,
     cache_paths: pl.DataFrame,
+    managers: pl.DataFrame | None = None,
+    at_start: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The table, with what the mount says, what its daemon was seen to ask for and where it caches.
 
-    ``downloads``: mount_id, url_path; ``cache_paths``: mount_id, cache_path.
+    ``downloads``: mount_id, url_path; ``cache_paths``: mount_id, cache_path as names that the
+    daemon used tell; ``managers``: see `caches.cache_managers`; ``at_start``: device,
+    revision_at_start.
     """
     asked = downloads.select(
         "mount_id", asked=pl.col("url_path").str.extract(r"/cvmfs/([A-Za-z0-9._-]+)/")
@@ -306,9 +315,25 @@ def described(
     known = mounted
     for more in (attributes.drop("pid", "proxy"), asked, serving, cache_paths):
         known = known.join(more, on="mount_id", how="left", maintain_order="left")
+    known = _with_caches(known, managers)
+    if at_start is not None:
+        known = known.join(at_start, on="device", how="left", maintain_order="left").with_columns(
+            revision_at_start=pl.when(pl.col("start_ns").is_null()).then("revision_at_start")
+        )
     known = known.with_columns(
         pl.coalesce("repository", "asked").alias("repository"),
         pl.coalesce("mountpoint", "said_mountpoint").alias("mountpoint"),
-        cache_manager=pl.when(pl.col("cache_path").is_not_null()).then(pl.lit("posix")),
     )
     return conform("mounts", known.select(*(set(table("mounts").names) & set(known.columns))))
+
+
+def _with_caches(known: pl.DataFrame, managers: pl.DataFrame | None) -> pl.DataFrame:
+    """What open files and lookups tell of the cache, else what the names that were used tell."""
+    by_name = pl.when(pl.col("cache_path").is_not_null()).then(pl.lit("posix"))
+    if managers is None:
+        return known.with_columns(cache_manager=by_name)
+    told = managers.rename({"cache_path": "opened_path", "cache_manager": "told_manager"})
+    return known.join(told, on="mount_id", how="left", maintain_order="left").with_columns(
+        cache_manager=pl.coalesce("told_manager", by_name),
+        cache_path=pl.coalesce("opened_path", "cache_path"),
+    )

@@ -36,7 +36,7 @@ run.meta["complete"], run.losses
 
 `meta.json`: `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns`
 of the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (events lost, all told),
-`rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
+`own_requests` (FUSE requests of cvmprof's own helpers, which no table holds), `rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
 `uid`, `backend`, `options`. Of a run made of a client's log there is `imported` instead of most of these: `kind`
 and `file` of the log, `precision_ns` of its times, `lines` and `bad_lines` (`docs/import.md`).
 
@@ -127,6 +127,10 @@ Version 1, against the design's list of tables:
   to answer where its answer is what acknowledges, so take `min_rtt_us` for the network's round trip. What the
   server sent again shows as `out_of_order`. Connections in another network namespace are not sampled.
 - `gpu_samples` is empty so far; `gpu_ops` holds the runner's phases named `run`.
+- `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
+- `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups
+  that one manager makes in another bear the name of that one.
+- An incident of kind `crash` is dated by the signal, not by the process's end, and names the thread that got it.
 """
 
 

@@ -114,6 +114,7 @@ def _prepare(
             sampler.start()
         _import_what_follows()
         _expect(control, "ready", READY_TIMEOUT_S)
+        _ask_mounts("collect_before", options.run)
         _send(control, "target", pid=held.pid)
         _expect(control, "tracing", READY_TIMEOUT_S)
         _note(files[JOURNAL], "child", pid=held.pid)
@@ -144,7 +145,17 @@ def _follow(
     _note(log, "sampler", cpu_ns=sampled["cpu_ns"], samples=sampled["samples"])
     _note(log, "probes", rows=[sampled["row"]])
     _note(log, "hits", rows=[{"event": SOCKET_EVENT, "hits": sampled["samples"]}])
+    _ask_mounts("collect_after", options.run)
     return _stop(control, options.run, status)
+
+
+def _ask_mounts(how: str, run: Path) -> None:
+    """Let the mounts tell their counters, by a function of `attributes`: the recording can do
+    without, and Ctrl-C ends it alone.
+    """
+    attributes = importlib.import_module(".attributes", __package__)
+    with suppress(OSError, KeyboardInterrupt), _blocked(_FORWARDED):
+        getattr(attributes, how)(run)
 
 
 def _start_line(

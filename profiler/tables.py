@@ -273,6 +273,7 @@ TABLES: tuple[Table, ...] = (
         i64? committed_ns   the object was renamed into the cache
         i64? closed_ns      its connection was closed after it, with no further request
         i64? wire_bytes     bytes received, headers included; with HTTPS encrypted; null: imported
+        i64? header_bytes   of these, the answer's headers; null: not seen
         """,
     ),
     _table(
@@ -307,7 +308,8 @@ TABLES: tuple[Table, ...] = (
         i64? revision        revision of the repository
         str? client_version  version of the client
         i32? daemon_pid      process that answers its requests
-        str? cache_manager   kind of the client's cache
+        i64? revision_at_start  revision before the command, where it was mounted then
+        str? cache_manager   kind of the client's cache, as far as the run shows it
         str? cache_path      directory of the client's cache
         i64? start_ns        mounted; null: before recording
         i64? end_ns          gone; null: still there at the end
@@ -417,6 +419,21 @@ TABLES: tuple[Table, ...] = (
         i32? mount_id  mount
         i32? signal    signal
         str  detail    in words
+        """,
+    ),
+    _table(
+        "reconciliation",
+        "What was recorded on a mount against what its client counted itself, between the readings "
+        "of its counters before and after the command.",
+        """
+        i32  mount_id       mount
+        str  quantity       objects handed to download; body_bytes received, in KiB; chunks of files
+        i64? client_before  the client's counter before the command
+        i64? client_after   the client's counter after it
+        i64? counted        by the client in between; chunks: named by the files' chunk lists
+        i64? recorded       in this run's tables for the same time
+        i64? difference     recorded less counted; null: cannot be told
+        str? remark         what the comparison does not cover, or why there is none
         """,
     ),
     _table(

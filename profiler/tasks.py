@@ -33,7 +33,8 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(
         ended=pl.when(_is_end()).then("time_ns"),
         code=pl.when(_is_end()).then("exit_code"),
-        crash=pl.when(pl.col("kind") == _SIGNAL).then("exit_code"),
+        # of whichever thread: it ends them all
+        crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
     )
     folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
         pl.col("pid").last(),

@@ -52,9 +52,10 @@ def findings(statistics: Statistics) -> list[Finding]:
     if statistics.imported is not None:
         return [each for rule in _OF_IMPORTED for each in rule(statistics)]
     rules: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (
-        _incomplete, _lost, _died, _unfinished, _command_failed, _where_time_went, _latency,
-        _slow_because, _failed_connections, _cached_chunks, _page_cache, _failed_fetches, _joined,
-        _collisions, _ahead, _stalls, _unexplained, _undivided, _unasked, _unobserved,
+        _incomplete, _lost, _unreconciled, _died, _unfinished, _command_failed, _where_time_went,
+        _failed_fetches, _renewed, _downloaded_again, _latency, _slow_because,
+        _failed_connections, _cached_chunks, _page_cache, _joined, _collisions, _ahead, _stalls,
+        _unexplained, _undivided, _unasked, _unobserved,
     )  # fmt: skip
     return [finding for rule in rules for finding in rule(statistics)]
 
@@ -313,11 +314,79 @@ def _page_cache(s: Statistics) -> Iterator[Finding]:
 
 
 def _failed_fetches(s: Statistics) -> Iterator[Finding]:
-    if s.fetches.failed or s.counts["download_errors"]:
-        failed = plural(s.fetches.failed, "fetch", "fetches")
-        answers = plural(s.counts["download_errors"], "answer")
-        yield Finding("warning", f"{failed} failed, and {answers} of the server were errors.",
-                      "The table of downloads on the page's timeline names them.")  # fmt: skip
+    broken, failed = s.failures, s.fetches.failed
+    if not failed and not broken.requests:
+        return
+    errors = ", ".join(f"{name}: {number:,}" for name, number in broken.fetches.items())
+    fetches = f"{plural(failed, 'fetch', 'fetches')} failed" + (f" ({errors})" if errors else "")
+    requests = plural(broken.requests, "request")
+    said = [
+        *(f"{number:,} answered with status {code}" for code, number in broken.statuses.items()),
+        *([f"{broken.unanswered:,} not answered"] if broken.unanswered else []),
+        *([f"{broken.rejected:,} answered with what the client did not accept"]
+          if broken.rejected else []),
+    ]  # fmt: skip
+    meaning = [f"{_capital('; '.join(said))}."] if said else []
+    if "ENOSPC" in broken.fetches:
+        meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
+    headline = f"{fetches}, and {requests} to servers brought nothing."
+    yield Finding("warning", headline, " ".join(meaning))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+_RENEWALS = {
+    "reload": "A client was reloaded",
+    "remount": "A repository was remounted",
+    "eviction": "A client removed objects from its cache",
+}
+
+
+def _renewed(s: Statistics) -> Iterator[Finding]:
+    for incident in s.incidents:
+        if incident["kind"] in _RENEWALS:
+            after = duration(incident["time_ns"] - s.start_ns)
+            headline = f"{_RENEWALS[incident['kind']]} {after} after the start."
+            yield Finding("note", headline, f"{_capital(str(incident['detail']))}.")
+
+
+def _downloaded_again(s: Statistics) -> Iterator[Finding]:
+    again = s.failures.downloaded_again
+    if not again:
+        return
+    managers = {str(mount["cache_manager"]) for mount in s.mounts}
+    if any(manager.startswith("streaming") for manager in managers):
+        why = (
+            "This client streams: it keeps nothing of what it downloads, and each READ that "
+            "reaches it downloads its whole chunk anew."
+        )
+    elif any(incident["kind"] == "eviction" for incident in s.incidents):
+        why = "They had been removed from the client's cache meanwhile: its limit is too low."
+    else:
+        why = "They were not in the client's cache when they were asked for again."
+    objects = plural(again, "object was", "objects were")
+    yield Finding("warning", f"{objects} downloaded more than once.", why)
+
+
+def _unreconciled(s: Statistics) -> Iterator[Finding]:
+    for row in s.reconciliation:
+        if row["difference"]:
+            what = _QUANTITIES[str(row["quantity"])]
+            more = "more" if row["difference"] > 0 else "fewer"
+            remark = f" {_capital(str(row['remark']))}." if row["remark"] else ""
+            yield Finding(
+                "warning", f"{abs(row['difference']):,} {more} {what} than the client counted.",
+                f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}."
+                f"{remark}",
+            )  # fmt: skip
+
+
+_QUANTITIES = {
+    "objects": "objects handed to download", "body_bytes": "bytes received",
+    "chunks": "chunks downloaded",
+}  # fmt: skip
 
 
 def _joined(s: Statistics) -> Iterator[Finding]:

@@ -340,6 +340,48 @@ def _stall_section(s: Statistics) -> str:
     return f'<section id="stalls"><h2>The longest stalls</h2>{_table(heads, rows)}</section>'
 
 
+def _mount_section(s: Statistics) -> str:
+    rows = [_mount_row(mount, s) for mount in s.mounts if mount["daemon_pid"] is not None]
+    if not rows:
+        return ""
+    heads = [("Mount point", ""), ("Repository", ""), ("Revision", ""), ("Client", ""),
+             ("Daemon", "n"), ("Cache", ""), ("Of the cache is seen", ""),
+             ("Against the client’s counters", "")]  # fmt: skip
+    return f'<section id="mounts"><h2>Mounts</h2>{_table(heads, rows)}</section>'
+
+
+def _mount_row(mount: dict[str, Any], s: Statistics) -> str:
+    before, after = mount["revision_at_start"], mount["revision"]
+    known = [str(one) for one in dict.fromkeys((before, after)) if one is not None]
+    cache = " in ".join(filter(None, (mount["cache_manager"], mount["cache_path"])))
+    checked = [row for row in s.reconciliation if row["mount_id"] == mount["mount_id"]]
+    cells = [
+        _cell(mount["mountpoint"] or "", "path"), _cell(mount["repository"] or ""),
+        _cell(", then ".join(known)), _cell(mount["client_version"] or ""),
+        _cell(str(mount["daemon_pid"]), "n"), _cell(cache, "path"),
+        _cell(words.cache_shown(mount["cache_manager"])),
+        _cell("; ".join(map(_checked, checked)) or "not known"),
+    ]  # fmt: skip
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _checked(row: dict[str, Any]) -> str:
+    """One comparison in words."""
+    name, difference = _QUANTITIES[str(row["quantity"])], row["difference"]
+    if difference is None:
+        return f"{name}: {row['remark'] or 'not known'}"
+    said = f"{name}: {row['recorded']:,}, " + (
+        "no difference" if difference == 0 else f"{difference:+,} against {row['counted']:,}"
+    )
+    return said + (f" ({row['remark']})" if row["remark"] else "")
+
+
+_QUANTITIES = {
+    "objects": "objects downloaded", "body_bytes": "bytes received",
+    "chunks": "chunks as listed",
+}  # fmt: skip
+
+
 def _probe_section(s: Statistics) -> str:
     families = Counter(str(probe["family"]) for probe in s.probes)
     said = ", ".join(f"{count} by {as_html(family)}" for family, count in families.most_common())
@@ -396,7 +438,8 @@ def tables(s: Statistics) -> str:
     """Return the sections below the timeline."""
     if s.imported is not None:
         return _fetched_section(s, s.imported) + _incident_section(s) + _loss_section(s)
-    return _chunk_section(s) + _stall_section(s) + _incident_section(s) + _probe_section(s)
+    observed = _mount_section(s) + _probe_section(s)
+    return _chunk_section(s) + _stall_section(s) + _incident_section(s) + observed
 
 
 def footer(s: Statistics) -> str:

@@ -15,6 +15,7 @@ from typing import Any, cast
 import polars as pl
 
 from .contention import Collisions, collisions, own_fetches
+from .failures import Failures, failures
 from .imported import Imported, imported_of
 from .material import Material
 from .network import Network, network
@@ -161,6 +162,7 @@ class Statistics:
     counts: dict[str, int]
     phases: tuple[Phase, ...]
     fetches: Fetches
+    failures: Failures
     bytes: Bytes
     latency: Latency
     network: Network
@@ -176,6 +178,7 @@ class Statistics:
     losses: tuple[dict[str, Any], ...]
     probes: tuple[dict[str, Any], ...]
     mounts: tuple[dict[str, Any], ...]
+    reconciliation: tuple[dict[str, Any], ...]
     imported: Imported | None = None
 
     @property
@@ -430,6 +433,7 @@ def _measured(material: Material) -> Statistics:
         start_ns=window.start_ns, duration_ns=window.duration_ns, outcome=_outcome(meta),
         kernel=str(meta.get("kernel", "")), cvmprof_version=str(meta.get("version", "")),
         counts=counts(frames), phases=phases(material), fetches=fetched,
+        failures=failures(frames),
         bytes=Bytes(_total(frames["downloads"], "wire_bytes"), fetched.unpacked_bytes,
                     dict(material.source_bytes.iter_rows())),
         latency=latency(frames), network=network(frames), chunks_known=chunks.height,
@@ -442,4 +446,5 @@ def _measured(material: Material) -> Statistics:
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),
         mounts=tuple(frames["mounts"].to_dicts()),
+        reconciliation=tuple(frames["reconciliation"].to_dicts()),
     )  # fmt: skip

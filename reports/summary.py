@@ -21,7 +21,7 @@ from .escape import visible
 from .findings import Finding, findings
 from .imported import Imported
 from .statistics import Phase, Statistics
-from .words import duration, hits, moment, percent, plural, size, source
+from .words import duration, hits, moment, percent, plural, reconciled, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30
@@ -162,6 +162,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         **{source(name): size(count) for name, count in s.bytes.by_source.items() if count},
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
+        "against the client's counters": reconciled(s.reconciliation),
     }  # fmt: skip
 
 

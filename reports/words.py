@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 _SOURCES = {
     "http": "read, waiting for HTTP",
@@ -53,6 +55,38 @@ def hits(count: int, ns: int) -> str:
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return the count with the noun in the right number."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def reconciled(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return how what was recorded compares with what the clients counted: table
+    `reconciliation`.
+    """
+    told = [row for row in rows if row["difference"] is not None]
+    counted = [row for row in told if row["quantity"] != "chunks"]
+    if not counted:
+        return "not known"
+    different = sum(1 for row in told if row["difference"])
+    if different:
+        return f"{different:,} of {plural(len(told), 'number')} differ"
+    return f"no difference in {plural(len(told), 'number')}"
+
+
+#: what a run shows of a cache, by the first words of `mounts.cache_manager`
+_CACHES = {
+    "posix alien": "lookups, fetches, writing; not what others do to its directory",
+    "posix unmanaged": "lookups, fetches, writing; it is never cleaned up",
+    "posix": "lookups, fetches, writing, evictions",
+    "ram": "lookups and fetches; no writing, no evictions",
+    "tiered": "lookups in each tier, fetches; copying between tiers is part of a lookup",
+    "external": "lookups and fetches; the plugin's work is part of them",
+    "streaming": "downloads, one per READ; nothing is kept",
+}  # fmt: skip
+
+
+def cache_shown(manager: str | None) -> str:
+    """Return what a run shows of a cache manager's work."""
+    told = (text for name, text in _CACHES.items() if (manager or "").startswith(name))
+    return next(told, "not known")
 
 
 def moment(utc_ns: int) -> str:

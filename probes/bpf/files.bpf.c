@@ -4,7 +4,9 @@
 #define PATH_BYTES 2048
 #define NAME_BYTES 256
 
-BPF_TABLE("lru_hash", struct file_identity, u8, seen_files, 65536); /* one forgotten is told again */
+/* When the mount was born of which a file has been told: a later one may have its device's number. One that
+ * is forgotten is told again. */
+BPF_TABLE("lru_hash", struct file_identity, u64, seen_files, 65536);
 
 struct path_scratch {
     struct file file;
@@ -64,15 +66,16 @@ static __always_inline void describe_inode(struct file *file, u64 inode, struct 
         bpf_probe_read_kernel_str(file->filesystem, sizeof(file->filesystem), (void *)subtype);
 }
 
-/* Reports a file of a traced superblock once. */
+/* Reports a file of a traced superblock once for each mount. */
 static __always_inline void report_file(u64 file_pointer) {
     struct file_identity identity = {};
     u64 inode = read_u64(file_pointer + OFFSET_FILE_F_INODE);
     identify(inode, &identity);
-    if (seen_files.lookup(&identity))
+    u64 *birth = births.lookup(&identity.dev), *seen = seen_files.lookup(&identity);
+    u64 born = birth ? *birth : 0;
+    if (seen && *seen == born)
         return;
-    u8 seen = 1;
-    seen_files.update(&identity, &seen);
+    seen_files.update(&identity, &born);
     u32 zero = 0;
     struct path_scratch *scratch = path_scratch.lookup(&zero);
     if (!scratch)

@@ -74,6 +74,8 @@ static __always_inline int request_queued(u64 pointer, bool again) {
     request.tid = task;
     request.background = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_BACKGROUND_BIT) & 1;
     read_request(&request, pointer);
+    if (request.opcode == OPCODE_INIT)
+        births.update(&request.dev, &request.queued_ns);
     struct operation *operation = thread ? innermost_operation(thread) : 0;
     if (operation && thread->role == ROLE_TARGET) {
         operation->requests++;

@@ -18,6 +18,7 @@
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
 BPF_HASH(devices, u32, u32, 4096);               /* superblocks that target tasks have used */
+BPF_TABLE("lru_hash", u32, u64, births, 1024);   /* superblock -> when its daemon was initialised, if recorded */
 BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it serves, once known */
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);

@@ -231,7 +231,7 @@ static __always_inline void report_crash(u64 task, u32 number) {
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID);
     if (role_of(pid) != ROLE_DAEMON || serves_others(pid))
         return;
-    struct task *event = describe_task(read_u64(task + OFFSET_TASK_STRUCT_GROUP_LEADER), TASK_SIGNAL, ROLE_DAEMON);
+    struct task *event = describe_task(task, TASK_SIGNAL, ROLE_DAEMON);
     if (!event)
         return;
     event->exit_code = number;

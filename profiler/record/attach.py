@@ -132,6 +132,7 @@ class Attacher:
         return tuple(
             self._attach_function(library, function, refused)
             for function in catalog.DAEMON_FUNCTIONS
+            if not function.optional or function.qualified_name in library.binary.functions
         )
 
     def _attach_at_once(self, library: _Library) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...probes.symbols import DebugFiles
@@ -18,10 +18,13 @@ CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
 _OF_PROCESS = re.compile(r"(/proc/(\d+)/)(?:root(/.*)|map_files/.*)", re.DOTALL)
 _REMOVED = " (deleted)"
+_LIBRARY_BYTES = re.compile(rb"libcvmfs_fuse3?(?:_debug)?\.so")
 _STANDARD_PLACES = (
     "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64", "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
 )  # fmt: skip
+_CACHE_FILES = ("cachedb", "cachemgr")
+_CACHE_OBJECT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{38}[^/]*$")
 _LIBRARY_FILES = ("libcvmfs_fuse3.so", "libcvmfs_fuse.so")
 
 
@@ -40,6 +43,42 @@ def running_daemons() -> tuple[Daemon, ...]:
     named = [entry for entry in processes if _name(entry) == CLIENT_NAME]
     found = (Daemon(int(entry), CLIENT_NAME, _threads(entry)) for entry in named)
     return tuple(daemon for daemon in found if daemon.threads)
+
+
+def cache_names(pid: int) -> tuple[str, ...]:
+    """The names under which a daemon has files of its cache open: they tell what cache it has.
+
+    Objects (of which one is enough), the database of a cache that it manages itself, the pipe to
+    the manager of a shared one.
+    """
+    found = dict[str, str]()
+    for name in _open_files(pid):
+        base = os.path.basename(name)
+        if base in _CACHE_FILES or _CACHE_OBJECT.search(name):
+            found.setdefault(base if base in _CACHE_FILES else "object", name)
+    return tuple(found.values())
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    try:
+        listed = os.listdir(f"/proc/{pid}/fd")
+    except OSError:  # it has ended
+        return
+    for descriptor in listed:
+        try:
+            name = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+        except OSError:  # it has been closed
+            continue
+        if name.startswith("/"):
+            yield os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def working_directory(pid: int) -> str | None:
+    """Where a daemon's relative names begin; None when it has ended."""
+    try:
+        return os.fsencode(os.readlink(f"/proc/{pid}/cwd")).decode("utf-8", "backslashreplace")
+    except OSError:
+        return None
 
 
 def libraries_of(pid: int) -> tuple[str, ...]:
@@ -133,6 +172,21 @@ def _is_there(path: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def loads_library(span: memoryview) -> bool:
+    """Whether names of files that daemons opened may be of a client's library."""
+    return _LIBRARY_BYTES.search(span) is not None
+
+
+def is_library(path: str) -> bool:
+    """Whether a file's name is that of a client's library."""
+    return _LIBRARY.search(os.path.basename(path)) is not None
+
+
+def path_of(pid: int, name: str) -> str:
+    """A name that a daemon has used itself, as a path that leads to the file from here."""
+    return f"/proc/{pid}/root{os.path.join(working_directory(pid) or '/', name)}"
 
 
 def _name(pid: str) -> str | None:

@@ -77,6 +77,8 @@ class Recorder:
                 self._attend_tasks(span, ring.layout.stride)
             elif span is not None and name == "file":
                 self._attend_files(span, ring.layout.stride)
+            elif span is not None and name == "cache_file" and daemons.loads_library(span):
+                self._attend_loading(span, ring.layout.stride)
         self._look_for_libraries()
         now = time.monotonic_ns()
         if now - self._touches_flushed_ns > _TOUCH_INTERVAL_NS:
@@ -88,6 +90,8 @@ class Recorder:
 
         A session that vanished did not ask for it: the run is not complete.
         """
+        for daemon in daemons.running_daemons():
+            self._note_cache(daemon.pid)
         # first, so that what ends meanwhile is in both and not in neither
         self._keep(self._state.flush_open, self._files)
         for ring in self._rings.values():
@@ -113,6 +117,11 @@ class Recorder:
     def _note(self, kind: str, **values: Any) -> None:
         self._keep(journal.append, self._journal, kind, **values)
 
+    def _note_cache(self, pid: int) -> None:
+        names, place = daemons.cache_names(pid), daemons.working_directory(pid)
+        if place is not None:
+            self._note("cache", pid=pid, directory=place, names=names)
+
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
         found = daemons.running_daemons()
@@ -121,6 +130,7 @@ class Recorder:
             journal.append(
                 self._journal, "daemon", pid=daemon.pid, name=daemon.name, threads=daemon.threads
             )
+            self._note_cache(daemon.pid)
         mapped = (path for daemon in found for path in daemons.libraries_of(daemon.pid))
         for path in (*dict.fromkeys(mapped), *daemons.installed_libraries()):
             self._attacher.attach_library(path)
@@ -137,6 +147,20 @@ class Recorder:
             if role == events.ROLE_DAEMON and kind in _BEGINNINGS:
                 self._waiting_for_library[pid] = time.monotonic_ns() + _LIBRARY_PATIENCE_NS
                 self._attach_libraries(daemons.libraries_near(pid))
+
+    def _attend_loading(self, span: memoryview, stride: int) -> None:
+        """A daemon opened a library of the client: it begins, or it loads its code anew."""
+        for at in range(events.RING_HEADER_BYTES, len(span), stride):
+            name = bytes(span[at + _NAME : at + _NAME + _NAME_BYTES]).partition(b"\0")[0]
+            path = name.decode("utf-8", "backslashreplace")
+            (result,) = struct.unpack_from("<q", span, at + _NAME_RESULT)
+            if result < 0 or not daemons.is_library(path):
+                continue
+            (pid,) = struct.unpack_from("<I", span, at + _NAME_PID)
+            (start_ns,) = struct.unpack_from("<Q", span, at + _NAME_START)
+            self._note("library", pid=pid, path=path, opened_ns=start_ns)
+            self._waiting_for_library[pid] = time.monotonic_ns() + _LIBRARY_PATIENCE_NS
+            self._attach_libraries((daemons.path_of(pid, path),))
 
     def _attend_files(self, span: memoryview, stride: int) -> None:
         """A superblock appeared: keep the mounts that its user sees, for as long as it lives."""
@@ -191,6 +215,9 @@ class Recorder:
 
 
 _SELF_COUNTING = ("on_syscall_entry", "on_syscall_exit")
+_NAME, _NAME_PID = events.CACHE_FILE.offset("path"), events.CACHE_FILE.offset("pid")
+_NAME_RESULT, _NAME_START = events.CACHE_FILE.offset("result"), events.CACHE_FILE.offset("start_ns")
+_NAME_BYTES = events.CACHE_FILE.offset("new_path") - _NAME
 _TASK_PID, _TASK_KIND = events.TASK.offset("pid"), events.TASK.offset("kind")
 _FILE_DEV, _FILE_PID = events.FILE.offset("dev"), events.FILE.offset("pid")
 _BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))

@@ -18,7 +18,6 @@ from typing import Any
 from cvmprof.errors import CvmprofError
 from cvmprof.probes import catalog, kernel
 from cvmprof.profiler import session
-from cvmprof.profiler.attributes import collect
 from cvmprof.profiler.diagnosis import refusal
 from cvmprof.profiler.record.attach import check_backend
 from cvmprof.runners.lab.cold import cold
@@ -67,7 +66,6 @@ def _record(lab: Lab, mountpoint: Path, backend: str, to: Path) -> dict[str, Any
     command = ["/usr/bin/python3", "-I", str(_WORKLOAD), str(mountpoint)]
     options = session.TraceOptions(run, backend=backend)
     recorded = session.record(command, options, "0")
-    collect(run)
     shutil.copytree(run, to / "run.cvmprof")
     return {
         "status": recorded.status,

@@ -85,7 +85,7 @@ def test_mounts_that_hang_are_waited_for_all_at_once(
 ) -> None:
     """A reader that never answers, ten mounts: two seconds, not twenty."""
     silent = mountpoint / "silent.py"
-    silent.write_text("import signal\nsignal.pause()\n")
+    silent.write_text("import signal\nprint(flush=True)\nsignal.pause()\n")
     monkeypatch.setattr(attributes, "_READER", silent)
     spool_writer.begin()
     for number in range(10):

@@ -106,7 +106,7 @@ def test_the_download(run: Run) -> None:
         "proxy": None, "connection_id": 0, "local": None, "remote": None, "encrypted": False,
         "reused": False, "attempt": 1, "status": 200, "queued_ns": 2750, "connect_ns": 2800,
         "sent_ns": 3000, "first_byte_ns": 4000, "last_byte_ns": 7000, "committed_ns": 7700,
-        "closed_ns": None, "wire_bytes": 6200,
+        "closed_ns": None, "wire_bytes": 6200, "header_bytes": None,
     }  # fmt: skip
 
 
@@ -145,7 +145,8 @@ def test_the_mount_says_what_it_is(run: Run) -> None:
     assert mount == {
         "mount_id": 0, "device": "0:50", "mountpoint": "/cvmfs/models.lab.test",
         "filesystem": "fuse", "repository": "models.lab.test", "revision": 3,
-        "client_version": "2.12.0.0", "daemon_pid": 200, "cache_manager": "posix",
+        "client_version": "2.12.0.0", "daemon_pid": 200, "revision_at_start": None,
+        "cache_manager": "posix",
         "cache_path": "/cache", "start_ns": None, "end_ns": None,
     }  # fmt: skip
 

@@ -134,7 +134,7 @@ def test_joined_and_failed_fetches_are_said() -> None:
                  outcome=outcome)  # fmt: skip
     found = headlines(rows)
     assert "1 fetch waited for a download that another thread had begun." in found
-    assert "1 fetch failed, and 0 answers of the server were errors." in found
+    assert "1 fetch failed (unknown: 1), and 0 requests to servers brought nothing." in found
 
 
 def test_an_empty_run_claims_nothing_about_time() -> None:

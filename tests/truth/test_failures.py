@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -288,3 +289,84 @@ def test_a_mount_that_answers_nothing_holds_nobody_up(
     lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
     reasons = {line["reason"] for line in lines if line["kind"] == "attributes"}
     assert reasons == {"no answer within 2 s"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a server does to one request for the fifth object, and what is to be told of that."""
+
+    rule: Rule
+    status: int | None
+    said: str
+
+
+FAULTS = {
+    "error": Fault(Rule("status", "/data/", skip=4, times=1), 503, "1 answered with status 503."),
+    "stall": Fault(Rule("stall", "/data/", skip=4, times=1), None, "1 not answered."),
+    "corrupt": Fault(
+        Rule("corrupt", "/data/", skip=4, times=1),
+        200,
+        "1 answered with what the client did not accept.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_server_that_fails_once(
+    failing_lab: Lab, tmp_path: Path, start: Start, name: str
+) -> None:
+    """Asked once more, by the client or by the kernel, all is read, and both requests are told."""
+    fault = FAULTS[name]
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=2, retries=2)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(rules=(fault.rule,)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    assert (tracing.returncode, output) == (0, "")
+    run = open_run(_run(tmp_path))
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    assert fetches.filter(outcome="downloaded")["object_hash"].n_unique() == 17
+    failed = fetches.filter(outcome="failed").height
+    assert fetches.height == 17 + failed <= 18
+    fifth = run.tables["downloads"].drop_nulls("object_hash").sort("sent_ns")[4:6]
+    assert fifth["object_hash"].n_unique() == 1
+    assert fifth["status"].to_list() == [fault.status, 200]
+    assert set(run.tables["reconciliation"]["difference"]) == {0}
+    _assert_tiled(run)
+    summary = " ".join(_said(run, "summary").split())
+    assert ("1 fetch failed (EIO: 1)" if failed else "0 fetches failed") in summary
+    assert "and 1 request to servers brought nothing." in summary
+    assert fault.said in summary
+    page = Path(_said(run, "report").strip()).read_text()
+    assert "and 1 request to servers brought nothing." in page
+
+
+def test_a_server_that_goes_on_failing(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
+    """The client gives up: the read fails, and the object is named."""
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=2, retries=1)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(rules=(Rule("status", "/data/", skip=4),)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    assert int(output) == errno.EIO
+    run = open_run(_run(tmp_path))
+    failed = run.tables["fetches"].filter(outcome="failed")
+    assert failed.height >= 1
+    assert run.tables["fetches"].filter(outcome="downloaded").height == 4
+    bad = run.tables["downloads"].filter(status=503)
+    assert set(bad["object_hash"]) == set(failed["object_hash"])
+    assert run.tables["operations"].filter(result=-errno.EIO).height == 1
+    assert set(run.tables["reconciliation"]["difference"]) == {0}
+    summary = " ".join(_said(run, "summary").split())
+    assert f"failed (EIO: {failed.height})" in summary
+    assert f"{bad.height} answered with status 503." in summary

@@ -73,13 +73,21 @@ def unusual(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "LD_LIBRARY_PATH": lib, "CVMFS_LIBRARY_PATH": lib}
 
 
-def client_command(lab: Lab, place: Path, environment: dict[str, str] | None = None) -> list[str]:
-    """The client's own command: it looks for nothing in /proc, whose numbers namespaces change."""
+def client_command(
+    lab: Lab,
+    place: Path,
+    environment: dict[str, str] | None = None,
+    further: dict[str, object] | None = None,
+) -> list[str]:
+    """The client's own command: it looks for nothing in /proc, whose numbers namespaces change.
+
+    ``further``: settings of the real client, which win over the usual ones.
+    """
     current = serving.current(lab)
     assert current is not None
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     cache = place.with_name("cache")
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     real = shutil.which("cvmfs2", path=(environment or os.environ)["PATH"])
     if real is None:
         program = client_program()
@@ -96,6 +104,7 @@ def client_command(lab: Lab, place: Path, environment: dict[str, str] | None = N
         "CVMFS_PUBLIC_KEY": lab.public_key, "CVMFS_KEYS_DIR": lab.keys,
         "CVMFS_SHARED_CACHE": "no", "CVMFS_CLAIM_OWNERSHIP": "no",
         "CVMFS_CHECK_PERMISSIONS": "no", "CVMFS_CLIENT_PROFILE": "single",
+        **(further or {}),
     }  # fmt: skip
     config = place.with_name("client.conf")
     config.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))

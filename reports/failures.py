@@ -1,0 +1,74 @@
+"""What went wrong with objects: fetches that failed, and requests that had to be made again."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+import polars as pl
+
+from .timeline import Frames
+
+
+@dataclass(frozen=True)
+class Failures:
+    """``fetches`` that failed by the error that the client returned for them; requests to servers
+    by the ``statuses`` of answers that were errors, ``unanswered`` though the client went on, and
+    ``rejected``: answered in full, yet asked again or given up, as when content does not match its
+    hash. ``downloaded_again``: objects that came more than once.
+    """
+
+    fetches: dict[str, int]
+    statuses: dict[int, int]
+    unanswered: int
+    rejected: int
+    downloaded_again: int
+
+    @property
+    def requests(self) -> int:
+        """Requests that brought nothing."""
+        return sum(self.statuses.values()) + self.unanswered + self.rejected
+
+
+def failures(frames: Frames) -> Failures:
+    """Return what failed in a run."""
+    tried = _outcomes(frames)
+    bad = tried.filter(pl.col("status") >= 400)["status"].value_counts().sort("status")
+    good = tried.filter(pl.col("is_answered") & ~pl.col("is_useless"))
+    again = good.drop_nulls("object_hash").group_by("mount_id", "object_hash").len()
+    return Failures(
+        fetches=_errors(frames),
+        statuses=dict(bad.iter_rows()),
+        unanswered=tried.filter(pl.col("is_useless") & pl.col("status").is_null()).height,
+        rejected=tried.filter(pl.col("is_useless") & pl.col("is_answered")).height,
+        downloaded_again=again.filter(pl.col("len") > 1).height,
+    )
+
+
+def _outcomes(frames: Frames) -> pl.DataFrame:
+    """The downloads with ``is_answered`` (without an error) and ``is_useless``: tried again by the
+    same fetch, or the last try of one that failed.
+    """
+    of_object = ["mount_id", "object_hash"]
+    failed = frames["fetches"].filter(pl.col("outcome") == "failed")["download_id"]
+    ordered = frames["downloads"].sort("download_id")
+    following = pl.col("attempt").shift(-1).over(of_object)
+    given_up = pl.col("download_id").is_in(failed.implode())
+    again = (following == pl.col("attempt") + 1) & pl.col("object_hash").is_not_null()
+    return ordered.with_columns(
+        is_answered=(pl.col("status") < 400).fill_null(value=False),
+        is_useless=again.fill_null(value=False) | given_up.fill_null(value=False),
+    )
+
+
+def _errors(frames: Frames) -> dict[str, int]:
+    results = frames["daemon_calls"].select("call_id", "result")
+    failed = frames["fetches"].filter(pl.col("outcome") == "failed").join(
+        results, on="call_id", how="left"
+    )  # fmt: skip
+    counted = failed.group_by("result").len().sort("len", descending=True)
+    return {_error(result): number for result, number in counted.iter_rows()}
+
+
+def _error(result: int | None) -> str:
+    return "unknown" if result is None else errno.errorcode.get(-result, str(result))

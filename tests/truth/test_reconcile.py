@@ -1,0 +1,102 @@
+"""What is recorded equals what the client counts itself, whoever uses the mount."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cvmprof.profiler.run import Run
+from cvmprof.runners.lab.lab import accesses
+
+from .conftest import READ_ALL, Trace, Truth
+
+GETATTR, GETXATTR = 3, 22
+#: opens a file, lets a bystander read, and reads: which file, and two FIFOs
+TAKE_TURNS = """
+import os, sys
+path, begin, done = sys.argv[1:]
+descriptor = os.open(path, os.O_RDONLY)
+open(begin, "w").close()
+open(done).read()
+while os.read(descriptor, 1 << 20):
+    pass
+"""
+BYSTANDER = 'read _ < "$1"; cat "$0" > /dev/null; : > "$2"'
+
+
+def compared(run: Run) -> dict[str, dict[str, Any]]:
+    """The comparison of the one mount that was used, by quantity."""
+    rows = run.tables["reconciliation"].to_dicts()
+    assert len({row["mount_id"] for row in rows}) == 1
+    return {row["quantity"]: row for row in rows}
+
+
+def assert_no_difference(run: Run, objects: int, body_bytes: int) -> None:
+    """Everything was counted on both sides, and the server says the same."""
+    rows = compared(run)
+    assert {name: row["difference"] for name, row in rows.items()} == {
+        "objects": 0, "body_bytes": 0, "chunks": 0,
+    }  # fmt: skip
+    assert rows["objects"]["recorded"] == rows["objects"]["counted"] == objects
+    assert rows["body_bytes"]["recorded"] == body_bytes
+    assert rows["objects"]["remark"] is rows["body_bytes"]["remark"] is None
+
+
+def test_a_cold_read(truth: Truth, trace: Trace) -> None:
+    since = truth.cool()
+    run = trace(READ_ALL, 1 << 20, truth.path("model.bin"))
+    served = accesses(truth.lab)[since:]
+    assert_no_difference(run, 17, sum(access.bytes for access in served))
+    assert compared(run)["chunks"]["recorded"] == 17
+    said = subprocess.run(
+        [sys.executable, "-m", "cvmprof", "summary", str(run.path)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    (line,) = (line for line in said.stdout.splitlines() if "client's counters" in line)
+    assert line.split("counters")[1].strip() == "no difference in 3 numbers"
+
+
+def test_a_warm_read(truth: Truth, trace: Trace) -> None:
+    truth.path("model.bin").read_bytes()
+    assert_no_difference(trace(READ_ALL, 1 << 20, truth.path("model.bin")), 0, 0)
+
+
+def test_another_user_of_the_mount(truth: Truth, trace: Trace, tmp_path: Path) -> None:
+    """Who reads meanwhile is no target; the client works for both, and both are counted."""
+    since = truth.cool()
+    begin, done = tmp_path / "begin", tmp_path / "done"
+    os.mkfifo(begin)
+    os.mkfifo(done)
+    bystander = subprocess.Popen(
+        ["sh", "-c", BYSTANDER, truth.path("model.bin"), begin, done]
+    )  # fmt: skip
+    run = trace(TAKE_TURNS, truth.path("twin-b.bin"), begin, done)
+    assert bystander.wait() == 0
+    served = truth.served(since)
+    assert len(served) == 17 + 3
+    rows = compared(run)
+    assert (rows["objects"]["recorded"], rows["objects"]["difference"]) == (17 + 3, 0)
+    assert rows["body_bytes"]["recorded"] == sum(access.bytes for access in served)
+    assert rows["body_bytes"]["difference"] == 0
+
+
+def test_what_it_asks_for_itself_is_no_part_of_the_run(truth: Truth, trace: Trace) -> None:
+    truth.cool()
+    run = trace(READ_ALL, 1 << 20, truth.path("model.bin"))
+    lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
+    readers = {line["pid"] for line in lines if line["kind"] == "reader"}
+    assert len(readers) == 3  # before, after, and for the files
+    assert run.meta["own_requests"] > 0
+    requests = run.tables["fuse_requests"]
+    assert not readers & set(requests["pid"])
+    assert requests.filter(opcode=GETXATTR).is_empty()
+    calls = run.tables["daemon_calls"]
+    assert calls.filter(pl.col("function").is_in(["cvmfs_getxattr", "cvmfs_listxattr"])).is_empty()
+    served = calls.filter(pl.col("unique").is_not_null() & (pl.col("function") == "cvmfs_getattr"))
+    assert served.height == requests.filter(opcode=GETATTR).height
