@@ -147,7 +147,8 @@ def test_what_is_not_seen_is_named_only_where_one_object_was_being_fetched(make_
     named = named_by_fetches(wire, busy, calls)
     assert named["object_hash"].to_list() == [A, A, None, B, None, B]
     tried = attempts(named, busy)
-    assert tried.sort("download_id").rows() == [(0, 0, 1), (0, 1, 2), (1, 3, 1), (2, 5, 1)]
+    pairs = tried.sort("download_id").select("fetch_id", "download_id", "attempt").rows()
+    assert pairs == [(0, 0, 1), (0, 1, 2), (1, 3, 1), (2, 5, 1)]
     queued = busy.select("fetch_id", queued_ns=pl.lit(None, pl.Int64))
     none = pl.DataFrame(
         schema={"pid": pl.Int32, "object_hash": pl.String, "end_ns": pl.Int64}
