@@ -30,9 +30,20 @@ without kprobes.
 _TAIL = """
 ## What has been recorded
 
-The conformance workload gave the exact counts on 6.1 with auto and kprobe, and on 6.12 with fentry,
-kprobe and tracepoint, each in a virtual machine. Of the others the facts are gathered in such a
-machine, but nothing has been recorded on them yet: what stands above is resolved, not proven.
+`make test-kernels` records one workload on each of Debian's kernels by every backend that it has, in
+virtual machines with one CPU, and holds it to exact counts: 101 cold reads, 97 hits, 89 faults, 7
+reads by AIO and 5 by io_uring, 190 requests of a page, 37 fetches, nothing lost, and nothing left
+attached, also of a recorder that is killed. All that is not refused above was recorded so, and what
+the backends saw is the same.
+
+From 7.0 on a kernel preempts programs on system calls, and lazily preempting kernels those of fentry:
+whoever comes to a program on a CPU where another task was preempted in it is not seen by it. There a
+second program stands behind each, which does what the first one missed.
+
+What observing costs is counted in instructions of the machine by `make bench-kernels`: a page fault
+on 6.12 that waits for a FUSE request, answered from the client's cache, took 39,926 with nothing
+attached, and with everything but the client's functions 1.47 times that by tracepoints, 1.49 times by
+fentry and 1.51 times by kprobes.
 
 On arm64, Debian's 6.12 was booted in an emulated machine: its facts were gathered there, all the
 programs that it would use were compiled there by bcc 0.26 and passed its verifier, and the lab was
@@ -42,8 +53,7 @@ compiled in the tests, which follow what they read of the registers.
 Page faults end with the software event of the page fault, whatever observes their beginning: it is
 there on every kernel, and a return probe can be missed where many faults wait at once.
 
-fentry reaches functions of a module too, whatever the version of bcc: it has been attached to those
-of FUSE on no kernel yet.
+fentry reaches functions of a module too, whatever the version of bcc: so on 6.1, where FUSE is one.
 
 Before Linux 5.11 modules have no type information: where FUSE is a module of such a kernel, as in
 Debian 11, its requests are taken to be laid out as in 5.10, and the mount of a request is searched
