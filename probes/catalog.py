@@ -280,6 +280,7 @@ def candidates(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> tuple[Attachment, ...] | Unsupported:
     """Every alternative that the kernel should have, the preferred first, or why there is none.
+    Behind one that no kernel refuses to attach there is no other.
 
     A backend asked for by name holds for the events that it has an alternative for.
     """
@@ -292,11 +293,34 @@ def candidates(
         if not lacking:
             chosen = _doubled(points) if facts.preemptible_programs else points
             usable.append(Attachment(event.name, chosen))
+            if not any(map(_may_be_refused, points)):
+                break
     if usable:
         return tuple(usable)
     reasons = dict.fromkeys(lack.reason for lack in lacks)
     ways_out = dict.fromkeys(lack.way_out for lack in lacks)
     return Unsupported(event.name, "; ".join(reasons), tuple(ways_out))
+
+
+def functions_programs(facts: KernelFacts, backend: str | None) -> frozenset[str]:
+    """The programs that may be attached to functions, or stand behind another; None: all there are
+    for the functions of this kernel.
+    """
+    if backend is None:
+        every = (_doubled(points) for event in EVENTS for points in event.alternatives)
+        known = {*facts.functions, *facts.raw_tracepoints}
+        points = [each for one in every for each in one if each.target in known]
+    else:
+        found = (candidates(event, facts, backend) for event in EVENTS)
+        chosen = (each for one in found if not isinstance(one, Unsupported) for each in one)
+        points = [each for one in chosen for each in one.points]
+    return frozenset(
+        each.program for each in points if _may_be_refused(each) or each.program.endswith(AGAIN)
+    )
+
+
+def _may_be_refused(point: AttachPoint) -> bool:
+    return point.family in (FENTRY, FEXIT, KPROBE, KRETPROBE)
 
 
 def is_forced(event: LogicalEvent, backend: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import events, syscalls
-from .catalog import ARGUMENT_FUNCTIONS, DAEMON_FUNCTIONS, EVENT_NAMES
+from .catalog import ARGUMENT_FUNCTIONS, DAEMON_FUNCTIONS, EVENT_NAMES, functions_programs
 from .kernel import KernelFacts
 from .machines import MACHINES, Machine
 
@@ -28,10 +28,11 @@ SOURCE_FILES = (
 
 @dataclass(frozen=True)
 class Options:
-    """What a recording is to contain."""
+    """What a recording is to contain, and by what; without a backend every program is compiled."""
 
     every_read: bool = False
     all_files: bool = False
+    backend: str | None = None
     hit_run_ns: int = 10_000_000
 
 
@@ -50,6 +51,8 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
         values["PREEMPTIBLE_PROGRAMS"] = 1
     values.update(_machine(MACHINES[facts.machine]))
     values.update(_function_arguments(facts))
+    for program in functions_programs(facts, options.backend):
+        values[f"MAY_{program.upper()}"] = 1
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
     # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself,

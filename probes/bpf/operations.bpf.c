@@ -330,9 +330,13 @@ static __always_inline int begin_fault_of(u64 fault) {
     return begin_fault(thread, inode, read_u64(fault + OFFSET_VM_FAULT_PGOFF));
 }
 
-#ifdef ARGUMENT_FAULT
+#if MAY_ON_FILEMAP_FAULT_KPROBE
 int on_filemap_fault_kprobe(struct pt_regs *ctx) { return begin_fault_of(ARGUMENT(ctx, ARGUMENT_FAULT)); }
+#endif
+#if MAY_ON_FILEMAP_FAULT_FENTRY
 int on_filemap_fault_fentry(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
+#endif
+#if MAY_ON_FILEMAP_FAULT_FENTRY_AGAIN
 int on_filemap_fault_fentry_again(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
 #endif
 
@@ -389,14 +393,24 @@ static __always_inline int end_asynchronous_read(s64 result) {
     return 0;
 }
 
-#ifdef ARGUMENT_READ
+#if MAY_ON_ASYNCHRONOUS_READ_KPROBE
 int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
     return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), false);
 }
+#endif
+#if MAY_ON_ASYNCHRONOUS_READ_KRETPROBE
 int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(ctx->FUNCTION_RESULT); }
+#endif
+#if MAY_ON_ASYNCHRONOUS_READ_FENTRY
 int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], false); }
+#endif
+#if MAY_ON_ASYNCHRONOUS_READ_FEXIT
 int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
+#endif
+#if MAY_ON_ASYNCHRONOUS_READ_FENTRY_AGAIN
 int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], true); }
+#endif
+#if MAY_ON_ASYNCHRONOUS_READ_FEXIT_AGAIN
 int on_asynchronous_read_fexit_again(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
 #endif
 

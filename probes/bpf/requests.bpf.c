@@ -90,9 +90,13 @@ static __always_inline int request_queued(u64 pointer, bool again) {
 }
 
 int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], false); }
-#ifdef ARGUMENT_QUEUED
+#if MAY_ON_REQUEST_QUEUED_KPROBE
 int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), false); }
+#endif
+#if MAY_ON_REQUEST_QUEUED_FENTRY
 int on_request_queued_fentry(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], false); }
+#endif
+#if MAY_ON_REQUEST_QUEUED_FENTRY_AGAIN
 int on_request_queued_fentry_again(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], true); }
 #endif
 
@@ -155,8 +159,12 @@ static __always_inline int request_ending(u64 pointer) {
     return finished ? 0 : request_ended(pointer);
 }
 
-#ifdef ARGUMENT_ENDED
+#if MAY_ON_REQUEST_ENDED_KPROBE
 int on_request_ended_kprobe(struct pt_regs *ctx) { return request_ending(ARGUMENT(ctx, ARGUMENT_ENDED)); }
+#endif
+#if MAY_ON_REQUEST_ENDED_FENTRY
 int on_request_ended_fentry(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
+#endif
+#if MAY_ON_REQUEST_ENDED_FENTRY_AGAIN
 int on_request_ended_fentry_again(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
 #endif

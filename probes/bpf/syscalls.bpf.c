@@ -95,5 +95,9 @@ int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(
 
 /* Where these programs can be preempted, the kernel skips them for whoever else makes a system call on the
  * same CPU meanwhile. A second pair, attached behind the first, does then what the first did not. */
+#if MAY_ON_SYSCALL_ENTRY_AGAIN
 int on_syscall_entry_again(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, true); }
+#endif
+#if MAY_ON_SYSCALL_EXIT_AGAIN
 int on_syscall_exit_again(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, true); }
+#endif

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -49,10 +50,13 @@ def main(names: list[str]) -> int:
     stage(where / "stage")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        failed = sum(pool.map(partial(_run, where), reversed(images)))  # the longest first
+    jobs: list[Callable[[], int]] = [
+        partial(_run, where, image) for image in reversed(images)  # the longest first
+    ]
     if not names or "bcc" in names:
-        failed += check_bcc_versions(where)
+        jobs.append(partial(check_bcc_versions, where))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        failed = sum(job.result() for job in [pool.submit(job) for job in jobs])
     took_s = time.monotonic() - began
     print(f"{f'{failed} failed: see {where}' if failed else 'all passed'} ({took_s:.0f} s)")
     if not failed:

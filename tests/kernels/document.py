@@ -30,20 +30,24 @@ without kprobes.
 _TAIL = """
 ## What has been recorded
 
-`make test-kernels` records one workload on each of Debian's kernels by every backend that it has, in
-virtual machines with one CPU, and holds it to exact counts: 101 cold reads, 97 hits, 89 faults, 7
-reads by AIO and 5 by io_uring, 190 requests of a page, 37 fetches, nothing lost, and nothing left
+`make test-kernels` records one workload on each of Debian's kernels by every backend that it has,
+in virtual machines with one CPU, and holds it to exact counts: 101 cold reads, 97 hits, 89 faults,
+7 reads by AIO and 5 by io_uring, 190 requests of a page, 37 fetches, nothing lost, and nothing left
 attached, also of a recorder that is killed. All that is not refused above was recorded so, and what
 the backends saw is the same.
 
-From 7.0 on a kernel preempts programs on system calls, and lazily preempting kernels those of fentry:
-whoever comes to a program on a CPU where another task was preempted in it is not seen by it. There a
-second program stands behind each, which does what the first one missed.
+From 7.0 on the kernel preempts programs on system calls, and those of fentry: whoever comes to a
+program on a CPU where another task was preempted in it is not seen by it. There a second program
+stands behind each, which does what the first one missed.
+
+Reads by io_uring end by a return probe where fexit cannot reach their function (5.10). It has few
+instances, one for each CPU without preemption: where more such reads wait at once, those that it
+misses are counted as lost.
 
 What observing costs is counted in instructions of the machine by `make bench-kernels`: a page fault
 on 6.12 that waits for a FUSE request, answered from the client's cache, took 39,926 with nothing
-attached, and with everything but the client's functions 1.47 times that by tracepoints, 1.49 times by
-fentry and 1.51 times by kprobes.
+attached, and with all but the client's functions observed 1.47 times that by tracepoints, 1.49
+times by fentry and 1.51 times by kprobes.
 
 On arm64, Debian's 6.12 was booted in an emulated machine: its facts were gathered there, all the
 programs that it would use were compiled there by bcc 0.26 and passed its verifier, and the lab was

@@ -19,7 +19,8 @@ CHUNKS = {"read.bin": 13, "mapped.bin": 11, "ahead.bin": 7, "aio.bin": 3, "uring
 FETCHES = sum(CHUNKS.values())
 COLD_READS, WARM_READS, FAULTS = 101, 97, 89
 READ_BYTES = 65536
-#: reads by io_submit and by io_uring
+#: reads by io_submit, at once, and by io_uring, one by one: without preemption a return probe has
+#: as many instances as there are CPUs
 ASYNCHRONOUS = {"aio.bin": 7, "uring.bin": 5}
 
 
@@ -67,7 +68,8 @@ def _read_ahead(path: Path) -> None:
 def _read_asynchronously(path: Path, count: int) -> None:
     reader = Path(__file__).with_name("asynchronous.py")
     offsets = (str(PAGE_BYTES * page) for page in pages_of(path.name, count))
-    command = [sys.executable, "-I", str(reader), path.stem, str(path), *offsets]
+    way = "aio" if path.stem == "aio" else "single"
+    command = [sys.executable, "-I", str(reader), way, str(path), *offsets]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

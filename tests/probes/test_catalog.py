@@ -253,10 +253,19 @@ def test_a_backend_does_not_hold_for_what_has_one_way_only() -> None:
     )
 
 
-def test_every_alternative_can_be_tried() -> None:
-    found = catalog.candidates(BY_NAME["page fault"], saved(FACTS / "debian-6.12.json"))
+@pytest.mark.parametrize(
+    ("kernel", "families"), [("6.12", ["raw_tracepoint"]), ("6.1", ["fentry", "kprobe"])]
+)
+def test_what_may_be_refused_has_others_behind_it(kernel: str, families: list[str]) -> None:
+    facts = saved(FACTS / f"debian-{kernel}.json")
+    found = catalog.candidates(BY_NAME["page fault"], facts)
     assert not isinstance(found, Unsupported)
-    assert [each.points[0].family for each in found] == ["raw_tracepoint", "fentry", "kprobe"]
+    assert [each.points[0].family for each in found] == families
+    programs = catalog.functions_programs(facts, "auto")
+    assert ("on_filemap_fault_kprobe" in programs) == ("kprobe" in families)
+    assert {"on_filemap_fault_kprobe", "on_filemap_fault_fentry_again"} <= (
+        catalog.functions_programs(facts, None)
+    )
 
 
 def test_the_device_of_a_request_is_found_by_one_way_or_another() -> None:

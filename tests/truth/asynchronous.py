@@ -1,7 +1,8 @@
 """Reads a file by requests that are no system call of their own: ``io_uring`` or AIO (libaio).
 
-``python asynchronous.py uring|aio PATH OFFSET…`` hands in all reads of a page at once, waits for
-them, and prints what each gave. Standard library only; the numbers are those of x86-64.
+``python asynchronous.py uring|single|aio PATH OFFSET…`` hands in all reads of a page at once, or
+one by one, waits for them, and prints what each gave. Standard library only; the numbers are those
+of x86-64.
 """
 
 from __future__ import annotations
@@ -66,13 +67,18 @@ def uring(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
     return [struct.unpack_from("<i", done, results + 16 * n + 8)[0] for n in range(count)]
 
 
+def single(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
+    """By io_uring, each when the one before is done."""
+    return [result for at in offsets for result in uring(descriptor, buffer, [at])]
+
+
 def main() -> None:
     """Reads."""
     way, path, *offsets = sys.argv[1:]
     descriptor = os.open(path, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # each page is one request
     buffer = ctypes.create_string_buffer(SIZE * len(offsets))
-    read = {"aio": aio, "uring": uring}[way]
+    read = {"aio": aio, "uring": uring, "single": single}[way]
     print(*read(descriptor, ctypes.addressof(buffer), [int(offset) for offset in offsets]))
 
 
