@@ -187,7 +187,9 @@ def _latency(s: Statistics) -> Iterator[Finding]:
     medians = f"(medians of {s.latency.downloads})"
     numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
     speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
-    yield Finding("note", f"Each chunk took {numbers}{speed}.", _what_would_help(first, transfer))
+    known_better = any(_slow_because(s))  # which says what would help
+    advice = "" if known_better else _what_would_help(first, transfer)
+    yield Finding("note", f"Each chunk took {numbers}{speed}.", advice)
 
 
 def _what_would_help(first_byte_ns: int, transfer_ns: int) -> str:

@@ -165,6 +165,16 @@ def test_a_client_that_does_not_keep_up() -> None:
     assert meaning.startswith("68.4 KiB of them in the median")
 
 
+def test_no_advice_is_given_against_what_the_samples_say() -> None:
+    def meaning(rows: Rows) -> str:
+        found = findings(statistics(rows))
+        return next(each.meaning for each in found if each.headline.startswith("Each chunk took"))
+
+    plain = quick_answers(rows_with(*in_transfers(1)))
+    assert "a faster line or server" in meaning(plain)
+    assert meaning(quick_answers(rows_with(*in_transfers(4, unread_bytes=70_000)))) == ""
+
+
 def test_a_line_that_is_slower_than_the_client() -> None:
     ((headline, meaning),) = told(quick_answers(rows_with(*in_transfers(6))))
     assert headline == (
