@@ -172,7 +172,7 @@ def test_no_advice_is_given_against_what_the_samples_say() -> None:
 
     plain = quick_answers(rows_with(*in_transfers(1)))
     assert "a faster line or server" in meaning(plain)
-    assert meaning(quick_answers(rows_with(*in_transfers(4, unread_bytes=70_000)))) == ""
+    assert meaning(quick_answers(rows_with(*in_transfers(6, unread_bytes=70_000)))) == ""
 
 
 def test_a_line_that_is_slower_than_the_client() -> None:
