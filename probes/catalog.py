@@ -120,7 +120,15 @@ def _doubled(points: tuple[AttachPoint, ...]) -> tuple[AttachPoint, ...]:
 def _suffixes(point: AttachPoint) -> tuple[str, ...]:
     if point.family in (FENTRY, FEXIT):
         return (AGAIN, "")  # a trampoline calls first what was attached last
-    return ("", AGAIN) if point.target in ("sys_enter", "sys_exit") else ("",)
+    doubled = point.family == RAW_TRACEPOINT and point.target in _PREEMPTIBLE
+    return ("", AGAIN) if doubled else ("",)
+
+
+#: tracepoints outside of interrupts and of what must not be preempted anyway
+_PREEMPTIBLE = frozenset((
+    "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_add_to_page_cache",
+    "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end",
+))  # fmt: skip
 
 
 def _interrupt_points() -> tuple[AttachPoint, ...]:

@@ -313,12 +313,18 @@ static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 pag
     return 0;
 }
 
-int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline int begin_fault_at(u64 mapping, u64 page) {
     struct thread *thread = current_thread();
     if (!thread || thread->role != ROLE_TARGET)
         return 0;
-    return begin_fault(thread, read_u64(ctx->args[0] + OFFSET_ADDRESS_SPACE_HOST), ctx->args[1]);
+    return begin_fault(thread, read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST), page);
 }
+
+int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) { return begin_fault_at(ctx->args[0], ctx->args[1]); }
+
+#if MAY_ON_FILEMAP_FAULT_ENTRY_AGAIN
+int on_filemap_fault_entry_again(struct bpf_raw_tracepoint_args *ctx) { return begin_fault_at(ctx->args[0], ctx->args[1]); }
+#endif
 
 /* At the function's entry: the fault's file and page are found through its struct vm_fault. */
 static __always_inline int begin_fault_of(u64 fault) {
@@ -414,18 +420,19 @@ int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read
 int on_asynchronous_read_fexit_again(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
 #endif
 
-static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping) {
+/* Notes the file of a mapping that a target touches at a page, unless the same was just told. */
+static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping, u64 what, bool again) {
     struct thread *thread = current_thread();
-    if (!thread || thread->role != ROLE_TARGET)
+    if (!thread || thread->role != ROLE_TARGET || (again && thread->touched == what))
         return false;
+    thread->touched = what;
     u64 inode = read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST);
     return inode && attach_inode(as, inode);
 }
 
-int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline int page_cache_insertion(u64 folio, bool again) {
     struct operation as = {};
-    u64 folio = ctx->args[0];
-    if (!identify_target_mapping(&as, read_u64(folio + OFFSET_FOLIO_MAPPING)))
+    if (!identify_target_mapping(&as, read_u64(folio + OFFSET_FOLIO_MAPPING), folio, again))
         return 0;
     count_hit(EVENT_PAGE_CACHE_INSERTION);
     struct touch *touch = touch_of(&as, read_u64(folio + OFFSET_FOLIO_INDEX) << PAGE_BITS);
@@ -434,13 +441,28 @@ int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool again) {
     struct operation as = {};
-    if (!identify_target_mapping(&as, ctx->args[0]))
+    if (!identify_target_mapping(&as, mapping, mapping ^ start, again))
         return 0;
     count_hit(EVENT_FAULT_AROUND);
-    struct touch *touch = touch_of(&as, ctx->args[1] << PAGE_BITS);
+    struct touch *touch = touch_of(&as, start << PAGE_BITS);
     if (touch)
-        __sync_fetch_and_add(&touch->pages_mapped, (ctx->args[2] - ctx->args[1] + 1) * PAGE_UNITS);
+        __sync_fetch_and_add(&touch->pages_mapped, (end - start + 1) * PAGE_UNITS);
     return 0;
 }
+
+int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) { return page_cache_insertion(ctx->args[0], false); }
+int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
+    return fault_around(ctx->args[0], ctx->args[1], ctx->args[2], false);
+}
+#if MAY_ON_PAGE_CACHE_INSERTION_AGAIN
+int on_page_cache_insertion_again(struct bpf_raw_tracepoint_args *ctx) {
+    return page_cache_insertion(ctx->args[0], true);
+}
+#endif
+#if MAY_ON_FAULT_AROUND_AGAIN
+int on_fault_around_again(struct bpf_raw_tracepoint_args *ctx) {
+    return fault_around(ctx->args[0], ctx->args[1], ctx->args[2], true);
+}
+#endif

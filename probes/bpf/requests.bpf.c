@@ -62,7 +62,7 @@ static __always_inline bool device_is_traced(u32 device, struct thread *thread, 
 
 static __always_inline int request_queued(u64 pointer, bool again) {
     if (again && requests.lookup(&pointer))
-        return 0;
+        return 0; /* the first program has it */
     u64 task = bpf_get_current_pid_tgid();
     struct thread *thread = current_thread();
     struct request request = {.dev = device_of_request(pointer)};
@@ -90,6 +90,9 @@ static __always_inline int request_queued(u64 pointer, bool again) {
 }
 
 int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], false); }
+#if MAY_ON_REQUEST_QUEUED_AGAIN
+int on_request_queued_again(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], true); }
+#endif
 #if MAY_ON_REQUEST_QUEUED_KPROBE
 int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), false); }
 #endif
@@ -152,6 +155,9 @@ static __always_inline int request_ended(u64 pointer) {
 }
 
 int on_request_ended(struct bpf_raw_tracepoint_args *ctx) { return request_ended(ctx->args[0]); }
+#if MAY_ON_REQUEST_ENDED_AGAIN
+int on_request_ended_again(struct bpf_raw_tracepoint_args *ctx) { return request_ended(ctx->args[0]); }
+#endif
 
 /* The function may be called once more for a request that it has ended: the tracepoint is not hit then. */
 static __always_inline int request_ending(u64 pointer) {
