@@ -47,6 +47,8 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
     refuse_non_directory(run)
     if not (run / JOURNAL).is_file():
         raise BadRun(f"{run} holds no recording", "give the NAME.cvmprof directory of a trace")
+    if not (run / SPOOL_DIRECTORY).is_dir():
+        raise BadRun(f"{run} has no spool any more: its tables are made", "open it: open_run(PATH)")
     with _explained(run):
         journal = Spool(run).journal()
         tally = _write_tables(run, joined_tables(Spool(run), journal))

@@ -89,6 +89,13 @@ def test_the_spool_may_be_kept_and_finalised_again(cold_read: SpoolWriter) -> No
     assert (cold_read.run / "spool" / "operation.ring").exists()
 
 
+def test_tables_whose_spool_is_gone_are_not_made_again(cold_read: SpoolWriter) -> None:
+    made = finalise(cold_read.run).tables["downloads"]
+    with pytest.raises(BadRun, match="no spool any more"):
+        finalise(cold_read.run)
+    assert open_run(cold_read.run).tables["downloads"].equals(made)
+
+
 def test_the_notebooks_way(cold_read: SpoolWriter) -> None:
     finalise(cold_read.run)
     run = cvmprof.open_run(cold_read.run)
