@@ -75,8 +75,13 @@ static __always_inline void begin_run(struct thread *thread, struct operation *o
     run->bytes = run->ns = run->max_ns = 0;
 }
 
+/* Keeps the compiler from moving what stands before it behind it. */
+#define IN_ORDER() asm volatile("" ::: "memory")
+
 static __always_inline void add_hit(struct thread *thread, struct operation *operation) {
     struct hit *run = &thread->hit;
+    thread->adding = 1; /* a program may be preempted here, and the run be flushed under its hands */
+    IN_ORDER();
     if (!continues_run(run, operation))
         begin_run(thread, operation);
     u64 took = operation->end_ns - operation->start_ns;
@@ -87,6 +92,8 @@ static __always_inline void add_hit(struct thread *thread, struct operation *ope
         run->bytes += operation->result;
     if (took > run->max_ns)
         run->max_ns = took;
+    IN_ORDER();
+    thread->adding = 0;
 }
 
 static __always_inline bool is_hit(struct operation *operation) {

@@ -101,7 +101,8 @@ static __always_inline void note_delay(struct thread *thread) {
 }
 
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
-    flush_hits(thread);
+    if (!thread->adding)
+        flush_hits(thread);
     if (preempted || !state) {
         begin_blocked(thread, BLOCKED_PREEMPTED);
         return;
