@@ -446,7 +446,7 @@ THREAD = Layout(
     "Everything in progress on one thread; flushed when recording stops.",
     _fields(
         """
-        u64 adding             1 while a hit is added to the run
+        u64 adding             1 while the run of hits changes
         u64 touched            pages last inserted or mapped: two programs see one event
         u64 ending_unique      FUSE request that this daemon thread is ending
         u64 syscall_start_ns   start of the daemon system call in progress

@@ -49,11 +49,23 @@ static __always_inline void touch_read(struct operation *operation) {
     }
 }
 
-static __always_inline void flush_hits(struct thread *thread) {
+/* Keeps the compiler from moving what stands before it behind it. */
+#define IN_ORDER() asm volatile("" ::: "memory")
+
+static __always_inline void emit_run(struct thread *thread) {
     if (!thread->hit.count)
         return;
     emit_hit(&thread->hit);
     thread->hit.count = 0;
+}
+
+/* A program may be preempted where it changes the run, which leaving the CPU must not flush then. */
+static __always_inline void flush_hits(struct thread *thread) {
+    thread->adding = 1;
+    IN_ORDER();
+    emit_run(thread);
+    IN_ORDER();
+    thread->adding = 0;
 }
 
 static __always_inline bool continues_run(struct hit *run, struct operation *operation) {
@@ -64,7 +76,7 @@ static __always_inline bool continues_run(struct hit *run, struct operation *ope
 
 static __always_inline void begin_run(struct thread *thread, struct operation *operation) {
     struct hit *run = &thread->hit;
-    flush_hits(thread);
+    emit_run(thread);
     run->start_ns = operation->start_ns;
     run->ino = operation->ino;
     run->dev = operation->dev;
@@ -75,12 +87,9 @@ static __always_inline void begin_run(struct thread *thread, struct operation *o
     run->bytes = run->ns = run->max_ns = 0;
 }
 
-/* Keeps the compiler from moving what stands before it behind it. */
-#define IN_ORDER() asm volatile("" ::: "memory")
-
 static __always_inline void add_hit(struct thread *thread, struct operation *operation) {
     struct hit *run = &thread->hit;
-    thread->adding = 1; /* a program may be preempted here, and the run be flushed under its hands */
+    thread->adding = 1;
     IN_ORDER();
     if (!continues_run(run, operation))
         begin_run(thread, operation);

@@ -30,7 +30,8 @@ from cvmprof.profiler.record import attach, load, recorder  # noqa: E402
 from cvmprof.profiler.record.daemons import installed_libraries  # noqa: E402
 
 READS = 101
-_LACKS = re.compile("this kernel lacks|no symbol ")
+#: why a point is not there: the kernel or the client has none of it, or takes no fentry from anybody
+_LACKS = re.compile("this kernel lacks|no symbol |.*does not load: Operation not permitted$")
 
 
 def main(directory: Path, every: bool) -> None:
@@ -58,8 +59,10 @@ def _loaded(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
         catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
         catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
         catalog.KPROBE: bcc.BPF.KPROBE,
-        # its arguments come the same way; its own type takes a kernel that has trampolines
+        catalog.KRETPROBE: bcc.BPF.KPROBE,
+        # arguments come the same way; their own type takes a kernel that has trampolines
         catalog.FENTRY: bcc.BPF.RAW_TRACEPOINT,
+        catalog.FEXIT: bcc.BPF.RAW_TRACEPOINT,
     }
     wanted = [(point.program, kinds[point.family]) for point in _points()]
     wanted += [(program, bcc.BPF.KPROBE) for program in _uprobe_programs()]
