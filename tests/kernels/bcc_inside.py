@@ -30,7 +30,7 @@ from cvmprof.profiler.record import attach, load, recorder  # noqa: E402
 from cvmprof.profiler.record.daemons import installed_libraries  # noqa: E402
 
 READS = 101
-#: why a point is not there: the kernel or the client has none of it, or takes no fentry from anybody
+#: why a point is not there: the kernel or the client lacks it, or the kernel takes no fentry at all
 _LACKS = re.compile("this kernel lacks|no symbol |.*does not load: Operation not permitted$")
 
 
