@@ -48,8 +48,11 @@ def _leave_out_what_is_made_outside() -> None:
     """The tables are: importing what makes them takes longer here than all the rest."""
     changed: Any = session
     changed.READY_TIMEOUT_S = 600.0
-    changed._import_what_follows = lambda: None
-    changed._ask_mounts = lambda *_: None
+    changed._import_what_follows = changed._ask_mounts = _nothing
+
+
+def _nothing(*_: object) -> None:
+    """Does nothing."""
 
 
 def _told(facts: kernel.KernelFacts, backend: str) -> dict[str, Any] | None:
