@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from cvmprof import open_run
-from cvmprof.runners.lab.lab import Cutting, Lab, publish, unmount
+from cvmprof.runners.lab.lab import Cutting, Lab, publish, stop
 
 from .conftest import CHUNK_BYTES, READ_ALL
 
@@ -40,7 +40,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made = Lab(tmp_path / "lab")
     publish(made, tmp_path / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
     yield made
-    unmount(made, tmp_path / "mnt", force=True)
+    stop(made, force=True)
 
 
 class Network:
