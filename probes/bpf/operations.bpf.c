@@ -183,6 +183,17 @@ struct arguments {
     u64 a, b, c, d, e, f;
 };
 
+static __always_inline struct arguments arguments_of(u64 registers) {
+    return (struct arguments){
+        .a = read_u64(registers + OFFSET_ARGUMENT_1),
+        .b = read_u64(registers + OFFSET_ARGUMENT_2),
+        .c = read_u64(registers + OFFSET_ARGUMENT_3),
+        .d = read_u64(registers + OFFSET_ARGUMENT_4),
+        .e = read_u64(registers + OFFSET_ARGUMENT_5),
+        .f = read_u64(registers + OFFSET_ARGUMENT_6),
+    };
+}
+
 /* Which argument is the descriptor of the file that is read or filled; -1 where none is. */
 static __always_inline s32 descriptor_of(u32 class, struct arguments *with) {
     if (class == CLASS_SENDFILE)
@@ -250,14 +261,7 @@ static __always_inline void drop_asynchronous_read(struct thread *thread) {
 }
 
 static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
-    struct arguments with = {
-        .a = read_u64(registers + OFFSET_ARGUMENT_1),
-        .b = read_u64(registers + OFFSET_ARGUMENT_2),
-        .c = read_u64(registers + OFFSET_ARGUMENT_3),
-        .d = read_u64(registers + OFFSET_ARGUMENT_4),
-        .e = read_u64(registers + OFFSET_ARGUMENT_5),
-        .f = read_u64(registers + OFFSET_ARGUMENT_6),
-    };
+    struct arguments with = arguments_of(registers);
     u8 kind = kind_of(class, &with);
     if (kind == KIND_NONE)
         return;

@@ -40,13 +40,7 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
 #ifdef PREEMPTIBLE_PROGRAMS
 /* Whether a target's call, now at its end, should be in progress: it reads, maps or advises on a traced file. */
 static __always_inline bool began_unseen(struct thread *thread, u32 class, u64 registers) {
-    struct arguments with = {
-        .a = read_u64(registers + OFFSET_ARGUMENT_1),
-        .b = read_u64(registers + OFFSET_ARGUMENT_2),
-        .c = read_u64(registers + OFFSET_ARGUMENT_3),
-        .d = read_u64(registers + OFFSET_ARGUMENT_4),
-        .e = read_u64(registers + OFFSET_ARGUMENT_5),
-    };
+    struct arguments with = arguments_of(registers);
     if (!class || class > CLASS_FADVISE || kind_of(class, &with) == KIND_NONE)
         return false;
     struct operation as = {};

@@ -28,6 +28,7 @@ from cvmprof.probes.catalog import AttachPoint, LogicalEvent  # noqa: E402
 from cvmprof.probes.kernel import KernelFacts, running_kernel  # noqa: E402
 from cvmprof.profiler.record import attach, load, recorder  # noqa: E402
 from cvmprof.profiler.record.daemons import installed_libraries  # noqa: E402
+from cvmprof.tests.profiler.record.program_kinds import program_kinds  # noqa: E402
 
 READS = 101
 #: why a point is not there: the kernel or the client lacks it, or the kernel takes no fentry at all
@@ -55,15 +56,7 @@ def _loaded(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
     """Loads what the recorder below will not: the programs for kernels without uprobe_multi."""
     left = {name: value for name, value in facts.enumerators.items() if name != "UPROBE_MULTI_TYPE"}
     bpf, took_s = _compiled(bcc, replace(facts, enumerators=left))
-    kinds = {
-        catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
-        catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
-        catalog.KPROBE: bcc.BPF.KPROBE,
-        catalog.KRETPROBE: bcc.BPF.KPROBE,
-        # arguments come the same way; their own type takes a kernel that has trampolines
-        catalog.FENTRY: bcc.BPF.RAW_TRACEPOINT,
-        catalog.FEXIT: bcc.BPF.RAW_TRACEPOINT,
-    }
+    kinds = program_kinds(bcc)
     wanted = [(point.program, kinds[point.family]) for point in _points()]
     wanted += [(program, bcc.BPF.KPROBE) for program in _uprobe_programs()]
     refused = {name: reason for name, kind in wanted if (reason := _load(bpf, name, kind))}

@@ -18,6 +18,8 @@ from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.probes.programs import CALL_PROGRAMS, Options
 from cvmprof.profiler.record import load, loading
 
+from .program_kinds import program_kinds
+
 
 @pytest.fixture(scope="module")
 def facts() -> KernelFacts:
@@ -47,15 +49,7 @@ def test_every_program_passes_the_verifier(
 ) -> None:
     chosen = without_uprobe_multi(facts) if older else facts
     bpf = load.load(bcc, chosen, Options(every_read, all_files))
-    kinds = {
-        catalog.RAW_TRACEPOINT: bcc.BPF.RAW_TRACEPOINT,
-        catalog.SOFTWARE_EVENT: bcc.BPF.PERF_EVENT,
-        catalog.KPROBE: bcc.BPF.KPROBE,
-        catalog.KRETPROBE: bcc.BPF.KPROBE,
-        # arguments come the same way; their own type is refused on kernels that cannot attach it
-        catalog.FENTRY: bcc.BPF.RAW_TRACEPOINT,
-        catalog.FEXIT: bcc.BPF.RAW_TRACEPOINT,
-    }
+    kinds = program_kinds(bcc)
     for program, family in attached_to_the_kernel():
         assert bpf.load_func(program.encode(), kinds[family]).fd >= 0
     names = list(CALL_PROGRAMS)
