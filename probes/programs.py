@@ -22,7 +22,7 @@ _SOURCES = Path(__file__).parent / "bpf"
 #: in the order in which they build on one another
 SOURCE_FILES = (
     "state.bpf.c", "files.bpf.c", "operations.bpf.c", "tasks.bpf.c", "requests.bpf.c",
-    "connections.bpf.c", "daemon.bpf.c", "syscalls.bpf.c",
+    "connections.bpf.c", "daemon.bpf.c", "syscalls.bpf.c", "asynchronous.bpf.c",
 )  # fmt: skip
 
 

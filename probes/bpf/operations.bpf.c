@@ -169,6 +169,7 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
 
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
+    KEEP_BOUND(count); /* known to be no more than the bound, it would be the only one */
     NO_UNROLL
     for (u64 index = 0; index < MAX_VECTORS; index++) {
         if (index >= count)
@@ -252,21 +253,12 @@ static __always_inline void set_range(struct operation *operation, u32 class, st
     operation->flags |= OPERATION_HAS_RANGE;
 }
 
-/* The return of an asynchronous read was missed: nothing is known of its end. */
-static __always_inline void drop_asynchronous_read(struct thread *thread) {
-    if (!thread->operation.start_ns || thread->operation.syscall != ASYNCHRONOUS_READ_SYSCALL)
-        return;
-    count_loss(EVENT_ASYNCHRONOUS_READ, LOSS_UNMATCHED_START);
-    thread->operation.start_ns = 0;
-}
-
 static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
     struct arguments with = arguments_of(registers);
     u8 kind = kind_of(class, &with);
     if (kind == KIND_NONE)
         return;
     struct operation *operation = &thread->operation;
-    drop_asynchronous_read(thread);
     open_operation(thread, operation, kind);
     operation->syscall = number;
     s32 descriptor = descriptor_of(class, &with);
@@ -386,59 +378,6 @@ static __always_inline int end_fault(s64 result, u8 flags) {
 int on_page_fault_minor(void *ctx) { return end_fault(0, 0); }
 
 int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
-
-/* A read of FUSE that is no system call of its own: io_uring's, in whichever thread does it, and those of
- * io_submit(2). Within a system call that reads, the function tells nothing new. */
-static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bool again) {
-    struct thread *thread = current_thread();
-    if (!thread || thread->role != ROLE_TARGET)
-        return 0;
-    if (!again)
-        drop_asynchronous_read(thread);
-    struct operation *operation = &thread->operation;
-    if (operation->start_ns)
-        return 0;
-    open_operation(thread, operation, KIND_READ);
-    operation->syscall = ASYNCHRONOUS_READ_SYSCALL;
-    operation->offset = read_u64(request + OFFSET_KIOCB_KI_POS);
-    operation->size = read_u64(iterator + OFFSET_IOV_ITER_COUNT);
-    operation->flags |= OPERATION_HAS_RANGE;
-    attach_inode(operation, read_u64(read_u64(request + OFFSET_KIOCB_KI_FILP) + OFFSET_FILE_F_INODE));
-    return 0;
-}
-
-static __always_inline int end_asynchronous_read(s64 result) {
-    struct thread *thread = current_thread();
-    if (!thread || !thread->operation.start_ns || thread->operation.syscall != ASYNCHRONOUS_READ_SYSCALL)
-        return 0;
-    count_hit(EVENT_ASYNCHRONOUS_READ);
-    close_fault(thread, 0, 0);
-    thread->operation.end_ns = bpf_ktime_get_ns();
-    thread->operation.result = result;
-    close_operation(thread, &thread->operation);
-    return 0;
-}
-
-#if MAY_ON_ASYNCHRONOUS_READ_KPROBE
-int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
-    return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), false);
-}
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_KRETPROBE
-int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(ctx->FUNCTION_RESULT); }
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FENTRY
-int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], false); }
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FEXIT
-int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FENTRY_AGAIN
-int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], true); }
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FEXIT_AGAIN
-int on_asynchronous_read_fexit_again(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
-#endif
 
 /* Notes the file of a mapping that a target touches at a page, unless the same was just told. */
 static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping, u64 what, bool again) {

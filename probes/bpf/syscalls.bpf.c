@@ -10,25 +10,55 @@ static __always_inline bool is_compat(u64 registers) {
 #endif
 }
 
+static __always_inline u32 classes_of(u32 number) {
+    u32 *classes = syscall_classes.lookup(&number);
+    return classes ? *classes : 0;
+}
+
+/* What a system call is to a thread of this role: 0 for nothing. */
+static __always_inline u32 class_for(u32 role, u32 classes) {
+    return role == ROLE_DAEMON ? classes >> 8 : classes & 0xff;
+}
+
 static __always_inline bool in_syscall(struct thread *thread) {
     return thread->role == ROLE_DAEMON ? thread->syscall_number : thread->operation.start_ns;
 }
 
+/* Whether the file system has told how a read ended, the end of whose system call was missed. */
+static __always_inline bool has_result(struct operation *operation) {
+#ifdef PREEMPTIBLE_PROGRAMS
+    return operation->start_ns && operation->end_ns;
+#else
+    return false;
+#endif
+}
+
+/* Puts away what seems to be in progress but has ended unseen. */
+static __always_inline void settle(struct thread *thread) {
+    struct operation *operation = &thread->operation;
+    bool asynchronous = operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
+    if (has_result(operation)) {
+        count_hit(EVENT_SYSTEM_CALL);
+        close_operation(thread, operation);
+    } else {
+        count_loss(asynchronous ? EVENT_ASYNCHRONOUS_READ : EVENT_SYSTEM_CALL, LOSS_UNMATCHED_START);
+    }
+    thread->syscall_number = operation->start_ns = 0;
+}
+
 static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
-    u32 number = ctx->args[1];
-    u32 *classes = syscall_classes.lookup(&number);
-    if (!classes || !*classes)
+    u32 number = ctx->args[1], classes = classes_of(number);
+    if (!classes)
         return 0;
     u64 task = bpf_get_current_pid_tgid();
-    u32 role = role_of(task >> 32);
-    u32 class = role == ROLE_DAEMON ? *classes >> 8 : *classes & 0xff;
-    if (!role || !class)
+    u32 role = role_of(task >> 32), class = class_for(role, classes);
+    if (!role || !class || is_compat(ctx->args[0])) /* 32-bit: other numbers, other layouts */
         return 0;
-    if (is_compat(ctx->args[0]))
-        return 0; /* 32-bit: other numbers, other layouts */
     struct thread *thread = thread_of(task >> 32, task, role);
     if (!thread || (again && in_syscall(thread)))
         return 0;
+    if (in_syscall(thread))
+        settle(thread);
     thread->role = role; /* a target that serves a file system has become a daemon */
     if (role == ROLE_DAEMON)
         begin_daemon_syscall(thread, class, ctx->args[0]);
@@ -37,41 +67,44 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     return 0;
 }
 
-#ifdef PREEMPTIBLE_PROGRAMS
+/* Whether the call that ends here is the one in progress. A new program has not the registers of its exec. */
+static __always_inline bool is_in_progress(struct thread *thread, u32 number) {
+    if (thread->role == ROLE_DAEMON)
+        return class_for(ROLE_DAEMON, classes_of(number)) == thread->syscall_number;
+    u32 began = thread->operation.syscall;
+    return number == began || began == SYSCALL_EXECVE || began == SYSCALL_EXECVEAT;
+}
+
 /* Whether a target's call, now at its end, should be in progress: it reads, maps or advises on a traced file. */
-static __always_inline bool began_unseen(struct thread *thread, u32 class, u64 registers) {
+static __always_inline bool began_unseen(u32 class, u64 registers) {
+#ifdef PREEMPTIBLE_PROGRAMS
     struct arguments with = arguments_of(registers);
     if (!class || class > CLASS_FADVISE || kind_of(class, &with) == KIND_NONE)
         return false;
     struct operation as = {};
     s32 descriptor = descriptor_of(class, &with);
     return descriptor >= 0 && attach_descriptor(&as, descriptor);
+#else
+    return false;
+#endif
 }
 
-/* Counts what both pairs missed: the end of the call that seems to be in progress, or the entry of this one. */
-static __always_inline void count_unseen(struct thread *thread, u64 registers) {
+/* Puts away what is not the call that ends here; counts an entry that was missed. */
+static __always_inline void settle_unseen(struct thread *thread, u64 registers) {
     u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
-    u32 *classes = syscall_classes.lookup(&number);
-    bool serves = thread->role == ROLE_DAEMON;
-    u32 class = !classes ? 0 : serves ? *classes >> 8 : *classes & 0xff;
-    if (in_syscall(thread)) {
-        if (serves ? class == thread->syscall_number : number == thread->operation.syscall)
-            return;
-        count_loss(EVENT_SYSTEM_CALL, LOSS_UNMATCHED_START);
-        thread->syscall_number = thread->operation.start_ns = 0;
-    }
-    if (!serves && began_unseen(thread, class, registers))
+    if (in_syscall(thread) && is_in_progress(thread, number))
+        return;
+    if (in_syscall(thread))
+        settle(thread);
+    if (thread->role == ROLE_TARGET && began_unseen(class_for(ROLE_TARGET, classes_of(number)), registers))
         count_loss(EVENT_SYSTEM_CALL, LOSS_UNMATCHED_END);
 }
-#else
-static __always_inline void count_unseen(struct thread *thread, u64 registers) {}
-#endif
 
 static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
     struct thread *thread = current_thread();
     if (!thread || (again && !in_syscall(thread)))
         return 0;
-    count_unseen(thread, ctx->args[0]);
+    settle_unseen(thread, ctx->args[0]);
     if (thread->role == ROLE_DAEMON) {
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
         return 0;
