@@ -199,16 +199,11 @@ def fetches(
     """
     latest = tried.sort("attempt").group_by("fetch_id").agg(pl.col("download_id").last())
     suffixes = wire.select("download_id", "suffix", "url_path", wire_hash="object_hash")
-    placed = (
-        rows.join(latest, on="fetch_id", how="left", maintain_order="left")
-        .join(suffixes, on="download_id", how="left", maintain_order="left")
-        .join(
-            _places(rows, requests, known, chunked),
-            on="fetch_id",
-            how="left",
-            maintain_order="left",
-        )
-    )
+    sent = rows.join(latest, on="fetch_id", how="left", maintain_order="left").join(
+        suffixes, on="download_id", how="left", maintain_order="left"
+    ).with_columns(object_hash=pl.coalesce("object_hash", "wire_hash"))  # fmt: skip
+    places_of = _places(sent, requests, known, chunked)
+    placed = sent.join(places_of, on="fetch_id", how="left", maintain_order="left")
     letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
     by_suffix = pl.coalesce(letter, "suffix").replace_strict(
         SUFFIXES, default=None, return_dtype=pl.String
@@ -228,7 +223,6 @@ def fetches(
     foreign = ~pl.col("object_kind").is_in(["chunk", "file"]).fill_null(value=True)
     places = ("file_id", "offset_bytes", "unpacked_bytes")
     cleared = named.with_columns(
-        pl.coalesce("object_hash", "wire_hash").alias("object_hash"),
         *(pl.when(~foreign).then(pl.col(name)).alias(name) for name in places),
     )
     return conform("fetches", cleared, "queued_ns", "returned_ns")

@@ -25,11 +25,12 @@ from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
 
 from .bcc_versions import check_bcc_versions
-from .checks import Check, Outcome, killed, outcome_of
+from .checks import Check, Outcome, killed, outcome_of, skipped
 from .guest import run_in_guest
 from .images import CACHE, Image, image_of
 from .matrix import KERNELS
 from .publishing import published
+from .skipped import POINTS
 from .stage import stage
 
 #: guests that run at once
@@ -99,14 +100,17 @@ def _report(release: str, left: Path) -> tuple[list[str], int]:
         failures += _failed(outcome.checks)
         lines.append(f"{release:24}{outcome.backend:12}{_line(outcome)}")
     recorded = [outcome.substance for outcome in outcomes if outcome.substance]
-    agreement = Check("agree", all(each == recorded[0] for each in recorded), True)
-    death = killed(left / "killed.json")
-    failures += _failed((agreement, *death))
-    lines.append(
-        f"{release:24}the tables of {len(recorded)} backends "
-        f"{'agree' if agreement.passed else 'DIFFER'}; nothing is left of a recorder that was "
-        f"killed: {'ok' if not _failed(death) else 'FAILED'}"
-    )
+    same = all(each == recorded[0] for each in recorded)
+    verdicts = {
+        f"the tables of {len(recorded)} backends agree": (Check("agree", same, True),),
+        "nothing is left of a recorder that was killed": killed(left / "killed.json"),
+    }
+    if facts.preemptible_programs:
+        checks = (check for point in POINTS for check in skipped(left / point / "result.json"))
+        verdicts["reads are told without a program on their system call"] = tuple(checks)
+    for text, checks_of_it in verdicts.items():
+        failures += _failed(checks_of_it)
+        lines.append(f"{release:24}{text}: {'FAILED' if _failed(checks_of_it) else 'ok'}")
     return lines + [f"    {each}" for each in failures], len(failures)
 
 

@@ -18,6 +18,7 @@ from cvmprof.profiler.finalise import finalise
 from cvmprof.profiler.run import Run
 
 from . import killer, workload
+from .skipped import OFFSETS
 
 _READ = 15
 
@@ -77,6 +78,19 @@ def killed(path: Path) -> tuple[Check, ...]:
         Check("left", result["left"], 0),
         Check("status", result["status"], killer.STATUS),
         Check("trouble", "incomplete" in str(result["trouble"]), True),
+    )
+
+
+def skipped(path: Path) -> tuple[Check, ...]:
+    """Checks what was recorded of reads whose system call's entry, or end, no program saw."""
+    result = json.loads(path.read_text())
+    expected = [[offset, size, size] for size, offset in enumerate(OFFSETS, 1)]
+    # an end that no program saw is counted, unless the file system tells it
+    allowed = {"unmatched start"} if path.parent.name == "sys_exit" else set[str]()
+    counted = {each["cause"] for each in result["losses"]}
+    return (
+        Check(f"reads without {path.parent.name}", result["reads"], expected),
+        Check(f"losses without {path.parent.name}", sorted(counted - allowed), []),
     )
 
 

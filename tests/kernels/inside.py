@@ -1,8 +1,9 @@
 """What runs in a guest: the lab, and one recording of the workload by each backend.
 
 Leaves the facts of the kernel and, for each backend, the spool of its run, the reason why it is
-refused, or the backend that attaches the very same. At last a recorder is killed. Nothing is
-decided here: the tables are made and checked outside.
+refused, or the backend that attaches the very same; where programs are preempted, what is recorded
+of reads without those on system calls. At last a recorder is killed. Nothing is decided here: the
+tables are made and checked outside.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cvmprof.runners.lab.lab import Lab, accesses
 
 from .inside_lab import mounted
 from .loaded import left_of, programs
+from .skipped import POINTS, reads_without
 
 _WORKLOAD = Path(__file__).with_name("workload.py")
 
@@ -41,6 +43,10 @@ def main(published: Path) -> None:
             (shared / backend).mkdir()
             result = _told(facts, backend) or _record(lab, mountpoint, backend, shared / backend)
             _keep(shared / backend / "result.json", {"backend": backend, **result})
+        if facts.preemptible_programs:
+            for point in POINTS:
+                result = reads_without(point, mountpoint / "read.bin", shared / point)
+                _keep(shared / point / "result.json", result)
         _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
 
 

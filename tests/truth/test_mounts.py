@@ -146,6 +146,11 @@ def test_a_streaming_client_keeps_nothing(lab: Lab, mounted: Mount, tmp_path: Pa
     calls = run.tables["daemon_calls"].filter(function="cvmfs_read")
     assert downloads.height >= calls.height > CHUNKS  # every read downloads, some two chunks
     assert downloads["object_hash"].n_unique() == CHUNKS
+    fetches = run.tables["fetches"].filter(object_kind="chunk")
+    assert sorted(fetches["download_id"]) == sorted(downloads["download_id"])
+    places = fetches.select("file_id", "offset_bytes", "unpacked_bytes")
+    assert places.drop_nulls().height == places.height
+    assert_tiling(run)
     assert differences(run, place) == NO_DIFFERENCE
     assert "each READ that reaches it downloads its whole chunk anew" in said(run)
 
