@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,12 +22,13 @@ from cvmprof.probes import catalog, kernel
 from cvmprof.profiler import session
 from cvmprof.profiler.diagnosis import refusal
 from cvmprof.profiler.record.attach import check_backend
+from cvmprof.profiler.record.launch import interpreter
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import Lab, accesses
 
 from .inside_lab import mounted
 from .loaded import left_of, programs
-from .skipped import POINTS, reads_without
+from .skipped import POINTS
 
 _WORKLOAD = Path(__file__).with_name("workload.py")
 
@@ -45,8 +47,9 @@ def main(published: Path) -> None:
             _keep(shared / backend / "result.json", {"backend": backend, **result})
         if facts.preemptible_programs:
             for point in POINTS:
-                result = reads_without(point, mountpoint / "read.bin", shared / point)
-                _keep(shared / point / "result.json", result)
+                module = [interpreter(), "-m", f"{__package__}.skipped"]
+                where = [mountpoint / "read.bin", shared / point]
+                subprocess.run([*module, *where, point], check=True)
         _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
 
 
