@@ -132,7 +132,7 @@ OPERATION_KINDS = ("none", "read", "splice", "fault", "populate", "advise", "ope
 OPERATION_WAITED = 1  # it slept
 OPERATION_KNOWN_FILE = 2  # dev, ino and generation are set
 OPERATION_HAS_RANGE = 4  # offset and size are set
-OPERATION_MAJOR = 8  # the fault was accounted as major
+OPERATION_PASSTHROUGH = 8  # its file is read from another one, past the daemon
 OPERATION_DIED = 16  # its task ended inside it
 OPERATION_TRACED_FILE = 32  # its file lies on a superblock that is traced
 OPERATION_LINKED = 64  # it slept until a FUSE request was ended
@@ -155,7 +155,7 @@ ROLE_TARGET, ROLE_DAEMON = 1, 2
 BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
 BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
-BLOCKED_IO = 2  # flag: the kernel calls it waiting for I/O, and the file operation is not on FUSE
+BLOCKED_IO = 2  # flag: waiting for I/O, says the kernel, in a file operation past any daemon
 
 #: system calls on the daemon's cache directory
 CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")

@@ -101,6 +101,7 @@ OFFSETS = (
     ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
+    ("FUSE_FILE_PASSTHROUGH", "fuse_file", "passthrough"),  # since 6.9
     ("KIOCB_KI_FILP", "kiocb", "ki_filp"),
     ("KIOCB_KI_POS", "kiocb", "ki_pos"),
     ("IOV_ITER_COUNT", "iov_iter", "count"),
@@ -110,6 +111,7 @@ OPTIONAL_OFFSETS = frozenset((
     "FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS",
     "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR",  # built without IPv6
     "SOCK_NET",  # built without network namespaces
+    "FUSE_FILE_PASSTHROUGH",  # older, or built without it
 ))  # fmt: skip
 #: from a request to its superblock's device: one of these ways is enough
 DEVICE_OFFSETS = (

@@ -144,17 +144,21 @@ def operation_classes(
     """The deepest source that supplied each operation's bytes: op_id, class.
 
     ``http``: it waited for a download; ``joined``: for one that another thread began; ``cvmfs
-    cache``: for the daemon's answer only; ``page cache``: for nothing; ``unknown``: for something
-    that is not known.
+    cache``: for the daemon's answer only; ``passthrough``, ``disk``: for a disk, the file being on
+    FUSE or not; ``page cache``: for nothing; ``unknown``: for something that is not known.
     """
     outcomes = fetches.select("fetch_id", "outcome")
-    held = segments.drop_nulls("op_id").join(outcomes, on="fetch_id", how="left")
+    past = operations.select("op_id", "passthrough")
+    held = segments.drop_nulls("op_id").join(outcomes, on="fetch_id", how="left").join(
+        past, on="op_id", how="left"
+    )  # fmt: skip
     by_request = pl.col("unique").is_not_null() & pl.col("fetch_id").is_null()
     depth = (
         pl.when(pl.col("fetch_id").is_not_null() & (pl.col("cause") != "fetch_joined"))
         .then(pl.lit("http"))
         .when(pl.col("cause") == "fetch_joined").then(pl.lit("joined"))
         .when(by_request & (pl.col("cause") != "unknown")).then(pl.lit("cvmfs cache"))
+        .when((pl.col("cause") == "disk") & pl.col("passthrough")).then(pl.lit("passthrough"))
         .when(pl.col("cause") == "disk").then(pl.lit("disk"))
         .when(pl.col("cause") == "unknown").then(pl.lit("unknown"))
         .otherwise(pl.lit("page cache"))

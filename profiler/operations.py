@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..probes.events import OPERATION_HAS_RANGE, OPERATION_KINDS, OPERATION_KNOWN_FILE
+from ..probes.events import (
+    OPERATION_HAS_RANGE,
+    OPERATION_KINDS,
+    OPERATION_KNOWN_FILE,
+    OPERATION_PASSTHROUGH,
+)
 from .tables import OPERATION_KIND, conform
 from .times import happened
 
@@ -34,6 +39,7 @@ def operations(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
         file_id=pl.when(known).then(file_id),
         offset_bytes=pl.when(ranged).then("offset"),
         size_bytes=pl.when(ranged).then("size"),
+        passthrough=(pl.col("flags") & OPERATION_PASSTHROUGH) != 0,
     )
     return conform("operations", rows)
 

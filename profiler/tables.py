@@ -113,6 +113,7 @@ TABLES: tuple[Table, ...] = (
         i64?      offset_bytes  first byte asked for; for a fault: of the page
         i64?      size_bytes    bytes asked for
         i64       result        bytes supplied, 0, or -errno
+        bool      passthrough   its file was read from another, past the daemon (FUSE passthrough)
         """,
     ),
     _table(

@@ -52,7 +52,8 @@ static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bo
     operation->offset = read_u64(request + OFFSET_KIOCB_KI_POS);
     operation->size = read_u64(iterator + OFFSET_IOV_ITER_COUNT);
     operation->flags |= OPERATION_HAS_RANGE;
-    attach_inode(operation, read_u64(file + OFFSET_FILE_F_INODE));
+    if (attach_inode(operation, read_u64(file + OFFSET_FILE_F_INODE)))
+        note_backing(operation, file);
     return 0;
 }
 
@@ -66,7 +67,7 @@ static __always_inline int end_asynchronous_read(s64 result) {
         return 0;
     }
     count_hit(EVENT_ASYNCHRONOUS_READ);
-    close_fault(thread, 0, 0);
+    close_fault(thread, 0);
     operation->end_ns = bpf_ktime_get_ns();
     operation->result = result;
     close_operation(thread, operation);

@@ -164,7 +164,10 @@ static __always_inline u64 file_of(u32 descriptor) {
 static __always_inline u64 attach_descriptor(struct operation *operation, u32 descriptor) {
     u64 file = file_of(descriptor);
     u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
-    return inode && attach_inode(operation, inode) ? file : 0;
+    if (!inode || !attach_inode(operation, inode))
+        return 0;
+    note_backing(operation, file);
+    return file;
 }
 
 static __always_inline u64 vector_size(u64 vector, u64 count) {
@@ -299,7 +302,7 @@ static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 pag
     struct operation *around = &thread->operation;
     if (around->start_ns && (around->kind == KIND_POPULATE || around->kind == KIND_ADVISE)) {
         if (!(around->flags & OPERATION_KNOWN_FILE))
-            attach_inode(around, inode);
+            attach_mapped(around, inode);
         return 0; /* bounded by its system call: no user registers, so no end of its own */
     }
     struct operation *fault = &thread->fault;
@@ -318,7 +321,7 @@ static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 pag
     fault->offset = offset;
     fault->size = 1 << PAGE_BITS;
     fault->flags |= OPERATION_HAS_RANGE;
-    if (!attach_inode(fault, inode))
+    if (!attach_mapped(fault, inode))
         fault->start_ns = 0;
     else
         count_hit(EVENT_PAGE_FAULT);
@@ -358,26 +361,25 @@ int on_filemap_fault_fentry(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT
 int on_filemap_fault_fentry_again(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
 #endif
 
-static __always_inline void close_fault(struct thread *thread, s64 result, u8 flags) {
+static __always_inline void close_fault(struct thread *thread, s64 result) {
     if (!thread->fault.start_ns)
         return;
     count_hit(EVENT_PAGE_FAULT_END);
     thread->fault.end_ns = bpf_ktime_get_ns();
     thread->fault.result = result;
-    thread->fault.flags |= flags;
     close_operation(thread, &thread->fault);
 }
 
-static __always_inline int end_fault(s64 result, u8 flags) {
+static __always_inline int end_fault(s64 result) {
     struct thread *thread = current_thread();
     if (thread)
-        close_fault(thread, result, flags);
+        close_fault(thread, result);
     return 0;
 }
 
-int on_page_fault_minor(void *ctx) { return end_fault(0, 0); }
+int on_page_fault_minor(void *ctx) { return end_fault(0); }
 
-int on_page_fault_major(void *ctx) { return end_fault(0, OPERATION_MAJOR); }
+int on_page_fault_major(void *ctx) { return end_fault(0); }
 
 /* Notes the file of a mapping that a target touches at a page, unless the same was just told. */
 static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping, u64 what, bool again) {
@@ -386,7 +388,7 @@ static __always_inline bool identify_target_mapping(struct operation *as, u64 ma
         return false;
     thread->touched = what;
     u64 inode = read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST);
-    return inode && attach_inode(as, inode);
+    return inode && attach_mapped(as, inode);
 }
 
 static __always_inline int page_cache_insertion(u64 folio, bool again) {

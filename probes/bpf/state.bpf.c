@@ -133,6 +133,47 @@ static __always_inline bool attach_inode(struct operation *operation, u64 inode)
     return true;
 }
 
+#ifdef OFFSET_FUSE_FILE_PASSTHROUGH
+/* inode that a file on FUSE is read from, past its daemon -> that file */
+BPF_TABLE("lru_hash", u64, struct file_identity, backed, 16384);
+
+/* Notes that an open file is read past the daemon, and from where: that is what its pages belong to. */
+static __always_inline void note_backing(struct operation *operation, u64 file) {
+    if (!(operation->flags & OPERATION_FUSE))
+        return;
+    u64 behind = read_u64(read_u64(file + OFFSET_FILE_PRIVATE_DATA) + OFFSET_FUSE_FILE_PASSTHROUGH);
+    if (!behind)
+        return;
+    operation->flags |= OPERATION_PASSTHROUGH;
+    struct file_identity identity = {operation->ino, operation->dev, operation->generation};
+    u64 inode = read_u64(behind + OFFSET_FILE_F_INODE);
+    struct file_identity *known = backed.lookup(&inode);
+    if (!known || known->ino != identity.ino || known->dev != identity.dev || known->generation != identity.generation)
+        backed.update(&inode, &identity);
+}
+
+static __always_inline bool attach_backed(struct operation *operation, u64 inode) {
+    struct file_identity *identity = backed.lookup(&inode);
+    if (!identity)
+        return false;
+    operation->ino = identity->ino;
+    operation->dev = identity->dev;
+    operation->generation = identity->generation;
+    operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE | OPERATION_FUSE | OPERATION_PASSTHROUGH;
+    return true;
+}
+#else
+static __always_inline void note_backing(struct operation *operation, u64 file) {}
+static __always_inline bool attach_backed(struct operation *operation, u64 inode) { return false; }
+#endif
+
+/* Notes the file whose pages are an inode's. */
+static __always_inline bool attach_mapped(struct operation *operation, u64 inode) {
+    if (is_fuse(read_u64(inode + OFFSET_INODE_I_SB)))
+        return attach_inode(operation, inode);
+    return attach_backed(operation, inode) || attach_inode(operation, inode);
+}
+
 /* Pages of a folio: a large one keeps its order in the second page's flags (since v6.6). */
 static __always_inline u32 folio_pages(u64 folio) {
 #if defined(OFFSET_FOLIO_FLAGS) && defined(OFFSET_FOLIO_FLAGS_1) && defined(FOLIO_HEAD_BIT)

@@ -109,7 +109,7 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
         return 0;
     }
-    close_fault(thread, 0, 0); /* of pages that the call pinned */
+    close_fault(thread, 0); /* of pages that the call pinned */
     if (thread->operation.start_ns) {
         count_hit(EVENT_SYSTEM_CALL);
         end_syscall(thread, ctx->args[1]);

@@ -43,11 +43,11 @@ static __always_inline void begin_blocked(struct thread *thread, u16 state) {
     off->flags = 0;
 }
 
-/* In the kernel's account of I/O, inside a file operation that is not on FUSE: a local disk. */
+/* In the kernel's account of I/O, inside a file operation that no daemon serves: a local disk. */
 static __always_inline bool waits_for_io(struct thread *thread) {
 #ifdef OFFSET_TASK_STRUCT_IN_IOWAIT
     struct operation *operation = innermost_operation(thread);
-    if (!operation || (operation->flags & OPERATION_FUSE))
+    if (!operation || (operation->flags & (OPERATION_FUSE | OPERATION_PASSTHROUGH)) == OPERATION_FUSE)
         return false;
     return (read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_IN_IOWAIT) >> OFFSET_IN_IOWAIT_BIT) & 1;
 #else
@@ -244,7 +244,7 @@ static __always_inline void report_crash(u64 task, u32 number) {
 int on_signal_deliver(struct bpf_raw_tracepoint_args *ctx) {
     struct thread *thread = current_thread();
     if (thread && thread->role == ROLE_TARGET && ctx->args[0] != SIGNAL_KILL)
-        close_fault(thread, FAULT_INTERRUPTED, 0);
+        close_fault(thread, FAULT_INTERRUPTED);
     return 0;
 }
 
@@ -255,7 +255,7 @@ int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
         report_crash(task, number);
     if (number != SIGNAL_BUS || task != bpf_get_current_task())
         return 0;
-    return end_fault(-5, 0);
+    return end_fault(-5);
 }
 
 /* Every task that appears in a traced process or out of it: io_uring's worker threads have no fork of their

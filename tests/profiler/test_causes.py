@@ -88,7 +88,8 @@ def test_stalls_take_the_waiting_thread() -> None:
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
     filled = [
-        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read", **r}
+        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read",
+         "passthrough": False, **r}
         for n, r in enumerate(rows)
     ]
     return conform("operations", pl.DataFrame(filled, infer_schema_length=None))

@@ -64,7 +64,7 @@ def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:
     operations = conform(
         "operations",
         pl.DataFrame({"op_id": [0, 1, 2, 3], "kind": "read", "start_ns": 50, "pid": [1, 2, 3, 4],
-                      "tid": [1, 2, 3, 4], "result": 0}),
+                      "tid": [1, 2, 3, 4], "result": 0, "passthrough": False}),
     )  # fmt: skip
     nothing = (empty("fuse_requests"), empty("files"))
     unmounted = empty("mounts").with_columns(dev=pl.lit(0, pl.UInt32))
@@ -107,6 +107,7 @@ def test_incidents_in_order() -> None:
                 "tid": [1] * 4,
                 "file_id": [4, 4, 4, None],
                 "result": [0] * 4,
+                "passthrough": [False] * 4,
             }
         ),
     )

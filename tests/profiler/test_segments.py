@@ -16,7 +16,7 @@ from cvmprof.profiler.tables import CAUSE, conform, empty
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
     filled = [
-        {"op_id": n, "kind": "read", "pid": 1, "tid": 1, "result": 0, **row}
+        {"op_id": n, "kind": "read", "pid": 1, "tid": 1, "result": 0, "passthrough": False, **row}
         for n, row in enumerate(rows)
     ]
     return conform("operations", pl.DataFrame(filled, schema_overrides={"end_ns": pl.Int64})

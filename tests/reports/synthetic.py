@@ -57,7 +57,8 @@ class Rows:
 
     def add(self, table: str, **row: Any) -> int:
         """Append a row; return its place."""
-        self.rows.setdefault(table, []).append(row)
+        filled = {"passthrough": False, **row} if table == "operations" else row
+        self.rows.setdefault(table, []).append(filled)
         return len(self.rows[table]) - 1
 
     def frames(self) -> dict[str, pl.DataFrame]:
@@ -327,7 +328,7 @@ def huge_run(segments: int = 1_000_000, threads: int = 16, requests: int = 400_0
     operations = one.select(
         "op_id", "start_ns", end_ns=pl.col("start_ns") + 1500, kind=pl.lit("read"), pid=pl.lit(PID),
         tid=pl.lit(MAIN), file_id=pl.lit(0), offset_bytes=pl.col("op_id") * 4096,
-        size_bytes=pl.lit(4096), result=pl.lit(4096),
+        size_bytes=pl.lit(4096), result=pl.lit(4096), passthrough=pl.lit(value=False),
     )  # fmt: skip
     asked = (
         pl.select(unique=pl.int_range(requests, dtype=pl.UInt64))
