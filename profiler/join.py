@@ -75,6 +75,7 @@ class _Daemons:
     clients: pl.DataFrame
     caches: pl.DataFrame
     chunks: pl.DataFrame
+    manifests: pl.DataFrame
 
 
 def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
@@ -179,6 +180,7 @@ def _daemons(spool: Spool, journal: Journal, seen: _Files) -> _Daemons:
         clients=_clients(said, calls, lookups, wire),
         caches=daemons_work.cache_directories(cache_files),
         chunks=chunked,
+        manifests=wire_traffic.manifests(wire),
     )
 
 
@@ -261,7 +263,7 @@ def _renewals(
     forks = spool.families()
     return [
         renewals.reloads(journal, mounted),
-        renewals.remounts(journal, mounted, looked),
+        renewals.remounts(journal, mounted, looked, work.manifests),
         evictions.evictions(
             spool.removals(), mounted, caches.working_directories(journal), forks, work.chunks
         ),

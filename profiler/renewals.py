@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -36,34 +37,65 @@ def reloads(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
     return conform("incidents", pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 
 
-def remounts(journal: Journal, mounted: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
-    """Mounts whose repository's revision after the command is another than before.
+def remounts(
+    journal: Journal, mounted: pl.DataFrame, lookups: pl.DataFrame, manifests: pl.DataFrame
+) -> pl.DataFrame:
+    """Mounts that went on with another revision of their repository, each time that they did.
 
-    Dated by the first look for the new root catalog; where none was seen, by the answer that told.
-    ``lookups``: mount_id, object_hash, start_ns of lookups and fetches.
+    Told by the manifests that the client downloaded, and where those were not seen, by what the
+    mount said before and after the command. Dated by the first look for the new root catalog.
+    ``lookups``: mount_id, object_hash, start_ns of lookups and fetches; ``manifests``: see
+    `downloads.manifests`.
     """
+    last = mounted.unique("device", keep="last", maintain_order=True)["mount_id"]
     rows: list[dict[str, Any]] = []
-    for mount in mounted.unique("device", keep="last", maintain_order=True).iter_rows(named=True):
-        before, after = _told(journal, str(mount["device"]))
-        if before is None or after is None or not _says(before, after, "user.revision"):
-            continue
-        root = str(after["attributes"].get("user.root_hash", ""))
-        looked = lookups.filter(mount_id=mount["mount_id"], object_hash=root)["start_ns"].min()
-        told = f"{mount['mountpoint']}: {_says(before, after, 'user.revision')}"
-        rows.append({
-            "time_ns": looked or int(after["time_ns"]), "kind": "remount",
-            "pid": mount["daemon_pid"], "mount_id": mount["mount_id"],
-            "detail": told if looked else f"{told}; when, was not seen",
-        })  # fmt: skip
+    for mount in mounted.iter_rows(named=True):
+        told = _told(journal, str(mount["device"])) if mount["mount_id"] in last else (None, None)
+        looked = lookups.filter(mount_id=mount["mount_id"])
+        seen = manifests.filter(mount_id=mount["mount_id"]).sort("time_ns")
+        rows += [
+            {"time_ns": time_ns, "kind": "remount", "pid": mount["daemon_pid"],
+             "mount_id": mount["mount_id"], "detail": f"{mount['mountpoint']}: {detail}"}
+            for time_ns, detail in _revisions(*told, looked, seen)
+        ]  # fmt: skip
     return conform("incidents", pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
+
+
+def _revisions(
+    before: Line | None, after: Line | None, looked: pl.DataFrame, manifests: pl.DataFrame
+) -> Iterator[tuple[int, str]]:
+    """When a mount took another revision, and which."""
+    current = _revision(before)
+    for time_ns, root, revision in manifests.select("time_ns", "root_hash", "revision").rows():
+        taken = _first_look(looked, root, time_ns)
+        if current is not None and revision != current and taken is not None:
+            yield taken, _change("revision", current, revision)
+        current = revision if taken is not None or current is None else current
+    told = _revision(after)
+    if after is None or told is None or current is None or told == current:
+        return
+    root = str(after["attributes"].get("user.root_hash", ""))
+    taken = _first_look(looked, root)
+    detail = _change("revision", current, told)
+    yield taken or int(after["time_ns"]), detail if taken else f"{detail}; when, was not seen"
+
+
+def _first_look(looked: pl.DataFrame, root: str, after_ns: int = 0) -> int | None:
+    found = looked.filter(pl.col("start_ns") >= after_ns, object_hash=root)["start_ns"]
+    return int(found.sort()[0]) if found.len() else None
+
+
+def _revision(line: Line | None) -> int | None:
+    said = str(line["attributes"].get("user.revision", "")).strip() if line else ""
+    return int(said) if said.isdigit() else None
 
 
 def revisions_at_start(journal: Journal) -> pl.DataFrame:
     """The revisions of mounts before the command: device, revision_at_start."""
     rows = [
-        {"device": line.get("device"), "revision_at_start": int(revision)}
+        {"device": line.get("device"), "revision_at_start": revision}
         for line in journal.of("attributes_before")
-        if (revision := str(line["attributes"].get("user.revision", "")).strip()).isdigit()
+        if (revision := _revision(line)) is not None
     ]
     schema = {"device": pl.String(), "revision_at_start": pl.Int64()}
     return pl.DataFrame(rows, schema=schema, orient="row").unique("device", keep="last")
@@ -100,7 +132,11 @@ def _says(before: Line, after: Line, name: str) -> str:
     old, new = (str(line["attributes"].get(name, "")).strip() for line in (before, after))
     if not old or not new or old == new:
         return ""
-    return f"{_WORDS[name]} {old} before, {new} after"
+    return _change(_WORDS[name], old, new)
+
+
+def _change(what: str, old: object, new: object) -> str:
+    return f"{what} {old} before, {new} after"
 
 
 def _same(after: Line, name: str) -> str:

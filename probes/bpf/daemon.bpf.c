@@ -1,6 +1,7 @@
 /* Inside the daemon: calls of the client's functions by uprobes, and what its system calls tell. */
 
 #define MAX_DEPTH 8
+#define ANSWER_BYTES sizeof(((struct download *)0)->answer)
 #define FUSE_HEADER_BYTES 40
 #define MAX_OPCODE 4200
 
@@ -207,21 +208,28 @@ static __always_inline bool turns_to_socket(struct thread *thread, u32 class) {
     return class > CLASS_DAEMON_WRITEV ? class <= CLASS_DAEMON_CONNECT : downloads.lookup(&key) != 0;
 }
 
+/* Keeps the beginning of an answer: the first piece, and one behind it, since headers may come alone. */
+static __always_inline void keep_answer(struct download *download, u64 before, u64 buffer) {
+    if (download->flags & DOWNLOAD_TLS)
+        return;
+    if (!before)
+        bpf_probe_read_user(download->answer, ANSWER_BYTES, (void *)buffer);
+    else if (before < ANSWER_BYTES / 2)
+        bpf_probe_read_user(download->answer + (before & (ANSWER_BYTES / 2 - 1)), ANSWER_BYTES / 2, (void *)buffer);
+    download->answer[ANSWER_BYTES - 1] = 0;
+}
+
 static __always_inline void on_received(struct thread *thread, s64 bytes) {
     u64 key = connection_key(thread, thread->syscall_fd);
     struct download *download = downloads.lookup(&key);
     if (!download || !download->sent_ns)
         return;
     download->last_byte_ns = bpf_ktime_get_ns();
+    if (!download->first_byte_ns)
+        download->first_byte_ns = download->last_byte_ns;
+    keep_answer(download, download->bytes, thread->syscall_buffer);
     download->bytes += bytes;
     begin_work(thread, download);
-    if (download->first_byte_ns)
-        return;
-    download->first_byte_ns = download->last_byte_ns;
-    if (download->flags & DOWNLOAD_TLS)
-        return;
-    bpf_probe_read_user(download->answer, sizeof(download->answer), (void *)thread->syscall_buffer);
-    download->answer[sizeof(download->answer) - 1] = 0;
 }
 
 /* A connection that ends without a request is told of too, unless it stood and was not needed. */

@@ -46,18 +46,48 @@ def test_code_loaded_by_a_daemon_that_serves_is_a_reload() -> None:
     ]  # fmt: skip
 
 
+def manifests(*rows: tuple[int, str, int]) -> pl.DataFrame:
+    """Manifests of mount 0: time_ns, root hash, revision."""
+    schema = {"time_ns": pl.Int64, "root_hash": pl.String, "revision": pl.Int64}
+    frame = pl.DataFrame(list(rows), schema=schema, orient="row")
+    return frame.with_columns(mount_id=pl.lit(0, pl.Int32))
+
+
+LOOKED = pl.DataFrame(
+    {"mount_id": [0, 0, 0], "object_hash": [HASH, ROOT, ROOT], "start_ns": [700, 800, 900]},
+    schema_overrides={"mount_id": pl.Int32},
+)
+
+
+def revisions(journal: Journal, looked: pl.DataFrame, *rows: tuple[int, str, int]) -> list[Any]:
+    found = remounts(journal, mounts(), looked, manifests(*rows))
+    return found.select("time_ns", "detail").rows()
+
+
 def test_a_new_revision_is_dated_by_the_first_look_for_its_root() -> None:
     journal = Journal((said("attributes_before", 3, HASH), said("attributes", 4)))
-    looked = pl.DataFrame(
-        {"mount_id": [0, 0, 0], "object_hash": [HASH, ROOT, ROOT], "start_ns": [700, 800, 900]},
-        schema_overrides={"mount_id": pl.Int32},
-    )
-    found = remounts(journal, mounts(), looked).select("time_ns", "detail").rows()
-    assert found == [(800, "/m: revision 3 before, 4 after")]
-    unseen = remounts(journal, mounts(), looked.head(1)).select("time_ns", "detail").rows()
-    assert unseen == [(5000, "/m: revision 3 before, 4 after; when, was not seen")]
+    assert revisions(journal, LOOKED) == [(800, "/m: revision 3 before, 4 after")]
+    assert revisions(journal, LOOKED.head(1)) == [
+        (5000, "/m: revision 3 before, 4 after; when, was not seen")
+    ]
     same = Journal((said("attributes_before", 4), said("attributes", 4)))
-    assert remounts(same, mounts(), looked).is_empty()
+    assert revisions(same, LOOKED) == []
+
+
+def test_each_of_several_revisions_is_told_by_its_manifest() -> None:
+    """One whose root the client never looked for was not taken; the same one again is no news."""
+    journal = Journal((said("attributes_before", 2), said("attributes", 4)))
+    seen = [(600, HASH, 3), (650, HASH, 3), (750, "ef" * 20, 9), (790, ROOT, 4)]
+    assert revisions(journal, LOOKED, *seen) == [
+        (700, "/m: revision 2 before, 3 after"), (800, "/m: revision 3 before, 4 after"),
+    ]  # fmt: skip
+
+
+def test_the_first_manifest_of_a_mount_made_meanwhile_is_no_change() -> None:
+    journal = Journal((said("attributes", 4),))
+    seen = [(600, HASH, 3), (790, ROOT, 4)]
+    assert revisions(journal, LOOKED, *seen) == [(800, "/m: revision 3 before, 4 after")]
+    assert revisions(journal, LOOKED, (600, HASH, 4)) == []
 
 
 def removal(pid: int, end_ns: int, path: str, result: int = 0) -> dict[str, Any]:

@@ -232,39 +232,50 @@ def test_a_reload_with_new_code(
     assert_tiling(run)
 
 
+#: reads a file; with each further manifest that the server gets, has the client take it, and reads
+#: one file more
 REMOUNT = """
-import os, subprocess, sys
-path, *remount = sys.argv[1:]
-with open(path, "rb", buffering=0) as file:
-    while file.read(65536): pass
-subprocess.run(remount, check=True, stdout=subprocess.DEVNULL)
-with open(os.path.join(os.path.dirname(path), "later.bin"), "rb", buffering=0) as file:
-    while file.read(65536): pass
+cat "$1/{name}" >/dev/null
+for revision in 2 3; do
+    cp "$2.$revision" "$2"
+    cvmfs_talk -p "$3" remount sync >/dev/null
+    cat "$1/later$revision.bin" >/dev/null
+done
 """
 
 
-def test_a_remount_to_a_new_revision(
+def test_remounts_to_new_revisions(
     mounted: Mount, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("revised")
     lab = publish_in(root, "new.lab.test", 5)
+    (manifest,) = root.rglob(".cvmfspublished")
+    first = manifest.read_bytes()
+    for revision in (2, 3):
+        name = f"later{revision}.bin"
+        (root / "source" / name).write_bytes(os.urandom((revision + 1) * CHUNK_BYTES - 1))
+        publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+        shutil.copy(manifest, f"{manifest}.{revision}")
+    manifest.write_bytes(first)
     try:
         place = mounted(lab)
-        (root / "source" / "later.bin").write_bytes(os.urandom(3 * CHUNK_BYTES - 1))
-        publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
         socket = place.with_name("cache") / f"cvmfs_io.{lab.repository}"
-        talk = ["cvmfs_talk", "-p", socket, "remount", "sync"]
-        command = [sys.executable, "-I", "-c", REMOUNT, place / NAME, *talk]
-        run = traced(tmp_path / "run.cvmprof", list(map(str, command)))
+        script = REMOUNT.format(name=NAME)
+        command = ["sh", "-e", "-c", script, "sh", str(place), str(manifest), str(socket)]
+        run = traced(tmp_path / "run.cvmprof", command)
     finally:
         stop(lab, force=True)
-    (remount,) = run.tables["incidents"].filter(kind="remount").to_dicts()
-    assert remount["detail"] == f"{place}: revision 1 before, 2 after"
+    remounts = run.tables["incidents"].filter(kind="remount").sort("time_ns")
+    assert remounts["detail"].to_list() == [
+        f"{place}: revision 1 before, 2 after", f"{place}: revision 2 before, 3 after",
+    ]  # fmt: skip
     row = mount_of(run, place)
-    assert (row["revision_at_start"], row["revision"]) == (1, 2)
-    ends = run.tables["fetches"].filter(object_kind="chunk").sort("start_ns")["start_ns"]
-    assert ends[4] < remount["time_ns"] < ends[5]
-    assert fetched(run, place) == 5 + 3
+    assert (row["revision_at_start"], row["revision"]) == (1, 3)
+    starts = run.tables["fetches"].filter(object_kind="chunk")["start_ns"].sort()
+    second, third = remounts["time_ns"]
+    assert starts[4] < second < starts[5]
+    assert starts[7] < third < starts[8]
+    assert fetched(run, place) == 5 + 3 + 4
     assert differences(run, place) == NO_DIFFERENCE
     assert "A repository was remounted" in said(run)
 
