@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
@@ -67,6 +68,9 @@ class Btf:
         self._types: bytes = base._types + types if base else types
         self._strings: bytes = base._strings + strings if base else strings
         self._positions, self._by_name = _index(self._types)
+        texts = self._strings.split(b"\0")
+        starts = accumulate(texts, lambda at, text: at + len(text) + 1, initial=0)
+        self._offset_of = dict(zip(texts, starts))
 
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX) -> Btf:
@@ -138,10 +142,18 @@ class Btf:
         return None
 
     def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
-        for name_offset in self._string_offsets(name):
-            for position in self._by_name.get(name_offset, ()):
-                if (self._record(position)[1] >> 24) & 0x1F in kinds:
-                    return position
+        """Where a type of that name stands."""
+        whole = self._offset_of.get(name.encode())
+        found = None if whole is None else self._named(whole, kinds)
+        if found is not None:
+            return found
+        ends = (self._named(at, kinds) for at in self._string_offsets(name))
+        return next((each for each in ends if each is not None), None)
+
+    def _named(self, name_offset: int, kinds: tuple[int, ...]) -> int | None:
+        for position in self._by_name.get(name_offset, ()):
+            if (self._record(position)[1] >> 24) & 0x1F in kinds:
+                return position
         return None
 
     def _pointed_to(self, type_id: int) -> str:

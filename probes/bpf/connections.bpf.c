@@ -90,12 +90,12 @@ static __always_inline void announce(struct download *connection) {
 /* Where connect(2) leads: the socket forgets it when that fails. */
 static __always_inline void read_peer(struct download *connection, u64 address) {
     u16 port = 0;
-    bpf_probe_read_user(&port, sizeof(port), (void *)(address + 2));
+    read_user(&port, sizeof(port), (void *)(address + 2));
     connection->remote_port = __builtin_bswap16(port);
     if (connection->family == AF_INET6)
-        bpf_probe_read_user(connection->remote, 16, (void *)(address + 8));
+        read_user(connection->remote, 16, (void *)(address + 8));
     else
-        bpf_probe_read_user(connection->remote, 4, (void *)(address + 4));
+        read_user(connection->remote, 4, (void *)(address + 4));
 }
 
 /* By the first bytes of what is sent; of TLS (RFC 8446, 5.1) those are type, version and length. */
@@ -125,9 +125,9 @@ static __always_inline bool carry_on(struct download *next, struct download *las
 
 static __always_inline void read_message(struct download *next, u32 sent, u64 buffer) {
     if (sent == SENT_GET || sent == SENT_TUNNEL)
-        bpf_probe_read_user_str(next->request, sizeof(next->request), (void *)buffer);
+        read_user_string(next->request, sizeof(next->request), (void *)buffer);
     else if (sent == SENT_HELLO && !(next->flags & UNSEEN))
-        bpf_probe_read_user(next->request, sizeof(next->request), (void *)buffer);
+        read_user(next->request, sizeof(next->request), (void *)buffer);
     if (sent == SENT_TUNNEL)
         next->flags |= DOWNLOAD_TUNNEL;
     else if (sent != SENT_GET)

@@ -43,7 +43,7 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     u32 function = call->function;
     if (function >= FN_FETCHER_FETCH) {
         if (function != FN_DOWNLOADMANAGER_FETCH)
-            bpf_probe_read_user(call->object, sizeof(call->object), (void *)ctx->FUNCTION_ARGUMENT_2);
+            read_user(call->object, sizeof(call->object), (void *)ctx->FUNCTION_ARGUMENT_2);
         return;
     }
     call->unique = read_user_u64(ctx->FUNCTION_ARGUMENT_1 + 8); /* fuse_req_t: its second word */
@@ -213,9 +213,9 @@ static __always_inline void keep_answer(struct download *download, u64 before, u
     if (download->flags & DOWNLOAD_TLS)
         return;
     if (!before)
-        bpf_probe_read_user(download->answer, ANSWER_BYTES, (void *)buffer);
+        read_user(download->answer, ANSWER_BYTES, (void *)buffer);
     else if (before < ANSWER_BYTES / 2)
-        bpf_probe_read_user(download->answer + (before & (ANSWER_BYTES / 2 - 1)), ANSWER_BYTES / 2, (void *)buffer);
+        read_user(download->answer + (before & (ANSWER_BYTES / 2 - 1)), ANSWER_BYTES / 2, (void *)buffer);
     download->answer[ANSWER_BYTES - 1] = 0;
 }
 
@@ -251,7 +251,7 @@ static __always_inline void on_served(struct thread *thread, s64 bytes) {
     struct { u32 length, opcode; u64 unique; } header = {};
     if (bytes < FUSE_HEADER_BYTES)
         return;
-    bpf_probe_read_user(&header, sizeof(header), (void *)thread->syscall_buffer);
+    read_user(&header, sizeof(header), (void *)thread->syscall_buffer);
     if (header.length != bytes || header.opcode > MAX_OPCODE || !header.opcode || serves_others(thread->pid))
         return;
     count_hit(EVENT_REQUEST_SERVED);
@@ -269,7 +269,7 @@ static __always_inline void read_name(u8 *to, u64 from) {
     to[0] = 0;
     if (!buffer)
         return;
-    long length = bpf_probe_read_user_str(buffer->bytes, 256, (void *)from);
+    long length = read_user_string(buffer->bytes, 256, (void *)from);
     u64 start = length > 128 ? length - 128 : 0;
     if (length > 0)
         bpf_probe_read_kernel(to, 128, buffer->bytes + (start & 127));

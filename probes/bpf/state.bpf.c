@@ -15,6 +15,11 @@
  * would count down from a number instead that they know nothing of. */
 #define KEEP_BOUND(counter) asm volatile("" : "+r"(counter))
 
+/* BPF_FUNC_probe_read_user and its like, which bcc looks for among all symbols of the kernel for each call
+ * that is by its name. */
+static long (*read_user)(void *to, u32 bytes, void *address) = (void *)112;
+static long (*read_user_string)(void *to, u32 bytes, void *address) = (void *)114;
+
 BPF_HASH(roles, u32, u32, 16384);                /* process -> ROLE_* */
 BPF_HASH(threads, u32, struct thread, 16384);    /* thread -> what is in progress on it */
 BPF_HASH(devices, u32, u32, 4096);               /* superblocks that target tasks have used */
@@ -43,7 +48,7 @@ static __always_inline u32 read_u32(u64 address) {
 
 static __always_inline u64 read_user_u64(u64 address) {
     u64 value = 0;
-    bpf_probe_read_user(&value, sizeof(value), (void *)address);
+    read_user(&value, sizeof(value), (void *)address);
     return value;
 }
 

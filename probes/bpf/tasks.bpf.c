@@ -296,7 +296,7 @@ static __always_inline void read_arguments(struct task *event, u64 task) {
     u64 length = read_u64(memory + OFFSET_MM_STRUCT_ARG_END) - start;
     if (length > sizeof(event->argv))
         length = sizeof(event->argv);
-    if (!bpf_probe_read_user(event->argv, sizeof(event->argv), (void *)start))
+    if (!read_user(event->argv, sizeof(event->argv), (void *)start))
         event->arguments = length; /* argv is followed by the environment: a whole read is possible */
 }
 
