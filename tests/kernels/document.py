@@ -38,8 +38,10 @@ not refused above has given these counts, and what the backends saw was the same
 
 From 7.0 on the kernel preempts programs on tracepoints, and those of fentry: whoever comes to a
 program on a CPU where another task was preempted in it is not seen by it. There a second program
-stands behind each, which does what the first one missed. What both miss is counted as lost: by
-fentry on 7.3, on a busy machine that emulates it, some runs of the workload lose one system call.
+stands behind each, which does what the first one missed. Where both miss the entry of a read, or
+its end, the function that serves the reads of FUSE stands in, by the thread's registers and the
+result: the matrix records reads without any program on their entry, and without any on their end,
+and finds them all. What is missed beyond that is counted as lost.
 
 Reads by io_uring end by a return probe where fexit cannot reach their function (5.10). It has few
 instances, one for each CPU without preemption: where more such reads wait at once, those that it
@@ -69,8 +71,8 @@ behind its known members: it is the one whose superblock points back to it.
 0.18 is the oldest that is supported; one that is older is refused. What its versions do differently
 is done without it: programs for fentry and for a link of many uprobes are loaded by bpf(2). With
 each of these, under its distribution's own Python, every program has been compiled and loaded, and
-101 reads recorded without one missing, on Linux 6.18. On 6.1 the oldest attached to all there is,
-and with 0.37 the verifier refused the program on system calls as too long:
+101 reads recorded without one missing, on Linux 6.18; on 6.1 the oldest and the newest attached to
+all there is:
 
 | distribution | bcc | Python |
 |---|---|---|
