@@ -51,12 +51,11 @@ static __always_inline u32 device_of_request(u64 pointer) {
 #endif
 
 static __always_inline bool device_is_traced(u32 device, struct thread *thread, u32 opcode) {
-    u32 seen = 1;
     if (devices.lookup(&device) || opcode == OPCODE_INIT)
         return true;
     if (!thread || thread->role != ROLE_TARGET)
         return false;
-    devices.update(&device, &seen);
+    note_device(device);
     return true;
 }
 

@@ -121,6 +121,13 @@ static __always_inline bool inode_is_traced(u64 inode, u64 superblock) {
     return is_fuse(superblock);
 }
 
+/* From now on requests to a superblock are recorded, whoever makes them. */
+static __always_inline void note_device(u32 device) {
+    u32 seen = 1;
+    if (!devices.lookup(&device) && devices.update(&device, &seen))
+        count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
+}
+
 /* Notes the inode in the operation; whether its superblock is one that is traced. */
 static __always_inline bool attach_inode(struct operation *operation, u64 inode) {
     u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
@@ -132,9 +139,7 @@ static __always_inline bool attach_inode(struct operation *operation, u64 inode)
     operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE;
     if (is_fuse(superblock))
         operation->flags |= OPERATION_FUSE;
-    u32 seen = 1;
-    if (!devices.lookup(&operation->dev) && devices.update(&operation->dev, &seen))
-        count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
+    note_device(operation->dev);
     return true;
 }
 

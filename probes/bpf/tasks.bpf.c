@@ -308,7 +308,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     if (is_client_name(event->name)) {
         role = ROLE_DAEMON;
-        roles.update(&pid, &role);
+        if (roles.update(&pid, &role))
+            count_loss(EVENT_TASK, LOSS_MAP_FULL);
     }
     if (!role)
         return 0;
