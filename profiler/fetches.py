@@ -111,7 +111,7 @@ def fetches_by_name(
         "mount_id", "pid", "tid", "start_ns", end_ns="next_end_ns", object_hash="object_hash",
         outcome=pl.lit("joined").cast(OUTCOME), queued_ns=pl.lit(None, pl.Int64),
     )  # fmt: skip
-    both = pl.concat([downloaded, joined, _handed_over(steps, downloaded)]).drop_nulls(
+    both = pl.concat([downloaded, joined, _handed_over(steps, downloaded, requests)]).drop_nulls(
         "object_hash"
     )
     served = both.with_columns(serving_requests(requests, both))
@@ -122,14 +122,25 @@ def fetches_by_name(
     ).select(_COLUMNS)
 
 
-def _handed_over(steps: pl.DataFrame, downloaded: pl.DataFrame) -> pl.DataFrame:
-    """Misses after which a thread did nothing while another one downloaded the object."""
+def _handed_over(
+    steps: pl.DataFrame, downloaded: pl.DataFrame, requests: pl.DataFrame
+) -> pl.DataFrame:
+    """Misses after which a thread did nothing while another one downloaded the object.
+
+    That one may have looked later, and been first to begin: then what both looked for ended within
+    the request that the thread was serving.
+    """
     alone = steps.filter(pl.col("is_miss") & ~pl.col("after_miss") & ~pl.col("goes_on"))
+    alone = alone.with_columns(serving_requests(requests, alone)).join(
+        requests.select("mount_id", "unique", answered_ns="end_ns"),
+        on=["mount_id", "unique"], how="left",
+    )  # fmt: skip
     holders = downloaded.select(
         "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
     )
+    within = (pl.col("freed_ns") <= pl.col("answered_ns")).fill_null(value=False)
     met = alone.join(holders, on=["pid", "object_hash"]).filter(
-        (pl.col("held_ns") <= pl.col("start_ns"))
+        ((pl.col("held_ns") <= pl.col("start_ns")) | within)
         & (pl.col("freed_ns") > pl.col("start_ns")).fill_null(value=True)
         & (pl.col("holder_tid") != pl.col("tid"))
     )

@@ -6,6 +6,10 @@ pointer anywhere inside, and twenty thousand of them cost a few milliseconds.
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
 import polars as pl
 
 from . import palette
@@ -24,6 +28,8 @@ _FONT = {
 }
 _GRID = "#e6e9ed"
 _MAX_CAPTIONS = 200
+_INCIDENT_ROWS = 4
+_FATAL = frozenset(("crash", "hang", "exit"))
 
 
 def _layout(height_px: int, window: Window, y_axis: Json) -> Json:
@@ -275,6 +281,66 @@ def touches_figure(heat: Heat, window: Window) -> Json:
         }],
         "layout": _layout(210, window, axis),
     }  # fmt: skip
+
+
+def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Json:
+    """Return a mark for each incident, where it happened, that says all of it to the pointer."""
+    if not incidents:
+        return {}
+    seconds_in = [(each["time_ns"] - window.start_ns) / 1e9 for each in incidents]
+    rows = _rows_for_labels(seconds_in, window.duration_ns / 1e9)
+    late = 0.9 * window.duration_ns / 1e9
+    trace = {
+        "type": "scatter", "mode": "markers+text", "x": seconds_in, "y": [-row for row in rows],
+        "text": [as_plotly(str(each["kind"]), 24) for each in incidents], "cliponaxis": False,
+        "textposition": ["middle left" if at > late else "middle right" for at in seconds_in],
+        "textfont": {"size": 11}, "hoverinfo": "text",
+        "marker": {"symbol": "diamond", "size": 9, "color": [*map(_incident_colour, incidents)]},
+        "hovertext": [*map(_incident_text, incidents, seconds_in)],
+    }  # fmt: skip
+    used = max(rows) + 1
+    axis: Json = {"range": [-used + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
+    layout = _layout(34 + 20 * used, window, axis) | {"hoverdistance": 12}
+    return {"data": [trace], "layout": layout}
+
+
+def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Window) -> Json:
+    """Return a figure over time with a line through it at each incident."""
+    if not figure:
+        return figure
+    lines = [
+        {
+            "type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "above",
+            "x0": (each["time_ns"] - window.start_ns) / 1e9,
+            "x1": (each["time_ns"] - window.start_ns) / 1e9,
+            "line": {"width": 1, "dash": "dot", "color": _incident_colour(each)},
+        }
+        for each in incidents
+    ]  # fmt: skip
+    return figure | {"layout": figure["layout"] | {"shapes": lines}}
+
+
+def _incident_text(incident: dict[str, Any], seconds_in: float) -> str:
+    names = {"process": "pid", "thread": "tid", "signal": "signal"}
+    who = [f"{word} {incident[key]}" for word, key in names.items() if incident[key] is not None]
+    kind = as_plotly(str(incident["kind"]), 24)
+    head = ", ".join((f"<b>{kind}</b> at {seconds_in:.6g} s", *who))
+    lines = textwrap.wrap(str(incident["detail"]), 90)
+    return "<br>".join((head, *(as_plotly(line) for line in lines)))
+
+
+def _incident_colour(incident: dict[str, Any]) -> str:
+    return palette.INCIDENT_COLOURS[incident["kind"] not in _FATAL]
+
+
+def _rows_for_labels(seconds_in: list[float], span: float) -> list[int]:
+    """The first row on which each label has room; the last where none has."""
+    free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int]()
+    for at in seconds_in:
+        row = next((n for n, free in enumerate(free_from) if free <= at), _INCIDENT_ROWS - 1)
+        free_from[row] = at + 0.08 * span
+        rows.append(row)
+    return rows
 
 
 def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window) -> Json:

@@ -320,7 +320,10 @@ def _failed_fetches(s: Statistics) -> Iterator[Finding]:
     if not failed and not broken.requests:
         return
     errors = ", ".join(f"{name}: {number:,}" for name, number in broken.fetches.items())
-    fetches = f"{plural(failed, 'fetch', 'fetches')} failed" + (f" ({errors})" if errors else "")
+    named = f" ({errors})" if errors else ""
+    fetches = f"{plural(failed, 'fetch', 'fetches')} failed{named}, and"
+    if not failed:
+        fetches = "No fetch failed, but"
     requests = plural(broken.requests, "request")
     said = [
         *(f"{number:,} answered with status {code}" for code, number in broken.statuses.items()),
@@ -331,7 +334,7 @@ def _failed_fetches(s: Statistics) -> Iterator[Finding]:
     meaning = [f"{_capital('; '.join(said))}."] if said else []
     if "ENOSPC" in broken.fetches:
         meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
-    headline = f"{fetches}, and {requests} to servers brought nothing."
+    headline = f"{fetches} {requests} to servers brought nothing."
     yield Finding("warning", headline, " ".join(meaning))
 
 

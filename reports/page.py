@@ -17,10 +17,12 @@ from .figures import (
     LEFT_MARGIN_PX,
     RIGHT_MARGIN_PX,
     counts_figure,
+    incidents_figure,
     lane_figure,
     phase_figure,
     touches_figure,
     waterfall_figure,
+    with_incidents,
 )
 from .findings import findings
 from .heat import hottest_file
@@ -71,8 +73,15 @@ def render_page(material: Material) -> str:
         [(p.title, p.duration_ns, p.causes_ns) for p in statistics.phases]
     )
     drawn["touches"] = touches_figure(heat, window) if heat else {}
-    shown = {name: figure for name, figure in drawn.items() if figure}
-    lanes = [sections.lane_block(group, bool(drawn[group.name])) for group in groups]
+    happened = statistics.incidents
+    over_time = {name for name in drawn if name != "phases"}
+    shown = {
+        name: with_incidents(figure, happened, window) if name in over_time else figure
+        for name, figure in {"marks": incidents_figure(happened, window), **drawn}.items()
+        if figure
+    }
+    lanes = [sections.incident_block()] if happened else []
+    lanes += [sections.lane_block(group, bool(drawn[group.name])) for group in groups]
     lanes.append(sections.waterfall_block(downloads.note, bool(drawn["downloads"])))
     if heat:
         lanes.append(sections.heat_block(heat.path))

@@ -65,4 +65,7 @@ FETCH_CAUSES = NETWORK_CAUSES | {"decompress", "cache_write"}
 #: colours by position in ``CAUSES``
 CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
 
+#: incidents that something died of, and the others
+INCIDENT_COLOURS = ("#8f1d14", "#44546a")
+
 PHASE_COLOURS = ("#3a5a78", "#7d9bb5", "#506b3f", "#9db38b", "#7a5c3c", "#b79c7b")

@@ -212,6 +212,12 @@ def waterfall_block(note: str, drawn: bool) -> str:
                   colours, note, drawn)  # fmt: skip
 
 
+def incident_block() -> str:
+    """Return the heading of the incidents."""
+    words = "What happened to the mounts and their daemons; a line through every lane below."
+    return _block("marks", "Incidents", words, (), "", True)
+
+
 def heat_block(path: str) -> str:
     """Return the heading of the heat map."""
     return _block(

@@ -158,7 +158,7 @@ function fetchesWithin(start, end) {
   return found;
 }
 function outline(entry, fetches, chosen) {
-  const shapes = [];
+  const shapes = [...(entry.figure.layout.shapes ?? [])];
   const draw = (row, colour, width) => shapes.push({
     type: "rect", x0: entry.start[row], x1: entry.end[row], y0: -entry.lane[row] - 0.46, y1: -entry.lane[row] + 0.46,
     line: { color: colour, width }, fillcolor: "rgba(0,0,0,0)" });

@@ -363,3 +363,25 @@ def test_without_symbols_a_miss_alone_waits_for_whoever_downloads(make_raw: Any)
     assert found.select(wanted).rows() == [
         (1, 100, 192, 112, "downloaded", None, 2), (2, 120, 192, None, "joined", 0, 4),
     ]  # fmt: skip
+
+
+def test_without_symbols_who_misses_first_may_be_second_to_begin(make_raw: Any) -> None:
+    """Thread 2 misses before 1 does, and waits; 3 has answered its request before 1 begins."""
+    files = work.with_hashes(
+        make_raw(
+            CACHE_FILE,
+            *BY_NAME[:2], *BY_NAME[3:5],
+            cache_file(98, 2, "openat", CACHED, -2), cache_file(91, 3, "openat", CACHED, -2),
+        ),
+        DAEMONS,
+    )  # fmt: skip
+    calls = work.daemon_calls(make_raw(CALL), DAEMONS)
+    lookups = work.cache_lookups(calls, files)
+    requests = conform_requests((2, 1, 90, 250), (4, 2, 95, 240), (6, 3, 90, 96))
+    found = numbered(
+        fetches_by_name(lookups, work.transactions(files, calls), work.commits(files), requests)
+    )
+    wanted = ("tid", "start_ns", "end_ns", "outcome", "joined_fetch_id", "unique")
+    assert found.select(wanted).rows() == [
+        (2, 98, 192, "joined", 1, 4), (1, 100, 192, "downloaded", None, 2),
+    ]  # fmt: skip

@@ -295,6 +295,19 @@ HOSTILE = (
 )
 
 
+def crashed_run() -> SyntheticRun:
+    """Return the cold run with a crash of the daemon in its midst, and a new mount after it."""
+    cold = cold_run()
+    rows = [
+        {"time_ns": START + 900 * MS, "kind": "crash", "pid": DAEMON, "tid": DAEMON + 1,
+         "mount_id": 0, "signal": 11, "detail": "daemon killed, after its last call cvmfs_read"},
+        {"time_ns": START + 1000 * MS, "kind": "remount", "pid": DAEMON, "mount_id": 0,
+         "detail": "0:50 mounted at /cvmfs/models.lab.test"},
+    ]  # fmt: skip
+    incidents = tables.conform("incidents", pl.DataFrame(rows, infer_schema_length=None))
+    return SyntheticRun(cold.meta, {**cold.tables, "incidents": incidents})
+
+
 def hostile_run() -> SyntheticRun:
     """Return the cold run with every string of every table hostile, the command's too."""
     cold = cold_run()

@@ -8,7 +8,13 @@ import pytest
 
 from cvmprof.reports.page import write_page
 from cvmprof.tests.reports.browser import Browser
-from cvmprof.tests.reports.synthetic import cold_run, hostile_run, huge_run, warm_run
+from cvmprof.tests.reports.synthetic import (
+    cold_run,
+    crashed_run,
+    hostile_run,
+    huge_run,
+    warm_run,
+)
 
 LANES = ["overview", "threads", "requests", "daemon", "downloads", "touches"]
 RANGES = (
@@ -20,7 +26,10 @@ RANGES = (
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("pages")
-    runs = {"cold": cold_run, "warm": warm_run, "hostile": hostile_run, "huge": huge_run}
+    runs = {
+        "cold": cold_run, "warm": warm_run, "crashed": crashed_run, "hostile": hostile_run,
+        "huge": huge_run,
+    }  # fmt: skip
     return {name: write_page(make(), place / f"{name}.html") for name, make in runs.items()}
 
 
@@ -39,7 +48,7 @@ def drawn(browser: Browser) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", ["cold", "warm", "hostile", "huge"])
+@pytest.mark.parametrize("name", ["cold", "warm", "crashed", "hostile", "huge"])
 def test_opens_without_a_console_message(
     browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
@@ -134,6 +143,24 @@ def test_clicking_a_segment_leads_to_its_fetch(cold: Browser) -> None:
     )
     assert "1 fetch behind it" in cold.run("return document.getElementById('selected').innerText")
     assert cold.run("return document.querySelector('tr.lit').id") == "fetch-4"
+
+
+def test_incidents_stand_in_every_lane(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["crashed"])
+    lines = (
+        "return [...cvmprof.figures.values()].filter(f => f.node.closest('#lanes'))"
+        ".map(f => [f.name, f.node._fullLayout.shapes.filter(s => s.type === 'line')"
+        ".map(s => Math.round(s.x0 * 1000))])"
+    )
+    told = dict(browser.run(lines))
+    assert told == {"marks": [], **dict.fromkeys(LANES, [900, 1000])}
+    browser.run("cvmprof.select(cvmprof.figures.get('threads'), 3)")
+    assert dict(browser.run(lines)) == told  # what is selected is outlined beside them
+    mark = "const d = cvmprof.figures.get('marks').node.data[0]; return [d.text, d.hovertext]"
+    words, hints = browser.run(mark)
+    assert words == ["crash", "remount"]
+    assert hints[0].startswith("<b>crash</b> at 0.9 s, process ")
+    assert ", signal 11<br>daemon killed, after its last call cvmfs_read" in hints[0]
 
 
 def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path]) -> None:
