@@ -106,13 +106,12 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
 
 def manifests(wire: pl.DataFrame) -> pl.DataFrame:
     """Manifests whose beginning was seen in an answer: mount_id, time_ns, root_hash, revision."""
-    seen = pl.col("answer").str.head("wire_bytes")  # behind it may stand what was in the buffer
-    text = seen.str.extract(r"(?s)^HTTP/.*?\r\n\r\n(.*)$")
+    text = pl.col("answer").str.extract(r"(?s)^HTTP/.*?\r\n\r\n(.*)$")
     return wire.filter(pl.col("url_path").str.ends_with("/.cvmfspublished")).select(
         "mount_id",
         time_ns="last_byte_ns",
-        root_hash=text.str.extract(r"(?m)^C([0-9a-f]{40}(?:-[a-z0-9]+)?)$"),
-        revision=text.str.extract(r"(?m)^S(\d+)$").cast(pl.Int64),
+        root_hash=text.str.extract(r"(?m)^C([0-9a-f]{40}(?:-[a-z0-9]+)?)\n"),
+        revision=text.str.extract(r"(?m)^S(\d+)\n").cast(pl.Int64),
     ).drop_nulls()  # fmt: skip
 
 

@@ -145,11 +145,11 @@ def _handed_over(
         & (pl.col("holder_tid") != pl.col("tid"))
     )
     done = pl.col("freed_ns").is_not_null()
-    return met.select(
+    return met.sort("freed_ns", nulls_last=True, maintain_order=True).select(
         "mount_id", "pid", "tid", "start_ns", end_ns="freed_ns", object_hash="object_hash",
         outcome=pl.when(done).then(pl.lit("joined")).cast(OUTCOME),
         queued_ns=pl.lit(None, pl.Int64),
-    ).unique(["tid", "start_ns"], keep="last", maintain_order=True)  # fmt: skip
+    ).unique(["tid", "start_ns"], keep="first", maintain_order=True)  # fmt: skip
 
 
 def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:

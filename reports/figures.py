@@ -29,6 +29,7 @@ _FONT = {
 _GRID = "#e6e9ed"
 _MAX_CAPTIONS = 200
 _INCIDENT_ROWS = 4
+_LABEL_SHARE = 0.08
 _FATAL = frozenset(("crash", "hang", "exit"))
 
 
@@ -288,8 +289,8 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
     if not incidents:
         return {}
     seconds_in = [(each["time_ns"] - window.start_ns) / 1e9 for each in incidents]
-    rows = _rows_for_labels(seconds_in, window.duration_ns / 1e9)
-    late = 0.9 * window.duration_ns / 1e9
+    label, late = _LABEL_SHARE * window.duration_ns / 1e9, 0.9 * window.duration_ns / 1e9
+    rows = _rows_for_labels([at - label if at > late else at for at in seconds_in], label)
     trace = {
         "type": "scatter", "mode": "markers+text", "x": seconds_in, "y": [-row for row in rows],
         "text": [as_plotly(str(each["kind"]), 24) for each in incidents], "cliponaxis": False,
@@ -330,15 +331,15 @@ def _incident_text(incident: dict[str, Any], seconds_in: float) -> str:
 
 
 def _incident_colour(incident: dict[str, Any]) -> str:
-    return palette.INCIDENT_COLOURS[incident["kind"] not in _FATAL]
+    return palette.FATAL_COLOUR if incident["kind"] in _FATAL else palette.INCIDENT_COLOUR
 
 
-def _rows_for_labels(seconds_in: list[float], span: float) -> list[int]:
+def _rows_for_labels(begins: list[float], length: float) -> list[int]:
     """The first row on which each label has room; the last where none has."""
     free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int]()
-    for at in seconds_in:
+    for at in begins:
         row = next((n for n, free in enumerate(free_from) if free <= at), _INCIDENT_ROWS - 1)
-        free_from[row] = at + 0.08 * span
+        free_from[row] = at + length
         rows.append(row)
     return rows
 

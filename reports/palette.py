@@ -66,6 +66,6 @@ FETCH_CAUSES = NETWORK_CAUSES | {"decompress", "cache_write"}
 CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
 
 #: incidents that something died of, and the others
-INCIDENT_COLOURS = ("#8f1d14", "#44546a")
+FATAL_COLOUR, INCIDENT_COLOUR = "#8f1d14", "#44546a"
 
 PHASE_COLOURS = ("#3a5a78", "#7d9bb5", "#506b3f", "#9db38b", "#7a5c3c", "#b79c7b")

@@ -42,7 +42,8 @@ static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bo
     if (!thread || thread->role != ROLE_TARGET)
         return 0;
     struct operation *operation = &thread->operation;
-    if (!again && operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL)
+    bool stale = !again && operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
+    if (stale || has_result(operation))
         settle(thread);
     u64 file = read_u64(request + OFFSET_KIOCB_KI_FILP);
     if (operation->start_ns || begin_unseen_syscall(thread, file))

@@ -208,15 +208,21 @@ static __always_inline bool turns_to_socket(struct thread *thread, u32 class) {
     return class > CLASS_DAEMON_WRITEV ? class <= CLASS_DAEMON_CONNECT : downloads.lookup(&key) != 0;
 }
 
-/* Keeps the beginning of an answer: the first piece, and one behind it, since headers may come alone. */
-static __always_inline void keep_answer(struct download *download, u64 before, u64 buffer) {
-    if (download->flags & DOWNLOAD_TLS)
+/* Keeps the beginning of an answer, whose headers may come alone: the first piece, and what follows it early.
+ * Behind it would stand what the buffer held before. */
+static __always_inline void keep_answer(struct download *download, u64 before, u64 buffer, u64 bytes) {
+    u64 end = before + bytes;
+    if (download->flags & DOWNLOAD_TLS || before >= ANSWER_BYTES / 2)
         return;
     if (!before)
         read_user(download->answer, ANSWER_BYTES, (void *)buffer);
-    else if (before < ANSWER_BYTES / 2)
+    else
         read_user(download->answer + (before & (ANSWER_BYTES / 2 - 1)), ANSWER_BYTES / 2, (void *)buffer);
-    download->answer[ANSWER_BYTES - 1] = 0;
+    if (before && end > before + ANSWER_BYTES / 2)
+        end = before + ANSWER_BYTES / 2;
+    if (end > ANSWER_BYTES - 1)
+        end = ANSWER_BYTES - 1;
+    download->answer[end & (ANSWER_BYTES - 1)] = 0;
 }
 
 static __always_inline void on_received(struct thread *thread, s64 bytes) {
@@ -227,7 +233,7 @@ static __always_inline void on_received(struct thread *thread, s64 bytes) {
     download->last_byte_ns = bpf_ktime_get_ns();
     if (!download->first_byte_ns)
         download->first_byte_ns = download->last_byte_ns;
-    keep_answer(download, download->bytes, thread->syscall_buffer);
+    keep_answer(download, download->bytes, thread->syscall_buffer, bytes);
     download->bytes += bytes;
     begin_work(thread, download);
 }
@@ -335,9 +341,7 @@ static __always_inline void end_daemon_names(struct thread *thread, u32 class, u
 
 /* A system call that was entered before recording: its registers still hold its arguments. */
 static __always_inline u32 late_class(struct thread *thread, u64 registers) {
-    u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
-    u32 *classes = syscall_classes.lookup(&number);
-    u32 class = classes ? *classes >> 8 : 0;
+    u32 class = class_for(ROLE_DAEMON, classes_of(read_u64(registers + OFFSET_SYSCALL_NUMBER)));
     if (class != CLASS_DAEMON_READ && class != CLASS_DAEMON_RECV)
         return 0;
     thread->syscall_fd = read_u64(registers + OFFSET_ARGUMENT_1);

@@ -15,6 +15,16 @@
 BPF_ARRAY(syscall_classes, u32, 512); /* number -> CLASS_* of a target | CLASS_* of a daemon << 8 */
 BPF_HASH(touches, struct touch_key, struct touch, 131072);
 
+static __always_inline u32 classes_of(u32 number) {
+    u32 *classes = syscall_classes.lookup(&number);
+    return classes ? *classes : 0;
+}
+
+/* What a system call is to a thread of this role: 0 for nothing. */
+static __always_inline u32 class_for(u32 role, u32 classes) {
+    return role == ROLE_DAEMON ? classes >> 8 : classes & 0xff;
+}
+
 static __always_inline struct touch *touch_of(struct operation *operation, u64 offset) {
     struct touch_key key = {
         .ino = operation->ino,
@@ -296,6 +306,28 @@ static __always_inline void end_syscall(struct thread *thread, s64 result) {
     }
     operation->result = operation->kind > KIND_SPLICE && result > 0 ? 0 : result;
     close_operation(thread, operation);
+}
+
+/* Whether the file system has told how a read ended, the end of whose system call was missed. */
+static __always_inline bool has_result(struct operation *operation) {
+#ifdef PREEMPTIBLE_PROGRAMS
+    return operation->start_ns && operation->end_ns;
+#else
+    return false;
+#endif
+}
+
+/* Puts away what seems to be in progress but has ended unseen. */
+static __always_inline void settle(struct thread *thread) {
+    struct operation *operation = &thread->operation;
+    bool asynchronous = operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
+    if (has_result(operation)) {
+        count_hit(EVENT_SYSTEM_CALL);
+        close_operation(thread, operation);
+    } else {
+        count_loss(asynchronous ? EVENT_ASYNCHRONOUS_READ : EVENT_SYSTEM_CALL, LOSS_UNMATCHED_START);
+    }
+    thread->syscall_number = operation->start_ns = 0;
 }
 
 static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 page) {

@@ -144,31 +144,44 @@ static __always_inline bool attach_inode(struct operation *operation, u64 inode)
 }
 
 #ifdef OFFSET_FUSE_FILE_PASSTHROUGH
-/* inode that a file on FUSE is read from, past its daemon -> that file */
-BPF_TABLE("lru_hash", u64, struct file_identity, backed, 16384);
+struct backed_file {
+    struct file_identity file;   /* on FUSE */
+    struct file_identity behind; /* which it is read from, past its daemon */
+};
+BPF_TABLE("lru_hash", u64, struct backed_file, backed, 16384); /* by the address of the inode behind */
+
+static __always_inline bool is_same_file(struct file_identity *one, struct file_identity *other) {
+    return one->ino == other->ino && one->dev == other->dev && one->generation == other->generation;
+}
 
 /* Notes that an open file is read past the daemon, and from where: that is what its pages belong to. */
 static __always_inline void note_backing(struct operation *operation, u64 file) {
     if (!(operation->flags & OPERATION_FUSE))
         return;
     u64 behind = read_u64(read_u64(file + OFFSET_FILE_PRIVATE_DATA) + OFFSET_FUSE_FILE_PASSTHROUGH);
-    if (!behind)
+    u64 own = read_u64(file + OFFSET_FILE_F_INODE);
+    if (!behind || (read_u32(own + OFFSET_INODE_I_MODE) & MODE_TYPE) != MODE_REGULAR)
         return;
     operation->flags |= OPERATION_PASSTHROUGH;
-    struct file_identity identity = {operation->ino, operation->dev, operation->generation};
+    struct backed_file now = {.file = {operation->ino, operation->dev, operation->generation}};
     u64 inode = read_u64(behind + OFFSET_FILE_F_INODE);
-    struct file_identity *known = backed.lookup(&inode);
-    if (!known || known->ino != identity.ino || known->dev != identity.dev || known->generation != identity.generation)
-        backed.update(&inode, &identity);
+    identify(inode, &now.behind);
+    struct backed_file *known = backed.lookup(&inode);
+    if (!known || !is_same_file(&known->file, &now.file) || !is_same_file(&known->behind, &now.behind))
+        backed.update(&inode, &now);
 }
 
 static __always_inline bool attach_backed(struct operation *operation, u64 inode) {
-    struct file_identity *identity = backed.lookup(&inode);
-    if (!identity)
+    struct backed_file *known = backed.lookup(&inode);
+    struct file_identity now = {};
+    if (!known)
         return false;
-    operation->ino = identity->ino;
-    operation->dev = identity->dev;
-    operation->generation = identity->generation;
+    identify(inode, &now);
+    if (!is_same_file(&known->behind, &now))
+        return false; /* another file has taken the inode's place in memory */
+    operation->ino = known->file.ino;
+    operation->dev = known->file.dev;
+    operation->generation = known->file.generation;
     operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE | OPERATION_FUSE | OPERATION_PASSTHROUGH;
     return true;
 }

@@ -10,40 +10,8 @@ static __always_inline bool is_compat(u64 registers) {
 #endif
 }
 
-static __always_inline u32 classes_of(u32 number) {
-    u32 *classes = syscall_classes.lookup(&number);
-    return classes ? *classes : 0;
-}
-
-/* What a system call is to a thread of this role: 0 for nothing. */
-static __always_inline u32 class_for(u32 role, u32 classes) {
-    return role == ROLE_DAEMON ? classes >> 8 : classes & 0xff;
-}
-
 static __always_inline bool in_syscall(struct thread *thread) {
     return thread->role == ROLE_DAEMON ? thread->syscall_number : thread->operation.start_ns;
-}
-
-/* Whether the file system has told how a read ended, the end of whose system call was missed. */
-static __always_inline bool has_result(struct operation *operation) {
-#ifdef PREEMPTIBLE_PROGRAMS
-    return operation->start_ns && operation->end_ns;
-#else
-    return false;
-#endif
-}
-
-/* Puts away what seems to be in progress but has ended unseen. */
-static __always_inline void settle(struct thread *thread) {
-    struct operation *operation = &thread->operation;
-    bool asynchronous = operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
-    if (has_result(operation)) {
-        count_hit(EVENT_SYSTEM_CALL);
-        close_operation(thread, operation);
-    } else {
-        count_loss(asynchronous ? EVENT_ASYNCHRONOUS_READ : EVENT_SYSTEM_CALL, LOSS_UNMATCHED_START);
-    }
-    thread->syscall_number = operation->start_ns = 0;
 }
 
 static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
@@ -55,7 +23,7 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     if (!role || !class || is_compat(ctx->args[0])) /* 32-bit: other numbers, other layouts */
         return 0;
     struct thread *thread = thread_of(task >> 32, task, role);
-    if (!thread || (again && in_syscall(thread)))
+    if (!thread || (again && in_syscall(thread) && !has_result(&thread->operation)))
         return 0;
     if (in_syscall(thread))
         settle(thread);
@@ -68,9 +36,11 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
 }
 
 /* Whether the call that ends here is the one in progress. A new program has not the registers of its exec. */
-static __always_inline bool is_in_progress(struct thread *thread, u32 number) {
+static __always_inline bool is_in_progress(struct thread *thread, u32 number, s64 result) {
     if (thread->role == ROLE_DAEMON)
         return class_for(ROLE_DAEMON, classes_of(number)) == thread->syscall_number;
+    if (has_result(&thread->operation) && thread->operation.result != result)
+        return false;
     u32 began = thread->operation.syscall;
     return number == began || began == SYSCALL_EXECVE || began == SYSCALL_EXECVEAT;
 }
@@ -90,9 +60,9 @@ static __always_inline bool began_unseen(u32 class, u64 registers) {
 }
 
 /* Puts away what is not the call that ends here; counts an entry that was missed. */
-static __always_inline void settle_unseen(struct thread *thread, u64 registers) {
+static __always_inline void settle_unseen(struct thread *thread, u64 registers, s64 result) {
     u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
-    if (in_syscall(thread) && is_in_progress(thread, number))
+    if (in_syscall(thread) && is_in_progress(thread, number, result))
         return;
     if (in_syscall(thread))
         settle(thread);
@@ -104,7 +74,7 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     struct thread *thread = current_thread();
     if (!thread || (again && !in_syscall(thread)))
         return 0;
-    settle_unseen(thread, ctx->args[0]);
+    settle_unseen(thread, ctx->args[0], ctx->args[1]);
     if (thread->role == ROLE_DAEMON) {
         end_daemon_syscall(thread, ctx->args[0], ctx->args[1]);
         return 0;

@@ -353,6 +353,8 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx) {
         return 0;
     flush_hits(thread);
     abandon(&thread->fault);
+    if (has_result(&thread->operation) && thread->operation.result >= 0)
+        settle(thread);
     abandon(&thread->operation);
     u32 tid = bpf_get_current_pid_tgid();
     threads.delete(&tid);

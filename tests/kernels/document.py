@@ -39,18 +39,18 @@ not refused above has given these counts, and what the backends saw was the same
 From 7.0 on the kernel preempts programs on tracepoints, and those of fentry: whoever comes to a
 program on a CPU where another task was preempted in it is not seen by it. There a second program
 stands behind each, which does what the first one missed. Where both miss the entry of a read, or
-its end, the function that serves the reads of FUSE stands in, by the thread's registers and the
-result: the matrix records reads without any program on their entry, and without any on their end,
-and finds them all. What is missed beyond that is counted as lost.
+its end, the function that serves the reads of FUSE (not splices) stands in, by the thread's
+registers and the result: the matrix records reads without any program on their entry, and without
+any on their end, and finds them all. What is missed beyond that is counted as lost.
 
 Reads by io_uring end by a return probe where fexit cannot reach their function (5.10). It has few
 instances, one for each CPU without preemption: where more such reads wait at once, those that it
 misses are counted as lost.
 
 What observing costs is counted in instructions of the machine by `make bench-kernels`: a page fault
-on 6.12 that waits for a FUSE request, answered from the client's cache, took 39,926 with nothing
-attached, and with all but the client's functions observed 1.47 times that by tracepoints, 1.49
-times by fentry and 1.51 times by kprobes.
+on 6.12 that waits for a FUSE request, answered from the client's cache, took 40,072 with nothing
+attached, and with all but the client's functions observed 1.50 times that by tracepoints, 1.52
+times by fentry and 1.53 times by kprobes.
 
 On arm64, Debian's 6.12 was booted in an emulated machine: its facts were gathered there, all the
 programs that it would use were compiled there by bcc 0.26 and passed its verifier, and the lab was

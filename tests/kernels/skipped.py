@@ -45,6 +45,7 @@ def _leave_out(point: str) -> None:
     changed: Any = catalog
     calls, *others = catalog.EVENTS
     points = tuple(each for each in calls.alternatives[0] if each.target != point)
+    assert len(points) == len(calls.alternatives[0]) - 1, point
     changed.EVENTS = (replace(calls, alternatives=(points,)), *others)
 
 

@@ -7,10 +7,11 @@ import struct
 from typing import Any
 
 import polars as pl
+import pytest
 
 from cvmprof.probes.events import CACHE_FILE, CALL, DAEMON_FUNCTIONS, DOWNLOAD
 from cvmprof.profiler import daemon_calls as work
-from cvmprof.profiler.downloads import attempts, downloads, wire_requests
+from cvmprof.profiler.downloads import attempts, downloads, manifests, wire_requests
 from cvmprof.profiler.fetches import fetches, fetches_by_call, fetches_by_name, numbered
 from cvmprof.profiler.hashes import hash_of_path, hash_of_text, object_name
 from cvmprof.profiler.tables import conform, empty
@@ -385,3 +386,15 @@ def test_without_symbols_who_misses_first_may_be_second_to_begin(make_raw: Any) 
     assert found.select(wanted).rows() == [
         (2, 98, 192, "joined", 1, 4), (1, 100, 192, "downloaded", None, 2),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", range(1, 420))
+def test_a_manifest_that_is_cut_off_tells_nothing_wrong(kept: int) -> None:
+    body = f"C{A}\nB30720\nRd41d8cd98f00b204e9800998ecf8427e\nD240\nS12345\nGno\n"
+    answer = f"HTTP/1.1 200 OK\r\nX: {'a' * 270}\r\n\r\n{body}"
+    wire = pl.DataFrame(
+        {"mount_id": [0], "last_byte_ns": [7], "url_path": ["/repo/.cvmfspublished"],
+         "answer": [answer[:kept]]}
+    )  # fmt: skip
+    whole = kept > answer.index("S12345") + len("S12345")
+    assert manifests(wire).rows() == ([(0, 7, A, 12345)] if whole else [])

@@ -153,7 +153,7 @@ def test_incidents_stand_in_every_lane(browser: Browser, pages: dict[str, Path])
         ".map(s => Math.round(s.x0 * 1000))])"
     )
     told = dict(browser.run(lines))
-    assert told == {"marks": [], **dict.fromkeys(LANES, [900, 1000])}
+    assert told == {"marks": [], **{name: [900, 1000] for name in LANES}}
     browser.run("cvmprof.select(cvmprof.figures.get('threads'), 3)")
     assert dict(browser.run(lines)) == told  # what is selected is outlined beside them
     mark = "const d = cvmprof.figures.get('marks').node.data[0]; return [d.text, d.hovertext]"
