@@ -7,7 +7,9 @@ reason why none can be. Standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .conditions import Lack
 from .kernel import (
@@ -108,20 +110,37 @@ ARGUMENT_FUNCTIONS = {
 }  # fmt: skip
 
 
-def _doubled(points: tuple[AttachPoint, ...]) -> tuple[AttachPoint, ...]:
-    """With a second program behind each that a kernel may preempt, in the order of attaching."""
-    return tuple(
-        replace(point, program=point.program + suffix)
-        for point in points
-        for suffix in _suffixes(point)
-    )
+def _with_seconds(
+    points: tuple[AttachPoint, ...], where: Callable[[AttachPoint], bool]
+) -> tuple[AttachPoint, ...]:
+    """With a second program behind some of them."""
+    doubled = (_doubled(point) if where(point) else (point,) for point in points)
+    return tuple(each for pair in doubled for each in pair)
 
 
-def _suffixes(point: AttachPoint) -> tuple[str, ...]:
+def _doubled(point: AttachPoint) -> tuple[AttachPoint, ...]:
+    """A point and the one behind it, in the order of attaching."""
+    again = replace(point, program=point.program + AGAIN)
+    # a trampoline calls first what was attached last
+    return (again, point) if point.family in (FENTRY, FEXIT) else (point, again)
+
+
+def _is_preempted(facts: KernelFacts, point: AttachPoint) -> bool:
+    """Whether a task may be preempted in a point's program, so that others miss it."""
     if point.family in (FENTRY, FEXIT):
-        return (AGAIN, "")  # a trampoline calls first what was attached last
-    doubled = point.family == RAW_TRACEPOINT and point.target in _PREEMPTIBLE
-    return ("", AGAIN) if doubled else ("",)
+        return facts.preemption not in ("none", "voluntary")
+    return facts.preemptible_tracepoints and _may_be_doubled(point)
+
+
+def _may_miss(facts: KernelFacts, points: tuple[AttachPoint, ...]) -> bool:
+    """Whether hits may be skipped: a return probe has few instances."""
+    return any(_is_preempted(facts, point) or point.family == KRETPROBE for point in points)
+
+
+def _may_be_doubled(point: AttachPoint) -> bool:
+    if point.family == RAW_TRACEPOINT:
+        return point.target in _PREEMPTIBLE
+    return point.family in (FENTRY, FEXIT)
 
 
 #: tracepoints outside of interrupts and of what must not be preempted anyway
@@ -288,18 +307,20 @@ def candidates(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> tuple[Attachment, ...] | Unsupported:
     """Every alternative that the kernel should have, the preferred first, or why there is none.
-    Behind one that no kernel refuses to attach there is no other.
+    Before those that may miss something there are those that do not; behind one that no kernel
+    refuses to attach there is no other.
 
     A backend asked for by name holds for the events that it has an alternative for.
     """
     lacks, usable = list[Lack](facts.conditions.hindrances()), list[Attachment]()
     if facts.untold is not None:
         lacks.append(facts.untold)
-    for points in () if lacks else _of_backend(event, backend):
+    ways = sorted(_of_backend(event, backend), key=partial(_may_miss, facts))
+    for points in () if lacks else ways:
         lacking = [lack for point in points if (lack := _lacks(point, facts))]
         lacks += lacking
         if not lacking:
-            chosen = _doubled(points) if facts.preemptible_programs else points
+            chosen = _with_seconds(points, partial(_is_preempted, facts))
             usable.append(Attachment(event.name, chosen))
             if not any(map(_may_be_refused, points)):
                 break
@@ -310,14 +331,27 @@ def candidates(
     return Unsupported(event.name, "; ".join(reasons), tuple(ways_out))
 
 
+def _every_point() -> tuple[AttachPoint, ...]:
+    every = (points for event in EVENTS for points in event.alternatives)
+    return tuple(point for points in every for point in points)
+
+
+#: what has a second one behind it where it may be preempted; but for the programs of system calls,
+#: which tell themselves what both have missed
+PAIRS = tuple(dict.fromkeys(
+    point.program for point in _every_point()
+    if _may_be_doubled(point) and point.target not in ("sys_enter", "sys_exit")
+))  # fmt: skip
+
+
 def functions_programs(facts: KernelFacts, backend: str | None) -> frozenset[str]:
     """The programs that may be attached to functions, or stand behind another; None: all there are
     for the functions of this kernel.
     """
     if backend is None:
-        every = (_doubled(points) for event in EVENTS for points in event.alternatives)
         known = {*facts.functions, *facts.raw_tracepoints}
-        points = [each for one in every for each in one if each.target in known]
+        there = tuple(point for point in _every_point() if point.target in known)
+        points = list(_with_seconds(there, _may_be_doubled))
     else:
         found = (candidates(event, facts, backend) for event in EVENTS)
         chosen = (each for one in found if not isinstance(one, Unsupported) for each in one)

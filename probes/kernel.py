@@ -148,6 +148,8 @@ FUNCTIONS = {
 #: and BPF trampolines with what calls them, which arm64 has since v6.4 only
 _KPROBES, _UPROBES = "create_local_trace_kprobe", "create_local_trace_uprobe"
 _TRAMPOLINES = frozenset(("bpf_trampoline_link_prog", "register_ftrace_direct"))
+#: in a kernel that can preempt a task within it, and how it does it, such as "none (full) lazy"
+_PREEMPTION, _PREEMPTION_MODE = "preempt_schedule", Path("/sys/kernel/debug/sched/preempt")
 #: came in v7.0 with tracepoints whose programs may fault, and so be preempted
 _PREEMPTIBLE = "trace_call_bpf_faultable"
 
@@ -175,7 +177,7 @@ _FUSE_FLAGS_OF_5_10 = {"REQUEST_BACKGROUND_BIT": 2, "REQUEST_FINISHED_BIT": 9}
 _FUSE_OF_5_10_HAS = "fuse_mount_remove"
 
 _SOUGHT = (
-    *FUNCTIONS, _KPROBES, _UPROBES, *_TRAMPOLINES, _PREEMPTIBLE, _FUSE_OF_5_10_HAS,
+    *FUNCTIONS, _KPROBES, _UPROBES, *_TRAMPOLINES, _PREEMPTION, _PREEMPTIBLE, _FUSE_OF_5_10_HAS,
 )  # fmt: skip
 _SYMBOL = re.compile(rb" [tT] (%s)(?:\t\[(\w+)\])?\n" % "|".join(_SOUGHT).encode())
 
@@ -197,7 +199,8 @@ class KernelFacts:
     """One kernel: its release and machine, the bytes of its pages, its raw tracepoints with their
     number of arguments, the offsets (bytes) and enumerators that the programs need, by name; the
     functions that may be probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit)
-    are built in; and whether it preempts programs.
+    are built in; how it preempts a task within it (none, voluntary, full, lazy, unknown), and
+    whether it does that to one in a tracepoint's program too.
 
     ``config`` has those of `OPTIONS` that are known (y, m, n). ``untold`` is why the kernel tells
     nothing of its types or functions, where it does not. ``conditions`` are of this boot and this
@@ -210,7 +213,8 @@ class KernelFacts:
     kprobes: bool = False
     uprobes: bool = False
     trampolines: bool = False
-    preemptible_programs: bool = False
+    preemption: str = "none"
+    preemptible_tracepoints: bool = False
     functions: dict[str, KernelFunction] = field(default_factory=dict[str, KernelFunction])
     raw_tracepoints: dict[str, int] = field(default_factory=dict[str, int])
     offsets: dict[str, int] = field(default_factory=dict[str, int])
@@ -240,7 +244,8 @@ def facts_of(
         kprobes=_KPROBES in symbols,
         uprobes=_UPROBES in symbols,
         trampolines=_TRAMPOLINES.issubset(symbols),
-        preemptible_programs=_PREEMPTIBLE in symbols,
+        preemption="unknown" if _PREEMPTION in symbols else "none",
+        preemptible_tracepoints=_PREEMPTIBLE in symbols,
         functions={
             name: _function(btf, name, symbols[name]) for name in FUNCTIONS if name in symbols
         },
@@ -309,11 +314,20 @@ def _gathered() -> KernelFacts:
         reason = f"the kernel's type information cannot be read: {error}"
         untold = Lack(reason, "report this kernel to the cvmprof project")
     else:
-        return replace(facts, conditions=conditions)
+        return replace(facts, preemption=_preemption(facts), conditions=conditions)
     return KernelFacts(release, machine, untold=untold, conditions=conditions)
 
 
 _TYPED = "boot a kernel built with CONFIG_DEBUG_INFO_BTF (in a container: see that /sys is mounted)"
+
+
+def _preemption(facts: KernelFacts) -> str:
+    """How the running kernel preempts now, if it is known better than the facts know it."""
+    try:
+        chosen = re.search(r"\((\w+)\)", _PREEMPTION_MODE.read_text(encoding="ascii"))
+    except OSError:  # debugfs is not mounted, or locked down
+        return facts.preemption
+    return chosen[1] if chosen else facts.preemption
 
 
 def _kallsyms() -> bytes:

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import events, syscalls
-from .catalog import ARGUMENT_FUNCTIONS, DAEMON_FUNCTIONS, EVENT_NAMES, functions_programs
+from .catalog import (
+    AGAIN,
+    ARGUMENT_FUNCTIONS,
+    DAEMON_FUNCTIONS,
+    EVENT_NAMES,
+    PAIRS,
+    functions_programs,
+)
 from .kernel import KernelFacts
 from .machines import MACHINES, Machine
 
@@ -47,12 +54,15 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values.update(facts.enumerators)
     values["PAGE_BITS"] = facts.page_bytes.bit_length() - 1
     values["HIT_RUN_NS"] = options.hit_run_ns
-    if facts.preemptible_programs:
-        values["PREEMPTIBLE_PROGRAMS"] = 1
+    if facts.preemptible_tracepoints:
+        values["PREEMPTIBLE_TRACEPOINTS"] = 1
     values.update(_machine(MACHINES[facts.machine]))
     values.update(_function_arguments(facts))
-    for program in functions_programs(facts, options.backend):
+    chosen = functions_programs(facts, options.backend)
+    for program in chosen:
         values[f"MAY_{program.upper()}"] = 1
+    for index, program in enumerate(PAIRS):
+        values[f"PAIR_{program.upper()}"] = index if program + AGAIN in chosen else -1
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
     # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself,
@@ -122,6 +132,9 @@ static __always_inline void count_loss(u32 event, u32 cause) {{
     if (count)
         ++*count;
 }}
+
+BPF_PERCPU_ARRAY(first_ran, u32, {len(PAIRS)});
+BPF_PERCPU_ARRAY(stood_in, u64, {len(PAIRS)});
 """
 
 #: which logical event a ring's losses are counted under

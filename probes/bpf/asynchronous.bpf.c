@@ -2,7 +2,7 @@
  * io_submit(2). Within a system call that reads, the function that serves them all tells nothing new, unless
  * the kernel has skipped the programs at the call's entry, or those at its end. */
 
-#ifdef PREEMPTIBLE_PROGRAMS
+#ifdef PREEMPTIBLE_TRACEPOINTS
 #define IO_WORKER 0x10 /* include/linux/sched.h: PF_IO_WORKER */
 
 /* BPF_FUNC_get_current_task_btf, BPF_FUNC_task_pt_regs: a bcc older than the kernel does not declare them. */
@@ -77,21 +77,29 @@ static __always_inline int end_asynchronous_read(s64 result) {
 
 #if MAY_ON_ASYNCHRONOUS_READ_KPROBE
 int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
-    return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), false);
+    return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), FIRST);
 }
 #endif
 #if MAY_ON_ASYNCHRONOUS_READ_KRETPROBE
 int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(ctx->FUNCTION_RESULT); }
 #endif
 #if MAY_ON_ASYNCHRONOUS_READ_FENTRY
-int on_asynchronous_read_fentry(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], false); }
+int on_asynchronous_read_fentry(u64 *ctx) {
+    return IN_PAIR(ON_ASYNCHRONOUS_READ_FENTRY, FIRST, begin_asynchronous_read(ctx[0], ctx[1], FIRST));
+}
 #endif
 #if MAY_ON_ASYNCHRONOUS_READ_FEXIT
-int on_asynchronous_read_fexit(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
+int on_asynchronous_read_fexit(u64 *ctx) {
+    return IN_PAIR(ON_ASYNCHRONOUS_READ_FEXIT, FIRST, end_asynchronous_read(ctx[2]));
+}
 #endif
 #if MAY_ON_ASYNCHRONOUS_READ_FENTRY_AGAIN
-int on_asynchronous_read_fentry_again(u64 *ctx) { return begin_asynchronous_read(ctx[0], ctx[1], true); }
+int on_asynchronous_read_fentry_again(u64 *ctx) {
+    return IN_PAIR(ON_ASYNCHRONOUS_READ_FENTRY, AGAIN, begin_asynchronous_read(ctx[0], ctx[1], AGAIN));
+}
 #endif
 #if MAY_ON_ASYNCHRONOUS_READ_FEXIT_AGAIN
-int on_asynchronous_read_fexit_again(u64 *ctx) { return end_asynchronous_read(ctx[2]); }
+int on_asynchronous_read_fexit_again(u64 *ctx) {
+    return IN_PAIR(ON_ASYNCHRONOUS_READ_FEXIT, AGAIN, end_asynchronous_read(ctx[2]));
+}
 #endif

@@ -310,7 +310,7 @@ static __always_inline void end_syscall(struct thread *thread, s64 result) {
 
 /* Whether the file system has told how a read ended, the end of whose system call was missed. */
 static __always_inline bool has_result(struct operation *operation) {
-#ifdef PREEMPTIBLE_PROGRAMS
+#ifdef PREEMPTIBLE_TRACEPOINTS
     return operation->start_ns && operation->end_ns;
 #else
     return false;
@@ -367,10 +367,14 @@ static __always_inline int begin_fault_at(u64 mapping, u64 page) {
     return begin_fault(thread, read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST), page);
 }
 
-int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) { return begin_fault_at(ctx->args[0], ctx->args[1]); }
+int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_FILEMAP_FAULT_ENTRY, FIRST, begin_fault_at(ctx->args[0], ctx->args[1]));
+}
 
 #if MAY_ON_FILEMAP_FAULT_ENTRY_AGAIN
-int on_filemap_fault_entry_again(struct bpf_raw_tracepoint_args *ctx) { return begin_fault_at(ctx->args[0], ctx->args[1]); }
+int on_filemap_fault_entry_again(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_FILEMAP_FAULT_ENTRY, AGAIN, begin_fault_at(ctx->args[0], ctx->args[1]));
+}
 #endif
 
 /* At the function's entry: the fault's file and page are found through its struct vm_fault. */
@@ -387,10 +391,14 @@ static __always_inline int begin_fault_of(u64 fault) {
 int on_filemap_fault_kprobe(struct pt_regs *ctx) { return begin_fault_of(ARGUMENT(ctx, ARGUMENT_FAULT)); }
 #endif
 #if MAY_ON_FILEMAP_FAULT_FENTRY
-int on_filemap_fault_fentry(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
+int on_filemap_fault_fentry(u64 *ctx) {
+    return IN_PAIR(ON_FILEMAP_FAULT_FENTRY, FIRST, begin_fault_of(ctx[ARGUMENT_FAULT - 1]));
+}
 #endif
 #if MAY_ON_FILEMAP_FAULT_FENTRY_AGAIN
-int on_filemap_fault_fentry_again(u64 *ctx) { return begin_fault_of(ctx[ARGUMENT_FAULT - 1]); }
+int on_filemap_fault_fentry_again(u64 *ctx) {
+    return IN_PAIR(ON_FILEMAP_FAULT_FENTRY, AGAIN, begin_fault_of(ctx[ARGUMENT_FAULT - 1]));
+}
 #endif
 
 static __always_inline void close_fault(struct thread *thread, s64 result) {
@@ -445,17 +453,19 @@ static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool ag
     return 0;
 }
 
-int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) { return page_cache_insertion(ctx->args[0], false); }
+int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_PAGE_CACHE_INSERTION, FIRST, page_cache_insertion(ctx->args[0], FIRST));
+}
 int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
-    return fault_around(ctx->args[0], ctx->args[1], ctx->args[2], false);
+    return IN_PAIR(ON_FAULT_AROUND, FIRST, fault_around(ctx->args[0], ctx->args[1], ctx->args[2], FIRST));
 }
 #if MAY_ON_PAGE_CACHE_INSERTION_AGAIN
 int on_page_cache_insertion_again(struct bpf_raw_tracepoint_args *ctx) {
-    return page_cache_insertion(ctx->args[0], true);
+    return IN_PAIR(ON_PAGE_CACHE_INSERTION, AGAIN, page_cache_insertion(ctx->args[0], AGAIN));
 }
 #endif
 #if MAY_ON_FAULT_AROUND_AGAIN
 int on_fault_around_again(struct bpf_raw_tracepoint_args *ctx) {
-    return fault_around(ctx->args[0], ctx->args[1], ctx->args[2], true);
+    return IN_PAIR(ON_FAULT_AROUND, AGAIN, fault_around(ctx->args[0], ctx->args[1], ctx->args[2], AGAIN));
 }
 #endif

@@ -88,18 +88,26 @@ static __always_inline int request_queued(u64 pointer, bool again) {
     return 0;
 }
 
-int on_request_queued(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], false); }
+int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_REQUEST_QUEUED, FIRST, request_queued(ctx->args[0], FIRST));
+}
 #if MAY_ON_REQUEST_QUEUED_AGAIN
-int on_request_queued_again(struct bpf_raw_tracepoint_args *ctx) { return request_queued(ctx->args[0], true); }
+int on_request_queued_again(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_REQUEST_QUEUED, AGAIN, request_queued(ctx->args[0], AGAIN));
+}
 #endif
 #if MAY_ON_REQUEST_QUEUED_KPROBE
-int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), false); }
+int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), FIRST); }
 #endif
 #if MAY_ON_REQUEST_QUEUED_FENTRY
-int on_request_queued_fentry(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], false); }
+int on_request_queued_fentry(u64 *ctx) {
+    return IN_PAIR(ON_REQUEST_QUEUED_FENTRY, FIRST, request_queued(ctx[ARGUMENT_QUEUED - 1], FIRST));
+}
 #endif
 #if MAY_ON_REQUEST_QUEUED_FENTRY_AGAIN
-int on_request_queued_fentry_again(u64 *ctx) { return request_queued(ctx[ARGUMENT_QUEUED - 1], true); }
+int on_request_queued_fentry_again(u64 *ctx) {
+    return IN_PAIR(ON_REQUEST_QUEUED_FENTRY, AGAIN, request_queued(ctx[ARGUMENT_QUEUED - 1], AGAIN));
+}
 #endif
 
 static __always_inline void learn_device(u32 pid, u64 pointer) {
@@ -153,9 +161,13 @@ static __always_inline int request_ended(u64 pointer) {
     return 0;
 }
 
-int on_request_ended(struct bpf_raw_tracepoint_args *ctx) { return request_ended(ctx->args[0]); }
+int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_REQUEST_ENDED, FIRST, request_ended(ctx->args[0]));
+}
 #if MAY_ON_REQUEST_ENDED_AGAIN
-int on_request_ended_again(struct bpf_raw_tracepoint_args *ctx) { return request_ended(ctx->args[0]); }
+int on_request_ended_again(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_REQUEST_ENDED, AGAIN, request_ended(ctx->args[0]));
+}
 #endif
 
 /* The function may be called once more for a request that it has ended: the tracepoint is not hit then. */
@@ -168,8 +180,12 @@ static __always_inline int request_ending(u64 pointer) {
 int on_request_ended_kprobe(struct pt_regs *ctx) { return request_ending(ARGUMENT(ctx, ARGUMENT_ENDED)); }
 #endif
 #if MAY_ON_REQUEST_ENDED_FENTRY
-int on_request_ended_fentry(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
+int on_request_ended_fentry(u64 *ctx) {
+    return IN_PAIR(ON_REQUEST_ENDED_FENTRY, FIRST, request_ending(ctx[ARGUMENT_ENDED - 1]));
+}
 #endif
 #if MAY_ON_REQUEST_ENDED_FENTRY_AGAIN
-int on_request_ended_fentry_again(u64 *ctx) { return request_ending(ctx[ARGUMENT_ENDED - 1]); }
+int on_request_ended_fentry_again(u64 *ctx) {
+    return IN_PAIR(ON_REQUEST_ENDED_FENTRY, AGAIN, request_ending(ctx[ARGUMENT_ENDED - 1]));
+}
 #endif

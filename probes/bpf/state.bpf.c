@@ -28,6 +28,27 @@ BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
+#define FIRST 0
+#define AGAIN 1
+
+/* Of two programs that stand in for one another the first leaves its thread on the CPU, and the second takes it
+ * away. It counts where there is another or none: the first did not run, since somebody is preempted in it. */
+static __always_inline void note_run(u32 pair, u32 which) {
+    u32 *left = first_ran.lookup(&pair), thread = bpf_get_current_pid_tgid();
+    u64 *count = stood_in.lookup(&pair);
+    if (!left || !count)
+        return;
+    if (which == AGAIN && *left != thread)
+        ++*count;
+    *left = which == FIRST ? thread : 0;
+}
+
+/* What a program does that is one of such a pair on some kernels; on the others the number is below 0. */
+#define IN_PAIR(program, which, does) ({ \
+    if (PAIR_##program >= 0) \
+        note_run(PAIR_##program, which); \
+    does; })
+
 struct file_identity {
     u64 ino;
     u32 dev;

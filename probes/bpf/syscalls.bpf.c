@@ -47,7 +47,7 @@ static __always_inline bool is_in_progress(struct thread *thread, u32 number, s6
 
 /* Whether a target's call, now at its end, should be in progress: it reads, maps or advises on a traced file. */
 static __always_inline bool began_unseen(u32 class, u64 registers) {
-#ifdef PREEMPTIBLE_PROGRAMS
+#ifdef PREEMPTIBLE_TRACEPOINTS
     struct arguments with = arguments_of(registers);
     if (!class || class > CLASS_FADVISE || kind_of(class, &with) == KIND_NONE)
         return false;
@@ -87,14 +87,14 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     return 0;
 }
 
-int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, false); }
-int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, false); }
+int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, FIRST); }
+int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, FIRST); }
 
 /* Where these programs can be preempted, the kernel skips them for whoever else makes a system call on the
  * same CPU meanwhile. A second pair, attached behind the first, does then what the first did not. */
 #if MAY_ON_SYSCALL_ENTRY_AGAIN
-int on_syscall_entry_again(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, true); }
+int on_syscall_entry_again(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, AGAIN); }
 #endif
 #if MAY_ON_SYSCALL_EXIT_AGAIN
-int on_syscall_exit_again(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, true); }
+int on_syscall_exit_again(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, AGAIN); }
 #endif

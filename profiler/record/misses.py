@@ -1,4 +1,5 @@
-"""Hits of probes that the kernel skipped, because the program was already running on that CPU.
+"""Hits of probes that the kernel skipped, because the program was already running on that CPU:
+somebody was preempted in it.
 
 include/uapi/linux/bpf.h: BPF_OBJ_GET_INFO_BY_FD with ``struct bpf_prog_info``, whose
 ``recursion_misses`` counts them (since v5.12).
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 
+from ...probes.catalog import AGAIN, PAIRS
 from .bpf_call import bpf
 
 _OBJ_GET_INFO_BY_FD = 15
@@ -32,3 +34,21 @@ def missed(program_fd: int) -> int:
     if request.length < _RECURSION_MISSES_AT + 8:  # the kernel filled in less: it does not know it
         return 0
     return ctypes.c_uint64.from_buffer(info, _RECURSION_MISSES_AT).value
+
+
+def by_nobody(missed: dict[str, int], stood_in: dict[str, int]) -> dict[str, int]:
+    """How many hits no program saw, of all that are loaded, by name.
+
+    ``missed`` are those that the kernel skipped each for. Of two that stand in for one another it
+    is what both missed, under the first's name: ``stood_in`` is how often the second ran where the
+    first did not. Programs of system calls count theirs themselves.
+    """
+    alone = (name for name in missed if not name.endswith(AGAIN) and name + AGAIN not in missed)
+    pairs = (name for name in PAIRS if name + AGAIN in missed)
+    return {
+        **{name: missed[name] for name in alone},
+        **{
+            name: max(0, min(missed[name] - stood_in[name], missed[name + AGAIN]))
+            for name in pairs
+        },
+    }

@@ -15,11 +15,11 @@ import time
 from typing import Any, Callable
 
 from ...probes import events, syscalls
-from ...probes.catalog import AGAIN, UPROBE, uprobe_family
+from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
-from .misses import missed
+from .misses import by_nobody, missed
 from .ring import Ring
 from .state import OPEN_STATE, TOUCH_FILES, State
 
@@ -125,6 +125,7 @@ class Recorder:
 
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
+        self._stood_in_before = self._state.stood_in()  # a second one may be there before its first
         found = daemons.running_daemons()
         for daemon in found:
             self._state.set_daemon(daemon.pid, daemon.threads)
@@ -195,18 +196,13 @@ class Recorder:
         ]
 
     def _missed(self) -> list[dict[str, Any]]:
-        """Hits that the kernel skipped, under the names of the programs.
-
-        Of two programs that stand in for one another, each hit that both missed: at most those of
-        the one that missed less. Those of system calls count it themselves.
-        """
+        """Hits that the kernel skipped, under the names of the programs."""
         counts = {name: missed(program) for name, program in self._attacher.programs().items()}
-        for name in [name for name in counts if name + AGAIN in counts]:
-            again = counts.pop(name + AGAIN)
-            counts[name] = 0 if name in _SELF_COUNTING else min(counts[name], again)
+        stood_in = self._state.stood_in()
+        found = {name: stood_in[name] - self._stood_in_before[name] for name in stood_in}
         return [
             {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
-            for name, count in counts.items()
+            for name, count in by_nobody(counts, found).items()
             if count
         ]
 
@@ -215,7 +211,6 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
-_SELF_COUNTING = ("on_syscall_entry", "on_syscall_exit")
 _NAME, _NAME_PID = events.CACHE_FILE.offset("path"), events.CACHE_FILE.offset("pid")
 _NAME_RESULT, _NAME_START = events.CACHE_FILE.offset("result"), events.CACHE_FILE.offset("start_ns")
 _NAME_BYTES = events.CACHE_FILE.offset("new_path") - _NAME

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from ...probes import events
-from ...probes.catalog import EVENT_NAMES
+from ...probes.catalog import EVENT_NAMES, PAIRS
 from .maps import Map
 
 _COUNT = struct.Struct("<Q")
@@ -91,6 +91,10 @@ class State:
             for index, per_cpu in enumerate(counts)
             if any(per_cpu)
         ]  # fmt: skip
+
+    def stood_in(self) -> dict[str, int]:
+        """For how many hits the second of two programs ran and the first did not, by its name."""
+        return dict(zip(PAIRS, map(sum, self._counters("stood_in", len(PAIRS)))))
 
     def _counters(self, name: str, length: int) -> list[list[int]]:
         table = self._map(name, 4, 8 * self._possible_cpus)

@@ -105,7 +105,7 @@ def _report(release: str, left: Path) -> tuple[list[str], int]:
         f"the tables of {len(recorded)} backends agree": (Check("agree", same, True),),
         "nothing is left of a recorder that was killed": killed(left / "killed.json"),
     }
-    if facts.preemptible_programs:
+    if facts.preemptible_tracepoints:
         checks = (check for point in POINTS for check in skipped(left / point / "result.json"))
         verdicts["reads are told without a program on their system call"] = tuple(checks)
     for text, checks_of_it in verdicts.items():

@@ -36,12 +36,14 @@ in virtual machines with one CPU, and holds it to exact counts: 101 cold reads, 
 attached, also of a recorder that is killed. On 5.10, 6.1, 6.12, 6.18 and 7.3 every backend that is
 not refused above has given these counts, and what the backends saw was the same.
 
-From 7.0 on the kernel preempts programs on tracepoints, and those of fentry: whoever comes to a
-program on a CPU where another task was preempted in it is not seen by it. There a second program
-stands behind each, which does what the first one missed. Where both miss the entry of a read, or
-its end, the function that serves the reads of FUSE (not splices) stands in, by the thread's
-registers and the result: the matrix records reads without any program on their entry, and without
-any on their end, and finds them all. What is missed beyond that is counted as lost.
+A kernel that preempts tasks within it also does so in the programs of fentry, and from 7.0 on in
+those on tracepoints: whoever comes to a program on a CPU where another task was preempted in it is
+not seen by it. Kprobes are not preempted, so they are preferred there. Behind each program that may
+be preempted stands a second one, which does what the first one missed, and counts how often: what
+neither saw is counted as lost. Where both miss the entry of a read, or its end, the function that
+serves the reads of FUSE (not splices) stands in, by the thread's registers and the result: the
+matrix records reads without any program on their entry, and without any on their end, and finds
+them all. What is missed beyond that is counted as lost.
 
 Reads by io_uring end by a return probe where fexit cannot reach their function (5.10). It has few
 instances, one for each CPU without preemption: where more such reads wait at once, those that it

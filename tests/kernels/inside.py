@@ -45,7 +45,7 @@ def main(published: Path) -> None:
             (shared / backend).mkdir()
             result = _told(facts, backend) or _record(lab, mountpoint, backend, shared / backend)
             _keep(shared / backend / "result.json", {"backend": backend, **result})
-        if facts.preemptible_programs:
+        if facts.preemptible_tracepoints:
             for point in POINTS:
                 module = [interpreter(), "-m", f"{__package__}.skipped"]
                 where = [mountpoint / "read.bin", shared / point]

@@ -78,6 +78,23 @@ def test_where_programs_are_preempted_a_second_stands_behind_the_first(
     assert [point.program for point in found.points] == programs
 
 
+@pytest.mark.parametrize(
+    ("kernel", "preempts", "programs"),
+    [
+        ("debian-6.18", "unknown", 2), ("debian-6.18", "lazy", 2), ("debian-6.1", "full", 2),
+        ("debian-6.18", "none", 1), ("debian-6.1", "voluntary", 1),
+    ],
+)  # fmt: skip
+def test_fentry_is_preempted_where_the_kernel_preempts_itself(
+    kernel: str, preempts: str, programs: int
+) -> None:
+    facts = replace(saved(FACTS / f"{kernel}.json"), preemption=preempts)
+    found = resolve(BY_NAME["page fault"], facts, "fentry")
+    assert isinstance(found, Attachment)
+    assert len(found.points) == programs
+    assert len(targets(resolve(BY_NAME["system call"], facts))) == 2
+
+
 #: what no family can observe there
 UNSEEN = {("debian-5.10", "fault-around"), ("debian-6.1", "fault-around")}
 #: by which family, with auto and with each backend; None: it is refused
@@ -89,8 +106,10 @@ FAMILIES = {
     ("debian-6.1", "request queued"): ("fentry", "fentry", "kprobe", None),
     ("debian-6.1", "request ended"): ("fentry", "fentry", "kprobe", None),
     **{
-        (f"debian-{name}", event): ("raw_tracepoint", "fentry", "kprobe", "raw_tracepoint")
-        for name in ("6.12", "6.18", "7.x")
+        (f"debian-{name}", event): (auto, "fentry", "kprobe", "raw_tracepoint")
+        for name, auto in (
+            ("6.12", "raw_tracepoint"), ("6.18", "raw_tracepoint"), ("7.x", "kprobe"),
+        )
         for event in ("page fault", "request queued", "request ended")
     },
     ("debian-5.10", "asynchronous read"): ("kretprobe", None, "kretprobe", "kretprobe"),
@@ -193,8 +212,9 @@ def test_a_way_of_attaching_that_is_taken_away(path: Path, take_away: Taking) ->
     assert way_out in " ".join(found.ways_out)
     others = resolve(event, left)
     if "mm_filemap_fault" in facts.raw_tracepoints:
+        exact = backend == "fentry" and facts.preemptible_tracepoints
         assert isinstance(others, Attachment)
-        assert others.points[0].family == "raw_tracepoint"
+        assert others.points[0].family == ("kprobe" if exact else "raw_tracepoint")
     else:  # of fentry and kprobes the other is left, where there is more than one to lose
         assert isinstance(others, Unsupported) == (take_away is ftrace_off)
 

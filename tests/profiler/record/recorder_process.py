@@ -30,17 +30,14 @@ def older_kernel() -> KernelFacts:
 
 def preempting_kernel() -> KernelFacts:
     """The running kernel, as if it preempted the programs of system calls."""
-    return replace(running_kernel(), preemptible_programs=True)
+    return replace(running_kernel(), preemptible_tracepoints=True)
 
 
-def only_the_second(points: tuple[catalog.AttachPoint, ...]) -> tuple[catalog.AttachPoint, ...]:
+def only_the_second(point: catalog.AttachPoint) -> tuple[catalog.AttachPoint, ...]:
     """Of the programs on system calls those alone that stand in for others."""
-    return tuple(
-        replace(point, program=point.program + catalog.AGAIN)
-        if point.target in ("sys_enter", "sys_exit")
-        else point
-        for point in points
-    )
+    if point.target in ("sys_enter", "sys_exit"):
+        return (replace(point, program=point.program + catalog.AGAIN),)
+    return (point,)
 
 
 events.RINGS = tuple(
