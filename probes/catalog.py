@@ -52,7 +52,7 @@ class AttachPoint:
 
 @dataclass(frozen=True)
 class LogicalEvent:
-    """Something that is observed. ``alternatives`` are sets of attach points, the preferred first;
+    """Something that is observed. ``alternatives`` are sets of attach points, the cheapest first;
     ``mandatory`` ones are those without which a recording would say nothing.
     """
 
@@ -133,8 +133,11 @@ def _is_preempted(facts: KernelFacts, point: AttachPoint) -> bool:
 
 
 def _may_miss(facts: KernelFacts, points: tuple[AttachPoint, ...]) -> bool:
-    """Whether hits may be skipped: a return probe has few instances."""
-    return any(_is_preempted(facts, point) or point.family == KRETPROBE for point in points)
+    """Whether hits may be skipped, where even tracepoints are preempted: kprobes are not, but one
+    for a return has few instances.
+    """
+    each = (_is_preempted(facts, point) or point.family == KRETPROBE for point in points)
+    return facts.preemptible_tracepoints and any(each)
 
 
 def _may_be_doubled(point: AttachPoint) -> bool:
@@ -146,7 +149,8 @@ def _may_be_doubled(point: AttachPoint) -> bool:
 #: tracepoints outside of interrupts and of what must not be preempted anyway
 _PREEMPTIBLE = frozenset((
     "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_add_to_page_cache",
-    "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end",
+    "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end", "task_newtask",
+    "sched_process_exit",
 ))  # fmt: skip
 
 
@@ -307,8 +311,8 @@ def candidates(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> tuple[Attachment, ...] | Unsupported:
     """Every alternative that the kernel should have, the preferred first, or why there is none.
-    Before those that may miss something there are those that do not; behind one that no kernel
-    refuses to attach there is no other.
+    Those that may miss something come last. Behind one that no kernel refuses to attach there is
+    no other.
 
     A backend asked for by name holds for the events that it has an alternative for.
     """
@@ -331,16 +335,21 @@ def candidates(
     return Unsupported(event.name, "; ".join(reasons), tuple(ways_out))
 
 
-def _every_point() -> tuple[AttachPoint, ...]:
+def every_point() -> tuple[AttachPoint, ...]:
+    """Every attach point once, with those that may stand behind others, in the order of attaching
+    each event.
+    """
     every = (points for event in EVENTS for points in event.alternatives)
-    return tuple(point for points in every for point in points)
+    return tuple(dict.fromkeys(
+        point for points in every for point in _with_seconds(points, _may_be_doubled)
+    ))  # fmt: skip
 
 
-#: what has a second one behind it where it may be preempted; but for the programs of system calls,
-#: which tell themselves what both have missed
+#: the programs that others may stand behind; not those of system calls, which tell themselves what
+#: both have missed
 PAIRS = tuple(dict.fromkeys(
-    point.program for point in _every_point()
-    if _may_be_doubled(point) and point.target not in ("sys_enter", "sys_exit")
+    point.program.removesuffix(AGAIN) for point in every_point()
+    if point.program.endswith(AGAIN) and point.target not in ("sys_enter", "sys_exit")
 ))  # fmt: skip
 
 
@@ -350,8 +359,7 @@ def functions_programs(facts: KernelFacts, backend: str | None) -> frozenset[str
     """
     if backend is None:
         known = {*facts.functions, *facts.raw_tracepoints}
-        there = tuple(point for point in _every_point() if point.target in known)
-        points = list(_with_seconds(there, _may_be_doubled))
+        points = [point for point in every_point() if point.target in known]
     else:
         found = (candidates(event, facts, backend) for event in EVENTS)
         chosen = (each for one in found if not isinstance(one, Unsupported) for each in one)

@@ -133,7 +133,8 @@ static __always_inline void count_loss(u32 event, u32 cause) {{
         ++*count;
 }}
 
-BPF_PERCPU_ARRAY(first_ran, u32, {len(PAIRS)});
+#define FIRST_SLOTS 64 /* threads that are told apart, as long as their numbers differ modulo it */
+BPF_PERCPU_ARRAY(first_ran, u32, {len(PAIRS)} * FIRST_SLOTS);
 BPF_PERCPU_ARRAY(stood_in, u64, {len(PAIRS)});
 """
 

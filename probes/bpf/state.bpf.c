@@ -31,16 +31,20 @@ BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 #define FIRST 0
 #define AGAIN 1
 
-/* Of two programs that stand in for one another the first leaves its thread on the CPU, and the second takes it
- * away. It counts where there is another or none: the first did not run, since somebody is preempted in it. */
+/* Of two programs that stand in for one another the first leaves its thread in a slot of the CPU, and the second
+ * takes it away. It counts where its own is not there: the first did not run, since somebody is preempted in it. */
 static __always_inline void note_run(u32 pair, u32 which) {
-    u32 *left = first_ran.lookup(&pair), thread = bpf_get_current_pid_tgid();
+    u32 thread = bpf_get_current_pid_tgid(), slot = pair * FIRST_SLOTS + thread % FIRST_SLOTS;
+    u32 *left = first_ran.lookup(&slot);
     u64 *count = stood_in.lookup(&pair);
     if (!left || !count)
         return;
-    if (which == AGAIN && *left != thread)
+    if (which == FIRST)
+        *left = thread;
+    else if (*left == thread)
+        *left = 0;
+    else
         ++*count;
-    *left = which == FIRST ? thread : 0;
 }
 
 /* What a program does that is one of such a pair on some kernels; on the others the number is below 0. */

@@ -260,8 +260,7 @@ int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
 
 /* Every task that appears in a traced process or out of it: io_uring's worker threads have no fork of their
  * own. */
-int on_fork(struct bpf_raw_tracepoint_args *ctx) {
-    u64 task = ctx->args[0];
+static __always_inline int task_begins(u64 task, bool again) {
     u32 parent = bpf_get_current_pid_tgid() >> 32;
     u32 role = role_of(parent);
     if (!role)
@@ -269,12 +268,21 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx) {
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID), tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
     if (pid != parent && roles.update(&pid, &role))
         count_loss(EVENT_TASK, LOSS_MAP_FULL);
+    if (again && threads.lookup(&tid))
+        return 0;
     struct thread *thread = thread_of(pid, tid, role);
     if (thread)
         begin_blocked(thread, BLOCKED_PREEMPTED); /* runnable until it first runs */
     report_task(task, TASK_FORK, role);
     return 0;
 }
+
+int on_fork(struct bpf_raw_tracepoint_args *ctx) { return IN_PAIR(ON_FORK, FIRST, task_begins(ctx->args[0], FIRST)); }
+#if MAY_ON_FORK_AGAIN
+int on_fork_again(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_FORK, AGAIN, task_begins(ctx->args[0], AGAIN));
+}
+#endif
 
 static __always_inline bool is_client_name(u8 *name) {
     return name[0] == 'c' && name[1] == 'v' && name[2] == 'm' && name[3] == 'f' && name[4] == 's' &&
@@ -337,12 +345,11 @@ static __always_inline void abandon(struct operation *operation) {
         emit_operation(operation);
 }
 
-int on_exit(struct bpf_raw_tracepoint_args *ctx) {
+static __always_inline int task_ends(u64 task, bool again) {
     struct thread *thread = current_thread();
     u32 role = role_of(bpf_get_current_pid_tgid() >> 32);
-    if (!role)
+    if (!role || (again && !thread))
         return 0;
-    u64 task = ctx->args[0];
     struct task *event = describe_task(task, TASK_EXIT, role);
     if (event) {
         count_hit(EVENT_TASK);
@@ -360,6 +367,13 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx) {
     threads.delete(&tid);
     return 0;
 }
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx) { return IN_PAIR(ON_EXIT, FIRST, task_ends(ctx->args[0], FIRST)); }
+#if MAY_ON_EXIT_AGAIN
+int on_exit_again(struct bpf_raw_tracepoint_args *ctx) {
+    return IN_PAIR(ON_EXIT, AGAIN, task_ends(ctx->args[0], AGAIN));
+}
+#endif
 
 int on_free(struct bpf_raw_tracepoint_args *ctx) {
     u32 pid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);

@@ -162,11 +162,14 @@ class Attacher:
         return loading.load(self._bcc, self._bpf, program, purpose)
 
     def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
-        """Attaches one alternative of an event; why it was refused, if it was."""
+        """Attaches one alternative of an event, or nothing of it; why it was refused, if it was."""
+        kept = len(self._links)
         for point in points:
             try:
                 self._attach(point)
             except Exception as error:  # noqa: BLE001  bcc raises bare Exception
+                while len(self._links) > kept:  # what stands behind the one that was refused
+                    os.close(self._links.pop())
                 return f"{point.target}: {getattr(error, 'strerror', None) or error}"
         return None
 

@@ -1,5 +1,5 @@
 """Hits of probes that the kernel skipped, because the program was already running on that CPU:
-somebody was preempted in it.
+somebody was preempted in it; or, for kprobes, any of them, or a change of a map from outside.
 
 include/uapi/linux/bpf.h: BPF_OBJ_GET_INFO_BY_FD with ``struct bpf_prog_info``, whose
 ``recursion_misses`` counts them (since v5.12).
@@ -41,14 +41,12 @@ def by_nobody(missed: dict[str, int], stood_in: dict[str, int]) -> dict[str, int
 
     ``missed`` are those that the kernel skipped each for. Of two that stand in for one another it
     is what both missed, under the first's name: ``stood_in`` is how often the second ran where the
-    first did not. Programs of system calls count theirs themselves.
+    first did not. Pairs on system calls count theirs themselves.
     """
-    alone = (name for name in missed if not name.endswith(AGAIN) and name + AGAIN not in missed)
-    pairs = (name for name in PAIRS if name + AGAIN in missed)
+    pairs = [name for name in missed if name + AGAIN in missed]
+    paired = {*pairs, *(name + AGAIN for name in pairs)}
+    both = (name for name in pairs if name in PAIRS)
     return {
-        **{name: missed[name] for name in alone},
-        **{
-            name: max(0, min(missed[name] - stood_in[name], missed[name + AGAIN]))
-            for name in pairs
-        },
+        **{name: count for name, count in missed.items() if name not in paired},
+        **{name: max(0, min(missed[name] - stood_in[name], missed[name + AGAIN])) for name in both},
     }

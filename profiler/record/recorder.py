@@ -125,7 +125,7 @@ class Recorder:
 
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
-        self._stood_in_before = self._state.stood_in()  # a second one may be there before its first
+        self._skipped_before = self._skipped()  # a second one may be there before its first
         found = daemons.running_daemons()
         for daemon in found:
             self._state.set_daemon(daemon.pid, daemon.threads)
@@ -197,14 +197,20 @@ class Recorder:
 
     def _missed(self) -> list[dict[str, Any]]:
         """Hits that the kernel skipped, under the names of the programs."""
-        counts = {name: missed(program) for name, program in self._attacher.programs().items()}
-        stood_in = self._state.stood_in()
-        found = {name: stood_in[name] - self._stood_in_before[name] for name in stood_in}
+        skipped, stood_in = (
+            {name: count - before.get(name, 0) for name, count in now.items()}
+            for now, before in zip(self._skipped(), self._skipped_before)
+        )
         return [
             {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
-            for name, count in by_nobody(counts, found).items()
+            for name, count in by_nobody(skipped, stood_in).items()
             if count
         ]
+
+    def _skipped(self) -> tuple[dict[str, int], dict[str, int]]:
+        """How many hits the kernel skipped each program for, and a second one was there alone."""
+        loaded = self._attacher.programs().items()
+        return {name: missed(program) for name, program in loaded}, self._state.stood_in()
 
     def _failures(self) -> list[str]:
         failures = [self._failure, *(ring.failure for ring in self._rings.values())]

@@ -67,14 +67,11 @@ class State:
     def flush_touches(self, spool: dict[str, int], before_ns: int) -> None:
         """Moves touches of buckets that ended before a time, no longer updated, to the spool."""
         bucket = before_ns // _BUCKET_NS
-        keys, values = list[bytes](), list[bytes]()
-        for key, value in self._touches.items():
-            if struct.unpack_from("<Q", key, 8)[0] < bucket:
-                self._touches.delete(key)
-                keys.append(key)
-                values.append(value)
-        _write(spool[TOUCH_FILES[0]], b"".join(keys))
-        _write(spool[TOUCH_FILES[1]], b"".join(values))
+        touches = self._touches.items()
+        ended = {key: value for key, value in touches if _bucket_of(key) < bucket}
+        self._touches.delete(list(ended))
+        _write(spool[TOUCH_FILES[0]], b"".join(ended))
+        _write(spool[TOUCH_FILES[1]], b"".join(ended.values()))
 
     def hits(self) -> list[dict[str, Any]]:
         """How often each event was seen."""
@@ -93,7 +90,7 @@ class State:
         ]  # fmt: skip
 
     def stood_in(self) -> dict[str, int]:
-        """For how many hits the second of two programs ran and the first did not, by its name."""
+        """How often the second of two programs ran where the first did not, by the first's name."""
         return dict(zip(PAIRS, map(sum, self._counters("stood_in", len(PAIRS)))))
 
     def _counters(self, name: str, length: int) -> list[list[int]]:
@@ -106,6 +103,11 @@ class State:
 
     def _map(self, name: str, key_size: int, value_size: int) -> Map:
         return Map(self._bcc, self._bpf, name, key_size, value_size)
+
+
+def _bucket_of(key: bytes) -> int:
+    (bucket,) = struct.unpack_from("<Q", key, 8)
+    return int(bucket)
 
 
 def _write(descriptor: int, data: bytes) -> None:

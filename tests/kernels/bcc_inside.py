@@ -57,7 +57,7 @@ def _loaded(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
     left = {name: value for name, value in facts.enumerators.items() if name != "UPROBE_MULTI_TYPE"}
     bpf, took_s = _compiled(bcc, replace(facts, enumerators=left))
     kinds = program_kinds(bcc)
-    wanted = [(point.program, kinds[point.family]) for point in _points()]
+    wanted = [(point.program, kinds[point.family]) for point in catalog.every_point()]
     wanted += [(program, bcc.BPF.KPROBE) for program in _uprobe_programs()]
     refused = {name: reason for name, kind in wanted if (reason := _load(bpf, name, kind))}
     return {"compile_s": took_s, "programs": len(bpf.funcs), "refused": refused}
@@ -67,7 +67,7 @@ def _every(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
     """Attaches every point that the facts allow, and the functions of installed clients."""
     bpf, took_s = _compiled(bcc, facts)
     attacher = attach.Attacher(bcc, bpf, facts)
-    points = [point for point in _points() if _is_there(point, facts)]
+    points = [point for point in catalog.every_point() if _is_there(point, facts)]
     refused = {
         f"{point.family} {point.target}": reason
         for point in points
@@ -131,12 +131,6 @@ def _u64(record: bytes, name: str) -> int:
 def _compiled(bcc: Any, facts: KernelFacts) -> tuple[Any, float]:
     began = time.monotonic()
     return load.load(bcc, facts, programs.Options()), round(time.monotonic() - began, 1)
-
-
-def _points() -> list[AttachPoint]:
-    """Every attach point of the catalogue once; exits before entries, as the catalogue has them."""
-    every = (point for event in catalog.EVENTS for points in event.alternatives for point in points)
-    return list(dict.fromkeys(every))
 
 
 def _is_there(point: AttachPoint, facts: KernelFacts) -> bool:

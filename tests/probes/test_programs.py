@@ -54,12 +54,7 @@ def test_a_machine_without_a_table_of_calls(facts: KernelFacts) -> None:
 
 def test_every_attached_program_is_in_the_source() -> None:
     defined = set(re.findall(r"^int (on_\w+)\(", programs.source(), re.MULTILINE))
-    attached = {
-        point.program
-        for event in catalog.EVENTS
-        for points in event.alternatives
-        for point in points
-    }
+    attached = {point.program for point in catalog.every_point()}
     functions = {name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)}
     assert attached | functions | set(programs.CALL_PROGRAMS) <= defined
 

@@ -204,6 +204,7 @@ class Bpf:
     def __init__(self, refuses: str = "") -> None:
         self.refuses = refuses
         self.attached = list[str]()
+        self.links = list[int]()
         self.funcs = dict[bytes, Loaded]()
         self.module = None
 
@@ -241,7 +242,8 @@ class Bpf:
             ctypes.set_errno(errno.EBUSY)
             return -1
         self.attached.append(tp.decode())
-        return 9
+        self.links.append(os.open(os.devnull, os.O_RDONLY))
+        return self.links[-1]
 
     def attach_perf_event(self, **_: object) -> None:
         self._attach("perf")
@@ -308,6 +310,17 @@ def test_an_event_that_cannot_be_attached_is_a_row_with_the_reason() -> None:
     assert refused[0].reason == "mm_filemap_map_pages: Device or resource busy"
     assert bpf.attached.index("sys_exit") < bpf.attached.index("sys_enter")
     assert bpf.attached.index("sched_switch") < bpf.attached.index("sys_exit")
+
+
+def test_of_a_way_that_is_refused_in_part_nothing_stays() -> None:
+    bpf = Bpf(refuses="sys_enter")
+    attacher = Attacher(bpf, bpf, running_kernel())
+    points = catalog.EVENTS[0].alternatives[0]
+    assert [point.target for point in points] == ["sys_exit", "sys_enter"]
+    assert attacher.attach_points(points) == "sys_enter: Device or resource busy"
+    (link,) = bpf.links
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(link)
 
 
 def test_without_a_mandatory_event_there_is_no_recording() -> None:

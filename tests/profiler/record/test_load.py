@@ -33,12 +33,7 @@ def without_uprobe_multi(facts: KernelFacts) -> KernelFacts:
 
 def attached_to_the_kernel() -> list[tuple[str, str]]:
     """Programs with their families."""
-    return sorted({
-        (point.program, point.family)
-        for event in catalog.EVENTS
-        for points in event.alternatives
-        for point in points
-    })  # fmt: skip
+    return sorted({(point.program, point.family) for point in catalog.every_point()})
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["uprobe_multi", "uprobe"])

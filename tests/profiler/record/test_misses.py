@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from cvmprof.probes.catalog import AGAIN, PAIRS
 from cvmprof.profiler.record.misses import by_nobody
 
+HERE = Path(__file__).parent
 FIRST = PAIRS[0]
 SECOND = FIRST + AGAIN
 
@@ -31,7 +39,36 @@ def test_who_stands_alone_has_nobody_that_sees_what_it_misses() -> None:
     assert by_nobody({"on_switch": 2, FIRST: 3}, {FIRST: 0}) == {"on_switch": 2, FIRST: 3}
 
 
+def test_who_was_loaded_for_nothing_stands_in_for_nobody() -> None:
+    """The kernel took the second and refused the first: others are attached in their place."""
+    assert by_nobody({SECOND: 0, "on_switch": 1}, {FIRST: 4}) == {SECOND: 0, "on_switch": 1}
+
+
 def test_programs_of_system_calls_count_themselves_what_both_missed() -> None:
     both = {"on_syscall_entry": 7, "on_syscall_entry" + AGAIN: 7}
     assert by_nobody(both, {}) == {}
     assert by_nobody({"on_syscall_entry": 7}, {}) == {"on_syscall_entry": 7}
+
+
+def counted(directory: Path, mode: str) -> dict[str, Any]:
+    path = os.pathsep.join(each for each in sys.path if each)
+    command = [sys.executable, str(HERE / "standing_in.py"), str(directory), mode]
+    said = subprocess.check_output(command, env={**os.environ, "PYTHONPATH": path}, text=True)
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+@pytest.mark.usefixtures("bcc")
+def test_a_second_program_counts_each_hit_that_the_first_did_not_see(
+    tmp_path: Path,
+) -> None:
+    found = counted(tmp_path, "second")
+    assert found["stood_in"] >= found["hits"] > 0
+
+
+@pytest.mark.usefixtures("bcc")
+def test_a_second_program_counts_nothing_that_the_first_saw(tmp_path: Path) -> None:
+    found = counted(tmp_path, "both")
+    assert found["hits"] > 0
+    assert found["stood_in"] == 0
+    assert found["losses"] == []

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from cvmprof.probes import syscalls
 from cvmprof.probes.events import PAGE, Field, Layout
+from cvmprof.profiler.record import maps
 from cvmprof.profiler.record.maps import Map
 from cvmprof.profiler.record.ring import Ring
 
@@ -116,13 +117,40 @@ def test_maps_are_written_read_and_emptied(bcc: Any, numbers: Any) -> None:
     assert pairs.lookup(key) == struct.pack("<I", 6)
     assert pairs.update(key, struct.pack("<I", 7))
     assert pairs.lookup(key) == struct.pack("<I", 7)
-    pairs.delete(key)
-    pairs.delete(key)
+    pairs.delete([key, key])
     assert pairs.lookup(key) is None
     assert set(pairs.keys()) == set(contents) - {key}
-    for left, _ in list(pairs.items()):
-        pairs.delete(left)
+    pairs.delete(pairs.keys())
     assert list(pairs.items()) == []
+
+
+def test_nobody_takes_the_cpu_from_who_reads_or_empties_a_map(
+    bcc: Any, numbers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As little as may be at once: others wait for it."""
+    pairs, seen = Map(bcc, numbers, "pairs", 8, 4), list[int]()
+
+    def lookup(key: bytes) -> None:
+        seen.append(os.sched_getscheduler(0))
+
+    assert all(pairs.update(struct.pack("<Q", key), bytes(4)) for key in range(5))
+    monkeypatch.setattr(maps, "_AT_ONCE", 2)
+    monkeypatch.setattr(pairs, "lookup", lookup)
+    assert list(pairs.items()) == []
+    assert seen == [os.SCHED_FIFO] * 5
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    pairs.delete(pairs.keys())
+    assert pairs.keys() == []
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+def test_who_may_not_keep_the_cpu_reads_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    with maps.unpreempted():
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_the_call_that_is_counted_is_not_one_that_matters() -> None:

@@ -1,0 +1,55 @@
+"""How often second programs stood in for first ones, on this kernel as if it preempted them, with
+``both`` attached or the ``second`` alone: DIRECTORY MODE. Records in this very process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cvmprof.probes import catalog
+from cvmprof.probes.catalog import AGAIN, AttachPoint
+from cvmprof.probes.kernel import KernelFacts, running_kernel
+from cvmprof.profiler.record import recorder
+
+_PAGES = 1000
+
+
+def main(directory: Path, mode: str) -> None:
+    """Prints what was counted."""
+    changed: Any = recorder
+    changed.running_kernel = _preempting
+    if mode == "second":
+        changed = catalog
+        changed._doubled = _the_second
+    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
+    names = (recorder.JOURNAL, *recorder.spool_files())
+    files = {name: os.open(directory / name, flags) for name in names}
+    recording: Any = recorder.Recorder({"all_files": True}, files)
+    recording.trace(os.getpid())
+    (directory / "written").write_bytes(bytes(_PAGES * 4096))
+    losses = recording.stop(was_asked=True)["losses"]
+    told = (json.loads(line) for line in (directory / recorder.JOURNAL).read_text().splitlines())
+    hits = next(note["rows"] for note in told if note["kind"] == "hits")
+    print(json.dumps({
+        "stood_in": recording._state.stood_in()["on_page_cache_insertion"], "losses": losses,
+        "hits": next(row["hits"] for row in hits if row["event"] == "page-cache insertion"),
+    }))  # fmt: skip
+    sys.stdout.flush()
+    os._exit(0)  # as the recorder does: the kernel takes off what was attached
+
+
+def _preempting() -> KernelFacts:
+    return replace(running_kernel(), preemptible_tracepoints=True)
+
+
+def _the_second(point: AttachPoint) -> tuple[AttachPoint, ...]:
+    return (replace(point, program=point.program + AGAIN),)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
