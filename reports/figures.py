@@ -251,11 +251,15 @@ def _cause_trace(cause: str, phases: list[tuple[str, int, dict[str, int]]],
     spent = [causes.get(cause, 0) for _, _, causes in phases]
     totals = [max(sum(causes.values()), 1) for _, _, causes in phases]
     shares = [100 * ns / total for ns, total in zip(spent, totals, strict=True)]
+    wide_ns = 0.09 * max(totals)
     return {
         "type": "bar", "orientation": "h", "name": cause, "x": [ns / 1e9 for ns in spent],
         "y": places, "marker": {"color": palette.STYLES[cause].colour,
                                 "line": {"width": 0.5, "color": "#ffffff"}},
-        "text": [f"{cause} {share:.0f} %" if share >= 7 else "" for share in shares],
+        "text": [
+            f"{cause} {share:.0f} %" if ns >= wide_ns else ""
+            for ns, share in zip(spent, shares, strict=True)
+        ],
         "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
         "constraintext": "none",
         "insidetextfont": {"size": 11},

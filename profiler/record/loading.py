@@ -64,6 +64,6 @@ def load(bcc: Any, bpf: Any, program: str, purpose: Purpose) -> int:
     loaded = bpf_call(PROG_LOAD, request)
     if loaded < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{program} does not load: {os.strerror(number)}")
+        raise OSError(number, f"its program does not load: {os.strerror(number)}")
     bpf.funcs[name] = bcc.BPF.Function(bpf, name, loaded)
     return loaded

@@ -63,6 +63,13 @@ def waterfall_parts(rows: Rows) -> list[list[float]]:
     return [[round(part[row] * 1e3, 6) for part in parts] for row in range(len(parts[0]))]
 
 
+def test_only_pieces_that_are_wide_on_the_page_are_named_in_it() -> None:
+    long, short = {"cpu": 95 * MS, "transfer": 5 * MS}, {"cpu": 2 * MS, "transfer": 3 * MS}
+    figure = phase_figure([("load", 100 * MS, long), ("run", 5 * MS, short)])
+    texts = {trace["name"]: trace["text"] for trace in figure["data"]}
+    assert texts == {"cpu": ["cpu 95 %", ""], "transfer": ["", ""]}
+
+
 def test_a_download_is_divided_into_its_parts() -> None:
     rows = tiny_rows()
     rows.rows["downloads"][0] |= {"queued_ns": START + 9 * MS, "committed_ns": START + 47 * MS}

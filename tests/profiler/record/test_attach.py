@@ -259,7 +259,7 @@ def test_a_link_that_the_kernel_refuses_is_a_row_with_the_reason(library: Path) 
     attacher = Attacher(bpf, bpf, running_kernel())
     rows = {row.target.split(":", 1)[1]: row for row in attacher.attach_library(str(library))}
     assert {row.family for row in rows.values()} == {"none"}
-    refused = f"on_call_exit does not load: {os.strerror(errno.E2BIG)}"  # none, or too many
+    refused = f"its program does not load: {os.strerror(errno.E2BIG)}"  # none, or too many
     assert {name for name, row in rows.items() if refused in str(row.reason)} == FOUND
 
 
