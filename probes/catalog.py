@@ -311,8 +311,8 @@ def candidates(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> tuple[Attachment, ...] | Unsupported:
     """Every alternative that the kernel should have, the preferred first, or why there is none.
-    Those that may miss something come last. Behind one that no kernel refuses to attach there is
-    no other.
+    Where even tracepoints are preempted, those that may miss something come last. Behind one that
+    no kernel refuses to attach there is no other.
 
     A backend asked for by name holds for the events that it has an alternative for.
     """

@@ -162,7 +162,7 @@ class Attacher:
         return loading.load(self._bcc, self._bpf, program, purpose)
 
     def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
-        """Attaches one alternative of an event, or nothing of it; why it was refused, if it was."""
+        """Attaches one alternative of an event; why it was refused, if it was: no link stays."""
         kept = len(self._links)
         for point in points:
             try:

@@ -21,7 +21,7 @@ def unpreempted() -> Generator[None, None, None]:
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except OSError:  # not allowed: what is missed is counted
+    except OSError:  # not allowed
         yield
         return
     try:
