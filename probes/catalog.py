@@ -125,10 +125,15 @@ def _doubled(point: AttachPoint) -> tuple[AttachPoint, ...]:
     return (again, point) if point.family in (FENTRY, FEXIT) else (point, again)
 
 
+def preempts(facts: KernelFacts) -> bool:
+    """Whether a kernel may preempt a task within it, and so within programs."""
+    return facts.preemption not in ("none", "voluntary")
+
+
 def _is_preempted(facts: KernelFacts, point: AttachPoint) -> bool:
     """Whether a task may be preempted in a point's program, so that others miss it."""
     if point.family in (FENTRY, FEXIT):
-        return facts.preemption not in ("none", "voluntary")
+        return preempts(facts)
     return facts.preemptible_tracepoints and _may_be_doubled(point)
 
 

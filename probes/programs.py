@@ -17,6 +17,7 @@ from .catalog import (
     EVENT_NAMES,
     PAIRS,
     functions_programs,
+    preempts,
 )
 from .kernel import KernelFacts
 from .machines import MACHINES, Machine
@@ -31,6 +32,11 @@ SOURCE_FILES = (
     "state.bpf.c", "files.bpf.c", "operations.bpf.c", "tasks.bpf.c", "requests.bpf.c",
     "connections.bpf.c", "daemon.bpf.c", "syscalls.bpf.c", "asynchronous.bpf.c",
 )  # fmt: skip
+
+
+#: threads that a CPU tells apart where one may be preempted in a program: as long as their numbers
+#: differ modulo it
+_THREAD_SLOTS = 16
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values.update(facts.enumerators)
     values["PAGE_BITS"] = facts.page_bytes.bit_length() - 1
     values["HIT_RUN_NS"] = options.hit_run_ns
+    values["THREAD_SLOTS"] = _THREAD_SLOTS if preempts(facts) else 1
     if facts.preemptible_tracepoints:
         values["PREEMPTIBLE_TRACEPOINTS"] = 1
     values.update(_machine(MACHINES[facts.machine]))
@@ -133,8 +140,7 @@ static __always_inline void count_loss(u32 event, u32 cause) {{
         ++*count;
 }}
 
-#define FIRST_SLOTS 64 /* threads that are told apart, as long as their numbers differ modulo it */
-BPF_PERCPU_ARRAY(first_ran, u32, {len(PAIRS)} * FIRST_SLOTS);
+BPF_PERCPU_ARRAY(first_ran, u32, {len(PAIRS)} * THREAD_SLOTS);
 BPF_PERCPU_ARRAY(stood_in, u64, {len(PAIRS)});
 """
 

@@ -14,7 +14,7 @@
 enum { SENT_OTHER, SENT_GET, SENT_TUNNEL, SENT_HELLO, SENT_ENCRYPTED };
 
 BPF_HASH(downloads, u64, struct download, 8192);  /* pid << 32 | fd -> the connection's last download */
-BPF_PERCPU_ARRAY(download_scratch, struct download, 1);
+BPF_PERCPU_ARRAY(download_scratch, struct download, THREAD_SLOTS);
 
 static __always_inline u64 connection_key(struct thread *thread, u32 descriptor) {
     return (u64)thread->pid << 32 | descriptor;

@@ -10,8 +10,8 @@ struct name_buffer {
 };
 
 BPF_HASH(calls, u64, struct call, 8192);          /* tid << 8 | depth -> call not yet returned */
-BPF_PERCPU_ARRAY(name_scratch, struct name_buffer, 1);
-BPF_PERCPU_ARRAY(cache_scratch, struct cache_file, 1);
+BPF_PERCPU_ARRAY(name_scratch, struct name_buffer, THREAD_SLOTS);
+BPF_PERCPU_ARRAY(cache_scratch, struct cache_file, THREAD_SLOTS);
 
 static __always_inline struct thread *daemon_thread(void) {
     u64 task = bpf_get_current_pid_tgid();
@@ -134,8 +134,8 @@ static __always_inline void emit_if_sent(struct download *download) {
 }
 
 static __always_inline void on_connect(struct thread *thread, u64 address) {
-    u32 zero = 0;
-    struct download *blank = download_scratch.lookup(&zero);
+    u32 slot = thread_slot();
+    struct download *blank = download_scratch.lookup(&slot);
     if (!blank || !describe_connection(blank, thread))
         return;
     u64 key = connection_key(thread, thread->syscall_fd);
@@ -162,8 +162,8 @@ static __always_inline void on_connected(struct thread *thread) {
 
 /* A request was handed to a socket, or what precedes the first one: the connection's next download. */
 static __always_inline void on_send(struct thread *thread, u64 buffer) {
-    u32 zero = 0, sent = kind_of_message(read_user_u64(buffer));
-    struct download *next = download_scratch.lookup(&zero);
+    u32 slot = thread_slot(), sent = kind_of_message(read_user_u64(buffer));
+    struct download *next = download_scratch.lookup(&slot);
     if (!sent || !next || !describe_connection(next, thread))
         return;
     u64 key = connection_key(thread, thread->syscall_fd);
@@ -270,8 +270,8 @@ static __always_inline void on_served(struct thread *thread, s64 bytes) {
 
 /* Copies the end of a name, where the object's hash stands. */
 static __always_inline void read_name(u8 *to, u64 from) {
-    u32 zero = 0;
-    struct name_buffer *buffer = name_scratch.lookup(&zero);
+    u32 slot = thread_slot();
+    struct name_buffer *buffer = name_scratch.lookup(&slot);
     to[0] = 0;
     if (!buffer)
         return;
@@ -283,8 +283,8 @@ static __always_inline void read_name(u8 *to, u64 from) {
 
 static __always_inline void report_cache_file(struct thread *thread, u8 syscall, u64 path, u64 new_path,
                                               u32 flags, s64 result) {
-    u32 zero = 0;
-    struct cache_file *event = cache_scratch.lookup(&zero);
+    u32 slot = thread_slot();
+    struct cache_file *event = cache_scratch.lookup(&slot);
     if (!event || serves_others(thread->pid))
         return;
     count_hit(EVENT_CACHE_DIRECTORY);

@@ -12,7 +12,7 @@ struct path_scratch {
     struct file file;
     u8 slack[NAME_BYTES]; /* a name may begin at the last byte that is kept */
 };
-BPF_PERCPU_ARRAY(path_scratch, struct path_scratch, 1);
+BPF_PERCPU_ARRAY(path_scratch, struct path_scratch, THREAD_SLOTS);
 
 struct path_step {
     u64 dentry;
@@ -76,8 +76,8 @@ static __always_inline void report_file(u64 file_pointer) {
     if (seen && *seen == born)
         return;
     seen_files.update(&identity, &born);
-    u32 zero = 0;
-    struct path_scratch *scratch = path_scratch.lookup(&zero);
+    u32 slot = thread_slot();
+    struct path_scratch *scratch = path_scratch.lookup(&slot);
     if (!scratch)
         return;
     describe_inode(&scratch->file, inode, &identity);

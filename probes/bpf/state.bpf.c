@@ -28,13 +28,16 @@ BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
+/* Which part of a CPU's memory is a thread's: while it is preempted in a program, others run there. */
+static __always_inline u32 thread_slot(void) { return (u32)bpf_get_current_pid_tgid() % THREAD_SLOTS; }
+
 #define FIRST 0
 #define AGAIN 1
 
 /* Of two programs that stand in for one another the first leaves its thread in a slot of the CPU, and the second
  * takes it away. It counts where its own is not there: the first did not run, since somebody is preempted in it. */
 static __always_inline void note_run(u32 pair, u32 which) {
-    u32 thread = bpf_get_current_pid_tgid(), slot = pair * FIRST_SLOTS + thread % FIRST_SLOTS;
+    u32 thread = bpf_get_current_pid_tgid(), slot = pair * THREAD_SLOTS + thread_slot();
     u32 *left = first_ran.lookup(&slot);
     u64 *count = stood_in.lookup(&pair);
     if (!left || !count)

@@ -1,7 +1,7 @@
 /* The lives of target and daemon tasks: fork, exec, exit, on and off the CPU, and who woke whom. */
 
 BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
-BPF_PERCPU_ARRAY(task_scratch, struct task, 1);
+BPF_PERCPU_ARRAY(task_scratch, struct task, THREAD_SLOTS);
 
 enum interrupt { INTERRUPT_SOFT, INTERRUPT_DEVICE, INTERRUPT_TIMER, INTERRUPT_CALL };
 
@@ -192,8 +192,8 @@ static __always_inline u32 namespace_number(u64 task) {
 }
 
 static __always_inline struct task *describe_task(u64 task, u16 kind, u16 role) {
-    u32 zero = 0;
-    struct task *event = task_scratch.lookup(&zero);
+    u32 slot = thread_slot();
+    struct task *event = task_scratch.lookup(&slot);
     if (!event)
         return 0;
     event->time_ns = bpf_ktime_get_ns();
@@ -266,10 +266,10 @@ static __always_inline int task_begins(u64 task, bool again) {
     if (!role)
         return 0;
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID), tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
-    if (pid != parent && roles.update(&pid, &role))
-        count_loss(EVENT_TASK, LOSS_MAP_FULL);
     if (again && threads.lookup(&tid))
         return 0;
+    if (pid != parent && roles.update(&pid, &role))
+        count_loss(EVENT_TASK, LOSS_MAP_FULL);
     struct thread *thread = thread_of(pid, tid, role);
     if (thread)
         begin_blocked(thread, BLOCKED_PREEMPTED); /* runnable until it first runs */

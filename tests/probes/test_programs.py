@@ -47,6 +47,16 @@ def test_options_are_macros(facts: KernelFacts) -> None:
     assert both - set(plain) == {"-DEVERY_READ", "-DALL_FILES", "-DHIT_RUN_NS=7"}
 
 
+@pytest.mark.parametrize(
+    ("preemption", "slots"), [("none", 1), ("voluntary", 1), ("lazy", 16), ("unknown", 16)]
+)
+def test_threads_have_memory_of_their_own_where_they_are_preempted(
+    facts: KernelFacts, preemption: str, slots: int
+) -> None:
+    flags = compile_flags(replace(facts, preemption=preemption), Options())
+    assert f"-DTHREAD_SLOTS={slots}" in flags
+
+
 def test_a_machine_without_a_table_of_calls(facts: KernelFacts) -> None:
     with pytest.raises(KeyError):
         compile_flags(replace(facts, machine="pdp11"), Options())
