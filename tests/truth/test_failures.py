@@ -139,11 +139,16 @@ def _assert_tiled(run: Run) -> None:
 
 
 def _assert_explained(run: Run) -> None:
-    """The time that the server took to answer nothing is that of a fetch, and little is unknown."""
+    """The time that the server took to answer nothing is that of a fetch, and little is unknown.
+
+    Of two requests for one chunk the later may fetch it, with the lock that the other waits for:
+    who holds a lock that is never handed over is not seen.
+    """
     segments = run.tables["segments"].drop_nulls("op_id")
     spent = segments.with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
     assert spent.filter(cause="unknown")["ns"].sum() <= 0.02 * int(spent["ns"].sum())
-    assert spent.drop_nulls("fetch_id")["ns"].sum() >= HANGING_S * 0.9e9
+    of_the_fetch = pl.col("fetch_id").is_not_null() | (pl.col("cause") == "daemon_lock")
+    assert spent.filter(of_the_fetch)["ns"].sum() >= HANGING_S * 0.9e9
 
 
 def _assert_hung(run: Run, path: Path) -> None:
