@@ -102,7 +102,7 @@ def of_this_process(functions: frozenset[str] = frozenset()) -> Conditions:
         missing_capabilities=tuple(missing),
         own_user_namespace=_words(_USERS) not in ([], _EVERY_USER),
         own_pid_namespace=os.readlink("/proc/self/ns/pid") != _FIRST_PID_NAMESPACE,
-        lockdown=_chosen(_words(_LOCKDOWN)),
+        lockdown=chosen(_LOCKDOWN),
         kprobes_enabled=_words(_KPROBES / "enabled") != ["0"],
         ftrace_enabled=_words(_FTRACE) != ["0"],
         blacklisted=_blacklisted(functions) if functions else (),
@@ -126,6 +126,8 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-def _chosen(words: list[str]) -> str:
-    """The word in brackets, as in "none [integrity] confidentiality"."""
-    return next((word[1:-1] for word in words if word.startswith("[")), "")
+def chosen(path: Path) -> str:
+    """The word in brackets of a file, as in "none [integrity] confidentiality" and "none (full)";
+    "" where it cannot be read.
+    """
+    return next((word[1:-1] for word in _words(path) if word.startswith(("[", "("))), "")

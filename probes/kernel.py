@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import MissingDependency
 from .btf import VMLINUX, Btf, BtfError
-from .conditions import Conditions, Lack, of_this_process
+from .conditions import Conditions, Lack, chosen, of_this_process
 
 #: members whose offsets the programs need: (macro's suffix, struct, path); more than one row where
 #: kernels differ
@@ -314,20 +314,12 @@ def _gathered() -> KernelFacts:
         reason = f"the kernel's type information cannot be read: {error}"
         untold = Lack(reason, "report this kernel to the cvmprof project")
     else:
-        return replace(facts, preemption=_preemption(facts), conditions=conditions)
+        mode = chosen(_PREEMPTION_MODE) or facts.preemption  # debugfs may not be there
+        return replace(facts, preemption=mode, conditions=conditions)
     return KernelFacts(release, machine, untold=untold, conditions=conditions)
 
 
 _TYPED = "boot a kernel built with CONFIG_DEBUG_INFO_BTF (in a container: see that /sys is mounted)"
-
-
-def _preemption(facts: KernelFacts) -> str:
-    """How the running kernel preempts now, if it is known better than the facts know it."""
-    try:
-        chosen = re.search(r"\((\w+)\)", _PREEMPTION_MODE.read_text(encoding="ascii"))
-    except OSError:  # debugfs is not mounted, or locked down
-        return facts.preemption
-    return chosen[1] if chosen else facts.preemption
 
 
 def _kallsyms() -> bytes:

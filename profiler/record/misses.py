@@ -36,17 +36,20 @@ def missed(program_fd: int) -> int:
     return ctypes.c_uint64.from_buffer(info, _RECURSION_MISSES_AT).value
 
 
-def by_nobody(missed: dict[str, int], stood_in: dict[str, int]) -> dict[str, int]:
+def by_nobody(skipped: dict[str, int], stood_in: dict[str, int]) -> dict[str, int]:
     """How many hits no program saw, of all that are loaded, by name.
 
-    ``missed`` are those that the kernel skipped each for. Of two that stand in for one another it
+    ``skipped`` are those that the kernel skipped each for. Of two that stand in for one another it
     is what both missed, under the first's name: ``stood_in`` is how often the second ran where the
     first did not. Pairs on system calls count theirs themselves.
     """
-    pairs = [name for name in missed if name + AGAIN in missed]
+    pairs = [name for name in skipped if name + AGAIN in skipped]
     paired = {*pairs, *(name + AGAIN for name in pairs)}
     both = (name for name in pairs if name in PAIRS)
     return {
-        **{name: count for name, count in missed.items() if name not in paired},
-        **{name: max(0, min(missed[name] - stood_in[name], missed[name + AGAIN])) for name in both},
+        **{name: count for name, count in skipped.items() if name not in paired},
+        **{
+            name: max(0, min(skipped[name] - stood_in[name], skipped[name + AGAIN]))
+            for name in both
+        },
     }
