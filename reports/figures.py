@@ -292,7 +292,7 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
     """Return a mark for each incident, where it happened, that says all of it to the pointer."""
     if not incidents:
         return {}
-    seconds_in = [(each["time_ns"] - window.start_ns) / 1e9 for each in incidents]
+    seconds_in = _seconds_in(incidents, window)
     label, late = _LABEL_SHARE * window.duration_ns / 1e9, 0.9 * window.duration_ns / 1e9
     rows = _rows_for_labels([at - label if at > late else at for at in seconds_in], label)
     trace = {
@@ -311,18 +311,18 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
 
 def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Window) -> Json:
     """Return a figure over time with a line through it at each incident."""
-    if not figure:
-        return figure
     lines = [
         {
-            "type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "above",
-            "x0": (each["time_ns"] - window.start_ns) / 1e9,
-            "x1": (each["time_ns"] - window.start_ns) / 1e9,
+            "type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "above", "x0": at, "x1": at,
             "line": {"width": 1, "dash": "dot", "color": _incident_colour(each)},
         }
-        for each in incidents
+        for each, at in zip(incidents, _seconds_in(incidents, window), strict=True)
     ]  # fmt: skip
     return figure | {"layout": figure["layout"] | {"shapes": lines}}
+
+
+def _seconds_in(incidents: Sequence[dict[str, Any]], window: Window) -> list[float]:
+    return [(each["time_ns"] - window.start_ns) / 1e9 for each in incidents]
 
 
 def _incident_text(incident: dict[str, Any], seconds_in: float) -> str:
