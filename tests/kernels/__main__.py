@@ -1,8 +1,8 @@
 """The kernel matrix: every backend that a kernel has records the same workload on it.
 
-Prints a table kernel x backend x check and ends with 1 where a check fails. A backend may be
-refused only where the facts of its kernel say that it cannot serve. Run in tests/, by ``make
-test-kernels``: ``python -m kernels [KERNEL…] [bcc]``.
+Prints a table kernel x backend x check, then what failed, and ends with 1 where a check did. A
+backend may be refused only where the facts of its kernel say that it cannot serve. Run in tests/,
+by ``make test-kernels``: ``python -m kernels [KERNEL…] [bcc]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
 
 from .bcc_versions import check_bcc_versions
-from .checks import Check, Outcome, killed, outcome_of, skipped
+from .checks import Check, Outcome, agree, killed, outcome_of, skipped
 from .guest import run_in_guest
 from .images import CACHE, Image, image_of
 from .matrix import KERNELS
@@ -51,22 +51,24 @@ def main(names: list[str]) -> int:
     stage(where / "stage")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
-    jobs: list[Callable[[], int]] = [
+    jobs: list[Callable[[], list[str]]] = [
         partial(_run, where, image) for image in reversed(images)  # the longest first
     ]
     if not names or "bcc" in names:
         jobs.append(partial(check_bcc_versions, where))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        failed = sum(job.result() for job in [pool.submit(job) for job in jobs])
+        submitted = [pool.submit(job) for job in jobs]
+        failed = [line for job in submitted for line in job.result()]
     took_s = time.monotonic() - began
-    print(f"{f'{failed} failed: see {where}' if failed else 'all passed'} ({took_s:.0f} s)")
+    summary = f"{len(failed)} failed: see {where}" if failed else "all passed"
+    print("\n".join([*failed, f"{summary} ({took_s:.0f} s)"]))
     if not failed:
         shutil.rmtree(where)
-    return min(failed, 1)
+    return min(len(failed), 1)
 
 
-def _run(where: Path, image: Image) -> int:
-    """Boots one kernel and prints what came of it, at once; how many checks failed."""
+def _run(where: Path, image: Image) -> list[str]:
+    """Boots one kernel and prints what came of it, at once; the checks that failed."""
     began, left = time.monotonic(), where / image.kernel.name
     command = [
         "env", f"PYTHONPATH={where / 'stage'}", sys.executable, "-m", "kernels.inside",
@@ -81,37 +83,37 @@ def _run(where: Path, image: Image) -> int:
     if status != 0:
         output = left / "output"
         text = output.read_text() if output.exists() else console
-        print(f"{image.release:24}the guest failed with {status} ({took_s:.0f} s)\n{text[-2000:]}")
-        return 1
+        print(f"{image.release:24}FAILED after {took_s:.0f} s", flush=True)
+        return [f"{image.release}: the guest failed with {status}\n{text[-2000:]}"]
     lines, failed = _report(image.release, left)
     print("\n".join([*lines, f"{image.release:24}took {took_s:.0f} s"]), flush=True)
     return failed
 
 
-def _report(release: str, left: Path) -> tuple[list[str], int]:
-    """The lines of one kernel's table, and how many checks failed."""
+def _report(release: str, left: Path) -> tuple[list[str], list[str]]:
+    """The lines of one kernel's table, and the checks that failed."""
     facts = restored(json.loads((left / "facts.json").read_text()))
     outcomes = [outcome_of(left / backend) for backend in catalog.BACKENDS]
-    lines, failures = list[str](), list[Check]()
+    lines, failed = list[str](), list[str]()
     for outcome in outcomes:
+        checks = outcome.checks
         if outcome.refused is not None:
             cannot = refusal(outcome.backend, facts) is not None
-            failures += _failed((Check("refused by the facts", cannot, True),))
-        failures += _failed(outcome.checks)
+            checks = (Check("refused by the facts", cannot, True),)
+        failed += [f"{release}, {outcome.backend}: {each}" for each in _failed(checks)]
         lines.append(f"{release:24}{outcome.backend:12}{_line(outcome)}")
-    recorded = [outcome.substance for outcome in outcomes if outcome.substance]
-    same = all(each == recorded[0] for each in recorded)
+    recorded = [outcome for outcome in outcomes if outcome.substance]
     verdicts = {
-        f"the tables of {len(recorded)} backends agree": (Check("agree", same, True),),
+        f"the tables of {len(recorded)} backends agree": agree(recorded),
         "nothing is left of a recorder that was killed": killed(left / "killed.json"),
     }
     if facts.preemptible_tracepoints:
-        checks = (check for point in POINTS for check in skipped(left / point / "result.json"))
-        verdicts["reads are told without a program on their system call"] = tuple(checks)
-    for text, checks_of_it in verdicts.items():
-        failures += _failed(checks_of_it)
-        lines.append(f"{release:24}{text}: {'FAILED' if _failed(checks_of_it) else 'ok'}")
-    return lines + [f"    {each}" for each in failures], len(failures)
+        alone = (check for point in POINTS for check in skipped(left / point / "result.json"))
+        verdicts["reads are told without a program on their system call"] = tuple(alone)
+    for text, checks in verdicts.items():
+        failed += [f"{release}, {text}: {each}" for each in _failed(checks)]
+        lines.append(f"{release:24}{text}: {'FAILED' if _failed(checks) else 'ok'}")
+    return lines, failed
 
 
 def _failed(checks: tuple[Check, ...]) -> list[Check]:

@@ -65,8 +65,8 @@ class Tried:
 _SIZES = list(range(1, READS + 1))
 
 
-def check_bcc_versions(where: Path) -> int:
-    """Prints a row for each bcc and kernel; how many rows are not as they must be.
+def check_bcc_versions(where: Path) -> list[str]:
+    """Prints a row for each bcc and kernel; what is not as it must be.
 
     What they leave is in directories that are made in ``where``, which guests must see.
     """
@@ -77,9 +77,14 @@ def check_bcc_versions(where: Path) -> int:
     print(f"{'kernel':24}{'bcc of':14}{'':16}" + "".join(f"{name:>10}" for name in columns))
     tried = _here(where) + _in_guest(where / "bcc-guest")
     oldest = min(filter(None, map(_numbers, tried)))
+    failed = [
+        f"{each.kernel}, bcc of {each.distribution.name}: {complaint}"
+        for each in tried
+        for complaint in each.complaints
+    ]
     if oldest != compiler.OLDEST:
-        print(f"the oldest supported bcc is {compiler.OLDEST}, but the oldest tried {oldest}")
-    return sum(bool(each.complaints) for each in tried) + (oldest != compiler.OLDEST)
+        failed.append(f"the oldest supported bcc is {compiler.OLDEST}, the oldest tried {oldest}")
+    return failed
 
 
 def _here(where: Path) -> list[Tried]:
@@ -130,8 +135,6 @@ def _printed(tried: Tried) -> Tried:
     line = "".join(f"{count:>10}" for count in (*counts, len(result.get("reads", ())) or ""))
     word = "FAILED" if tried.complaints else "ok"
     print(f"{tried.kernel:24}{tried.distribution.name:14}{version:16}{line}  {word}", flush=True)
-    for complaint in tried.complaints:
-        print(f"    {complaint}")
     return tried
 
 
