@@ -23,15 +23,20 @@ def lock_waits(
 
     Sleeps of a thread that serves a request, ended by another thread of the same daemon, but not
     those in which it waits for its own download or for one that it joined. The holder is who ended
-    the sleep; while that one itself waited, the one that it waited for. ``requests``:
-    `fuse_requests` with served_tid and end_tid; ``fetching``: `fetches` with queued_ns.
+    the sleep; while that one itself waited, the one that it waited for. Who sleeps for a lock that
+    is never handed over, because its holder hangs or dies, waits for who fetches for its handle.
+    ``requests``: `fuse_requests` with served_tid and end_tid; ``fetching``: `fetches` with
+    queued_ns.
     """
     took = _served(requests)
-    slept = _outside_downloads(_sleeps(took, blocked), fetching)
+    kept = _kept_waiting(took, blocked, fetching)
+    slept = _outside_downloads(_with_kept(_sleeps(took, blocked), kept), fetching)
     parts = _by_holder(slept.with_row_index("sleep"))
     held = _with_holders_request(parts, took)
     named = _with_holders_fetch(held, fetching)
-    rows = named.with_columns(kind=_kind().cast(LOCK_KIND)).sort("start_ns", "tid")
+    rows = named.with_columns(
+        end_ns=pl.col("end_ns").replace(HORIZON_NS, None), kind=_kind().cast(LOCK_KIND)
+    ).sort("start_ns", "tid")
     return conform("lock_waits", rows, "in_fetch")
 
 
@@ -56,9 +61,54 @@ def _sleeps(took: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     ).drop_nulls("end_ns").sort("start_ns").join_asof(
         took, left_on="start_ns", right_on="served_ns", by="tid", check_sortedness=False
     )  # fmt: skip
-    inside = pl.col("ended_ns").is_null() | (pl.col("ended_ns") > pl.col("start_ns"))
-    waits = (pl.col("end_ns") > pl.col("start_ns")) & inside
+    waits = (pl.col("end_ns") > pl.col("start_ns")) & _before_answer()
     return met.filter(waits).drop_nulls("unique").drop("served_ns", "ended_ns")
+
+
+def _before_answer() -> pl.Expr:
+    return pl.col("ended_ns").is_null() | (pl.col("ended_ns") > pl.col("start_ns"))
+
+
+def _kept_waiting(
+    took: pl.DataFrame, blocked: pl.DataFrame, fetching: pl.DataFrame
+) -> pl.DataFrame:
+    """Sleeps, in the last request of a thread, through whose end another thread fetches for the
+    same handle: that one has its lock, and whoever ended the sleep did not hand it over.
+    """
+    last = took.unique("tid", keep="last").drop_nulls("handle")
+    asleep = blocked.filter(pl.col("off_reason") == "sleep").select(
+        "pid", "tid", "start_ns", "woken_ns", "woken_by_pid"
+    ).join(last, on="tid").filter(
+        (pl.col("start_ns") > pl.col("served_ns")) & _before_answer()
+    )  # fmt: skip
+    by_sibling = (pl.col("woken_by_pid") == pl.col("pid")).fill_null(value=False)
+    final = pl.col("start_ns") == pl.col("start_ns").max().over("tid")
+    holders = fetching.join(
+        took.select("mount_id", "unique", "handle"), on=["mount_id", "unique"]
+    ).select(
+        "pid", "mount_id", "handle", holder_tid="tid", fetch_from="start_ns",
+        fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+    ).sort("fetch_from")  # fmt: skip
+    met = asleep.filter(final | ~by_sibling).select(
+        "pid", "tid", "start_ns", pl.col("woken_ns").fill_null(HORIZON_NS).alias("end_ns"),
+        "mount_id", "unique", "handle",
+    ).sort("end_ns").join_asof(
+        holders, left_on="end_ns", right_on="fetch_from", by=["pid", "mount_id", "handle"],
+        check_sortedness=False,
+    )  # fmt: skip
+    goes_on = (pl.col("fetch_until") > pl.col("end_ns")) | (pl.col("fetch_until") == HORIZON_NS)
+    held = met.filter(goes_on & (pl.col("holder_tid") != pl.col("tid")))
+    return held.select(
+        "pid", "tid", "start_ns", "end_ns", "holder_tid", "mount_id", "unique", "handle"
+    )
+
+
+def _with_kept(slept: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """Add sleeps of threads that never went on: what they slept after that is their death."""
+    since = kept.group_by("tid", "unique").agg(kept_ns=pl.col("start_ns").min())
+    before = (pl.col("start_ns") < pl.col("kept_ns")).fill_null(value=True)
+    others = slept.join(since, on=["tid", "unique"], how="left").filter(before).drop("kept_ns")
+    return pl.concat([others, kept])
 
 
 def _outside_downloads(slept: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:

@@ -94,7 +94,8 @@ _RULES = """## How time gets its cause
 - `lock_waits.kind`: `same_handle`, the lock of the same open file; `collision`, the holder fetched for another
   open file (cvmfs has 128 locks for all of them, chosen by a hash of the handle); `catalog`, the holder fetched
   metadata; `other`, some other lock. The holder is who ended the sleep, or while that one slept for a lock
-  itself, whom it waited for.
+  itself, whom it waited for; of a lock that was never handed over, since the holder hung or the daemon died,
+  the thread that was fetching for the same handle.
 - Asleep inside an operation without such a proof: `blocked` with `via_tid` where another target thread
   woke it, else `unknown`. A sleep that never ended takes the request in flight that its operation queued.
 - Asleep outside operations: `blocked`, with `via_tid` where a task woke it.

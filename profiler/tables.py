@@ -217,7 +217,7 @@ TABLES: tuple[Table, ...] = (
         i32  mount_id         mount
         u64  unique           request that waited
         i64  start_ns         began
-        i64  end_ns           ended, or passed to another holder
+        i64? end_ns           ended, or passed to another holder; null where never
         i32  pid              daemon
         i32  tid              its thread that waited
         i32  holder_tid       thread waited for

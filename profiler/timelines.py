@@ -128,7 +128,7 @@ def _cache_lookups(asked: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
 
 def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
     met = named.join(locks, on=["mount_id", "unique"])
-    return _piece(met, pl.col("start_ns"), pl.col("end_ns"), "daemon_lock")
+    return _piece(met, pl.col("start_ns"), pl.col("end_ns").fill_null(HORIZON_NS), "daemon_lock")
 
 
 def _own_pieces(named: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:

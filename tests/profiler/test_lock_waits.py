@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pytest
 
 from cvmprof.profiler.lock_waits import lock_waits
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import OFF_REASON, conform, empty
 
 A = "a1" * 20
 
 
-def requests(*rows: tuple[int, int, int, int, int | None]) -> pl.DataFrame:
+def requests(*rows: tuple[int, int, int, int | None, int | None]) -> pl.DataFrame:
     """READs: unique, tid of the daemon's thread, taken, answered, handle."""
     frame = pl.DataFrame(
         rows, schema=["unique", "served_tid", "served_ns", "end_ns", "handle"], orient="row"
@@ -24,8 +25,8 @@ def requests(*rows: tuple[int, int, int, int, int | None]) -> pl.DataFrame:
     return conform("fuse_requests", frame, "served_tid", "end_tid")
 
 
-def sleeps(*rows: tuple[int, int, int, int]) -> pl.DataFrame:
-    """Sleeps: tid, start, woken, waker."""
+def sleeps(*rows: tuple[int, int, int | None, int | None]) -> pl.DataFrame:
+    """Sleeps: tid, start, woken, waker: another process where its number is 100 or more."""
     frame = pl.DataFrame(
         rows, schema=["tid", "start_ns", "woken_ns", "woken_by_tid"], orient="row"
     ).with_columns(
@@ -35,12 +36,14 @@ def sleeps(*rows: tuple[int, int, int, int]) -> pl.DataFrame:
     return conform("blocked", frame)
 
 
-def fetches(*rows: tuple[int, int, int, int | None, str, str]) -> pl.DataFrame:
-    """Fetches: tid, start, end, queued, kind, outcome."""
+def fetches(
+    *rows: tuple[int, int, int | None, int | None, str, str], unique: int | None = None
+) -> pl.DataFrame:
+    """Fetches, all for one request: tid, start, end, queued, kind, outcome."""
     schema = ["tid", "start_ns", "end_ns", "queued_ns", "object_kind", "outcome"]
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         fetch_id=pl.int_range(pl.len()), pid=pl.lit(1), object_hash=pl.lit(A),
-        queued_ns=pl.col("queued_ns").cast(pl.Int64),
+        queued_ns=pl.col("queued_ns").cast(pl.Int64), mount_id=pl.lit(0), unique=pl.lit(unique),
     )  # fmt: skip
     return conform("fetches", frame, "queued_ns")
 
@@ -103,3 +106,34 @@ def test_who_waited_itself_was_not_the_holder() -> None:
         (4, 20, 50, 5, 2, 0, "same_handle"), (6, 25, 50, 5, 2, 0, "same_handle"),
         (6, 50, 60, 6, 4, None, "same_handle"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ended", [(None, None), (91, 104), (91, 7)], ids=str)
+def test_a_lock_that_is_never_handed_over_is_held_by_who_fetches_for_the_handle(
+    ended: tuple[int | None, int | None],
+) -> None:
+    """Whoever ends the sleep: nobody, who killed the daemon, a thread of it that crashed; what the
+    dying thread sleeps after that is no wait for a lock.
+    """
+    asked = requests((2, 5, 20, None, 1), (4, 6, 10, None, 1), (8, 7, 10, None, 2))
+    fetching = fetches((6, 12, None, 15, "chunk", "failed"), unique=4)
+    woken, _ = ended
+    slept = sleeps((5, 30, *ended), *([(5, 93, 95, 7)] if woken else []))
+    dying = slept.with_columns(
+        off_reason=pl.when(pl.col("start_ns") > 90).then(pl.lit("uninterruptible"))
+        .otherwise(pl.lit("sleep")).cast(OFF_REASON)
+    )  # fmt: skip
+    assert found(asked, dying, fetching) == [(2, 30, woken, 6, 4, 0, "same_handle")]
+
+
+def test_a_lock_that_was_handed_over_was_held_by_who_did() -> None:
+    asked = requests((2, 5, 20, None, 1), (4, 6, 10, 92, 1))
+    fetching = fetches((6, 12, 90, 15, "chunk", "downloaded"), unique=4)
+    slept = sleeps((5, 30, 91, 6), (5, 95, None, None))
+    assert found(asked, slept, fetching) == [(2, 30, 91, 6, 4, 0, "same_handle")]
+
+
+def test_who_fetches_for_another_handle_does_not_hold_it() -> None:
+    asked = requests((2, 5, 20, None, 1), (4, 6, 10, None, 2))
+    fetching = fetches((6, 12, None, 15, "chunk", "failed"), unique=4)
+    assert found(asked, sleeps((5, 30, None, None)), fetching) == []
