@@ -22,7 +22,7 @@ import polars as pl
 
 from ..errors import BadRun, CvmprofError
 from .attributes import collect
-from .concern import concerned
+from .concern import ConcernedSpool, concerned
 from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
 from .journal import Journal
@@ -51,8 +51,9 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
         raise BadRun(f"{run} has no spool any more: its tables are made", "open it: open_run(PATH)")
     with _explained(run):
         journal = Spool(run).journal()
-        tally = _write_tables(run, joined_tables(Spool(run), journal))
-        _write_meta(run, _meta(run, journal), tally)
+        spool = concerned(Spool(run), journal)
+        tally = _write_tables(run, joined_tables(spool, journal))
+        _write_meta(run, _meta(spool, journal), tally)
         if not keep_spool:
             shutil.rmtree(run / SPOOL_DIRECTORY, ignore_errors=True)
     return open_run(run)
@@ -178,13 +179,13 @@ def _concatenate(tables: int, name: str, parts: list[str]) -> None:
     os.rename(temporary, f"{name}.parquet", src_dir_fd=tables, dst_dir_fd=tables)
 
 
-def _meta(run: Path, journal: Journal) -> dict[str, Any]:
+def _meta(spool: ConcernedSpool, journal: Journal) -> dict[str, Any]:
     return {
         "complete": journal.is_complete,
         "start_ns": journal.start_ns,
         "stop_ns": journal.stop_ns,
         "exit_status": journal.exit_status,
-        "own_requests": concerned(Spool(run), journal).own_requests().height,
+        "own_requests": spool.own_requests().height,
         **{name: journal.start.get(name) for name in _FROM_START},
     }
 

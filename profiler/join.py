@@ -38,7 +38,7 @@ from . import mounts as mounting
 from . import operations as file_operations
 from . import sockets as connections
 from . import tasks as task_lives
-from .concern import ConcernedSpool, concerned
+from .concern import ConcernedSpool
 from .journal import Journal
 from .spool import Spool
 from .tables import conform, empty
@@ -78,11 +78,10 @@ class _Daemons:
     manifests: pl.DataFrame
 
 
-def joined_tables(spool: Spool, journal: Journal) -> Iterator[Part]:
+def joined_tables(spool: ConcernedSpool, journal: Journal) -> Iterator[Part]:
     """Yield every table of the run, `segments` in parts of bounded size, each as soon as it is
     made.
     """
-    spool = concerned(spool, journal)
     events = spool.tasks()
     seen, hits, touches = _files(spool, journal)
     stop_ns = journal.stop_ns or _last_time(seen.operations, events, spool)
