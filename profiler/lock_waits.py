@@ -23,10 +23,10 @@ def lock_waits(
 
     Sleeps of a thread that serves a request, ended by another thread of the same daemon, but not
     those in which it waits for its own download or for one that it joined. The holder is who ended
-    the sleep; while that one itself waited, the one that it waited for. Who sleeps for a lock that
-    is never handed over, because its holder hangs or dies, waits for who fetches for its handle.
-    ``requests``: `fuse_requests` with served_tid and end_tid; ``fetching``: `fetches` with
-    queued_ns.
+    the sleep; while that one itself waited, the one that it waited for. A thread that sleeps for a
+    lock which is not handed over, because its holder hangs or dies, waits for the thread that
+    fetches for the same handle. ``requests``: `fuse_requests` with served_tid and end_tid;
+    ``fetching``: `fetches` with queued_ns.
     """
     took = _served(requests)
     kept = _kept_waiting(took, blocked, fetching)
@@ -74,41 +74,65 @@ def _kept_waiting(
 ) -> pl.DataFrame:
     """Sleeps, in the last request of a thread, through whose end another thread fetches for the
     same handle: that one has its lock, and whoever ended the sleep did not hand it over.
+
+    Beside the columns of `_sleeps`, ``fetch_until``: when that fetch ended.
     """
-    last = took.unique("tid", keep="last").drop_nulls("handle")
+    holders = _fetches_for_handles(took, fetching)
+    last = _meeting(took.unique("tid", keep="last").drop_nulls("handle"), holders)
     asleep = blocked.filter(pl.col("off_reason") == "sleep").select(
-        "pid", "tid", "start_ns", "woken_ns", "woken_by_pid"
+        "pid", "tid", "start_ns", "woken_ns", "end_ns", "woken_by_pid"
     ).join(last, on="tid").filter(
         (pl.col("start_ns") > pl.col("served_ns")) & _before_answer()
     )  # fmt: skip
     by_sibling = (pl.col("woken_by_pid") == pl.col("pid")).fill_null(value=False)
     final = pl.col("start_ns") == pl.col("start_ns").max().over("tid")
-    holders = fetching.join(
-        took.select("mount_id", "unique", "handle"), on=["mount_id", "unique"]
-    ).select(
-        "pid", "mount_id", "handle", holder_tid="tid", fetch_from="start_ns",
-        fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
-    ).sort("fetch_from")  # fmt: skip
     met = asleep.filter(final | ~by_sibling).select(
-        "pid", "tid", "start_ns", pl.col("woken_ns").fill_null(HORIZON_NS).alias("end_ns"),
-        "mount_id", "unique", "handle",
+        "pid", "tid", "start_ns", "mount_id", "unique", "handle",
+        pl.coalesce("woken_ns", "end_ns", pl.lit(HORIZON_NS)).alias("end_ns"),
     ).sort("end_ns").join_asof(
         holders, left_on="end_ns", right_on="fetch_from", by=["pid", "mount_id", "handle"],
         check_sortedness=False,
     )  # fmt: skip
     goes_on = (pl.col("fetch_until") > pl.col("end_ns")) | (pl.col("fetch_until") == HORIZON_NS)
-    held = met.filter(goes_on & (pl.col("holder_tid") != pl.col("tid")))
+    serving = pl.col("answered_ns") > pl.col("start_ns")
+    held = met.filter(goes_on & serving & (pl.col("holder_tid") != pl.col("tid")))
     return held.select(
-        "pid", "tid", "start_ns", "end_ns", "holder_tid", "mount_id", "unique", "handle"
+        "pid", "tid", "start_ns", "end_ns", "holder_tid", "mount_id", "unique", "handle",
+        "fetch_until",
+    )  # fmt: skip
+
+
+def _fetches_for_handles(took: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
+    """Who fetched for which handle, and when its request was answered: a fetch whose end was not
+    seen did not last longer.
+    """
+    served = took.select("mount_id", "unique", "handle", answered_ns="ended_ns")
+    return fetching.join(served.drop_nulls("handle"), on=["mount_id", "unique"]).select(
+        "pid", "mount_id", "handle", pl.col("answered_ns").fill_null(HORIZON_NS),
+        holder_tid="tid", fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+    ).sort("fetch_from")  # fmt: skip
+
+
+def _meeting(asked: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
+    """The requests whose handle others fetched for at the time: few, where sleeps are many."""
+    others = asked.join(holders, on=["mount_id", "handle"]).filter(
+        (pl.col("holder_tid") != pl.col("tid")) & (pl.col("answered_ns") > pl.col("served_ns"))
     )
+    return asked.join(others, on="tid", how="semi")
 
 
 def _with_kept(slept: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
-    """Add sleeps of threads that never went on: what they slept after that is their death."""
-    since = kept.group_by("tid", "unique").agg(kept_ns=pl.col("start_ns").min())
-    before = (pl.col("start_ns") < pl.col("kept_ns")).fill_null(value=True)
-    others = slept.join(since, on=["tid", "unique"], how="left").filter(before).drop("kept_ns")
-    return pl.concat([others, kept])
+    """Add ``kept``; what its threads slept after it, while the holder still fetched, was for no
+    lock that somebody handed over: they died.
+    """
+    since = kept.group_by("tid", "unique").agg(
+        kept_ns=pl.col("start_ns").min(), until_ns=pl.col("fetch_until").max()
+    )
+    meant = (pl.col("start_ns") < pl.col("kept_ns")) | (pl.col("end_ns") >= pl.col("until_ns"))
+    others = slept.join(since, on=["tid", "unique"], how="left").filter(
+        meant.fill_null(value=True)
+    )  # fmt: skip
+    return pl.concat([others.drop("kept_ns", "until_ns"), kept.drop("fetch_until")])
 
 
 def _outside_downloads(slept: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:

@@ -22,10 +22,12 @@ class Collisions:
 
 
 def collisions(frames: Mapping[str, pl.DataFrame]) -> Collisions:
-    """Return the collisions of `lock_waits`; a wait for one holder after another counts once."""
+    """Return the collisions of `lock_waits` that ended; a wait for one holder after another counts
+    once.
+    """
     waits = frames["lock_waits"].filter(pl.col("kind") == "collision").with_columns(
         ns=pl.col("end_ns") - pl.col("start_ns")
-    ).sort("ns", "start_ns", descending=[True, False])  # fmt: skip
+    ).drop_nulls("ns").sort("ns", "start_ns", descending=[True, False])  # fmt: skip
     if waits.is_empty():
         return Collisions(0, 0, 0, None, None)
     named = waits.head(1).join(_paths(frames), on=["mount_id", "unique"], how="left").join(

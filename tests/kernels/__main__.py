@@ -102,7 +102,7 @@ def _report(release: str, left: Path) -> tuple[list[str], list[str]]:
             checks = (Check("refused by the facts", cannot, True),)
         failed += [f"{release}, {outcome.backend}: {each}" for each in _failed(checks)]
         lines.append(f"{release:24}{outcome.backend:12}{_line(outcome)}")
-    recorded = [outcome for outcome in outcomes if outcome.substance]
+    recorded = [outcome for outcome in outcomes if outcome.checks]
     verdicts = {
         f"the tables of {len(recorded)} backends agree": agree(recorded),
         "nothing is left of a recorder that was killed": killed(left / "killed.json"),

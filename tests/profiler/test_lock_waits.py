@@ -30,7 +30,9 @@ def sleeps(*rows: tuple[int, int, int | None, int | None]) -> pl.DataFrame:
     frame = pl.DataFrame(
         rows, schema=["tid", "start_ns", "woken_ns", "woken_by_tid"], orient="row"
     ).with_columns(
-        pid=pl.lit(1), woken_by_pid=pl.when(pl.col("woken_by_tid") < 100).then(1).otherwise(2),
+        pid=pl.lit(1), end_ns=pl.col("woken_ns"),
+        woken_by_pid=pl.when(pl.col("woken_by_tid") < 100).then(1)
+        .when(pl.col("woken_by_tid") >= 100).then(2),
         off_reason=pl.lit("sleep"),
     )  # fmt: skip
     return conform("blocked", frame)
@@ -126,11 +128,55 @@ def test_a_lock_that_is_never_handed_over_is_held_by_who_fetches_for_the_handle(
     assert found(asked, dying, fetching) == [(2, 30, woken, 6, 4, 0, "same_handle")]
 
 
+def test_who_is_interrupted_in_its_sleep_waits_on() -> None:
+    """By a debugger, say. Where the wake was not seen, the sleep lasted until the thread ran."""
+    asked = requests((2, 5, 20, 100, 1), (4, 6, 10, 92, 1))
+    fetching = fetches((6, 12, 90, 15, "chunk", "downloaded"), unique=4)
+    slept = sleeps((5, 30, 40, 104), (5, 45, None, None), (5, 61, 91, 6)).with_columns(
+        end_ns=pl.when(start_ns=45).then(50).otherwise("end_ns")
+    )
+    assert found(asked, slept, fetching) == [
+        (2, start, end, 6, 4, 0, "same_handle") for start, end in ((30, 40), (45, 50), (61, 91))
+    ]
+
+
 def test_a_lock_that_was_handed_over_was_held_by_who_did() -> None:
     asked = requests((2, 5, 20, None, 1), (4, 6, 10, 92, 1))
     fetching = fetches((6, 12, 90, 15, "chunk", "downloaded"), unique=4)
     slept = sleeps((5, 30, 91, 6), (5, 95, None, None))
     assert found(asked, slept, fetching) == [(2, 30, 91, 6, 4, 0, "same_handle")]
+
+
+@pytest.mark.parametrize(
+    "asked", [((2, 5, 20, None, 1),), ((2, 5, 20, 80, 1), (8, 5, 95, 99, 1))], ids=["last", "not"]
+)
+def test_a_wait_that_a_sibling_ended_was_for_that_one(
+    asked: tuple[tuple[int, int, int, int | None, int | None], ...],
+) -> None:
+    """Although another one fetches for the handle: the thread goes on, or serves something else."""
+    others = (4, 6, 10, 92, 1), (6, 7, 10, 92, 1)
+    fetching = fetches((7, 12, 90, 15, "chunk", "downloaded"), unique=6)
+    slept = sleeps((5, 30, 31, 6), (5, 96, 97, 109))
+    assert found(requests(*asked, *others), slept, fetching) == [
+        (2, 30, 31, 6, 4, None, "same_handle")
+    ]
+
+
+@pytest.mark.parametrize(
+    "slept",
+    [(5, 65, 70, 109), (6, 30, None, None), (7, 30, None, None)],
+    ids=["after its answer", "in its own fetch", "after the other's answer"],
+)
+def test_a_sleep_for_no_lock(slept: tuple[int, int, int | None, int | None]) -> None:
+    """A fetch whose end was not seen did not last longer than its request."""
+    asked = requests(
+        (2, 5, 20, 60, 1), (3, 8, 5, 15, 1), (4, 6, 10, None, 1),
+        (6, 7, 25, None, 2), (8, 9, 5, 28, 2),
+    )  # fmt: skip
+    before = fetches((8, 6, 11, 7, "chunk", "downloaded"), unique=3)
+    own = fetches((6, 12, None, 40, "chunk", "failed"), unique=4)
+    unseen = fetches((9, 7, None, 8, "chunk", "failed"), unique=8)
+    assert found(asked, sleeps(slept), pl.concat([before, own, unseen])) == []
 
 
 def test_who_fetches_for_another_handle_does_not_hold_it() -> None:

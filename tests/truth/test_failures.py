@@ -228,7 +228,7 @@ def test_who_waits_for_the_lock_of_one_that_hangs(
     """Until the daemon dies, or the command at Ctrl-C: the holder is named, with its fetch."""
     tracing = start(sys.executable, "-I", "-c", PAIR, path, CHUNK_BYTES, STALLED_AFTER)
     await_stalled(failing_lab)
-    threading.Event().wait(0.3 + HANGING_S)
+    threading.Event().wait(1.0 + HANGING_S)
     if number == signal.SIGINT:
         os.killpg(tracing.pid, number)
     else:
