@@ -100,7 +100,23 @@ static __always_inline void note_delay(struct thread *thread) {
         thread->work.write_ns -= off->end_ns - off->start_ns; /* the call's whole time is added at its end */
 }
 
+static __always_inline void end_blocked(struct thread *thread, u64 now) {
+    count_hit(EVENT_OFF_CPU);
+    thread->blocked.end_ns = now;
+    note_delay(thread);
+    if (thread->role != ROLE_DAEMON || !serves_others(thread->pid))
+        emit_blocked(&thread->blocked);
+    thread->blocked.start_ns = thread->early.woken_ns = 0;
+}
+
+/* No program saw the thread come back to a CPU: it has been there since it was woken, as far as is known. */
+static __always_inline void end_unseen(struct thread *thread) {
+    if (thread->blocked.start_ns && thread->blocked.woken_ns > thread->blocked.start_ns)
+        end_blocked(thread, thread->blocked.woken_ns);
+}
+
 static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
+    end_unseen(thread);
     if (!thread->adding)
         flush_hits(thread);
     if (preempted || !state) {
@@ -134,14 +150,8 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx) {
     }
     u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
     struct thread *in = threads.lookup(&tid);
-    if (!in || !in->blocked.start_ns)
-        return 0;
-    count_hit(EVENT_OFF_CPU);
-    in->blocked.end_ns = bpf_ktime_get_ns();
-    note_delay(in);
-    if (in->role != ROLE_DAEMON || !serves_others(in->pid))
-        emit_blocked(&in->blocked);
-    in->blocked.start_ns = in->early.woken_ns = 0;
+    if (in && in->blocked.start_ns)
+        end_blocked(in, bpf_ktime_get_ns());
     return 0;
 }
 
@@ -358,6 +368,7 @@ static __always_inline int task_ends(u64 task, bool again) {
     }
     if (!thread)
         return 0;
+    end_unseen(thread);
     flush_hits(thread);
     abandon(&thread->fault);
     if (has_result(&thread->operation) && thread->operation.result >= 0)
