@@ -55,9 +55,9 @@ instances, one for each CPU without preemption: where more such reads wait at on
 misses are counted as lost.
 
 What observing costs is counted in instructions of the machine by `make bench-kernels`: a page fault
-on 6.12 that waits for a FUSE request, answered from the client's cache, took 40,072 with nothing
-attached, and with all but the client's functions observed 1.50 times that by tracepoints, 1.52
-times by fentry and 1.53 times by kprobes.
+on 6.12 that waits for a FUSE request, answered from the client's cache, took 39,928 with nothing
+attached, and with all but the client's functions observed 1.51 times that by tracepoints, 1.52
+times by fentry and 1.54 times by kprobes.
 
 On arm64, Debian's 6.12 was booted in an emulated machine: its facts were gathered there, all the
 programs that it would use were compiled there by bcc 0.26 and passed its verifier, and the lab was
