@@ -15,6 +15,7 @@ from cvmprof.probes import catalog
 from cvmprof.probes.catalog import AGAIN, AttachPoint
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.profiler.record import recorder
+from cvmprof.tests.profiler.record.in_process import recorder_in
 
 _PAGES = 1000
 
@@ -26,10 +27,7 @@ def main(directory: Path, mode: str) -> None:
     if mode == "second":
         changed = catalog
         changed._doubled = _the_second
-    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
-    names = (recorder.JOURNAL, *recorder.spool_files())
-    files = {name: os.open(directory / name, flags) for name in names}
-    recording: Any = recorder.Recorder({"all_files": True}, files)
+    recording = recorder_in(directory, {"all_files": True})
     recording.trace(os.getpid())
     (directory / "written").write_bytes(bytes(_PAGES * 4096))
     losses = recording.stop(was_asked=True)["losses"]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cvmprof.probes.catalog import AGAIN, PAIRS
 from cvmprof.profiler.record.misses import by_nobody
 
-HERE = Path(__file__).parent
+from .in_process import printed_by
+
 FIRST = PAIRS[0]
 SECOND = FIRST + AGAIN
 
@@ -50,25 +46,17 @@ def test_programs_of_system_calls_count_themselves_what_both_missed() -> None:
     assert by_nobody({"on_syscall_entry": 7}, {}) == {"on_syscall_entry": 7}
 
 
-def counted(directory: Path, mode: str) -> dict[str, Any]:
-    path = os.pathsep.join(each for each in sys.path if each)
-    command = [sys.executable, str(HERE / "standing_in.py"), str(directory), mode]
-    said = subprocess.check_output(command, env={**os.environ, "PYTHONPATH": path}, text=True)
-    found: dict[str, Any] = json.loads(said)
-    return found
-
-
 @pytest.mark.usefixtures("bcc")
 def test_a_second_program_counts_each_hit_that_the_first_did_not_see(
     tmp_path: Path,
 ) -> None:
-    found = counted(tmp_path, "second")
+    found = printed_by("standing_in.py", str(tmp_path), "second")
     assert found["stood_in"] >= found["hits"] > 0
 
 
 @pytest.mark.usefixtures("bcc")
 def test_a_second_program_counts_nothing_that_the_first_saw(tmp_path: Path) -> None:
-    found = counted(tmp_path, "both")
+    found = printed_by("standing_in.py", str(tmp_path), "both")
     assert found["hits"] > 0
     assert found["stood_in"] == 0
     assert found["losses"] == []

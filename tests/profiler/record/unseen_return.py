@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cvmprof.probes import catalog, events
-from cvmprof.profiler.record import recorder
+from cvmprof.tests.profiler.record.in_process import recorder_in
 
 _ASLEEP_S = 0.3
 _FIELDS = ("start_ns", "woken_ns", "end_ns")
@@ -22,9 +22,7 @@ _BACK = threading.Event()  # whether switches are seen again
 
 def main(directory: Path) -> None:
     """One thread ends after its sleep, the other one sleeps again."""
-    flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
-    names = (recorder.JOURNAL, *recorder.spool_files())
-    recording: Any = recorder.Recorder({}, {n: os.open(directory / n, flags) for n in names})
+    recording = recorder_in(directory, {})
     recording.trace(os.getpid())
     wake = threading.Event()
     threads = [threading.Thread(target=each, args=(wake,)) for each in (_ends, _sleeps_again)]
@@ -55,7 +53,7 @@ def _ends(wake: threading.Event) -> None:
 def _sleeps_again(wake: threading.Event) -> None:
     wake.wait()
     while not _BACK.is_set():
-        pass
+        pass  # on the CPU: the end of another sleep would be seen, and taken for this one's
     time.sleep(0.01)
 
 
