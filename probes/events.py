@@ -265,7 +265,7 @@ BLOCKED = Layout(
         """
         u64 start_ns    switched out
         u64 woken_ns    made runnable; 0 when preempted or not seen
-        u64 end_ns      switched in; 0 while off CPU
+        u64 end_ns      switched in, or woken where no program saw that; 0 while off CPU
         u64 unique      the FUSE request that the waker was ending; 0 if none
         u32 dev         that request's device number
         u32 pid         process

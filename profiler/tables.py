@@ -365,7 +365,7 @@ TABLES: tuple[Table, ...] = (
         i32  tid           thread
         i64  start_ns      switched out
         i64? woken_ns      made runnable; null: preempted, or not seen
-        i64? end_ns        switched in; null: off the CPU at the end
+        i64? end_ns        switched in, or woken where no program saw that; null: still off it
         off  off_reason    why
         i32? woken_by_pid  process of the waker; null: not seen, or an interrupt
         i32? woken_by_tid  thread of the waker
