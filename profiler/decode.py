@@ -55,13 +55,14 @@ def ring_frame(handle: FileIO | None, layout: Layout) -> pl.DataFrame:
     """Decode a ring's spool file: records behind an 8-byte header each.
 
     A torn tail is ignored, as is a record whose header does not name the layout's size: a crash may
-    leave either. Memory beyond the result is one block.
+    leave either; so is what a recorder appends meanwhile. Memory beyond the result is one block.
     """
     dtype = np.dtype(_HEADER + list(layout.dtype()))
     if handle is None:
         return _Columns(layout, 0).frame()
-    columns = _Columns(layout, os.fstat(handle.fileno()).st_size // dtype.itemsize)
-    for block in _blocks(handle, dtype):
+    held = os.fstat(handle.fileno()).st_size // dtype.itemsize
+    columns = _Columns(layout, held)
+    for block in _blocks(handle, dtype, held):
         good = block["_length"] == layout.size
         columns.add(block if good.all() else block[good])
     return columns.frame()
@@ -85,16 +86,16 @@ def records_frame(records: Records, layout: Layout) -> pl.DataFrame:
     return columns.frame()
 
 
-def _blocks(handle: FileIO, dtype: np.dtype[Any]) -> Iterator[Records]:
-    """Yield arrays of whole records until the file ends."""
-    held = os.fstat(handle.fileno()).st_size // dtype.itemsize + 1
-    buffer = bytearray(dtype.itemsize * min(held, _BLOCK_RECORDS))
-    while filled := handle.readinto(buffer):
+def _blocks(handle: FileIO, dtype: np.dtype[Any], records: int) -> Iterator[Records]:
+    """Yield arrays of so many whole records, fewer where the file ends."""
+    buffer = bytearray(dtype.itemsize * min(records, _BLOCK_RECORDS))
+    while filled := handle.readinto(window := memoryview(buffer)[: records * dtype.itemsize]):
         while filled % dtype.itemsize:
-            more = handle.readinto(memoryview(buffer)[filled:])
+            more = handle.readinto(window[filled:])
             if not more:
                 break
             filled += more
+        records -= filled // dtype.itemsize
         yield np.frombuffer(buffer, dtype, count=filled // dtype.itemsize)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -72,3 +73,19 @@ def test_an_object_keeps_its_zero_bytes() -> None:
     assert (row["object_algorithm"], row["object_suffix"]) == (1, ord("P"))
     assert row["result"] == -2
     assert row["function"] == 14
+
+
+def test_what_is_appended_while_a_ring_is_read_waits_for_the_next_time(tmp_path: Path) -> None:
+    """A recorder may write on."""
+    path, layout = tmp_path / "task.ring", events.TASK
+    record = layout.size.to_bytes(4, "little") + bytes(layout.stride - 4)
+    path.write_bytes(3 * record)
+
+    class Growing(FileIO):
+        def readinto(self, buffer: Any, /) -> int | None:
+            with path.open("ab") as more:
+                more.write(5 * record)
+            return super().readinto(buffer)
+
+    with Growing(path) as handle:
+        assert ring_frame(handle, layout).height == 3
