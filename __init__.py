@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .phases import phase
-    from .profiler.run import open_run
+    from .profiler.run.opened import open_run
 
 __version__ = "0.1.0"
 __all__ = ["open_run", "phase"]
 
-_HOMES = {"open_run": ".profiler.run", "phase": ".phases"}
+_HOMES = {"open_run": ".profiler.run.opened", "phase": ".phases"}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,10 +26,10 @@ import click
 from . import __version__
 from .errors import CvmprofError, EventsLost
 from .probes.catalog import BACKENDS
-from .profiler.directory import page_of
+from .profiler.run.directory import page_of
 
 if TYPE_CHECKING:
-    from .profiler.session import Recorded
+    from .profiler.session.session import Recorded
     from .reports.material import RunLike
 
 _PR_SET_DUMPABLE = 4  # prctl.h
@@ -101,7 +101,7 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
     """
     if not command:
         raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
-    from .profiler import session
+    from .profiler.session import session
 
     chosen = session.TraceOptions(
         run=output or _default_run(command[0]),
@@ -138,10 +138,10 @@ def report(run: Path, output: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same, for programs.")
 def doctor(as_json: bool) -> None:
     """Tell whether this machine can be recorded on, what is observed by what, and what is not."""
+    from .probes.diagnosis import diagnose
     from .probes.kernel import diagnosed_kernel
-    from .profiler.diagnosis import diagnose
-    from .profiler.record.launch import found_bcc
-    from .profiler.record.trial import tried
+    from .profiler.record.fentry_check import tried
+    from .profiler.session.launch import found_bcc
     from .reports.doctor import render_doctor
 
     diagnosis = diagnose(tried(diagnosed_kernel()), bcc=found_bcc())
@@ -181,7 +181,7 @@ def import_command(log: Path, output: Path | None, timezone: str | None, no_repo
 
     A log tells what was called and fetched, and in which order; it cannot tell how long that took.
     """
-    from .profiler.imports import import_log
+    from .profiler.logs.imports import import_log
 
     _become_the_user()
     run = import_log(log, output or Path(f"{log.name}.cvmprof"), __version__, timezone)
@@ -374,8 +374,8 @@ def _default_run(command: str) -> Path:
 
 def _finish(recorded: Recorded, no_report: bool) -> None:
     """Turns the spool into tables and, unless told otherwise, a page; says where they are."""
-    from .profiler.attributes import collect
     from .profiler.finalise import finalise
+    from .profiler.session.attributes import collect
 
     with contextlib.suppress(OSError):  # of a full disk, which finalise explains
         collect(recorded.run)
@@ -436,7 +436,7 @@ def _runner(name: str, extra: str) -> Any:
 
 def _become_the_user() -> None:
     """Under sudo: what is written into a user's run shall be that user's."""
-    from .profiler.identity import become, invoking_user
+    from .profiler.session.identity import become, invoking_user
 
     become(invoking_user())
 

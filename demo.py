@@ -17,7 +17,7 @@ import click
 
 from .errors import CvmprofError
 from .profiler.finalise import recover_run
-from .profiler.identity import Identity, become, invoking_user
+from .profiler.session.identity import Identity, become, invoking_user
 from .reports.material import gather
 from .reports.statistics import compute
 from .reports.summary import render_side_by_side

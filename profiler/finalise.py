@@ -21,13 +21,13 @@ from typing import IO, Any
 import polars as pl
 
 from ..errors import BadRun, CvmprofError
-from .attributes import collect
-from .concern import ConcernedSpool, concerned
-from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .join import Part, joined_tables
-from .journal import Journal
-from .run import FORMAT, Run, open_run, refuse_non_directory
-from .spool import Spool
+from .kernel.scope import ConcernedSpool, concerned
+from .run.directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
+from .run.journal import Journal
+from .run.opened import FORMAT, Run, open_run, refuse_non_directory
+from .run.spool import Spool
+from .session.attributes import collect
 from .tables import SCHEMA_VERSION, TABLES, empty
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -12,36 +12,31 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..probes.events import TASK_KINDS
-from . import blocked as off_cpu
-from . import (
-    caches,
-    download_work,
-    evictions,
-    fetch_timelines,
-    phase_rows,
-    probe_rows,
-    reconcile,
-    renewals,
-    segments,
-    stalls,
-    timelines,
-)
-from . import chunks as chunk_lists
-from . import daemon_calls as daemons_work
-from . import downloads as wire_traffic
-from . import fetches as fetching
-from . import files as seen_files
-from . import fuse_requests as fuse
-from . import incidents as happenings
-from . import lock_waits as lock_waiting
-from . import mounts as mounting
-from . import operations as file_operations
-from . import sockets as connections
-from . import tasks as task_lives
-from .concern import ConcernedSpool
-from .journal import Journal
-from .spool import Spool
+from .attribution import fetch_timelines, segments, stalls
+from .attribution import request_timelines as timelines
+from .client import cache_managers as caches
+from .client import chunks as chunk_lists
+from .client import daemon_calls as daemons_work
+from .client import fetches as fetching
+from .client import lock_waits as lock_waiting
+from .health import evictions, reconcile
+from .health import incidents as happenings
+from .health import observation as probe_rows
+from .health import remounts as renewals
+from .kernel import blocked as off_cpu
+from .kernel import files as seen_files
+from .kernel import fuse_requests as fuse
+from .kernel import mounts as mounting
+from .kernel import operations as file_operations
+from .kernel import phases as phase_rows
+from .kernel import tasks as task_lives
+from .kernel.scope import ConcernedSpool
+from .run.journal import Journal
+from .run.spool import Spool
 from .tables import conform, empty
+from .wire import download_work
+from .wire import downloads as wire_traffic
+from .wire import sockets as connections
 
 #: a table's name and the rows of it, or some of them: `segments` comes in parts
 Part = tuple[str, pl.DataFrame]

@@ -51,7 +51,7 @@ One closed list, in `segments.cause` and all views of it:
 
 _VIEWS = """## Views
 
-Functions of `cvmprof.profiler.causes`, frames in, frames out; all are `segments` clipped and summed.
+Functions of `cvmprof.profiler.attribution.causes`, frames in, frames out; all are `segments` clipped and summed.
 
 | function | one row per | columns |
 |---|---|---|

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..probes.compiler import OLDEST_NAME, Compiler
-from ..profiler.diagnosis import Diagnosis, Observed
+from ..probes.diagnosis import Diagnosis, Observed
 
 _FAMILIES = {
     "raw_tracepoint": "tracepoint", "perf_software": "software event", "uprobe": "uprobes on",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..profiler.diagnosis import lost
+from ..probes.diagnosis import lost
 from .network import Network
 from .palette import FETCH_CAUSES
 from .statistics import Fetches, Phase, Statistics

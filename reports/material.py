@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from ..profiler import causes
-from ..profiler.sweep import overlaps
+from ..profiler.attribution import causes
+from ..profiler.intervals import overlaps
 from ..profiler.tables import TABLES
 from .timeline import Frames, Window
 

@@ -15,7 +15,7 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import daemons, loading, quiet, trampoline, uprobe_multi
+from . import daemons, fuse_free_path, prog_load, trampoline, uprobe_multi
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -109,7 +109,7 @@ class Attacher:
     def attach_library(self, path: str) -> tuple[Probe, ...]:
         """Probes the client's functions in a library, once per file; the new rows of `probes`."""
         try:
-            with quiet.opened(path) as file:
+            with fuse_free_path.opened(path) as file:
                 new = self._attach_file(path, file)
         except (FileNotFoundError, ProcessLookupError):  # its process has ended meanwhile
             return ()
@@ -158,8 +158,8 @@ class Attacher:
         known = self._bpf.funcs.get(program.encode())
         if known is not None:
             return int(known.fd)
-        purpose = loading.Purpose(self._bcc.BPF.KPROBE, self._multi_type)
-        return loading.load(self._bcc, self._bpf, program, purpose)
+        purpose = prog_load.Purpose(self._bcc.BPF.KPROBE, self._multi_type)
+        return prog_load.load(self._bcc, self._bpf, program, purpose)
 
     def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
         """Attaches one alternative of an event; why it was refused, if it was: no link stays."""

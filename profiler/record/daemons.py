@@ -1,7 +1,7 @@
 """CVMFS daemons on this machine: who they are, which library files hold their code, and where the
 symbols of those may be.
 
-Reads /proc, and looks for files by `quiet` alone: nothing here touches a FUSE mount.
+Reads /proc, and looks for files by `fuse_free_path` alone: nothing here touches a FUSE mount.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...probes.symbols import DebugFiles
-from . import quiet
+from . import fuse_free_path
 
 CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
@@ -102,7 +102,7 @@ def _mapped_file(pid: int, place: str, *about: str) -> str:
     inode, name = about[-2:]
     path = f"/proc/{pid}/root{_below_root(pid, name)}"
     try:
-        with quiet.opened(path) as file:
+        with fuse_free_path.opened(path) as file:
             if os.fstat(file).st_ino == int(inode):
                 return path
     except OSError:  # another has been mounted over it, or it has been removed, or it is on FUSE
@@ -132,7 +132,7 @@ def debug_files(path: str, library: int) -> DebugFiles:
         names = [anchored[3] or name, _name_of_process(int(anchored[2]), name)]
         roots = [f"{anchored[1]}root", ""]
     directories = dict.fromkeys(os.path.dirname(each) for each in names if each.startswith("/"))
-    return DebugFiles(tuple(directories), tuple(roots), quiet.opened)
+    return DebugFiles(tuple(directories), tuple(roots), fuse_free_path.opened)
 
 
 def _name_of_process(pid: int, name: str) -> str:
@@ -168,7 +168,7 @@ def _existing(places: Iterable[str]) -> tuple[str, ...]:
 
 def _is_there(path: str) -> bool:
     try:
-        with quiet.opened(path):
+        with fuse_free_path.opened(path):
             return True
     except OSError:
         return False

@@ -13,8 +13,8 @@ from typing import Any
 from ...probes.catalog import FEXIT, AttachPoint
 from ...probes.kernel import VMLINUX_NAME, KernelFunction
 from .bpf_call import bpf as bpf_call
-from .loading import Purpose, load
 from .module_btf import open_btf
+from .prog_load import Purpose, load
 
 _RAW_TRACEPOINT_OPEN = 17
 _TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from cvmprof.probes import events
 from cvmprof.probes.events import Layout
-from cvmprof.profiler.directory import create_run
 from cvmprof.profiler.finalise import finalise
+from cvmprof.profiler.run.directory import create_run
 
 Numbers = NDArray[np.int64]
 THREADS, DEVICE, DAEMON, TARGET = 8, 50, 200, 100

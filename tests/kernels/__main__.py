@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import cast
 
 from cvmprof.probes import catalog
+from cvmprof.probes.diagnosis import refusal
 from cvmprof.probes.kernel import restored
-from cvmprof.profiler.diagnosis import refusal
 from cvmprof.runners.lab.build import client_program
 
 from .bcc_versions import check_bcc_versions

@@ -17,7 +17,7 @@ import polars as pl
 
 from cvmprof import open_run
 from cvmprof.profiler.finalise import finalise
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 
 from . import killer, workload
 from .skipped import OFFSETS

@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 from cvmprof.probes import catalog
+from cvmprof.probes.diagnosis import refusal
 from cvmprof.probes.kernel import restored, running_kernel, saved
-from cvmprof.profiler.diagnosis import refusal
-from cvmprof.profiler.record.launch import interpreter
+from cvmprof.profiler.session.launch import interpreter
 from cvmprof.runners.lab.build import client_program
 
 from .cost_inside import LOOPS, NOTHING

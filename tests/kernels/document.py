@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from cvmprof.probes import catalog
+from cvmprof.probes.diagnosis import diagnose
 from cvmprof.probes.kernel import KernelFacts, restored
-from cvmprof.profiler.diagnosis import diagnose
 from cvmprof.reports.doctor import render_doctor
 
 _TESTS = Path(__file__).resolve().parents[1]

@@ -19,10 +19,10 @@ from typing import Any
 
 from cvmprof.errors import CvmprofError
 from cvmprof.probes import catalog, kernel
-from cvmprof.profiler import session
-from cvmprof.profiler.diagnosis import refusal
+from cvmprof.probes.diagnosis import refusal
 from cvmprof.profiler.record.attach import check_backend
-from cvmprof.profiler.record.launch import interpreter
+from cvmprof.profiler.session import session
+from cvmprof.profiler.session.launch import interpreter
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import Lab, accesses
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cvmprof.profiler.record.launch import interpreter
+from cvmprof.profiler.session.launch import interpreter
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("probes", "profiler", "runners")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cvmprof.profiler.diagnosis import diagnose
+from cvmprof.probes.diagnosis import diagnose
 
 from .document import GOLDEN, PAGE, doctors, page, saved_facts
 

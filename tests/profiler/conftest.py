@@ -13,8 +13,8 @@ import pytest
 
 from cvmprof.probes import events
 from cvmprof.probes.events import Layout
-from cvmprof.profiler.decode import records_frame
-from cvmprof.profiler.directory import create_run
+from cvmprof.profiler.run.decode import records_frame
+from cvmprof.profiler.run.directory import create_run
 
 MOUNT_DEVICE = 50
 MOUNTINFO = (

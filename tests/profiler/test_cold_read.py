@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from cvmprof.probes import events
-from cvmprof.profiler.causes import operation_classes, read_causes
+from cvmprof.profiler.attribution.causes import operation_classes, read_causes
 from cvmprof.profiler.finalise import finalise
 
 if TYPE_CHECKING:
-    from cvmprof.profiler.run import Run
+    from cvmprof.profiler.run.opened import Run
     from tests.profiler.conftest import SpoolWriter
 
 CHUNK = "0123456789abcdef0123456789abcdef01234567"

@@ -14,9 +14,9 @@ import pytest
 
 import cvmprof
 from cvmprof.errors import BadRun, CvmprofError
-from cvmprof.profiler.directory import create_run
 from cvmprof.profiler.finalise import finalise, recover_run
-from cvmprof.profiler.run import open_run
+from cvmprof.profiler.run.directory import create_run
+from cvmprof.profiler.run.opened import open_run
 from cvmprof.profiler.tables import TABLES
 
 if TYPE_CHECKING:

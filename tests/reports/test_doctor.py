@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cvmprof.probes.conditions import Conditions, Lack
+from cvmprof.probes.diagnosis import diagnose
 from cvmprof.probes.kernel import KernelFacts
-from cvmprof.profiler.diagnosis import diagnose
 from cvmprof.reports.doctor import render_doctor
 from cvmprof.tests.kernels.document import saved_facts
 

@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from cvmprof import open_run
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import (
     Access,

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 
 from . import asynchronous
 from .conftest import CHUNK_BYTES, LATENCY_S, Trace, Truth, operations_on, reads_of

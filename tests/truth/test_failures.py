@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from cvmprof import open_run
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import (
     Cutting,
     Lab,

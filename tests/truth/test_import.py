@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cvmprof import open_run
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import Cutting, Lab, publish, serve, stop
 
 from .conftest import CHUNK_BYTES, READ_ALL, Trace, Truth

@@ -14,7 +14,7 @@ import pytest
 
 from cvmprof import open_run
 from cvmprof.profiler.record.daemons import running_daemons
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import Cutting, Lab, Shaping, publish, serve, stop

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from cvmprof import open_run
-from cvmprof.profiler.causes import phase_causes
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.attribution.causes import phase_causes
+from cvmprof.profiler.run.opened import Run
 
 from .conftest import MODEL_NAME, Truth, reads_of
 

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import Cutting, Lab, publish, serve, stop
 
 from .conftest import READ_ALL

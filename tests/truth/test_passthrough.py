@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from cvmprof.probes.kernel import running_kernel
-from cvmprof.profiler.causes import operation_classes
+from cvmprof.profiler.attribution.causes import operation_classes
 from cvmprof.runners.lab.cold import cached_bytes, cold
 
 from .conftest import Trace, operations_on

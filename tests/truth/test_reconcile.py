@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import accesses
 
 from .conftest import READ_ALL, Trace, Truth

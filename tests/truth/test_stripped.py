@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import (
     Cutting,

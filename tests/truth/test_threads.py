@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cvmprof.profiler.run import Run
+from cvmprof.profiler.run.opened import Run
 
 from .conftest import Trace
 

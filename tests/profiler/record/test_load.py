@@ -16,7 +16,7 @@ from cvmprof.probes.compiler import Compiler
 from cvmprof.probes.conditions import Conditions
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.probes.programs import CALL_PROGRAMS, Options
-from cvmprof.profiler.record import load, loading
+from cvmprof.profiler.record import load, prog_load
 
 from .program_kinds import program_kinds
 
@@ -51,8 +51,8 @@ def test_every_program_passes_the_verifier(
     if older:
         names += [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
     attach_type = 0 if older else facts.enumerators["UPROBE_MULTI_TYPE"]
-    purpose = loading.Purpose(bcc.BPF.KPROBE, attach_type)
-    assert all(loading.load(bcc, bpf, program, purpose) >= 0 for program in names)
+    purpose = prog_load.Purpose(bcc.BPF.KPROBE, attach_type)
+    assert all(prog_load.load(bcc, bpf, program, purpose) >= 0 for program in names)
     bpf.cleanup()
 
 

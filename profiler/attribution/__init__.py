@@ -1,0 +1,3 @@
+"""Where each nanosecond went: the tiling of every target thread."""
+
+from __future__ import annotations

@@ -1,0 +1,182 @@
+"""Views of the tiling: what operations, phases and stalls were spent on, and classes of operations.
+
+All are `segments` clipped to intervals and summed. Causes of one thing add up to its duration as
+far as its thread was watched.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ..intervals import overlaps
+from ..tables import CAUSE, OPERATION_CLASS
+
+#: how many wakers of wakers are followed
+CHAIN_PASSES = 8
+
+
+def read_causes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
+    """What operations were spent on: op_id, cause, ns.
+
+    The innermost operation owns a segment; here an outer one's sum includes it.
+    """
+    own = segments.drop_nulls("op_id").select(
+        "op_id", "cause", ns=pl.col("end_ns") - pl.col("start_ns")
+    )
+    summed = own.group_by("op_id", "cause").agg(pl.col("ns").sum())
+    outer = summed.join(nested_operations(operations), on="op_id").select(
+        "cause", "ns", op_id="outer_id"
+    )
+    both = pl.concat([summed, outer.select(summed.columns)])
+    return both.group_by("op_id", "cause").agg(pl.col("ns").sum()).sort("op_id", "cause")
+
+
+def nested_operations(operations: pl.DataFrame) -> pl.DataFrame:
+    """Page faults inside system calls: op_id, outer_id."""
+    is_fault = pl.col("kind") == "fault"
+    calls = operations.filter(~is_fault).select(
+        "tid", "start_ns", outer_id="op_id", outer_end_ns="end_ns"
+    ).sort("start_ns")  # fmt: skip
+    faults = operations.filter(is_fault).select("op_id", "tid", "start_ns").sort("start_ns")
+    met = faults.join_asof(calls, on="start_ns", by="tid", check_sortedness=False)
+    inside = pl.col("outer_end_ns").is_null() | (pl.col("outer_end_ns") > pl.col("start_ns"))
+    return met.drop_nulls("outer_id").filter(inside).select("op_id", "outer_id")
+
+
+def clipped_segments(
+    segments: pl.DataFrame, intervals: pl.DataFrame, *, follow_wakers: bool = False
+) -> pl.DataFrame:
+    """Segments of threads clipped to intervals (interval, tid, start_ns, end_ns): the same and
+    ``interval``.
+
+    With ``follow_wakers``, sleep that another thread ended is replaced by what that thread did
+    meanwhile, up to `CHAIN_PASSES` threads away; ``tid`` is then the thread that did it,
+    ``via_tid`` the one whose wake ended the sleep. What leads to no watched thread stays
+    ``blocked``.
+    """
+    clipped = overlaps(intervals, segments)
+    if not follow_wakers:
+        return clipped
+    watched = segments["tid"].unique()
+    done: list[pl.DataFrame] = []
+    for _ in range(CHAIN_PASSES):
+        leads = _leads_on(watched)
+        done.append(clipped.filter(~leads))
+        open_ones = clipped.filter(leads)
+        if not open_ones.height:
+            return pl.concat(done).sort("interval", "start_ns")
+        clipped = _followed(open_ones, segments)
+    return pl.concat([*done, clipped]).sort("interval", "start_ns")
+
+
+def _leads_on(watched: pl.Series) -> pl.Expr:
+    asleep = pl.col("cause") == "blocked"
+    other = pl.col("via_tid") != pl.col("tid")
+    return (
+        asleep
+        & other.fill_null(value=False)
+        & pl.col("via_tid").is_in(watched.implode()).fill_null(value=False)
+    )
+
+
+def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
+    """Replace each sleep by its waker's segments; what the waker's life does not cover stays."""
+    numbered = sleeps.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int32))
+    asked = numbered.select("start_ns", "end_ns", interval="row", tid="via_tid")
+    theirs = overlaps(asked, segments).rename({"interval": "row"}).join(
+        numbered.select("row", "interval", lent_op="op_id", ender="via_tid"), on="row"
+    )  # fmt: skip
+    taken = theirs.with_columns(pl.coalesce("via_tid", "ender").alias("via_tid"))
+    rest = _uncovered(numbered, theirs)
+    return pl.concat([taken.select(sleeps.columns), rest.select(sleeps.columns)])
+
+
+def _uncovered(sleeps: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:
+    """The parts of sleeps before and after their waker's life, no longer leading anywhere."""
+    spans = covered.group_by("row").agg(low=pl.col("start_ns").min(), high=pl.col("end_ns").max())
+    met = sleeps.join(spans, on="row", how="left")
+    before = met.with_columns(end_ns=pl.coalesce("low", "end_ns"))
+    after = met.drop_nulls("high").with_columns(start_ns="high")
+    return pl.concat([before, after]).filter(pl.col("end_ns") > pl.col("start_ns")).with_columns(
+        via_tid=pl.lit(None, pl.Int32)
+    )  # fmt: skip
+
+
+def interval_causes(clipped: pl.DataFrame) -> pl.DataFrame:
+    """Sum clipped segments: interval, cause, ns."""
+    return (
+        clipped.group_by("interval", "cause")
+        .agg(ns=(pl.col("end_ns") - pl.col("start_ns")).sum())
+        .sort("interval", "cause")
+    )
+
+
+def phase_causes(
+    segments: pl.DataFrame, phases: pl.DataFrame, *, follow_wakers: bool = True
+) -> pl.DataFrame:
+    """What the thread that marked a phase spent it on: phase (row of ``phases``), name, cause, ns.
+
+    A phase that never ended lasts as long as its thread.
+    """
+    numbered = phases.with_columns(interval=pl.int_range(pl.len(), dtype=pl.Int32))
+    asked = numbered.select(
+        "interval", "tid", "start_ns", end_ns=pl.col("end_ns").fill_null(1 << 60)
+    )
+    summed = interval_causes(clipped_segments(segments, asked, follow_wakers=follow_wakers))
+    named = summed.join(numbered.select("interval", "name"), on="interval", maintain_order="left")
+    return named.select("name", "cause", "ns", phase="interval").select(
+        "phase", "name", "cause", "ns"
+    )
+
+
+def stall_causes(
+    segments: pl.DataFrame, stalls: pl.DataFrame, *, follow_wakers: bool = True
+) -> pl.DataFrame:
+    """What the waiting thread spent each stall on: stall_id, cause, ns."""
+    asked = stalls.select("start_ns", "end_ns", interval="stall_id", tid="waiting_tid")
+    summed = interval_causes(clipped_segments(segments, asked, follow_wakers=follow_wakers))
+    return summed.rename({"interval": "stall_id"})
+
+
+def operation_classes(
+    segments: pl.DataFrame, operations: pl.DataFrame, fetches: pl.DataFrame
+) -> pl.DataFrame:
+    """The deepest source that supplied each operation's bytes: op_id, class.
+
+    ``http``: it waited for a download; ``joined``: for one that another thread began; ``cvmfs
+    cache``: for the daemon's answer only; ``passthrough``, ``disk``: for a disk, the file being on
+    FUSE or not; ``page cache``: for nothing; ``unknown``: for something that is not known.
+    """
+    outcomes = fetches.select("fetch_id", "outcome")
+    past = operations.select("op_id", "passthrough")
+    held = segments.drop_nulls("op_id").join(outcomes, on="fetch_id", how="left").join(
+        past, on="op_id", how="left"
+    )  # fmt: skip
+    by_request = pl.col("unique").is_not_null() & pl.col("fetch_id").is_null()
+    depth = (
+        pl.when(pl.col("fetch_id").is_not_null() & (pl.col("cause") != "fetch_joined"))
+        .then(pl.lit("http"))
+        .when(pl.col("cause") == "fetch_joined").then(pl.lit("joined"))
+        .when(by_request & (pl.col("cause") != "unknown")).then(pl.lit("cvmfs cache"))
+        .when((pl.col("cause") == "disk") & pl.col("passthrough")).then(pl.lit("passthrough"))
+        .when(pl.col("cause") == "disk").then(pl.lit("disk"))
+        .when(pl.col("cause") == "unknown").then(pl.lit("unknown"))
+        .otherwise(pl.lit("page cache"))
+    )  # fmt: skip
+    ranked = held.with_columns(depth=depth.cast(OPERATION_CLASS)).with_columns(
+        rank=pl.when(pl.col("depth") == "unknown")
+        .then(4.5)
+        .otherwise(pl.col("depth").to_physical())
+    )
+    deepest = ranked.sort("rank").unique("op_id", keep="first", maintain_order=True)
+    return operations.select("op_id").join(
+        deepest.select("op_id", **{"class": "depth"}), on="op_id", how="left", maintain_order="left"
+    ).with_columns(pl.col("class").fill_null("unknown"))  # fmt: skip
+
+
+def total(causes: pl.DataFrame) -> pl.DataFrame:
+    """Sum any of the views over everything: cause, ns, longest first."""
+    return (
+        causes.group_by(pl.col("cause").cast(CAUSE)).agg(pl.col("ns").sum())
+        .sort("ns", "cause", descending=[True, False])
+    )  # fmt: skip

@@ -1,0 +1,3 @@
+"""What the CVMFS client did with each request: calls, cache lookups, fetches, locks."""
+
+from __future__ import annotations

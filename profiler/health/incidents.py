@@ -1,0 +1,193 @@
+"""Table `incidents`: what happened to the system during the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from ...probes.events import TASK_KINDS
+from ..run.journal import Journal
+from ..tables import conform, empty
+
+#: an operation without end is a hang when it had lasted this long when its task or the recording
+#: ended
+HANG_NS = 1_000_000_000
+_SIGNAL = TASK_KINDS.index("signal")
+
+
+def incidents(
+    journal: Journal,
+    mounted: pl.DataFrame,
+    tasks: pl.DataFrame,
+    operations: pl.DataFrame,
+    requests: pl.DataFrame,
+    files: pl.DataFrame,
+    stop_ns: int,
+    last_calls: pl.DataFrame | None = None,
+    others: Sequence[pl.DataFrame] = (),
+) -> pl.DataFrame:
+    """Mounts, daemons' deaths, hung operations, what the recorder saw itself, and ``others`` that
+    have been found. In order of time. ``last_calls``: see `last_calls`.
+    """
+    found = [
+        _births(mounted),
+        _with_last_calls(_deaths(tasks, mounted), last_calls),
+        _hangs(_lasting(operations, tasks, stop_ns), requests, files),
+        _recorded(journal),
+        *others,
+    ]
+    rows = [frame for frame in found if frame.height]
+    return pl.concat(rows).sort("time_ns") if rows else empty("incidents")
+
+
+def _births(mounted: pl.DataFrame) -> pl.DataFrame:
+    earliest = pl.col("start_ns").fill_null(0).min().over("mountpoint")
+    again = pl.col("mountpoint").is_not_null() & (pl.col("start_ns") > earliest)
+    place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
+    rows = mounted.drop_nulls("start_ns").filter(
+        pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")
+    )
+    return conform(
+        "incidents",
+        mounted.with_columns(again=again).join(rows.select("mount_id"), on="mount_id", how="semi")
+        .select(
+            "mount_id",
+            time_ns="start_ns",
+            kind=pl.when("again").then(pl.lit("remount")).otherwise(pl.lit("mount")),
+            pid="daemon_pid",
+            detail=pl.format("{} mounted at {}", "device", place),
+        ),
+    )  # fmt: skip
+
+
+def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
+    """Only of whole processes: a thread's end is none.
+
+    A process that served no mount of the run and ended by itself is none either: a daemon leaves
+    some behind when it starts.
+    """
+    dead = tasks.filter(
+        (pl.col("role") == "daemon")
+        & (pl.col("pid") == pl.col("tid"))
+        & pl.col("end_ns").is_not_null()
+    )
+    serving = mounted.drop_nulls("daemon_pid").unique(
+        "daemon_pid", keep="last", maintain_order=True
+    )
+    killed = pl.col("signal").is_not_null()
+    joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left").filter(
+        killed | pl.col("mount_id").is_not_null()
+    )
+    how = pl.when(killed).then(pl.format("killed by signal {}", "signal")).otherwise(
+        pl.format("exited with status {}", pl.col("exit_code").fill_null(0))
+    )  # fmt: skip
+    return conform(
+        "incidents",
+        joined.select(
+            "pid", "tid", "mount_id", "signal",
+            time_ns="end_ns",
+            kind=pl.when(killed).then(pl.lit("crash")).otherwise(pl.lit("exit")),
+            detail=pl.format("daemon {} ({}) {}", "pid", "name", how),
+        ),
+    )  # fmt: skip
+
+
+def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """What daemons did when a signal that tells of a crash reached them: pid, crash_ns, crash_tid,
+    doing?, one row per process.
+
+    ``events``: TASK records; ``calls``: `daemon_calls`. The call is the innermost that had not
+    returned on that thread; where it was in none, the process's innermost; else its last.
+    """
+    signals = events.filter(pl.col("kind") == _SIGNAL).sort("time_ns").unique(
+        "pid", keep="first", maintain_order=True
+    ).select("pid", crash_ns="time_ns", crash_tid="tid")  # fmt: skip
+    known = calls.select("pid", "tid", "function", "start_ns", "end_ns", "object_hash")
+    before = signals.join(known, on="pid").filter(pl.col("start_ns") <= pl.col("crash_ns"))
+    inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("crash_ns"))
+    ranked = before.with_columns(
+        inside=inside, own=inside & (pl.col("tid") == pl.col("crash_tid"))
+    ).sort("pid", "own", "inside", "start_ns")  # fmt: skip
+    last = ranked.unique("pid", keep="last", maintain_order=True)
+    about = pl.when(pl.col("object_hash").is_not_null()).then(
+        pl.format(" of {}", pl.col("object_hash").str.head(8))
+    ).otherwise(pl.lit(""))  # fmt: skip
+    ago = ((pl.col("crash_ns") - pl.col("start_ns")) / 1e6).round(1)
+    where = pl.when("own").then(pl.lit("in")).when("inside").then(
+        pl.format("while thread {} was in", "tid")
+    ).otherwise(pl.lit("after its last call"))  # fmt: skip
+    told = last.select("pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function",
+                                              about, ago))  # fmt: skip
+    return signals.join(told, on="pid", how="left", maintain_order="left")
+
+
+def _with_last_calls(deaths: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
+    """Date a crash by its signal, and say in which thread and call that was."""
+    if known is None or not deaths.height:
+        return deaths
+    crash = pl.col("kind") == "crash"
+    joined = deaths.join(known, on="pid", how="left", maintain_order="left")
+    return conform(
+        "incidents",
+        joined.with_columns(
+            time_ns=pl.when(crash).then(pl.coalesce("crash_ns", "time_ns")).otherwise("time_ns"),
+            tid=pl.when(crash).then("crash_tid").otherwise("tid"),
+            detail=pl.when(crash & pl.col("doing").is_not_null())
+            .then(pl.format("{}, {}", "detail", "doing"))
+            .otherwise("detail"),
+        ),
+    )
+
+
+def _lasting(operations: pl.DataFrame, tasks: pl.DataFrame, stop_ns: int) -> pl.DataFrame:
+    """Operations without end that had lasted long when their task ended, or else the recording."""
+    open_ones = operations.filter(pl.col("end_ns").is_null())
+    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns").drop_nulls("died_ns")
+    deaths = open_ones.join(lives, on=["pid", "tid"]).filter(
+        pl.col("start_ns").is_between("born_ns", "died_ns")
+    )
+    until = pl.min_horizontal("died_ns", pl.lit(stop_ns))
+    return open_ones.join(
+        deaths.select("op_id", "died_ns"), on="op_id", how="left", maintain_order="left"
+    ).filter(until - pl.col("start_ns") >= HANG_NS)
+
+
+def _hangs(lasting: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
+    """``lasting`` as incidents; the request that one waits for tells what it has not said."""
+    nodes = files.select("mount_id", "path", node_id="inode").unique(["mount_id", "node_id"])
+    asked = requests.filter(pl.col("end_ns").is_null()).drop_nulls("op_id").unique("op_id")
+    waiting = asked.join(nodes, on=["mount_id", "node_id"], how="left").select(
+        "op_id", asked_mount="mount_id", asked_path="path"
+    )
+    rows = lasting.join(
+        files.select("file_id", "mount_id", "path"), on="file_id", how="left"
+    ).join(waiting, on="op_id", how="left")  # fmt: skip
+    place = pl.coalesce("path", "asked_path", pl.lit("an unknown file"))
+    return conform(
+        "incidents",
+        rows.select(
+            "pid", "tid",
+            time_ns="start_ns",
+            mount_id=pl.coalesce("mount_id", "asked_mount"),
+            kind=pl.lit("hang"),
+            detail=pl.format("{} of {} never ended", pl.col("kind").cast(pl.String), place),
+        ),
+    )  # fmt: skip
+
+
+def _recorded(journal: Journal) -> pl.DataFrame:
+    rows: list[dict[str, Any]] = [
+        {
+            "time_ns": line.get("time_ns", 0),
+            "kind": str(line.get("incident", "unknown")),
+            "pid": line.get("pid"),
+            "detail": str(line.get("detail", "")),
+        }
+        for line in journal.of("incident")
+    ]
+    schema: dict[str, Any] = {
+        "time_ns": pl.Int64, "kind": pl.String, "pid": pl.Int32, "detail": pl.String,
+    }  # fmt: skip
+    return conform("incidents", pl.DataFrame(rows, schema=schema, orient="row"))

@@ -1,0 +1,3 @@
+"""What the kernel saw: tasks, operations, page faults, mounts, FUSE requests."""
+
+from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Table `blocked`: off-CPU intervals."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ...probes.events import BLOCKED_IO, BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
+from ..run.times import happened
+from ..tables import OFF_REASON
+
+_REASONS = {
+    BLOCKED_PREEMPTED: "preempted",
+    BLOCKED_SLEEP: "sleep",
+    BLOCKED_UNINTERRUPTIBLE: "uninterruptible",
+}
+
+
+def blocked(records: pl.DataFrame) -> pl.DataFrame:
+    """The table from BLOCKED records with mount_id; beside it ``on_disk``, and mount_id?, unique?:
+    the proof of the wake.
+    """
+    proven = pl.col("unique") != 0
+    return records.sort("start_ns").select(
+        "pid",
+        "tid",
+        "start_ns",
+        happened("woken_ns"),
+        happened("end_ns"),
+        off_reason=pl.col("state").cast(pl.Int32).replace_strict(_REASONS, return_dtype=OFF_REASON),
+        woken_by_pid=pl.when(pl.col("waker_tid") != 0).then("waker_pid"),
+        woken_by_tid=pl.when(pl.col("waker_tid") != 0).then("waker_tid"),
+        on_disk=(pl.col("flags") & BLOCKED_IO) != 0,
+        mount_id=pl.when(proven).then("mount_id"),
+        unique=pl.when(proven).then("unique"),
+    )

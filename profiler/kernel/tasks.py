@@ -1,0 +1,143 @@
+"""Table `tasks`: processes and threads, by their life events."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ...probes.events import ROLE_DAEMON, TASK_KINDS
+from ..run.journal import Journal
+from ..run.text import c_strings, visible
+from ..run.times import happened
+from ..tables import ROLE, conform
+
+_FORK, _EXEC, _EXIT, _SIGNAL = (
+    TASK_KINDS.index(kind) for kind in ("fork", "exec", "exit", "signal")
+)
+#: a client forks twice to leave its terminal
+_FORKS_TO_DAEMON = 2
+
+
+def tasks(events: pl.DataFrame) -> pl.DataFrame:
+    """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning.
+
+    A daemon that a signal killed has as ``signal`` the first of those that tell of a crash: its own
+    watchdog may have done the killing after that. An exec ends all threads of its process but one,
+    which goes on under the leader's number: what is told of the leader's exit before is no end, and
+    a thread without an exit ends at the exec (kernel: de_thread).
+    """
+    named = events.sort("time_ns").with_columns(
+        c_strings(events.sort("time_ns")["name"]),
+        _arguments(events.sort("time_ns")),
+        start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
+        parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
+    ).with_columns(
+        ended=pl.when(_is_end()).then("time_ns"),
+        code=pl.when(_is_end()).then("exit_code"),
+        # of whichever thread: it ends them all
+        crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
+    )
+    folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
+        pl.col("pid").last(),
+        parent_pid=pl.col("parent").drop_nulls().first().fill_null(0),
+        name=pl.col("name").last(),
+        argv=pl.col("argv").drop_nulls().last(),
+        is_daemon=(pl.col("role") == ROLE_DAEMON).any(),
+        end_ns=pl.col("ended").drop_nulls().last(),
+        code=pl.col("code").drop_nulls().last(),
+        crash=pl.col("crash").drop_nulls().first(),
+    )
+    rows = _ended_by_exec(folded, named.filter(pl.col("kind") == _EXEC))
+    return conform("tasks", _ended(rows).sort("start_ns", "tid"))
+
+
+def with_daemons_at_start(
+    known: pl.DataFrame, journal: Journal, serving: pl.Series
+) -> pl.DataFrame:
+    """Add the threads of daemons that were alive at the start and of which nothing was heard since.
+
+    Only of processes in ``serving``: daemons of mounts that the run is not about are left out. The
+    recorder may not know when they began: ``start_ns`` is then 0.
+    """
+    pids = set(serving)
+    rows = [
+        {"pid": line["pid"], "tid": tid, "name": str(line.get("name", "")),
+         "start_ns": line.get("start_ns") or 0}
+        for line in journal.of("daemon")
+        if line["pid"] in pids
+        for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
+    ]  # fmt: skip
+    schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}
+    silent = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
+    added = silent.join(known, on="tid", how="anti", maintain_order="left").with_columns(
+        parent_pid=pl.lit(0), role=pl.lit("daemon", dtype=ROLE)
+    )
+    return pl.concat([known, conform("tasks", added)]).sort("start_ns", "tid")
+
+
+def with_founders(serving: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Add the clients that became the daemons by forking, after having loaded manifest and catalog.
+
+    ``serving``: pid, mount_id; ``events``: TASK records. Founders stand after those that serve.
+    """
+    forks = events.filter((pl.col("kind") == _FORK) & (pl.col("role") == ROLE_DAEMON)).filter(
+        pl.col("pid") == pl.col("tid")
+    )  # fmt: skip
+    parents = forks.select("pid", founder="parent_pid").unique("pid", keep="last")
+    known = serving
+    for _ in range(_FORKS_TO_DAEMON):
+        found = known.join(parents, on="pid").select("mount_id", pid="founder").unique("pid")
+        added = found.join(known, on="pid", how="anti").select(known.columns)
+        known = pl.concat([known, added])
+    return known
+
+
+def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
+    """Add target threads that have operations (pid, tid, start_ns) but no life event."""
+    missing = operations.join(known, on="tid", how="anti").group_by("pid", "tid").agg(
+        pl.col("start_ns").min()
+    )  # fmt: skip
+    rows = missing.with_columns(
+        parent_pid=pl.lit(0), name=pl.lit(""), role=pl.lit("target", dtype=ROLE)
+    )
+    return pl.concat([known, conform("tasks", rows)]).sort("start_ns", "tid")
+
+
+def _arguments(events: pl.DataFrame) -> pl.Series:
+    rows = [
+        _split(argv, length) if kind == _EXEC and length else None
+        for argv, length, kind in events.select("argv", "arguments", "kind").iter_rows()
+    ]
+    return pl.Series("argv", rows, dtype=pl.List(pl.String))
+
+
+def _split(argv: bytes, length: int) -> list[str]:
+    """Split argv at its NULs; records drop trailing ones, which may end empty arguments."""
+    whole = argv[:length].ljust(min(length, 256), b"\0")
+    return [visible(part) for part in whole.removesuffix(b"\0").split(b"\0")]
+
+
+def _is_end() -> pl.Expr:
+    """An exit after the last exec of the task."""
+    execs = pl.col("time_ns").filter(pl.col("kind") == _EXEC)
+    last_exec = execs.max().over("tid", "start_ns")
+    return (pl.col("kind") == _EXIT) & (pl.col("time_ns") > last_exec.fill_null(0))
+
+
+def _ended_by_exec(folded: pl.DataFrame, execs: pl.DataFrame) -> pl.DataFrame:
+    """Let threads without an end, leaders apart, end at the next exec of their process."""
+    times = execs.select("pid", exec_ns="time_ns").sort("exec_ns")
+    joined = folded.sort("start_ns").join_asof(
+        times, left_on="start_ns", right_on="exec_ns", by="pid", strategy="forward",
+        check_sortedness=False,
+    )  # fmt: skip
+    by_exec = pl.when(pl.col("tid") != pl.col("pid")).then("exec_ns")
+    return joined.with_columns(pl.coalesce("end_ns", by_exec).alias("end_ns"))
+
+
+def _ended(folded: pl.DataFrame) -> pl.DataFrame:
+    signal = pl.col("code") % 128
+    return folded.with_columns(
+        signal=pl.when(signal != 0).then(pl.coalesce("crash", signal)),
+        exit_code=pl.when(signal == 0).then(pl.col("code") // 256 % 256),
+        role=pl.when("is_daemon").then(pl.lit("daemon")).otherwise(pl.lit("target")).cast(ROLE),
+    )

@@ -1,0 +1,3 @@
+"""The run directory: written, decoded, read."""
+
+from __future__ import annotations

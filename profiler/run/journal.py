@@ -1,0 +1,105 @@
+"""The journal of a run: JSON lines that the recorder appends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import BadRun
+from ..tables import SCHEMA_VERSION
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The lines that could be read, in order. ``start`` is the first of its kind."""
+
+    lines: tuple[Line, ...]
+
+    def of(self, kind: str) -> list[Line]:
+        """The lines of one kind."""
+        return [line for line in self.lines if line.get("kind") == kind]
+
+    def rows(self, kind: str) -> list[Line]:
+        """The ``rows`` of all lines of one kind, joined."""
+        found: list[Line] = []
+        for line in self.of(kind):
+            found += line.get("rows") or []
+        return found
+
+    @property
+    def start(self) -> Line:
+        """The line that begins the run; empty where it was lost."""
+        starts = self.of("start")
+        return starts[0] if starts else {}
+
+    @property
+    def start_ns(self) -> int:
+        """When recording began; 0 where the line was lost."""
+        return int(self.start.get("time_ns") or 0)
+
+    @property
+    def stop_ns(self) -> int | None:
+        """When recording stopped; None where it never came to that."""
+        stops = self.of("stop")
+        return int(stops[-1]["time_ns"]) if stops else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the recorder came to its proper end, and did not just outlive its session."""
+        stops = self.of("stop")
+        ended = self.exit_status is not None
+        return bool(ended and stops and stops[-1].get("complete", True))
+
+    @property
+    def child_pid(self) -> int | None:
+        """The process of the traced command."""
+        return next((int(line["pid"]) for line in self.of("child")), None)
+
+    @property
+    def exit_status(self) -> int | None:
+        """The command's wait status."""
+        exits = self.of("exit")
+        return int(exits[-1]["status"]) if exits else None
+
+
+def parse_journal(data: bytes) -> Journal:
+    """Read the journal. A torn or damaged line is skipped: a crash may leave the last one so.
+
+    Raises BadRun where the run was written by a newer cvmprof.
+    """
+    journal = Journal(tuple(_lines(data)))
+    refuse_newer(journal.start.get("schema_version", SCHEMA_VERSION))
+    return journal
+
+
+def refuse_newer(version: object) -> None:
+    """Raise BadRun unless ``version`` is a schema version that this cvmprof reads."""
+    if not isinstance(version, int) or version < 1:
+        raise BadRun(
+            f"the run says that its schema version is {version!r}",
+            "it is not a run of cvmprof, or it is damaged",
+        )
+    if version > SCHEMA_VERSION:
+        raise BadRun(
+            f"the run has schema version {version}, this cvmprof reads up to {SCHEMA_VERSION}",
+            "open it with the cvmprof that recorded it, or update this one",
+        )
+
+
+def json_lines(data: bytes) -> Iterator[Line]:
+    """Yield the JSON objects of a file of lines; what is torn or no object is skipped."""
+    for raw in data.split(b"\n"):
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield line
+
+
+def _lines(data: bytes) -> Iterator[Line]:
+    return (line for line in json_lines(data) if isinstance(line.get("kind"), str))

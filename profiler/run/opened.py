@@ -1,0 +1,167 @@
+"""The run directory, opened. `open_run` is the notebook API."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import polars as pl
+
+from ...errors import BadRun
+from ..tables import TABLES
+from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
+from .journal import refuse_newer
+
+FORMAT = "cvmprof run"
+_NAMES = tuple(table.name for table in TABLES)
+
+
+@dataclass(frozen=True)
+class RunTables(Mapping[str, pl.DataFrame]):
+    """The tables of a run by name, each read when asked for: ``tables["operations"]``."""
+
+    path: Path
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        lazy = self.scan(name)
+        try:
+            return lazy.collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise _damaged(self.path / f"{name}.parquet", error) from error
+
+    def __getattr__(self, name: str) -> pl.DataFrame:
+        if name not in _NAMES:
+            raise AttributeError(name)
+        return self[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """Return a table lazily. Raises KeyError where no table is called so, BadRun where it is
+        damaged.
+        """
+        if name not in _NAMES:
+            raise KeyError(name)
+        file = self.path / f"{name}.parquet"
+        try:
+            lazy = pl.scan_parquet(file)
+            lazy.collect_schema()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise _damaged(file, error) from error
+        return lazy
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finalised run: ``meta`` as in meta.json, ``tables`` read when asked for."""
+
+    path: Path
+    meta: Mapping[str, Any]
+
+    @property
+    def tables(self) -> RunTables:
+        """The tables by name."""
+        return RunTables(self.path / TABLES_DIRECTORY)
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """Return a table as a polars LazyFrame."""
+        return self.tables.scan(name)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether recording came to its proper end."""
+        return bool(self.meta.get("complete"))
+
+    @property
+    def losses(self) -> int:
+        """How many events were lost."""
+        return int(self.meta.get("losses", 0))
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a finalised run.
+
+    Raises BadRun where there is none, where it is something else, was never finalised, lacks
+    tables, or comes from a newer cvmprof. Tables are checked to be whole, not read.
+    """
+    run = Path(path)
+    meta = read_meta(run)
+    for name in _NAMES:
+        _check_whole(run / TABLES_DIRECTORY / f"{name}.parquet", meta["rows"].get(name))
+    return Run(run, MappingProxyType(meta))
+
+
+def read_meta(run: Path) -> dict[str, Any]:
+    """Read meta.json. Raises BadRun, see `open_run`."""
+    refuse_non_directory(run)
+    try:
+        found: Any = json.loads((run / META).read_bytes())
+    except FileNotFoundError as error:
+        raise _without_meta(run) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(run / META, error) from error
+    meta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    if meta.get("format") != FORMAT:
+        raise BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
+    refuse_newer(meta.get("schema_version"))
+    if not isinstance(meta.get("rows"), dict):
+        raise _damaged(run / META, ValueError("no count of rows"))
+    return meta
+
+
+def refuse_non_directory(run: Path) -> None:
+    """Raise BadRun unless ``run`` is a directory that can be entered."""
+    try:
+        mode = run.stat().st_mode
+    except FileNotFoundError as error:
+        raise BadRun(f"there is no {run}", "give the NAME.cvmprof directory of a trace") from error
+    except OSError as error:
+        raise BadRun(
+            f"cannot open {run}: {error.strerror}", "open it as the user who recorded it"
+        ) from error
+    if not stat.S_ISDIR(mode):
+        raise BadRun(f"{run} is not a directory", "give the NAME.cvmprof directory of a trace")
+    if not os.access(run, os.R_OK | os.X_OK):
+        raise BadRun(f"may not read {run}", "open it as the user who recorded it")
+
+
+def _without_meta(run: Path) -> BadRun:
+    if (run / TABLES_DIRECTORY).is_dir() and not (run / SPOOL_DIRECTORY).is_dir():
+        return _damaged(run / META, FileNotFoundError())
+    if (run / JOURNAL).exists():
+        return BadRun(
+            f"{run} was never finalised: its recording was cut off, or still goes on",
+            f"when it is over, recover it with: cvmprof report {run}",
+        )
+    return BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
+
+
+def _check_whole(file: Path, rows: object) -> None:
+    """Compare a table's row count, which its last bytes hold, with what meta.json says."""
+    try:
+        found = pl.scan_parquet(file).select(pl.len()).collect().item()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _damaged(file, error) from error
+    if found != rows:
+        raise BadRun(
+            f"{file} has {found} rows where {META} says {rows}",
+            "the run is damaged: take it from where it was copied from, or record it again",
+        )
+
+
+def _damaged(file: Path, error: Exception) -> BadRun:
+    missing = isinstance(error, FileNotFoundError)
+    return BadRun(
+        f"{file} is {'missing' if missing else 'damaged'}",
+        "the run is damaged: take it from where it was copied from, or record it again",
+    )

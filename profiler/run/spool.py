@@ -1,0 +1,150 @@
+"""The spool of a run as frames: rings, and what was in flight when recording stopped.
+
+Every file may be absent or torn: the recorder may have been killed, a probe may not exist here.
+Frames have the fields of their layout in `probes.events`; 0 still stands for "has not happened".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+import polars as pl
+
+from ...probes import events
+from ...probes.events import Layout
+from .decode import plain_frame, plain_records, records_frame, ring_frame
+from .directory import SOCKET_SAMPLES
+from .journal import Journal, Line, json_lines, parse_journal
+
+#: a record is the same in a ring and among the open ones when these agree
+_KEYS = {
+    "operation": ("tid", "start_ns", "kind"),
+    "hit": ("tid", "start_ns", "kind"),
+    "blocked": ("tid", "start_ns"),
+    "request": ("dev", "unique", "queued_ns"),
+    "call": ("tid", "start_ns", "function"),
+    "download": ("pid", "fd", "socket", "connect_ns", "sequence", "sent_ns", "flags"),
+}
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The raw part of a run directory."""
+
+    run: Path
+
+    @property
+    def path(self) -> Path:
+        """The directory ``spool``."""
+        return self.run / "spool"
+
+    def ring(self, layout: Layout) -> pl.DataFrame:
+        """The records of one ring, without those in flight."""
+        handle = _open(self.path / f"{layout.name}.ring")
+        if handle is None:
+            return ring_frame(None, layout)
+        with handle:
+            return ring_frame(handle, layout)
+
+    def operations(self) -> pl.DataFrame:
+        """OPERATION records; ``end_ns`` 0 for those in flight."""
+        open_ones = [
+            self._of_threads("operation").filter(pl.col("start_ns") != 0),
+            self._of_threads("fault").filter(pl.col("start_ns") != 0),
+        ]
+        return _joined(self.ring(events.OPERATION), pl.concat(open_ones), "operation")
+
+    def hits(self) -> pl.DataFrame:
+        """HIT records."""
+        unflushed = self._of_threads("hit").filter(pl.col("count") != 0)
+        return _joined(self.ring(events.HIT), unflushed, "hit")
+
+    def blocked(self) -> pl.DataFrame:
+        """BLOCKED records; ``end_ns`` 0 for threads still off the CPU."""
+        asleep = self._of_threads("blocked").filter(pl.col("start_ns") != 0)
+        return _joined(self.ring(events.BLOCKED), asleep, "blocked")
+
+    def requests(self) -> pl.DataFrame:
+        """REQUEST records; ``end_ns`` 0 for those in flight."""
+        return self._ring_and_open(events.REQUEST)
+
+    def calls(self) -> pl.DataFrame:
+        """CALL records; ``end_ns`` 0 for those not yet returned."""
+        return self._ring_and_open(events.CALL)
+
+    def downloads(self) -> pl.DataFrame:
+        """DOWNLOAD records; the last one of each connection is normally an open one."""
+        return self._ring_and_open(events.DOWNLOAD)
+
+    def socket_samples(self) -> pl.DataFrame:
+        """SOCKET_SAMPLE records."""
+        return plain_frame(_bytes(self.path / SOCKET_SAMPLES), events.SOCKET_SAMPLE)
+
+    def work(self) -> pl.DataFrame:
+        """WORK records, without what is in progress."""
+        return self.ring(events.WORK)
+
+    def served(self) -> pl.DataFrame:
+        """SERVED records."""
+        return self.ring(events.SERVED)
+
+    def cache_files(self) -> pl.DataFrame:
+        """CACHE_FILE records."""
+        return self.ring(events.CACHE_FILE)
+
+    def tasks(self) -> pl.DataFrame:
+        """TASK records."""
+        return self.ring(events.TASK)
+
+    def files(self) -> pl.DataFrame:
+        """FILE records."""
+        return self.ring(events.FILE)
+
+    def touches(self) -> pl.DataFrame:
+        """TOUCH_KEY and TOUCH records side by side; a key may occur twice."""
+        keys = plain_frame(_bytes(self.path / "touches.keys.bin"), events.TOUCH_KEY)
+        values = plain_frame(_bytes(self.path / "touches.values.bin"), events.TOUCH)
+        length = min(keys.height, values.height)
+        return pl.concat([keys.head(length), values.head(length)], how="horizontal")
+
+    def phase_lines(self) -> list[Line]:
+        """The lines of the phase pipe."""
+        return list(json_lines(_bytes(self.path / "phases.jsonl")))
+
+    def journal(self) -> Journal:
+        """The journal. Raises BadRun where it comes from a newer cvmprof."""
+        return parse_journal(_bytes(self.run / "journal.jsonl"))
+
+    def _ring_and_open(self, layout: Layout) -> pl.DataFrame:
+        open_ones = plain_frame(_bytes(self.path / f"open.{layout.name}.bin"), layout)
+        return _joined(self.ring(layout), open_ones, layout.name)
+
+    def _of_threads(self, member: str) -> pl.DataFrame:
+        layout = {field.name: field.type for field in events.THREAD.fields}[member]
+        assert isinstance(layout, Layout)
+        threads = plain_records(_bytes(self.path / "open.thread.bin"), events.THREAD)
+        return records_frame(threads[member], layout)
+
+
+def _joined(ended: pl.DataFrame, open_ones: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Both, less the open ones that ended between their flush and the ring's."""
+    if not open_ones.height:
+        return ended
+    fresh = open_ones.join(ended.select(_KEYS[name]), on=_KEYS[name], how="anti")
+    return pl.concat([ended, fresh])
+
+
+def _open(path: Path) -> FileIO | None:
+    try:
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,205 @@
+"""Sampling the daemons' connections while a command runs, by sock_diag(7).
+
+A thread of the session asks, as the invoking user. It asks for each connection that the recorder
+has announced, by its two ends, and for no other: no table of sockets is ever dumped. What lies in
+another network namespace cannot be asked for without root.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, RING_HEADER_BYTES
+
+EVENT = "socket sample"
+INTERVAL_S = 0.05
+#: connections sampled at once, the newest
+MAX_CONNECTIONS = 64
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_diag.h
+_NLMSG_ERROR, _NLM_F_REQUEST = 2, 1  # linux/netlink.h
+_INET_DIAG_INFO, _NO_COOKIE = 2, (1 << 64) - 1  # linux/inet_diag.h
+_ANSWER_BYTES, _PATIENCE_S = 8192, 1.0
+_SAMPLE = struct.Struct("<4Q10I")
+_FIELDS = {
+    "flags": "<I", "socket": "<Q", "net_namespace": "<I", "family": "<H", "local_port": "<H",
+    "remote_port": "<H", "local": "<16s", "remote": "<16s",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A connection as its announcement tells it."""
+
+    socket: int
+    net_namespace: int
+    family: int
+    local_port: int
+    remote_port: int
+    local: bytes
+    remote: bytes
+
+
+class Announcements:
+    """The ring's spool file of downloads, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._offset = 0
+
+    def read(self) -> list[Announced]:
+        """The connections announced since the last call."""
+        found = list[Announced]()
+        while len(record := os.pread(self._file, DOWNLOAD.stride, self._offset)) == DOWNLOAD.stride:
+            self._offset += DOWNLOAD.stride
+            values = {name: _value(record, name, kind) for name, kind in _FIELDS.items()}
+            if values.pop("flags") & DOWNLOAD_ANNOUNCED:
+                found.append(Announced(**values))
+        return found
+
+    def close(self) -> None:
+        """No more is read."""
+        os.close(self._file)
+
+
+def _value(record: bytes, name: str, kind: str) -> Any:
+    return struct.unpack_from(kind, record, RING_HEADER_BYTES + DOWNLOAD.offset(name))[0]
+
+
+class Asker:
+    """Asks the kernel for single connections. Raises ImportError or OSError where it cannot."""
+
+    def __init__(self) -> None:
+        self._messages = importlib.import_module("pyroute2.netlink.diag")
+        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+        self._netlink.settimeout(_PATIENCE_S)
+
+    def request(self, connection: Announced) -> bytes:
+        """The message that asks for a connection."""
+        message = self._messages.inet_diag_req()
+        message["header"]["type"] = _SOCK_DIAG_BY_FAMILY
+        message["header"]["flags"] = _NLM_F_REQUEST
+        message["sdiag_family"] = connection.family
+        message["sdiag_protocol"] = socket.IPPROTO_TCP
+        message["idiag_ext"] = 1 << (_INET_DIAG_INFO - 1)
+        message["idiag_sport"] = connection.local_port
+        message["idiag_dport"] = connection.remote_port
+        message["idiag_src"] = struct.unpack(">4I", connection.local)
+        message["idiag_dst"] = struct.unpack(">4I", connection.remote)
+        message["idiag_cookie"] = _NO_COOKIE
+        message.encode()
+        return bytes(message.data)
+
+    def ask(self, request: bytes, inode: int) -> bytes | None:
+        """A SOCKET_SAMPLE of the connection; None where it is gone. Raises OSError."""
+        self._netlink.send(request)
+        answer = self._netlink.recv(_ANSWER_BYTES)
+        time_ns = time.monotonic_ns()
+        if struct.unpack_from("=H", answer, 4)[0] == _NLMSG_ERROR:
+            return None
+        message = self._messages.inet_diag_msg(answer)
+        message.decode()
+        info = message.get_attr("INET_DIAG_INFO")
+        if message["idiag_inode"] != inode or info is None:
+            return None
+        return _SAMPLE.pack(
+            time_ns, inode, info["tcpi_bytes_received"], info["tcpi_delivery_rate"],
+            info["tcpi_rtt"], _since_4_9(info["tcpi_min_rtt"]), info["tcpi_rcv_rtt"],
+            info["tcpi_total_retrans"], info["tcpi_snd_cwnd"], info["tcpi_data_segs_in"],
+            info["tcpi_rcv_ooopack"], message["idiag_rqueue"], message["idiag_state"], 0,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """No more is asked."""
+        self._netlink.close()
+
+
+def _since_4_9(microseconds: int) -> int:
+    """The kernel's word for no measurement, all bits set, as 0."""
+    return 0 if microseconds == (1 << 32) - 1 else microseconds
+
+
+class SocketSampler:
+    """A thread that samples from `start` to `stop`. ``samples`` is a descriptor to append to.
+
+    Importing what it asks with takes a fifth of a second: meanwhile the recorder compiles.
+    """
+
+    def __init__(self, announcements: Path, samples: int) -> None:
+        self._path, self._samples = announcements, samples
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="socket sampler", daemon=True)
+        self._live = dict[int, bytes]()
+        self._foreign = self._beyond = self._taken = self._cpu_ns = 0
+        self._trouble: str | None = None
+
+    def start(self) -> None:
+        """Begins. Signals are for the caller to block: the thread inherits that."""
+        self._thread.start()
+
+    def stop(self) -> dict[str, Any]:
+        """Takes a last sample of every connection and ends: how it went."""
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join(2 * _PATIENCE_S)
+        return {"samples": self._taken, "cpu_ns": self._cpu_ns, "row": self._row()}
+
+    def _row(self) -> dict[str, Any]:
+        """For the table `probes`."""
+        lacking = list[str]()
+        if self._foreign:
+            lacking.append(
+                f"{self._foreign} of the daemons' connections are in another network namespace, "
+                "which only root may look into"
+            )
+        if self._beyond:
+            lacking.append(f"of {MAX_CONNECTIONS} connections at once the newest were sampled")
+        if self._trouble:
+            lacking.append(self._trouble)
+        blind = lacking and not self._taken
+        return {"event": EVENT, "family": "none" if blind else "sock_diag", "target": "tcp_info",
+                "build_id": None, "reason": "; ".join(lacking) or None}  # fmt: skip
+
+    def _run(self) -> None:
+        try:
+            announcements = Announcements(self._path)
+            asker = Asker()
+        except (ImportError, OSError) as error:
+            self._trouble = f"the kernel cannot be asked: {error}"
+            return
+        before_ns = time.thread_time_ns()
+        try:
+            own_namespace = os.stat("/proc/self/ns/net").st_ino
+            while not self._ending.wait(INTERVAL_S):
+                self._step(announcements, asker, own_namespace)
+            self._step(announcements, asker, own_namespace)
+        except OSError as error:
+            self._trouble = f"the sampling ended early: {error}"
+        finally:
+            self._cpu_ns = time.thread_time_ns() - before_ns
+            asker.close()
+            announcements.close()
+
+    def _step(self, announcements: Announcements, asker: Asker, own_namespace: int) -> None:
+        for connection in announcements.read():
+            if connection.net_namespace in (0, own_namespace):
+                self._live[connection.socket] = asker.request(connection)
+            else:
+                self._foreign += 1
+        while len(self._live) > MAX_CONNECTIONS:
+            del self._live[next(iter(self._live))]
+            self._beyond += 1
+        for inode, request in list(self._live.items()):
+            sample = asker.ask(request, inode)
+            if sample is None:
+                del self._live[inode]
+            else:
+                os.write(self._samples, sample)
+                self._taken += 1

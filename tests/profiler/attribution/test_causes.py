@@ -1,0 +1,135 @@
+"""Views of the tiling: chains of wakers, phases, stalls, classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from cvmprof.profiler.attribution import causes
+from cvmprof.profiler.tables import conform, empty
+
+
+def segments(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
+    """Tiles of (tid, start, end, cause, via)."""
+    frame = pl.DataFrame(
+        rows, schema=["tid", "start_ns", "end_ns", "cause", "via_tid"], orient="row",
+        schema_overrides={"via_tid": pl.Int32},
+    )  # fmt: skip
+    return conform("segments", frame.with_columns(pid=pl.lit(1)))
+
+
+def phases(*rows: tuple[str, int, int | None, int]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows, schema=["name", "start_ns", "end_ns", "tid"], orient="row")
+    return conform("phases", frame.with_columns(pid=pl.lit(1)))
+
+
+CHAIN = segments(
+    (1, 0, 10, "cpu", None), (1, 10, 90, "blocked", 2), (1, 90, 100, "cpu", None),
+    (2, 0, 20, "cpu", None), (2, 20, 70, "blocked", 3), (2, 70, 100, "cpu", None),
+    (3, 0, 30, "blocked", None), (3, 30, 60, "transfer", 201), (3, 60, 100, "cpu", None),
+)  # fmt: skip
+
+
+def test_a_phase_without_following() -> None:
+    found = causes.phase_causes(CHAIN, phases(("load", 5, 95, 1)), follow_wakers=False)
+    assert found.rows() == [(0, "load", "blocked", 80), (0, "load", "cpu", 10)]
+
+
+def test_a_phase_follows_wakers_of_wakers() -> None:
+    found = causes.phase_causes(CHAIN, phases(("load", 5, 95, 1)))
+    # 5-10 cpu · 10-20 cpu of 2 · 20-30 blocked 3 · 30-60 transfer · 60-70 cpu of 3 · 70-90 of 2 ·
+    # 90-95
+    assert dict(found.select("cause", "ns").rows()) == {"blocked": 10, "transfer": 30, "cpu": 50}
+
+
+def test_who_did_it_and_who_woke() -> None:
+    asked = pl.DataFrame({"interval": [0], "tid": [1], "start_ns": [0], "end_ns": [100]})
+    found = causes.clipped_segments(CHAIN, asked, follow_wakers=True)
+    rows = found.filter(cause="transfer").select("tid", "start_ns", "end_ns", "via_tid").rows()
+    assert rows == [(3, 30, 60, 201)]
+    assert found["start_ns"].to_list() == [0, *found["end_ns"].to_list()[:-1]]
+
+
+def test_threads_that_wake_each_other_end_blocked() -> None:
+    circle = segments((1, 0, 100, "blocked", 2), (2, 0, 100, "blocked", 1))
+    found = causes.phase_causes(circle, phases(("p", 0, 100, 1)))
+    assert found.rows() == [(0, "p", "blocked", 100)]
+
+
+def test_a_waker_that_lived_for_a_part_only() -> None:
+    young = segments((1, 0, 100, "blocked", 2), (2, 40, 60, "cpu", None))
+    found = causes.phase_causes(young, phases(("p", 0, 100, 1)))
+    assert found.rows() == [(0, "p", "blocked", 80), (0, "p", "cpu", 20)]
+
+
+def test_a_waker_that_is_not_watched_leaves_it_blocked() -> None:
+    alone = segments((1, 0, 100, "blocked", 99))
+    assert causes.phase_causes(alone, phases(("p", 10, None, 1))).rows() == [
+        (0, "p", "blocked", 90)
+    ]
+
+
+def test_phases_nest_and_each_has_its_sum() -> None:
+    both = phases(("outer", 0, 100, 1), ("inner", 0, 10, 1))
+    found = causes.phase_causes(CHAIN, both)
+    sums = found.group_by("phase").agg(pl.col("ns").sum()).sort("phase")
+    assert sums.rows() == [(0, 100), (1, 10)]
+
+
+def test_stalls_take_the_waiting_thread() -> None:
+    stalls = conform(
+        "stalls",
+        pl.DataFrame({"stall_id": [7], "device": ["d"], "start_ns": [30], "end_ns": [80],
+                      "waiting_tid": [3]}),
+    )  # fmt: skip
+    assert causes.stall_causes(CHAIN, stalls).rows() == [(7, "cpu", 20), (7, "transfer", 30)]
+
+
+def operations(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [
+        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read",
+         "passthrough": False, **r}
+        for n, r in enumerate(rows)
+    ]
+    return conform("operations", pl.DataFrame(filled, infer_schema_length=None))
+
+
+def test_an_outer_operation_includes_its_faults() -> None:
+    ops = operations({"start_ns": 0, "end_ns": 50}, {"start_ns": 10, "end_ns": 30, "kind": "fault"},
+                     {"start_ns": 60, "end_ns": 70, "kind": "fault"})  # fmt: skip
+    rows = [(0, 10, 0, "copy"), (10, 30, 1, "transfer"), (30, 50, 0, "copy"), (60, 70, 2, "copy")]
+    tiles = conform(
+        "segments",
+        pl.DataFrame(rows, schema=["start_ns", "end_ns", "op_id", "cause"], orient="row")
+        .with_columns(pid=pl.lit(1), tid=pl.lit(1)),
+    )  # fmt: skip
+    assert causes.read_causes(tiles, ops).rows() == [
+        (0, "copy", 30), (0, "transfer", 20), (1, "transfer", 20), (2, "copy", 10),
+    ]  # fmt: skip
+
+
+def test_classes_take_the_deepest_source() -> None:
+    ops = operations(*({"start_ns": n, "end_ns": n + 1} for n in range(6)))
+    rows = [
+        (0, "copy", None, None), (0, "first_byte", 2, 0),
+        (1, "fetch_joined", 2, 1), (1, "cache_read", 2, None),
+        (2, "cache_read", 4, None), (2, "unknown", None, None),
+        (3, "copy", None, None),
+        (4, "copy", None, None), (4, "unknown", None, None),
+    ]  # fmt: skip
+    tiles = conform(
+        "segments",
+        pl.DataFrame(
+            rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row"
+        ).with_columns(pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)),
+    )
+    found = causes.operation_classes(tiles, ops, empty("fetches"))
+    assert found["class"].to_list() == [
+        "http", "joined", "cvmfs cache", "page cache", "unknown", "unknown",
+    ]  # fmt: skip
+
+
+def test_total_is_longest_first() -> None:
+    found = causes.total(causes.phase_causes(CHAIN, phases(("load", 5, 95, 1))))
+    assert found.rows() == [("cpu", 50), ("transfer", 30), ("blocked", 10)]

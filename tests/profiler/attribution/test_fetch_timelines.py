@@ -1,0 +1,210 @@
+"""What became of the time of fetches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cvmprof.profiler.attribution.fetch_timelines import (
+    HORIZON_NS,
+    FetchEvidence,
+    fetch_pieces,
+    handed_over,
+)
+from cvmprof.profiler.tables import conform, empty
+
+A, B = "a1" * 20, "b2" * 20
+FETCHER, SENDER = 11, 19  # threads
+
+
+def fetches(*rows: dict[str, Any]) -> pl.DataFrame:
+    schema = {"unique": pl.UInt64, "queued_ns": pl.Int64, "returned_ns": pl.Int64}
+    filled = [
+        {"fetch_id": n, "mount_id": 0, "pid": 1, "tid": FETCHER, "object_hash": A,
+         "outcome": "downloaded", **dict.fromkeys(schema), **row}
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    frame = pl.DataFrame(filled, infer_schema_length=None).cast(schema)  # type: ignore[arg-type]
+    return conform("fetches", frame, "queued_ns", "returned_ns")
+
+
+def wire(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Attempts and the table."""
+    filled = [
+        {"download_id": n, "fetch_id": 0, "attempt": 1, "url_path": "", "host": "",
+         "connection_id": 0, "reused": True, "wire_bytes": 0, "sender_tid": SENDER, **row}
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    frame = pl.DataFrame(filled, infer_schema_length=None)
+    numbers = ("fetch_id", "attempt", "download_id", "sender_tid")
+    return frame.select(pl.col(numbers).cast(pl.Int32)), conform("downloads", frame)
+
+
+NO_WIRE = (
+    pl.DataFrame(
+        schema=dict.fromkeys(("fetch_id", "attempt", "download_id", "sender_tid"), pl.Int32)
+    ),
+    empty("downloads"),
+)
+
+
+def worked(*rows: tuple[int, int, int, int, int, int, int]) -> pl.DataFrame:
+    """Work: download_id, round, start, end, late, write, off."""
+    names = ("download_id", "round", "start_ns", "end_ns", "late_ns", "write_ns", "off_ns")
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.Int64), orient="row")
+    return frame.with_columns(
+        pl.col("download_id").cast(pl.Int32), pid=pl.lit(1), tid=pl.lit(SENDER)
+    )
+
+
+def lookups(*rows: tuple[int, int]) -> pl.DataFrame:
+    """Misses of A by the fetching thread: start, end."""
+    frame = pl.DataFrame(rows, schema=["start_ns", "end_ns"], orient="row").with_columns(
+        mount_id=pl.lit(0), pid=pl.lit(1), tid=pl.lit(FETCHER), object_hash=pl.lit(A),
+        hit=pl.lit(value=False),
+    )  # fmt: skip
+    return conform("cache_lookups", frame)
+
+
+def slept(*rows: tuple[int, int, int, int | None]) -> pl.DataFrame:
+    """Sleeps of the fetching thread that one of its process ended: waker, start, woken, end."""
+    frame = pl.DataFrame(
+        rows, schema=["woken_by_tid", "start_ns", "woken_ns", "end_ns"], orient="row"
+    ).with_columns(
+        pid=pl.lit(1), tid=pl.lit(FETCHER), woken_by_pid=pl.lit(1), off_reason=pl.lit("sleep")
+    )
+    return conform("blocked", frame)
+
+
+def tiles(
+    made: pl.DataFrame, sent: tuple[pl.DataFrame, pl.DataFrame] = NO_WIRE, **more: pl.DataFrame
+) -> list[tuple[Any, ...]]:
+    found = fetch_pieces(
+        FetchEvidence(
+            made, *sent, more.get("work", worked()),
+            more.get("lookups", empty("cache_lookups")), more.get("blocked", empty("blocked")),
+        )
+    )  # fmt: skip
+    return found.select("start_ns", "end_ns", "cause").rows()
+
+
+ONE = {"start_ns": 10, "end_ns": 90, "queued_ns": 20, "returned_ns": 80}
+SENT = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 60}
+
+
+def test_a_fetch_whose_download_is_not_seen() -> None:
+    assert tiles(fetches(ONE)) == [
+        (10, 20, "cache_read"), (20, 80, "fetch"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_looking_and_making_a_place_before_the_queue() -> None:
+    found = tiles(fetches(ONE), lookups=lookups((10, 12), (13, 15), (85, 86)))
+    assert found[:3] == [(10, 15, "cache_read"), (15, 20, "cache_write"), (20, 80, "fetch")]
+
+
+def test_a_joined_fetch_is_one_piece_and_an_open_one_has_no_end() -> None:
+    rows = fetches(
+        {"start_ns": 10, "end_ns": 90, "outcome": "joined"}, {"start_ns": 15, "outcome": None}
+    )
+    assert tiles(rows) == [(10, 90, "fetch_joined"), (15, HORIZON_NS, "fetch")]
+
+
+def test_a_download_without_its_threads_work_is_divided_by_its_bytes_only() -> None:
+    assert tiles(fetches(ONE), wire(SENT)) == [
+        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 30, "first_byte"),
+        (30, 60, "transfer"), (60, 80, "fetch"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_the_work_of_the_download_thread_divides_the_transfer() -> None:
+    """Received at 30 and at 50; 3 and 4 of the work were writing, 1 of the second off the CPU; the
+    thread was 2 late for the second. The result was handed over at 70, and taken at 74.
+    """
+    rows = worked((0, 1, 30, 40, 0, 3, 0), (0, 2, 50, 78, 2, 4, 1))
+    found = tiles(
+        fetches(ONE), wire(SENT), work=rows, blocked=slept((SENDER, 22, 70, 74), (5, 12, 13, 14))
+    )
+    assert found == [
+        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 30, "first_byte"),
+        # one block of a millisecond: in sums, by kind
+        (30, 38, "transfer"), (38, 40, "runqueue"), (40, 62, "decompress"),
+        (62, 69, "cache_write"), (69, 80, "runqueue"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_pieces_far_apart_are_told_apart() -> None:
+    ms = 1_000_000
+    made = fetches({"start_ns": 0, "end_ns": 9 * ms, "queued_ns": 0, "returned_ns": 9 * ms})
+    sent = wire({"sent_ns": 0, "first_byte_ns": ms, "last_byte_ns": 5 * ms})
+    rows = worked((0, 1, ms, 2 * ms, 0, 0, 0), (0, 2, 5 * ms, 9 * ms, 0, ms, 0))
+    assert tiles(made, sent, work=rows) == [
+        (0, ms, "first_byte"), (ms, 2 * ms, "decompress"), (2 * ms, 5 * ms, "transfer"),
+        (5 * ms, 8 * ms, "decompress"), (8 * ms, 9 * ms, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_others_hold_up_a_piece_only_in_the_round_in_which_it_is_received() -> None:
+    """Download 1 is served in rounds 1 and 2: in round 1 nothing of download 0 had come yet."""
+    made = fetches(ONE, {**ONE, "object_hash": B, "tid": 12})
+    sent = wire(SENT, {**SENT, "fetch_id": 1, "download_id": 1})
+    rows = worked((1, 1, 30, 34, 0, 0, 0), (1, 2, 36, 45, 0, 0, 0), (0, 2, 47, 60, 0, 0, 0))
+    first = [piece for piece in tiles(made, sent, work=rows) if piece[0] < 60][:6]
+    assert first[2:5] == [(25, 38, "first_byte"), (38, 47, "fetch_queue"), (47, 60, "decompress")]
+
+
+def test_an_attempt_that_failed_and_one_on_a_new_connection() -> None:
+    sent = wire(
+        {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 31, "connect_ns": 5},
+        {"attempt": 2, "sent_ns": 45, "first_byte_ns": 50, "last_byte_ns": 70, "connect_ns": 40,
+         "reused": False},
+    )  # fmt: skip
+    rows = worked((0, 1, 31, 33, 0, 0, 0), (1, 2, 50, 72, 0, 0, 0))
+    assert tiles(fetches(ONE), sent, work=rows) == [
+        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 31, "first_byte"),
+        (31, 33, "decompress"), (33, 40, "fetch_queue"), (40, 45, "connect"),
+        (45, 50, "first_byte"), (50, 72, "decompress"), (72, 80, "fetch_queue"),
+        (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_a_fetch_that_failed_pauses_before_it_says_so() -> None:
+    found = tiles(fetches({**ONE, "outcome": "failed"}), wire({"sent_ns": 25}))
+    assert found[-2:] == [(25, 80, "first_byte"), (80, 90, "fetch_queue")]
+
+
+def test_a_server_that_never_answers_or_stops_answering() -> None:
+    rows = fetches({"start_ns": 10, "queued_ns": 20, "outcome": None})
+    assert tiles(rows, wire({"sent_ns": 25})) == [
+        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, HORIZON_NS, "first_byte"),
+    ]  # fmt: skip
+    assert tiles(rows, wire(SENT), work=worked((0, 1, 30, 40, 0, 0, 0)))[-2:] == [
+        (30, 40, "decompress"), (40, HORIZON_NS, "transfer"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["catalog", "manifest", "whitelist", "certificate"])
+def test_what_no_file_consists_of_is_catalog_all_along(kind: str) -> None:
+    assert tiles(fetches({**ONE, "object_kind": kind}), wire(SENT)) == [(10, 90, "catalog")]
+
+
+def test_the_result_is_handed_over_by_the_last_wake_of_the_thread_that_sent() -> None:
+    evidence = FetchEvidence(
+        fetches(ONE), *wire(SENT), worked(), empty("cache_lookups"),
+        slept((SENDER, 22, 30, 31), (SENDER, 33, 70, 74), (5, 75, 76, 77), (SENDER, 85, 86, 87)),
+    )  # fmt: skip
+    assert handed_over(evidence).rows() == [(0, 70, 74)]
+
+
+def test_without_calls_the_wake_bounds_the_download() -> None:
+    made = fetches({**ONE, "queued_ns": 18, "returned_ns": None})
+    found = tiles(
+        made, wire(SENT), work=worked((0, 1, 30, 75, 0, 5, 0)), blocked=slept((SENDER, 19, 70, 74))
+    )
+    assert found == [
+        (10, 18, "cache_read"), (18, 25, "fetch_queue"), (25, 30, "first_byte"),
+        (30, 65, "decompress"), (65, 70, "cache_write"), (70, 74, "runqueue"),
+        (74, 90, "cache_write"),
+    ]  # fmt: skip

@@ -1,0 +1,314 @@
+"""The tiling: its rules on tiny frames, its conservation on random ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvmprof.profiler.attribution import segments as tiling
+from cvmprof.profiler.attribution.fetch_timelines import HORIZON_NS
+from cvmprof.profiler.tables import CAUSE, conform, empty
+
+
+def operations(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [
+        {"op_id": n, "kind": "read", "pid": 1, "tid": 1, "result": 0, "passthrough": False, **row}
+        for n, row in enumerate(rows)
+    ]
+    return conform("operations", pl.DataFrame(filled, schema_overrides={"end_ns": pl.Int64})
+                   if filled else empty("operations"))  # fmt: skip
+
+
+PROOF: dict[str, Any] = {"on_disk": pl.Boolean, "mount_id": pl.Int32, "unique": pl.UInt64}
+
+
+def blocked(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [{"pid": 1, "tid": 1, "off_reason": "sleep", **row} for row in rows]
+    schema = pl.Schema({**empty("blocked").schema, **PROOF})
+    return pl.DataFrame(filled, schema=schema, orient="row")
+
+
+def tasks(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [{"pid": 1, "parent_pid": 0, "name": "t", "role": "target", **row} for row in rows]
+    return conform("tasks", pl.DataFrame(filled, infer_schema_length=None))
+
+
+def requests(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [{"mount_id": 0, "opcode": 15, "node_id": 7, "pid": 1, "tid": 1, "error": 0, **row}
+              for row in rows]  # fmt: skip
+    frame = pl.DataFrame(filled, infer_schema_length=None) if filled else empty("fuse_requests")
+    return conform("fuse_requests", frame)
+
+
+def pieces(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
+    schema = pl.Schema(
+        {"unique": pl.UInt64(), "start_ns": pl.Int64(), "end_ns": pl.Int64(), "cause": CAUSE,
+         "fetch_id": pl.Int32()}
+    )  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        mount_id=pl.lit(0, pl.Int32)
+    )
+
+
+def built(
+    evidence: tiling.Evidence, parts: pl.DataFrame, stop_ns: int = 100
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    living = tiling.lives(evidence.tasks, 0, stop_ns)
+    both = list(tiling.segments_and_waits(living, evidence, parts))
+    tiles = pl.concat([empty("segments"), *(one for one, _ in both)])
+    waits = pl.concat([empty("waits"), *(one for _, one in both)]).unique()
+    return tiles.sort("tid", "start_ns"), waits.sort("op_id", "start_ns")
+
+
+def causes(tiles: pl.DataFrame) -> list[tuple[object, ...]]:
+    return tiles.select("start_ns", "end_ns", "cause", "op_id", "via_tid").rows()
+
+
+ONE = tasks({"tid": 1, "start_ns": 0, "end_ns": 100})
+
+
+def test_rules_outside_and_inside_operations() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 40, "end_ns": 90}),
+        blocked(
+            {"start_ns": 10, "woken_ns": 15, "end_ns": 17, "woken_by_tid": 1},
+            {"start_ns": 20, "end_ns": 25, "off_reason": "preempted"},
+            {"start_ns": 30, "end_ns": 35},
+            {"start_ns": 50, "woken_ns": 55, "end_ns": 56},
+            {"start_ns": 60, "woken_ns": 65, "end_ns": 65, "woken_by_tid": 1},
+            {"start_ns": 70, "woken_ns": 75, "end_ns": 75, "woken_by_tid": 99},
+            {"start_ns": 80, "woken_ns": 85, "end_ns": 85, "on_disk": True},
+        ),
+        ONE,
+        requests(),
+    )
+    tiles, waits = built(evidence, pieces())
+    assert causes(tiles) == [
+        (0, 10, "cpu", None, None),
+        (10, 15, "blocked", None, 1),
+        (15, 17, "runqueue", None, None),
+        (17, 20, "cpu", None, None),
+        (20, 25, "runqueue", None, None),
+        (25, 30, "cpu", None, None),
+        (30, 35, "blocked", None, None),
+        (35, 40, "cpu", None, None),
+        (40, 50, "copy", 0, None),
+        (50, 55, "unknown", 0, None),
+        (55, 56, "runqueue", 0, None),
+        (56, 60, "copy", 0, None),
+        (60, 65, "blocked", 0, 1),
+        (65, 70, "copy", 0, None),
+        (70, 75, "unknown", 0, 99),
+        (75, 80, "copy", 0, None),
+        (80, 85, "disk", 0, None),
+        (85, 90, "copy", 0, None),
+        (90, 100, "cpu", None, None),
+    ]
+    assert waits.height == 0
+
+
+def test_a_fault_inside_a_read_owns_its_time() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 10, "end_ns": 50}, {"start_ns": 20, "end_ns": 30, "kind": "fault"}),
+        blocked(),
+        ONE,
+        requests(),
+    )
+    tiles, _ = built(evidence, pieces())
+    assert tiles.select("start_ns", "op_id").rows() == [
+        (0, None), (10, 0), (20, 1), (30, 0), (50, None),
+    ]  # fmt: skip
+
+
+def test_a_request_that_another_operation_queued_is_a_wait_by_its_waker() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 10, "end_ns": 50}),
+        blocked({"start_ns": 20, "woken_ns": 30, "end_ns": 32, "unique": 4, "mount_id": 0}),
+        ONE,
+        requests({"unique": 4, "queued_ns": 22, "end_ns": 29, "op_id": 9}),
+    )
+    parts = pieces((4, 0, 25, "fuse_queue", None), (4, 25, 29, "first_byte", 3),
+                   (4, 29, HORIZON_NS, "reply", None))  # fmt: skip
+    tiles, waits = built(evidence, parts)
+    assert tiles.filter(pl.col("unique") == 4).select(
+        "start_ns", "end_ns", "cause", "fetch_id"
+    ).rows() == [
+        (20, 25, "fuse_queue", None),
+        (25, 29, "first_byte", 3),
+        (29, 30, "reply", None),
+        (30, 32, "reply", None),
+    ]
+    assert waits.rows() == [(0, 0, 4, 20, 32, "waker")]
+
+
+def test_a_wake_by_a_request_that_is_not_known_is_unknown() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 10, "end_ns": 50}),
+        blocked({"start_ns": 20, "woken_ns": 30, "end_ns": 30, "unique": 6, "mount_id": 0}),
+        ONE,
+        requests(),
+    )
+    tiles, _ = built(evidence, pieces())
+    assert (20, 30, "unknown", 0, None) in causes(tiles)
+
+
+def test_a_hang_waits_for_the_request_in_flight() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 10, "end_ns": None}),
+        blocked({"start_ns": 20, "off_reason": "uninterruptible"}),
+        ONE,
+        requests({"unique": 8, "queued_ns": 15, "op_id": 0}),
+    )
+    hung = tiling.Evidence(
+        evidence.operations, tiling.with_hung_requests(evidence), evidence.tasks, evidence.requests
+    )
+    tiles, waits = built(
+        hung, pieces((8, 0, 40, "fuse_queue", None), (8, 40, HORIZON_NS, "daemon", None))
+    )
+    assert causes(tiles)[2:] == [(20, 40, "fuse_queue", 0, None), (40, 100, "daemon", 0, None)]
+    assert waits.rows() == [(0, 0, 8, 20, None, "queued")]
+
+
+@pytest.mark.parametrize(("served_ns", "named"), [(None, None), (26, 7)])
+def test_a_request_that_vanished_with_its_sender_holds_nobody_up(
+    served_ns: int | None, named: int | None
+) -> None:
+    """Thread 2 asked for the bytes and was killed; thread 1 wants them later and hangs."""
+    read = {"file_id": 5, "offset_bytes": 0, "size_bytes": 4096}
+    asked = {"offset_bytes": 0, "size_bytes": 4096}
+    evidence = tiling.Evidence(
+        operations(
+            {**read, "tid": 2, "start_ns": 20, "end_ns": None},
+            {**read, "tid": 1, "start_ns": 50, "end_ns": None},
+        ),
+        blocked({"tid": 1, "start_ns": 60, "off_reason": "uninterruptible"}),
+        tasks(
+            {"tid": 1, "start_ns": 0, "end_ns": None}, {"tid": 2, "start_ns": 0, "end_ns": 40}
+        ),
+        requests(
+            {**asked, "unique": 7, "tid": 2, "queued_ns": 25, "served_ns": served_ns, "op_id": 0}
+        ),
+    )  # fmt: skip
+    assert tiling.with_hung_requests(evidence)["unique"].to_list() == [named]
+
+
+def test_a_tid_that_is_given_again_has_two_lives() -> None:
+    evidence = tiling.Evidence(
+        operations({"start_ns": 10, "end_ns": None}, {"start_ns": 70, "end_ns": 80}),
+        blocked(),
+        tasks(
+            {"tid": 1, "start_ns": 0, "end_ns": 40},
+            {"tid": 1, "start_ns": 60, "end_ns": None},
+            {"tid": 2, "start_ns": 0, "end_ns": 50, "role": "daemon"},
+        ),
+        requests(),
+    )
+    tiles, _ = built(evidence, pieces())
+    assert causes(tiles) == [
+        (0, 10, "cpu", None, None),
+        (10, 40, "copy", 0, None),
+        (60, 70, "cpu", None, None),
+        (70, 80, "copy", 1, None),
+        (80, 100, "cpu", None, None),
+    ]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tiling.Evidence:
+    """Random lives of three threads: calls with faults inside, sleeps, requests that end them."""
+    ops: list[dict[str, Any]] = []
+    offs: list[dict[str, Any]] = []
+    asked: list[dict[str, Any]] = []
+    for tid in (1, 2, 3):
+        cuts = sorted(draw(st.lists(st.integers(0, 120), max_size=12, unique=True)))
+        for number, (low, high) in enumerate(zip(cuts[::2], cuts[1::2], strict=False)):
+            last = number == len(cuts) // 2 - 1 and draw(st.booleans())
+            ops.append({"tid": tid, "start_ns": low, "end_ns": None if last else high})
+            if high - low > 2:
+                ops.append({"tid": tid, "start_ns": low + 1, "end_ns": high - 1, "kind": "fault"})
+        cuts = sorted(draw(st.lists(st.integers(0, 120), max_size=15, unique=True)))
+        for low, woken, high in zip(cuts[::3], cuts[1::3], cuts[2::3], strict=False):
+            reason = draw(st.sampled_from(["sleep", "preempted", "uninterruptible"]))
+            unique = draw(st.one_of(st.none(), st.integers(1, 4)))
+            offs.append(
+                {
+                    "tid": tid,
+                    "start_ns": low,
+                    "woken_ns": draw(st.sampled_from([None, woken])),
+                    "end_ns": high,
+                    "off_reason": reason,
+                    "unique": unique,
+                    "mount_id": None if unique is None else 0,
+                    "woken_by_tid": draw(st.sampled_from([None, 1, 2, 77])),
+                }
+            )
+    asked = [{"unique": unique, "op_id": 0} for unique in (1, 2, 3)]
+    born = draw(st.integers(0, 40))
+    threads = tasks(
+        {"tid": 1, "start_ns": 0, "end_ns": None},
+        {"tid": 2, "start_ns": born, "end_ns": 90},
+        {"tid": 3, "start_ns": 10, "end_ns": 110},
+    )
+    return tiling.Evidence(operations(*ops), blocked(*offs), threads, requests(*asked))
+
+
+TIMELINES = pieces(
+    *((u, 0, 30 * u, "fuse_queue", None) for u in (1, 2, 3)),
+    *((u, 30 * u, 30 * u + 5, "transfer", u) for u in (1, 2, 3)),
+    *((u, 30 * u + 5, HORIZON_NS, "reply", None) for u in (1, 2, 3)),
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(evidence=histories(), batch=st.sampled_from([7, 20, 4_000_000]))
+def test_no_gap_no_overlap_and_the_sum_is_the_life(evidence: tiling.Evidence, batch: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiling, "BATCH_BOUNDARIES", batch)
+        tiles, _ = built(evidence, TIMELINES)
+    born = {row["tid"]: row["start_ns"] for row in evidence.tasks.iter_rows(named=True)}
+    for tid, death in ((1, 100), (2, 90), (3, 100)):
+        mine = tiles.filter(tid=tid)
+        assert mine["start_ns"].to_list() == [born[tid], *mine["end_ns"].to_list()[:-1]]
+        assert mine["end_ns"].to_list()[-1] == death
+        assert (mine["end_ns"] > mine["start_ns"]).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(evidence=histories())
+def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> None:
+    """Whether a thread runs and which operation it is in, against the plainest possible
+    reckoning.
+    """
+    tiles, _ = built(evidence, TIMELINES)
+    ops = evidence.operations.rows(named=True)
+    offs = evidence.blocked.rows(named=True)
+    for tile in tiles.iter_rows(named=True):
+        at = tile["start_ns"]
+        inside = [o for o in ops if o["tid"] == tile["tid"]
+                  and o["start_ns"] <= at < (o["end_ns"] or 1000)]  # fmt: skip
+        faults = [o for o in inside if o["kind"] == "fault"]
+        expected = (faults or inside or [{"op_id": None}])[-1]["op_id"]
+        assert tile["op_id"] == expected
+        off = any(o["tid"] == tile["tid"] and o["start_ns"] <= at < o["end_ns"] for o in offs)
+        assert (tile["cause"] in ("cpu", "copy")) == (not off)
+
+
+@settings(deadline=None, max_examples=40)
+@given(evidence=histories())
+def test_batches_do_not_change_what_time_is_spent_on(evidence: tiling.Evidence) -> None:
+    sums: list[dict[Any, int]] = []
+    for batch in (9, 4_000_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiling, "BATCH_BOUNDARIES", batch)
+            tiles, waits = built(evidence, TIMELINES)
+        spent = tiles.group_by("tid", "cause", "op_id", "fetch_id").agg(
+            ns=(pl.col("end_ns") - pl.col("start_ns")).sum()
+        )
+        sums.append(
+            {row[:-1]: row[-1] for row in spent.rows()} | {"waits": hash(tuple(waits.rows()))}
+        )
+    assert sums[0] == sums[1]

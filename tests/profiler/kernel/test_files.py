@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from cvmprof.probes.events import FILE, HIT, OPERATION, TOUCH, TOUCH_KEY
+from cvmprof.profiler.client.chunks import chunk_at, chunks, with_cache_state
+from cvmprof.profiler.kernel.files import file_ids, file_places, files, with_cached_bytes
+from cvmprof.profiler.kernel.operations import hits, operations, touches
+from cvmprof.profiler.run.journal import Journal
+from cvmprof.profiler.tables import conform, empty
+
+MOUNTED = pl.DataFrame(
+    {"dev": [50], "mount_id": [3], "device": ["0:50"], "start_ns": [None]},
+    schema={"dev": pl.UInt32, "mount_id": pl.Int32, "device": pl.String, "start_ns": pl.Int64},
+)
+PLACE = b"m.onnx\0dir\0repo\0cvmfs\0"
+
+
+def shown(make_raw: Any) -> pl.DataFrame:
+    return file_places(
+        make_raw(
+            FILE,
+            {"time_ns": 1, "ino": 7, "dev": 50, "size": 9, "components": PLACE, "text": 22,
+             "mount_text": 11, "complete": 1, "magic": 0x65735546, "filesystem": b"cvmfs2"},
+            {"time_ns": 2, "ino": 8, "dev": 50, "size": 4, "components": PLACE, "text": 22,
+             "mount_text": 11, "complete": 0, "magic": 0xEF53},
+            {"time_ns": 3, "ino": 1, "dev": 50, "components": b"repo\0cvmfs\0", "text": 11,
+             "mount_text": 0, "complete": 1, "magic": 0x65735546},
+            {"time_ns": 4, "ino": 9, "dev": 50, "components": b"\xff\0", "text": 2,
+             "mount_text": 2, "complete": 1, "filesystem": b"x"},
+        )
+    )  # fmt: skip
+
+
+def test_paths_run_from_the_root(make_raw: Any) -> None:
+    places = shown(make_raw)
+    assert places.select("path", "mountpoint", "filesystem").rows() == [
+        ("/cvmfs/repo/dir/m.onnx", "/cvmfs/repo", "fuse.cvmfs2"),
+        (None, None, None),
+        ("/cvmfs/repo", "/cvmfs/repo", "fuse"),
+        ("/\\xff", "/", "x"),
+    ]
+    assert places["is_superblock"].to_list() == [False, False, True, False]
+
+
+def test_files_shown_or_named(make_raw: Any) -> None:
+    named = pl.DataFrame(
+        {"ino": [7, 12], "generation": [0, 5], "mount_id": [3, 3]},
+        schema={"ino": pl.UInt64, "generation": pl.UInt32, "mount_id": pl.Int32},
+    )
+    known = files(shown(make_raw), MOUNTED, [named])
+    assert known.select(
+        "file_id", "mount_id", "inode", "generation", "path", "size_bytes"
+    ).rows() == [
+        (0, 3, 7, 0, "/cvmfs/repo/dir/m.onnx", 9),
+        (1, 3, 8, 0, None, 4),
+        (2, 3, 9, 0, "/\\xff", 0),
+        (3, 3, 12, 5, None, None),
+    ]
+    events = pl.DataFrame(
+        {
+            "dev": [50, 50, 50, 51],
+            "ino": [12, 12, 7, 7],
+            "generation": [5, 6, 0, 0],
+            "at": [1, 1, 1, 1],
+        },
+        schema={"dev": pl.UInt32, "ino": pl.UInt64, "generation": pl.UInt32, "at": pl.Int64},
+    )
+    assert file_ids(events, MOUNTED, known, "at").to_list() == [3, None, 0, None]
+
+
+def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:
+    raw = make_raw(
+        OPERATION,
+        {
+            "start_ns": 5,
+            "end_ns": 9,
+            "kind": 1,
+            "flags": 2 | 4,
+            "offset": 8,
+            "size": 16,
+            "result": 16,
+        },
+        {"start_ns": 6, "end_ns": 0, "kind": 7, "flags": 0, "offset": 8, "size": 16, "result": -2},
+    )
+    rows = operations(raw, pl.Series("file_id", [4, 4], dtype=pl.Int32))
+    wanted = ("op_id", "kind", "end_ns", "file_id", "offset_bytes", "size_bytes", "result")
+    assert rows.select(wanted).rows() == [
+        (0, "read", 9, 4, 8, 16, 16),
+        (1, "metadata", None, None, None, None, -2),
+    ]
+
+
+def test_hits_and_touches(make_raw: Any) -> None:
+    raw = make_raw(HIT, {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
+                   {"start_ns": 6, "kind": 1})  # fmt: skip
+    found = hits(raw, pl.Series("file_id", [4, None], dtype=pl.Int32))
+    assert found.select("file_id", "kind", "count", "ns", "max_ns").rows() == [
+        (4, "fault", 7, 3, 2)
+    ]
+    keys = make_raw(TOUCH_KEY, *({"bucket": 3, "granule": 2},) * 2)
+    values = make_raw(
+        TOUCH, {"bytes_read": 5, "pages_mapped": 1}, {"bytes_read": 6, "pages_inserted": 2}
+    )
+    both = pl.concat([keys, values], how="horizontal")
+    touched = touches(both, pl.Series("file_id", [4, 4], dtype=pl.Int32), empty("operations"))
+    assert touched.rows() == [(4, 2, 300_000_000, 11, 1, 2)]
+
+
+A, B, C = "aa" * 20, "bb" * 20, "cc" * 20
+FILES = conform(
+    "files",
+    pl.DataFrame(
+        {
+            "file_id": [0, 1, 2],
+            "mount_id": [3, 3, 3],
+            "inode": [7, 8, 9],
+            "generation": [0, 0, 0],
+            "path": ["/a", "/b", "/c"],
+            "size_bytes": [25, 5, 1],
+        }
+    ),
+)
+
+
+def attributes(path: str, **values: str) -> dict[str, Any]:
+    return {"kind": "attributes", "device": "0:50", "path": path,
+            "attributes": {f"user.{key}": value for key, value in values.items()}}  # fmt: skip
+
+
+JOURNAL = Journal(
+    (
+        attributes(
+            "/a", chunk_list=f"hash,offset,size\n{B}P,10,15\n\nhash,offset,size\n{A}-rmd160P,0,10\n"
+        ),
+        attributes("/b", hash=C),
+        attributes("/c", hash="none"),
+        {**attributes("/a", chunk_list=f"{C},0,9"), "device": "0:99"},
+        {
+            "kind": "attributes",
+            "device": "0:50",
+            "path": "/d",
+            "attributes": None,
+            "reason": "gone",
+        },
+    )
+)
+
+
+def test_chunk_lists_and_files_of_one_object() -> None:
+    found = chunks(JOURNAL, FILES, MOUNTED)
+    assert found.drop("cached_at_start").rows() == [
+        (0, 0, f"{A}-rmd160", 0, 10),
+        (0, 1, B, 10, 15),
+        (1, 0, C, 0, 5),
+    ]
+
+
+def test_the_first_lookup_tells_what_was_cached() -> None:
+    lookups = conform(
+        "cache_lookups",
+        pl.DataFrame(
+            {
+                "mount_id": [3, 3, 3, 4],
+                "start_ns": [9, 5, 6, 1],
+                "pid": [1] * 4,
+                "tid": [1] * 4,
+                "object_hash": [B, B, C, C],
+                "hit": [True, False, True, False],
+            }
+        ),
+    )
+    found = with_cache_state(chunks(JOURNAL, FILES, MOUNTED), lookups, FILES)
+    assert found["cached_at_start"].to_list() == [None, False, True]
+    known = with_cached_bytes(FILES, found)
+    assert known["cached_bytes_at_start"].to_list() == [0, 5, None]
+
+
+def test_which_chunks_a_read_needs() -> None:
+    reads = pl.DataFrame(
+        {
+            "request": [0, 1, 2, 3, 4],
+            "file_id": [0, 0, 0, 1, 2],
+            "offset_bytes": [0, 8, 10, 4, 0],
+            "size_bytes": [10, 4, 999, 1, 1],
+        },
+        schema={
+            "request": pl.UInt32,
+            "file_id": pl.Int32,
+            "offset_bytes": pl.Int64,
+            "size_bytes": pl.Int64,
+        },
+    )
+    found = chunk_at(reads, chunks(JOURNAL, FILES, MOUNTED)).sort("request", "object_hash")
+    assert found.rows() == [(0, f"{A}-rmd160"), (1, f"{A}-rmd160"), (1, B), (2, B), (3, C)]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from cvmprof.errors import BadRun
+from cvmprof.probes import events
+from cvmprof.profiler.run.journal import parse_journal
+from cvmprof.profiler.run.spool import Spool
+
+if TYPE_CHECKING:
+    from tests.profiler.conftest import SpoolWriter
+
+
+def nested(layout: events.Layout, **values: Any) -> Any:
+    array = np.zeros(1, np.dtype(list(layout.dtype())))
+    for name, value in values.items():
+        array[name] = value
+    return array
+
+
+def test_everything_absent(spool_writer: SpoolWriter) -> None:
+    spool = Spool(spool_writer.run)
+    for frame in (
+        spool.operations(), spool.hits(), spool.blocked(), spool.requests(), spool.calls(),
+        spool.downloads(), spool.served(), spool.cache_files(), spool.tasks(), spool.files(),
+        spool.touches(),
+    ):  # fmt: skip
+        assert frame.height == 0
+    assert spool.phase_lines() == []
+    assert spool.journal().lines == ()
+
+
+def test_what_a_thread_had_in_progress(spool_writer: SpoolWriter) -> None:
+    e = events
+    spool_writer.in_flight(
+        e.THREAD, pid=1, tid=2, role=1,
+        operation=nested(e.OPERATION, start_ns=10, tid=2, kind=1),
+        fault=nested(e.OPERATION, start_ns=12, tid=2, kind=3),
+        hit=nested(e.HIT, start_ns=5, count=3, tid=2),
+        blocked=nested(e.BLOCKED, start_ns=13, tid=2, state=2),
+    )  # fmt: skip
+    spool_writer.in_flight(e.THREAD, pid=1, tid=3, role=1)
+    spool = Spool(spool_writer.run)
+    assert spool.operations().select("tid", "start_ns", "end_ns", "kind").rows() == [
+        (2, 10, 0, 1),
+        (2, 12, 0, 3),
+    ]
+    assert spool.hits()["count"].to_list() == [3]
+    assert spool.blocked()["start_ns"].to_list() == [13]
+
+
+def test_what_ended_during_the_flush_is_not_doubled(spool_writer: SpoolWriter) -> None:
+    spool_writer.ring(events.REQUEST, queued_ns=1, end_ns=9, unique=2, dev=50)
+    spool_writer.in_flight(events.REQUEST, queued_ns=1, unique=2, dev=50)
+    spool_writer.in_flight(events.REQUEST, queued_ns=3, unique=4, dev=50)
+    requests = Spool(spool_writer.run).requests()
+    assert requests.select("unique", "end_ns").rows() == [(2, 9), (4, 0)]
+
+
+def test_touches_pair_up_to_the_shorter_file(spool_writer: SpoolWriter) -> None:
+    spool_writer.touch({"ino": 7, "bucket": 3, "granule": 1}, {"bytes_read": 9})
+    spool_writer.touch({"ino": 8, "bucket": 3}, {"pages_mapped": 2})
+    values = spool_writer.run / "spool" / "touches.values.bin"
+    values.write_bytes(values.read_bytes()[:20])
+    touches = Spool(spool_writer.run).touches()
+    assert touches.select("ino", "granule", "bytes_read").rows() == [(7, 1, 9)]
+
+
+def test_the_journal_without_its_torn_last_line() -> None:
+    data = b'{"kind": "start", "time_ns": 5, "schema_version": 1}\n{"kind": "child", "pid"'
+    journal = parse_journal(data)
+    assert (journal.start_ns, journal.child_pid, journal.stop_ns) == (5, None, None)
+    assert not journal.is_complete
+
+
+def test_lines_that_are_no_objects_are_skipped() -> None:
+    journal = parse_journal(b'\n[1]\n7\n{"no": "kind"}\n\xff\n{"kind": "stop", "time_ns": 3}\n')
+    assert len(journal.lines) == 1
+    assert journal.stop_ns == 3
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None])
+def test_a_foreign_or_newer_schema_is_refused(version: object) -> None:
+    import json
+
+    with pytest.raises(BadRun) as caught:
+        parse_journal(json.dumps({"kind": "start", "schema_version": version}).encode())
+    assert "schema version" in caught.value.fact
+    assert caught.value.help_text
