@@ -142,7 +142,7 @@ def doctor(as_json: bool) -> None:
     from .probes.kernel import diagnosed_kernel
     from .profiler.record.fentry_check import tried
     from .profiler.session.launch import found_bcc
-    from .reports.doctor import render_doctor
+    from .reports.terminal.doctor import render_doctor
 
     diagnosis = diagnose(tried(diagnosed_kernel()), bcc=found_bcc())
     if as_json:
@@ -158,8 +158,8 @@ def summary(run: Path, as_json: bool) -> None:
     """Tell in the terminal where the time of a RUN went."""
     from .profiler.finalise import recover_run
     from .reports.material import gather
-    from .reports.statistics import compute
-    from .reports.summary import render_summary, summary_json
+    from .reports.numbers.statistics import compute
+    from .reports.terminal.summary import render_summary, summary_json
 
     _become_the_user()
     statistics = compute(gather(recover_run(run)))
@@ -391,7 +391,7 @@ def _finish(recorded: Recorded, no_report: bool) -> None:
 
 
 def _write_page(run: RunLike, page: Path, way_out: str) -> Path:
-    from .reports.page import write_page
+    from .reports.page.page import write_page
 
     try:
         return write_page(run, page)

@@ -19,8 +19,8 @@ from .errors import CvmprofError
 from .profiler.finalise import recover_run
 from .profiler.session.identity import Identity, become, invoking_user
 from .reports.material import gather
-from .reports.statistics import compute
-from .reports.summary import render_side_by_side
+from .reports.numbers.statistics import compute
+from .reports.terminal.summary import render_side_by_side
 
 _SELF = [sys.executable, "-m", "cvmprof"]
 

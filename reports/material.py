@@ -11,7 +11,7 @@ import polars as pl
 from ..profiler.attribution import causes
 from ..profiler.intervals import overlaps
 from ..profiler.tables import TABLES
-from .timeline import Frames, Window
+from .figures.timeline import Frames, Window
 
 WHOLE_COMMAND = "whole command"
 _FOREVER_NS = 1 << 60

@@ -10,7 +10,7 @@ from pathlib import Path
 from cvmprof.probes import catalog
 from cvmprof.probes.diagnosis import diagnose
 from cvmprof.probes.kernel import KernelFacts, restored
-from cvmprof.reports.doctor import render_doctor
+from cvmprof.reports.terminal.doctor import render_doctor
 
 _TESTS = Path(__file__).resolve().parents[1]
 PAGE = _TESTS.parent / "docs" / "kernels.md"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cvmprof.tests.reports.browser import Browser, chromium
+from cvmprof.tests.reports.page.browser import Browser, chromium
 
 
 @pytest.fixture(scope="session")

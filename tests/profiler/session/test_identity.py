@@ -26,7 +26,7 @@ sys.exit(subprocess.call(sys.argv[2:], env=json.loads(sys.argv[1])))
 #: cvmprof, with everything imported that a Python below /root could not import as the user
 CVMPROF = """
 import sys
-import cvmprof.profiler.session.attributes, cvmprof.profiler.finalise, cvmprof.reports.page
+import cvmprof.profiler.session.attributes, cvmprof.profiler.finalise, cvmprof.reports.page.page
 from cvmprof.cli import main
 sys.exit(main())
 """

@@ -11,11 +11,11 @@ import pytest
 from cvmprof.profiler.logs.imports import import_log
 from cvmprof.profiler.run.opened import Run
 from cvmprof.reports.material import gather
-from cvmprof.reports.page import render_page
-from cvmprof.reports.statistics import Statistics, compute
-from cvmprof.reports.summary import render_side_by_side, render_summary, summary_json
+from cvmprof.reports.numbers.statistics import Statistics, compute
+from cvmprof.reports.page.page import render_page
+from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
 
-from ..profiler.logs.client_logs import HOST, DebugLogWriter, object_hash, trace_line
+from ...profiler.logs.client_logs import HOST, DebugLogWriter, object_hash, trace_line
 
 PATH = "/models/<b>model</b>.bin"
 

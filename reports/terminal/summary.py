@@ -16,12 +16,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from . import palette
-from .escape import visible
-from .findings import Finding, findings
-from .imported import Imported
-from .statistics import Phase, Statistics
-from .words import duration, hits, moment, percent, plural, reconciled, size, source
+from .. import palette
+from ..escape import visible
+from ..findings.findings import Finding, findings
+from ..numbers.log import Imported
+from ..numbers.statistics import Phase, Statistics
+from ..words import duration, hits, moment, percent, plural, reconciled, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30

@@ -12,11 +12,11 @@ from typing import Any
 
 import polars as pl
 
-from . import palette
+from .. import palette
+from ..escape import as_plotly
+from ..numbers.log import SERIES
 from .encode import Json, column, seconds, typed
-from .escape import as_plotly
 from .heat import Heat
-from .imported import SERIES
 from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
 
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24

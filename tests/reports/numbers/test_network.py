@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cvmprof.reports.findings import findings
+from cvmprof.reports.findings.findings import findings
 from cvmprof.reports.material import gather
-from cvmprof.reports.network import Network
-from cvmprof.reports.statistics import Statistics, compute
+from cvmprof.reports.numbers.network import Network
+from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.tests.reports.synthetic import MS, START, Rows, run_of, tiny_rows
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..profiler.tables import CAUSES
-from . import palette
+from ...profiler.tables import CAUSES
+from .. import palette
 from .lanes import DURATION, clip, disjoint, longest, merge_short, pack, resolution_ns
 
 #: bounds on what is drawn, whatever the run's size

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cvmprof.reports.page import write_page
+from cvmprof.reports.page.page import write_page
 from cvmprof.tests.reports.synthetic import (
     HOSTILE,
     Rows,

@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.reports.page import write_page
-from cvmprof.tests.reports.browser import Browser
-from cvmprof.tests.reports.synthetic import (
-    cold_run,
-    crashed_run,
-    hostile_run,
-    huge_run,
-    warm_run,
-)
+from cvmprof.reports.page.page import write_page
+from cvmprof.tests.reports.page.browser import Browser
+from cvmprof.tests.reports.synthetic import cold_run, crashed_run, hostile_run, huge_run, warm_run
 
 LANES = ["overview", "threads", "requests", "daemon", "downloads", "touches"]
 RANGES = (

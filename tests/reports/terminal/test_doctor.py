@@ -9,7 +9,7 @@ import pytest
 from cvmprof.probes.conditions import Conditions, Lack
 from cvmprof.probes.diagnosis import diagnose
 from cvmprof.probes.kernel import KernelFacts
-from cvmprof.reports.doctor import render_doctor
+from cvmprof.reports.terminal.doctor import render_doctor
 from cvmprof.tests.kernels.document import saved_facts
 
 

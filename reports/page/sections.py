@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from . import palette, words
-from .escape import as_html, visible
-from .findings import Finding
-from .imported import SERIES, Imported
-from .statistics import Chunk, Stall, Statistics
-from .timeline import DOWNLOAD_PARTS, LaneGroup, Palette
-from .words import duration, moment, percent, plural, size
+from .. import palette, words
+from ..escape import as_html, visible
+from ..figures.timeline import DOWNLOAD_PARTS, LaneGroup, Palette
+from ..findings.findings import Finding
+from ..numbers.log import SERIES, Imported
+from ..numbers.statistics import Chunk, Stall, Statistics
+from ..words import duration, moment, percent, plural, size
 
 _PART_COLOURS = {
     "before_request": "fetch_queue", "first_byte": "first_byte", "transfer": "transfer",

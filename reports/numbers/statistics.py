@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import polars as pl
 
+from ..figures.timeline import Frames, Window, file_names
+from ..material import Material
+from ..palette import CVMFS_CAUSES
 from .contention import Collisions, collisions, own_fetches
 from .failures import Failures, failures
-from .imported import Imported, imported_of
-from .material import Material
+from .log import Imported, imported_of
 from .network import Network, network
-from .palette import CVMFS_CAUSES
-from .timeline import Frames, Window, file_names
 
 SLOWEST_CHUNKS = 30
 SLOWEST_STALLS = 50

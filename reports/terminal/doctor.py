@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..probes.compiler import OLDEST_NAME, Compiler
-from ..probes.diagnosis import Diagnosis, Observed
+from ...probes.compiler import OLDEST_NAME, Compiler
+from ...probes.diagnosis import Diagnosis, Observed
 
 _FAMILIES = {
     "raw_tracepoint": "tracepoint", "perf_software": "software event", "uprobe": "uprobes on",

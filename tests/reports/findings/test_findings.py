@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from cvmprof.reports.findings import Finding, findings
+from cvmprof.reports.findings.findings import Finding, findings
 from cvmprof.reports.material import gather
-from cvmprof.reports.statistics import compute
+from cvmprof.reports.numbers.statistics import compute
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
     MODEL,

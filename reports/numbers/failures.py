@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from .timeline import Frames
+from ..figures.timeline import Frames
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from cvmprof.reports.material import gather
-from cvmprof.reports.statistics import Statistics, compute
-from cvmprof.reports.summary import render_side_by_side, render_summary, summary_json
+from cvmprof.reports.numbers.statistics import Statistics, compute
+from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
 from cvmprof.tests.reports.synthetic import cold_run, run_of, tiny_rows, warm_run
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cvmprof.reports.material import gather
-from cvmprof.reports.statistics import Statistics, compute
+from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
     MAIN,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ..probes.diagnosis import lost
-from .network import Network
-from .palette import FETCH_CAUSES
-from .statistics import Fetches, Phase, Statistics
-from .words import duration, percent, plural, size
+from ...probes.diagnosis import lost
+from ..numbers.network import Network
+from ..numbers.statistics import Fetches, Phase, Statistics
+from ..palette import FETCH_CAUSES
+from ..words import duration, percent, plural, size
 
 Tone = Literal["warning", "main", "good", "note"]
 

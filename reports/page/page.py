@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from . import palette, sections
-from .encode import Json
-from .escape import as_html, as_script_json
-from .figures import (
+from .. import palette
+from ..escape import as_html, as_script_json
+from ..figures.encode import Json
+from ..figures.figures import (
     LEFT_MARGIN_PX,
     RIGHT_MARGIN_PX,
     counts_figure,
@@ -24,12 +24,8 @@ from .figures import (
     waterfall_figure,
     with_incidents,
 )
-from .findings import findings
-from .heat import hottest_file
-from .imported import Imported, bar_ns, counts_over_time
-from .material import Material, RunLike, gather
-from .statistics import Statistics, compute
-from .timeline import (
+from ..figures.heat import hottest_file
+from ..figures.timeline import (
     LaneGroup,
     daemon_lanes,
     overview_lanes,
@@ -37,6 +33,11 @@ from .timeline import (
     thread_lanes,
     waterfall,
 )
+from ..findings.findings import findings
+from ..material import Material, RunLike, gather
+from ..numbers.log import Imported, bar_ns, counts_over_time
+from ..numbers.statistics import Statistics, compute
+from . import sections
 
 
 def write_page(run: RunLike | Material, path: Path) -> Path:

@@ -1,0 +1,3 @@
+"""What the numbers mean, in sentences."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""A run in numbers, each computed once."""
+
+from __future__ import annotations

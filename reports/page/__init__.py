@@ -1,0 +1,3 @@
+"""The HTML page."""
+
+from __future__ import annotations
