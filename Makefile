@@ -84,6 +84,7 @@ bench: test-packages $(VENV)/.test
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy -p cvmprof
 	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python

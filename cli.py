@@ -76,22 +76,45 @@ def cli(debug: bool) -> None:
 
 
 @cli.command(context_settings={"allow_interspersed_args": False})
-@click.option("-o", "--output", type=place, metavar="PATH",
-              help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=place,
+    metavar="PATH",
+    help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).",
+)
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
-@click.option("--backend", type=click.Choice(list(BACKENDS)), default="auto",
-              show_default=True, help="How to watch the kernel.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(list(BACKENDS)),
+    default="auto",
+    show_default=True,
+    help="How to watch the kernel.",
+)
 @click.option("--every-read", is_flag=True, help="Record every read; sum up no page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads of all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 when events were lost.")
-@click.option("--stall-threshold", type=time_s, metavar="TIME", default="1ms", show_default=True,
-              help="The shortest idle gap of the device that counts as a stall.")  # fmt: skip
-@click.option("--duration", type=time_s, metavar="TIME",
-              help="Stop recording then; the command goes on.")  # fmt: skip
+@click.option(
+    "--stall-threshold",
+    type=time_s,
+    metavar="TIME",
+    default="1ms",
+    show_default=True,
+    help="The shortest idle gap of the device that counts as a stall.",
+)
+@click.option(
+    "--duration", type=time_s, metavar="TIME", help="Stop recording then; the command goes on."
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def trace(context: click.Context, /, output: Path | None, no_report: bool,
-          command: tuple[str, ...], **options: Any) -> None:  # fmt: skip
+def trace(
+    context: click.Context,
+    /,
+    output: Path | None,
+    no_report: bool,
+    command: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Run COMMAND as the user who calls, and record what it waited for.
 
     sudo cvmprof trace -- python infer.py
@@ -123,8 +146,7 @@ def trace(context: click.Context, /, output: Path | None, no_report: bool,
 
 @cli.command()
 @_run_argument
-@click.option("-o", "--output", type=place, metavar="PATH",
-              help="The page (default: beside RUN).")  # fmt: skip
+@click.option("-o", "--output", type=place, metavar="PATH", help="The page (default: beside RUN).")
 def report(run: Path, output: Path | None) -> None:
     """Write the page of a RUN; a run that was cut off is recovered first."""
     from .profiler.finalise import recover_run
@@ -171,10 +193,18 @@ def summary(run: Path, as_json: bool) -> None:
 
 @cli.command("import")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=place, metavar="PATH",
-              help="The run directory to make (default: LOG.cvmprof, here).")  # fmt: skip
-@click.option("--timezone", metavar="NAME",
-              help="Of a debug log whose times are not in UTC: Europe/Zurich, say.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=place,
+    metavar="PATH",
+    help="The run directory to make (default: LOG.cvmprof, here).",
+)
+@click.option(
+    "--timezone",
+    metavar="NAME",
+    help="Of a debug log whose times are not in UTC: Europe/Zurich, say.",
+)
 @click.option("--no-report", is_flag=True, help="Leave the tables; write no page.")
 def import_command(log: Path, output: Path | None, timezone: str | None, no_report: bool) -> None:
     """Make a run of a client's debug log or trace file (CVMFS_DEBUGLOG, CVMFS_TRACEFILE).
@@ -194,8 +224,9 @@ def import_command(log: Path, output: Path | None, timezone: str | None, no_repo
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--runs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="0: ONNX Runtime's choice.")
-@click.option("--provider", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu",
-              show_default=True)  # fmt: skip
+@click.option(
+    "--provider", type=click.Choice(["cpu", "cuda", "auto"]), default="cpu", show_default=True
+)
 def run_command(model: Path, runs: int, threads: int, provider: str) -> None:
     """Load an ONNX MODEL and run it, with phases marked: something to trace."""
     onnx = _runner("onnx", "cpu")
@@ -224,8 +255,13 @@ def lab() -> None:
     """A repository in the CVMFS format, its server and its client: to try cvmprof without CERN."""
 
 
-_lab_root = click.option("--root", type=click.Path(path_type=Path), default=Path(".lab"),
-                         show_default=True, help="Where the lab keeps its files.")  # fmt: skip
+_lab_root = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path(".lab"),
+    show_default=True,
+    help="Where the lab keeps its files.",
+)
 
 
 @lab.command("model")
@@ -242,8 +278,9 @@ def lab_model(directory: Path, size: int, entropy: float, seed: int) -> None:
 @lab.command("publish")
 @_lab_root
 @click.argument("source", type=click.Path(exists=False, path_type=Path))
-@click.option("--chunk-size", type=size_bytes, metavar="SIZE",
-              help="Cut files into pieces of this size.")  # fmt: skip
+@click.option(
+    "--chunk-size", type=size_bytes, metavar="SIZE", help="Cut files into pieces of this size."
+)
 @click.option("--no-chunks", is_flag=True, help="Keep every file one object.")
 def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: bool) -> None:
     """Make the repository's content equal to the directory SOURCE."""
@@ -258,14 +295,18 @@ def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: boo
 @lab.command("serve")
 @_lab_root
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True)
-@click.option("--latency", type=time_s, metavar="TIME", default="0ms",
-              help="Before each object's first byte.")  # fmt: skip
-@click.option("--bandwidth", type=size_bytes, metavar="SIZE",
-              help="Bytes per second of each connection.")  # fmt: skip
-@click.option("--background", is_flag=True,
-              help="Return when it serves; lab unmount --stop ends it.")  # fmt: skip
-def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None,
-              background: bool) -> None:  # fmt: skip
+@click.option(
+    "--latency", type=time_s, metavar="TIME", default="0ms", help="Before each object's first byte."
+)
+@click.option(
+    "--bandwidth", type=size_bytes, metavar="SIZE", help="Bytes per second of each connection."
+)
+@click.option(
+    "--background", is_flag=True, help="Return when it serves; lab unmount --stop ends it."
+)
+def lab_serve(
+    root: Path, port: int, latency: float, bandwidth: int | None, background: bool
+) -> None:
     """Serve the repository on 127.0.0.1, as slowly as ordered."""
     lab_module, shaping = _runner("lab.lab", "lab"), _runner("lab.shaping", "lab")
     wanted = shaping.Shaping(latency_s=latency, bandwidth_bytes_s=bandwidth)
@@ -277,8 +318,9 @@ def lab_serve(root: Path, port: int, latency: float, bandwidth: int | None,
 @lab.command("mount")
 @_lab_root
 @click.argument("mountpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--client", type=click.Choice(["auto", "lab", "real"]), default="auto",
-              show_default=True)  # fmt: skip
+@click.option(
+    "--client", type=click.Choice(["auto", "lab", "real"]), default="auto", show_default=True
+)
 def lab_mount(root: Path, mountpoint: Path | None, client: str) -> None:
     """Mount the repository: with the real cvmfs2 where there is one, else the lab's stand-in."""
     lab_module, mounting = _runner("lab.lab", "lab"), _runner("lab.mounting", "lab")
@@ -299,12 +341,29 @@ def lab_unmount(root: Path, mountpoint: Path | None, stop: bool, force: bool) ->
 
 
 @cli.command()
-@click.option("--size", type=size_bytes, metavar="SIZE", default="256MB",
-              show_default=True, help="Of the model.")  # fmt: skip
-@click.option("--latency", type=time_s, metavar="TIME", default="20ms",
-              show_default=True, help="Of the server.")  # fmt: skip
-@click.option("--directory", type=click.Path(path_type=Path), default=Path("cvmprof-demo"),
-              show_default=True, help="Where the lab and the runs go.")  # fmt: skip
+@click.option(
+    "--size",
+    type=size_bytes,
+    metavar="SIZE",
+    default="256MB",
+    show_default=True,
+    help="Of the model.",
+)
+@click.option(
+    "--latency",
+    type=time_s,
+    metavar="TIME",
+    default="20ms",
+    show_default=True,
+    help="Of the server.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("cvmprof-demo"),
+    show_default=True,
+    help="Where the lab and the runs go.",
+)
 def demo(size: int, latency: float, directory: Path) -> None:
     """Publish a model in a lab, trace a cold and a warm load of it, and leave two pages."""
     from .demo import run_demo

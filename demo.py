@@ -93,9 +93,14 @@ class _Steps:
             self._check(command, cwd)
             return
         self._check(
-            command, cwd, user=self._user.uid, group=self._user.gid,
-            extra_groups=self._user.groups, env=self._user.environment, umask=self._user.umask,
-        )  # fmt: skip
+            command,
+            cwd,
+            user=self._user.uid,
+            group=self._user.gid,
+            extra_groups=self._user.groups,
+            env=self._user.environment,
+            umask=self._user.umask,
+        )
 
     def _check(self, command: list[str], cwd: Path | None = None, **identity: Any) -> None:
         code = subprocess.call(command, cwd=cwd or self._directory, **identity)

@@ -28,9 +28,17 @@ _MAX_DEPTH = 64
 #: bytes after the 12-byte header: (fixed, per element), by kind; other kinds are not known
 _TAIL = {
     **dict.fromkeys((*_MODIFIERS, _POINTER, _FORWARD, _FUNC, _FLOAT), (0, 0)),
-    _INT: (4, 0), _ARRAY: (12, 0), _STRUCT: (0, 12), _UNION: (0, 12), _ENUM: (0, 8),
-    _FUNC_PROTO: (0, 8), _VAR: (4, 0), _DATASEC: (0, 12), _DECL_TAG: (4, 0), _ENUM64: (0, 12),
-}  # fmt: skip
+    _INT: (4, 0),
+    _ARRAY: (12, 0),
+    _STRUCT: (0, 12),
+    _UNION: (0, 12),
+    _ENUM: (0, 8),
+    _FUNC_PROTO: (0, 8),
+    _VAR: (4, 0),
+    _DATASEC: (0, 12),
+    _DECL_TAG: (4, 0),
+    _ENUM64: (0, 12),
+}
 
 
 class BtfError(ValueError):

@@ -33,9 +33,11 @@ AGAIN = "_again"
 
 #: what may be asked for by name, and the families that it stands for
 BACKENDS = {
-    "auto": (), "fentry": (FENTRY, FEXIT), "kprobe": (KPROBE, KRETPROBE),
+    "auto": (),
+    "fentry": (FENTRY, FEXIT),
+    "kprobe": (KPROBE, KRETPROBE),
     "tracepoint": (RAW_TRACEPOINT,),
-}  # fmt: skip
+}
 
 #: linux/perf_event.h: PERF_COUNT_SW_PAGE_FAULTS_MIN, _MAJ
 SOFTWARE_EVENTS = {"page-faults-minor": 5, "page-faults-major": 6}
@@ -105,9 +107,11 @@ def _queued(family: str) -> tuple[tuple[AttachPoint, ...], ...]:
 QUEUEING_FUNCTIONS = ("fuse_dev_queue_req", "queue_request_and_unlock")
 #: the function whose argument the programs read, by the name that their macro has
 ARGUMENT_FUNCTIONS = {
-    "QUEUED": QUEUEING_FUNCTIONS, "ENDED": ("fuse_request_end",), "FAULT": ("filemap_fault",),
+    "QUEUED": QUEUEING_FUNCTIONS,
+    "ENDED": ("fuse_request_end",),
+    "FAULT": ("filemap_fault",),
     "READ": ("fuse_file_read_iter",),
-}  # fmt: skip
+}
 
 
 def _with_seconds(
@@ -161,9 +165,12 @@ _PREEMPTIBLE = frozenset((
 
 def _interrupt_points() -> tuple[AttachPoint, ...]:
     pairs = (
-        ("softirq", "softirq"), ("irq_handler", "irq_handler"), ("local_timer", "local_timer"),
-        ("call_function", "call_function"), ("call_function_single", "call_function"),
-    )  # fmt: skip
+        ("softirq", "softirq"),
+        ("irq_handler", "irq_handler"),
+        ("local_timer", "local_timer"),
+        ("call_function", "call_function"),
+        ("call_function_single", "call_function"),
+    )
     # the exits first: an entry seen alone would leave its CPU marked for ever
     return tuple(
         _raw(f"{target}_{edge}", f"on_{program}_{edge}")
@@ -345,17 +352,20 @@ def every_point() -> tuple[AttachPoint, ...]:
     each event.
     """
     every = (points for event in EVENTS for points in event.alternatives)
-    return tuple(dict.fromkeys(
-        point for points in every for point in _with_seconds(points, _may_be_doubled)
-    ))  # fmt: skip
+    return tuple(
+        dict.fromkeys(point for points in every for point in _with_seconds(points, _may_be_doubled))
+    )
 
 
 #: the programs that others may stand behind; not those of system calls, which tell themselves what
 #: both have missed
-PAIRS = tuple(dict.fromkeys(
-    point.program.removesuffix(AGAIN) for point in every_point()
-    if point.program.endswith(AGAIN) and point.target not in ("sys_enter", "sys_exit")
-))  # fmt: skip
+PAIRS = tuple(
+    dict.fromkeys(
+        point.program.removesuffix(AGAIN)
+        for point in every_point()
+        if point.program.endswith(AGAIN) and point.target not in ("sys_enter", "sys_exit")
+    )
+)
 
 
 def functions_programs(facts: KernelFacts, backend: str | None) -> frozenset[str]:

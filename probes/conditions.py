@@ -63,9 +63,12 @@ class Conditions:
         """The same for a process that may record."""
         lockdown = "" if self.lockdown == _CONFIDENTIALITY else self.lockdown
         return replace(
-            self, missing_capabilities=(), own_user_namespace=False, own_pid_namespace=False,
+            self,
+            missing_capabilities=(),
+            own_user_namespace=False,
+            own_pid_namespace=False,
             lockdown=lockdown,
-        )  # fmt: skip
+        )
 
     def _powerless(self) -> Lack | None:
         if self.own_user_namespace:

@@ -44,11 +44,11 @@ _LOST = {
     "request queued": "FUSE requests have no rows, and reads no cause within the mount",
     "request ended": "FUSE requests have no rows, and reads no cause within the mount",
     "asynchronous read": "reads by io_uring and AIO have no rows; what they waited for is told, "
-                         "but not by file; all other reads are told",
+    "but not by file; all other reads are told",
     "interrupt": "a wake by an interrupt is taken for one by the task that it interrupted",
     "daemon call": "what CVMFS does with a request is told by its system calls alone",
     **{event.name: "nothing can be recorded" for event in catalog.EVENTS if event.mandatory},
-}  # fmt: skip
+}
 _COMMANDS, _DAEMONS = "the command's", "the client's"
 #: what is told by programs that are attached for something else: by whose system calls
 _TOLD_BY = {

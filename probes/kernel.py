@@ -177,8 +177,14 @@ _FUSE_FLAGS_OF_5_10 = {"REQUEST_BACKGROUND_BIT": 2, "REQUEST_FINISHED_BIT": 9}
 _FUSE_OF_5_10_HAS = "fuse_mount_remove"
 
 _SOUGHT = (
-    *FUNCTIONS, _KPROBES, _UPROBES, *_TRAMPOLINES, _PREEMPTION, _PREEMPTIBLE, _FUSE_OF_5_10_HAS,
-)  # fmt: skip
+    *FUNCTIONS,
+    _KPROBES,
+    _UPROBES,
+    *_TRAMPOLINES,
+    _PREEMPTION,
+    _PREEMPTIBLE,
+    _FUSE_OF_5_10_HAS,
+)
 _SYMBOL = re.compile(rb" [tT] (%s)(?:\t\[(\w+)\])?\n" % "|".join(_SOUGHT).encode())
 
 

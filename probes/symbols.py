@@ -160,9 +160,7 @@ class _Source:
     opened: Callable[[], AbstractContextManager[Elf]]
 
 
-def _sources(
-    library: Elf, debug_files: DebugFiles | None, remarks: list[str]
-) -> Iterator[_Source]:
+def _sources(library: Elf, debug_files: DebugFiles | None, remarks: list[str]) -> Iterator[_Source]:
     """Where the symbols may be, the nearest first; the last one holds only what is exported."""
     yield _Source(".symtab", elf.SHT_SYMTAB, lambda: nullcontext(library))
     if library.has_section(_MINI):
@@ -214,9 +212,7 @@ def _debug_link(library: Elf) -> tuple[str | None, int]:
 
 
 @contextmanager
-def _opened(
-    debug_files: DebugFiles, path: str, wanted: _Wanted
-) -> Generator[Elf, None, None]:
+def _opened(debug_files: DebugFiles, path: str, wanted: _Wanted) -> Generator[Elf, None, None]:
     """A debug file that has proven to be the library's. Raises NotElf, OSError."""
     with debug_files.opened(path) as file:
         descriptor = os.open(f"/proc/self/fd/{file}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

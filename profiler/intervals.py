@@ -69,14 +69,22 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     )
     first = asked.sort("start_ns").join_asof(
         tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end"),
-        left_on="start_ns", right_on="tile_end", by="tid", strategy="forward",
-        allow_exact_matches=False, check_sortedness=False,
-    )  # fmt: skip
+        left_on="start_ns",
+        right_on="tile_end",
+        by="tid",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
     both = first.sort("end_ns").join_asof(
         tiles.select("tid", tile_start="start_ns", last="tile").sort("tile_start"),
-        left_on="end_ns", right_on="tile_start", by="tid", strategy="backward",
-        allow_exact_matches=False, check_sortedness=False,
-    )  # fmt: skip
+        left_on="end_ns",
+        right_on="tile_start",
+        by="tid",
+        strategy="backward",
+        allow_exact_matches=False,
+        check_sortedness=False,
+    )
     met = both.filter(pl.col("last") >= pl.col("first"))
     pairs = met.select(
         "interval",

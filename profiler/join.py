@@ -127,9 +127,13 @@ def _last_time(operations: pl.DataFrame, events: pl.DataFrame, spool: Spool) -> 
     """When the last thing was seen of a run that was never stopped."""
     off = spool.blocked()
     times = [
-        operations["start_ns"], operations["end_ns"], events["time_ns"],
-        off["start_ns"], off["end_ns"], spool.requests()["end_ns"],
-    ]  # fmt: skip
+        operations["start_ns"],
+        operations["end_ns"],
+        events["time_ns"],
+        off["start_ns"],
+        off["end_ns"],
+        spool.requests()["end_ns"],
+    ]
     return max((int(column.max() or 0) for column in times), default=0)  # type: ignore[arg-type]
 
 
@@ -234,18 +238,21 @@ def _system_tables(
     yield "losses", probe_rows.losses(journal)
 
 
-def _mounts(
-    spool: ConcernedSpool, journal: Journal, seen: _Files, work: _Daemons
-) -> pl.DataFrame:
+def _mounts(spool: ConcernedSpool, journal: Journal, seen: _Files, work: _Daemons) -> pl.DataFrame:
     said = mounting.mount_attributes(journal, seen.mounted)
     named = seen.mounted.select("mount_id").join(said, on="mount_id", how="left")
     managers = caches.cache_managers(
         spool.calls(), work.served_by, named.select("mount_id", "repository"), journal
     )
     return mounting.described(
-        seen.mounted, said, work.served_by, work.downloads, work.caches, managers,
+        seen.mounted,
+        said,
+        work.served_by,
+        work.downloads,
+        work.caches,
+        managers,
         renewals.revisions_at_start(journal),
-    )  # fmt: skip
+    )
 
 
 def _renewals(

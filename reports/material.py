@@ -88,17 +88,22 @@ def _phases(frames: Frames, window: Window) -> pl.DataFrame:
         return frames["phases"]
     first = frames["tasks"].filter(pl.col("role") == "target").sort("start_ns", "tid").head(1)
     return first.select(
-        name=pl.lit(WHOLE_COMMAND), start_ns=pl.lit(window.start_ns), end_ns=pl.lit(window.end_ns),
-        pid="pid", tid="tid",
-    )  # fmt: skip
+        name=pl.lit(WHOLE_COMMAND),
+        start_ns=pl.lit(window.start_ns),
+        end_ns=pl.lit(window.end_ns),
+        pid="pid",
+        tid="tid",
+    )
 
 
 def _phase_tiling(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
     """Segments clipped to the phases, wakers followed: ``interval`` is the row of ``phases``."""
     asked = phases.select(
-        "tid", "start_ns", pl.col("end_ns").fill_null(_FOREVER_NS),
+        "tid",
+        "start_ns",
+        pl.col("end_ns").fill_null(_FOREVER_NS),
         interval=pl.int_range(pl.len(), dtype=pl.Int32),
-    )  # fmt: skip
+    )
     return causes.clipped_segments(segments, asked, follow_wakers=True)
 
 
@@ -107,9 +112,11 @@ def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     held = tiling.drop_nulls("fetch_id").select("fetch_id", phase="interval").unique()
     joined = fetches.select("fetch_id", "joined_fetch_id")
     met = held.join(joined, on="fetch_id", how="left")
-    return met.select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id")).unique().sort(
-        "phase", "fetch_id"
-    )  # fmt: skip
+    return (
+        met.select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id"))
+        .unique()
+        .sort("phase", "fetch_id")
+    )
 
 
 def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
@@ -119,8 +126,9 @@ def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
     the CPU is no time of hits.
     """
     parts = tiling.with_row_index("row")
-    runs = hits.select("tid", "start_ns", "end_ns", "count", "ns",
-                       lasted=pl.col("end_ns") - pl.col("start_ns"))  # fmt: skip
+    runs = hits.select(
+        "tid", "start_ns", "end_ns", "count", "ns", lasted=pl.col("end_ns") - pl.col("start_ns")
+    )
     met = overlaps(parts.select("tid", "start_ns", "end_ns", interval="row"), runs)
     share = (pl.col("end_ns") - pl.col("start_ns")) / pl.max_horizontal("lasted", 1)
     return (

@@ -120,9 +120,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "reason"),
-    [("missing/run", "No such file or directory"), ("file/run", "Not a directory"),
-     ("/sys/run", "Operation not permitted")],
-)  # fmt: skip
+    [
+        ("missing/run", "No such file or directory"),
+        ("file/run", "Not a directory"),
+        ("/sys/run", "Operation not permitted"),
+    ],
+)
 def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: str) -> None:
     (tmp_path / "file").touch()
     done = cvmprof("trace", "-o", place, "--", "touch", "ran", cwd=tmp_path)
@@ -136,21 +139,27 @@ def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: 
 @pytest.mark.parametrize(
     ("before", "fact", "way_out"),
     [
-        (("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all"),
-         "recording needs root: this process may not load BPF programs",
-         "sudo cvmprof trace -- COMMAND"),
-        (("setpriv", "--bounding-set=-sys_admin"),
-         "this process is root without CAP_SYS_ADMIN, as in a container",
-         "run cvmprof on the host, around the command that starts the container, "
-         "or start the container with --privileged --pid=host"),
+        (
+            ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all"),
+            "recording needs root: this process may not load BPF programs",
+            "sudo cvmprof trace -- COMMAND",
+        ),
+        (
+            ("setpriv", "--bounding-set=-sys_admin"),
+            "this process is root without CAP_SYS_ADMIN, as in a container",
+            "run cvmprof on the host, around the command that starts the container, "
+            "or start the container with --privileged --pid=host",
+        ),
         # its numbers would be taken for those of other processes, and nothing be recorded
-        (("unshare", "--pid", "--fork", "--mount-proc"),
-         "this process numbers processes otherwise than the kernel, as in a container",
-         "run cvmprof on the host, around the command that starts the container, "
-         "or start the container with --pid=host"),
+        (
+            ("unshare", "--pid", "--fork", "--mount-proc"),
+            "this process numbers processes otherwise than the kernel, as in a container",
+            "run cvmprof on the host, around the command that starts the container, "
+            "or start the container with --pid=host",
+        ),
     ],
     ids=["user", "capability", "namespace"],
-)  # fmt: skip
+)
 def test_who_may_not_record_is_told_the_way(
     tmp_path: Path, before: tuple[str, ...], fact: str, way_out: str
 ) -> None:
@@ -176,11 +185,13 @@ def with_bcc(replacement: Path) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     ("text", "fact"),
-    [(None, "/usr/bin/python3 has no bcc"),
-     ("raise ImportError('no libbcc.so')", "/usr/bin/python3 has no bcc (no libbcc.so)"),
-     ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one"),
-     ("BPF = 1; __version__ = '0.17.0'", "bcc of /usr/bin/python3 is 0.17.0, which is too old")],
-)  # fmt: skip
+    [
+        (None, "/usr/bin/python3 has no bcc"),
+        ("raise ImportError('no libbcc.so')", "/usr/bin/python3 has no bcc (no libbcc.so)"),
+        ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one"),
+        ("BPF = 1; __version__ = '0.17.0'", "bcc of /usr/bin/python3 is 0.17.0, which is too old"),
+    ],
+)
 def test_bcc_absent_broken_old_or_another(tmp_path: Path, text: str | None, fact: str) -> None:
     fake, work = tmp_path / "bcc", tmp_path / "work"
     fake.mkdir()
@@ -272,13 +283,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "cut meta": (lambda run: shorten(run / "meta.json"), "a.cvmprof/meta.json is damaged"),
     "lost meta": (lambda run: (run / "meta.json").unlink(), "a.cvmprof/meta.json is missing"),
     "foreign meta": (
-        lambda run: (run / "meta.json").write_text("[]"), "a.cvmprof is not a run of cvmprof"
+        lambda run: (run / "meta.json").write_text("[]"),
+        "a.cvmprof is not a run of cvmprof",
     ),
     "newer": (
         lambda run: edit(run / "meta.json", '"schema_version": 1', '"schema_version": 2'),
         "the run has schema version 2, this cvmprof reads up to 1",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -313,8 +325,10 @@ def test_a_reader_that_leaves_is_no_mistake(recorded: Path) -> None:
     os.close(reading)
     done = subprocess.run(
         [*SELF, "summary", "--json", str(recorded)],
-        stdout=writing, stderr=subprocess.PIPE, check=False,
-    )  # fmt: skip
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
 
@@ -323,16 +337,18 @@ def test_a_reader_that_leaves_is_no_mistake(recorded: Path) -> None:
 
 
 def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
-    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7",
-                   cwd=tmp_path)  # fmt: skip
+    done = cvmprof(
+        "trace", "-o", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7", cwd=tmp_path
+    )
     assert (done.returncode, done.stdout) == (7, "out\n")
     assert done.stderr.splitlines() == ["err", "cvmprof: run a", "cvmprof: page a.html"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
 def test_death_by_signal_is_repeated(tmp_path: Path, number: int) -> None:
-    done = cvmprof("trace", "--no-report", "-o", "a", "--", "sh", "-c", f"kill -{number} $$",
-                   cwd=tmp_path)  # fmt: skip
+    done = cvmprof(
+        "trace", "--no-report", "-o", "a", "--", "sh", "-c", f"kill -{number} $$", cwd=tmp_path
+    )
     assert done.returncode == -number
     assert done.stderr == "cvmprof: run a\n"
     assert json.loads((tmp_path / "a" / "meta.json").read_text())["exit_status"] & 0x7F == number
@@ -412,8 +428,18 @@ def test_a_disk_too_small_for_the_page(small_disk: Callable[..., Path]) -> None:
 
 def test_strict_says_that_events_were_lost(small_disk: Callable[..., Path]) -> None:
     place = small_disk(160)
-    done = cvmprof("trace", "--strict", "--no-report", "-o", "a", "--", "sh", "-c",
-                   BUSY.replace("exit 7", "exit 0"), cwd=place)  # fmt: skip
+    done = cvmprof(
+        "trace",
+        "--strict",
+        "--no-report",
+        "-o",
+        "a",
+        "--",
+        "sh",
+        "-c",
+        BUSY.replace("exit 7", "exit 0"),
+        cwd=place,
+    )
     assert (done.returncode, done.stdout) == (123, "done\n")
 
 

@@ -43,8 +43,12 @@ def test_only_the_traces_are_roots(tmp_path: Path) -> None:
                    "SUDO_COMMAND": "/usr/bin/cvmprof demo"}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", NOTING, str(tmp_path)],
-        env=environment, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     told = json.loads(done.stdout.splitlines()[-1])
     steps = [(str(command), int(user)) for command, user in told]
     as_root = [command for command, user in steps if user == 0]

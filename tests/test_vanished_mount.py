@@ -49,8 +49,11 @@ def traced(
     command = ["sh", "-c", script + '; code=$?; echo > "$0/ended"; exit $code', str(place)]
     with subprocess.Popen(
         [*SELF, "trace", "-o", "a.cvmprof", "--", *command, *map(str, arguments)],
-        cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
         ended.read_text()
         ended_at = time.monotonic()
         out, errors = running.communicate(timeout=120)

@@ -34,9 +34,11 @@ def read_causes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFram
 def nested_operations(operations: pl.DataFrame) -> pl.DataFrame:
     """Page faults inside system calls: op_id, outer_id."""
     is_fault = pl.col("kind") == "fault"
-    calls = operations.filter(~is_fault).select(
-        "tid", "start_ns", outer_id="op_id", outer_end_ns="end_ns"
-    ).sort("start_ns")  # fmt: skip
+    calls = (
+        operations.filter(~is_fault)
+        .select("tid", "start_ns", outer_id="op_id", outer_end_ns="end_ns")
+        .sort("start_ns")
+    )
     faults = operations.filter(is_fault).select("op_id", "tid", "start_ns").sort("start_ns")
     met = faults.join_asof(calls, on="start_ns", by="tid", check_sortedness=False)
     inside = pl.col("outer_end_ns").is_null() | (pl.col("outer_end_ns") > pl.col("start_ns"))
@@ -83,9 +85,11 @@ def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Replace each sleep by its waker's segments; what the waker's life does not cover stays."""
     numbered = sleeps.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int32))
     asked = numbered.select("start_ns", "end_ns", interval="row", tid="via_tid")
-    theirs = overlaps(asked, segments).rename({"interval": "row"}).join(
-        numbered.select("row", "interval", lent_op="op_id", ender="via_tid"), on="row"
-    )  # fmt: skip
+    theirs = (
+        overlaps(asked, segments)
+        .rename({"interval": "row"})
+        .join(numbered.select("row", "interval", lent_op="op_id", ender="via_tid"), on="row")
+    )
     taken = theirs.with_columns(pl.coalesce("via_tid", "ender").alias("via_tid"))
     rest = _uncovered(numbered, theirs)
     return pl.concat([taken.select(sleeps.columns), rest.select(sleeps.columns)])
@@ -97,9 +101,11 @@ def _uncovered(sleeps: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:
     met = sleeps.join(spans, on="row", how="left")
     before = met.with_columns(end_ns=pl.coalesce("low", "end_ns"))
     after = met.drop_nulls("high").with_columns(start_ns="high")
-    return pl.concat([before, after]).filter(pl.col("end_ns") > pl.col("start_ns")).with_columns(
-        via_tid=pl.lit(None, pl.Int32)
-    )  # fmt: skip
+    return (
+        pl.concat([before, after])
+        .filter(pl.col("end_ns") > pl.col("start_ns"))
+        .with_columns(via_tid=pl.lit(None, pl.Int32))
+    )
 
 
 def interval_causes(clipped: pl.DataFrame) -> pl.DataFrame:
@@ -149,34 +155,49 @@ def operation_classes(
     """
     outcomes = fetches.select("fetch_id", "outcome")
     past = operations.select("op_id", "passthrough")
-    held = segments.drop_nulls("op_id").join(outcomes, on="fetch_id", how="left").join(
-        past, on="op_id", how="left"
-    )  # fmt: skip
+    held = (
+        segments.drop_nulls("op_id")
+        .join(outcomes, on="fetch_id", how="left")
+        .join(past, on="op_id", how="left")
+    )
     by_request = pl.col("unique").is_not_null() & pl.col("fetch_id").is_null()
     depth = (
         pl.when(pl.col("fetch_id").is_not_null() & (pl.col("cause") != "fetch_joined"))
         .then(pl.lit("http"))
-        .when(pl.col("cause") == "fetch_joined").then(pl.lit("joined"))
-        .when(by_request & (pl.col("cause") != "unknown")).then(pl.lit("cvmfs cache"))
-        .when((pl.col("cause") == "disk") & pl.col("passthrough")).then(pl.lit("passthrough"))
-        .when(pl.col("cause") == "disk").then(pl.lit("disk"))
-        .when(pl.col("cause") == "unknown").then(pl.lit("unknown"))
+        .when(pl.col("cause") == "fetch_joined")
+        .then(pl.lit("joined"))
+        .when(by_request & (pl.col("cause") != "unknown"))
+        .then(pl.lit("cvmfs cache"))
+        .when((pl.col("cause") == "disk") & pl.col("passthrough"))
+        .then(pl.lit("passthrough"))
+        .when(pl.col("cause") == "disk")
+        .then(pl.lit("disk"))
+        .when(pl.col("cause") == "unknown")
+        .then(pl.lit("unknown"))
         .otherwise(pl.lit("page cache"))
-    )  # fmt: skip
+    )
     ranked = held.with_columns(depth=depth.cast(OPERATION_CLASS)).with_columns(
         rank=pl.when(pl.col("depth") == "unknown")
         .then(4.5)
         .otherwise(pl.col("depth").to_physical())
     )
     deepest = ranked.sort("rank").unique("op_id", keep="first", maintain_order=True)
-    return operations.select("op_id").join(
-        deepest.select("op_id", **{"class": "depth"}), on="op_id", how="left", maintain_order="left"
-    ).with_columns(pl.col("class").fill_null("unknown"))  # fmt: skip
+    return (
+        operations.select("op_id")
+        .join(
+            deepest.select("op_id", **{"class": "depth"}),
+            on="op_id",
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(pl.col("class").fill_null("unknown"))
+    )
 
 
 def total(causes: pl.DataFrame) -> pl.DataFrame:
     """Sum any of the views over everything: cause, ns, longest first."""
     return (
-        causes.group_by(pl.col("cause").cast(CAUSE)).agg(pl.col("ns").sum())
+        causes.group_by(pl.col("cause").cast(CAUSE))
+        .agg(pl.col("ns").sum())
         .sort("ns", "cause", descending=[True, False])
-    )  # fmt: skip
+    )

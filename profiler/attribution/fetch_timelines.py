@@ -50,21 +50,24 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     """
     handed = handed_over(evidence)
     lives = _lives(evidence, handed)
-    wire = evidence.tried.join(evidence.downloads.drop("attempt"), on="download_id").with_columns(
-        is_last=pl.col("attempt") == pl.col("attempt").max().over("fetch_id")
-    ).join(handed, on="fetch_id", how="left").with_columns(
-        handed_ns=pl.when("is_last").then("handed_ns")
-    )  # fmt: skip
+    wire = (
+        evidence.tried.join(evidence.downloads.drop("attempt"), on="download_id")
+        .with_columns(is_last=pl.col("attempt") == pl.col("attempt").max().over("fetch_id"))
+        .join(handed, on="fetch_id", how="left")
+        .with_columns(handed_ns=pl.when("is_last").then("handed_ns"))
+    )
     marks = [*_own_marks(lives, wire), *_wire_marks(wire, lives, evidence.work)]
-    placed = pl.concat(marks).drop_nulls("at").join(
-        lives.select("fetch_id", "birth", "death"), on="fetch_id"
-    )  # fmt: skip
+    placed = (
+        pl.concat(marks)
+        .drop_nulls("at")
+        .join(lives.select("fetch_id", "birth", "death"), on="fetch_id")
+    )
     inside = placed.filter((pl.col("at") >= pl.col("birth")) & (pl.col("at") < pl.col("death")))
     ordered = inside.sort("fetch_id", "at", "rank")
     following = pl.col("at").shift(-1).over("fetch_id")
     pieces = ordered.select(
         "fetch_id", start_ns="at", end_ns=pl.coalesce(following, "death"), cause="cause"
-    ).filter(pl.col("end_ns") > pl.col("start_ns"))  # fmt: skip
+    ).filter(pl.col("end_ns") > pl.col("start_ns"))
     return _merged(_named_as_metadata(pieces, evidence.fetches))
 
 
@@ -75,17 +78,33 @@ def handed_over(evidence: FetchEvidence) -> pl.DataFrame:
     """
     last = evidence.tried.sort("attempt").unique("fetch_id", keep="last", maintain_order=True)
     asked = evidence.fetches.join(last.select("fetch_id", "sender_tid"), on="fetch_id").select(
-        "fetch_id", "pid", "tid", "sender_tid", "queued_ns", "start_ns",
+        "fetch_id",
+        "pid",
+        "tid",
+        "sender_tid",
+        "queued_ns",
+        "start_ns",
         until=pl.coalesce("returned_ns", "end_ns", pl.lit(HORIZON_NS)),
-    )  # fmt: skip
-    sleeps = evidence.blocked.filter(pl.col("off_reason") != "preempted").select(
-        "pid", "tid", sender_tid="woken_by_tid", slept_ns="start_ns", handed_ns="woken_ns",
-        resumed_ns="end_ns",
-    ).drop_nulls(["sender_tid", "handed_ns"])  # fmt: skip
+    )
+    sleeps = (
+        evidence.blocked.filter(pl.col("off_reason") != "preempted")
+        .select(
+            "pid",
+            "tid",
+            sender_tid="woken_by_tid",
+            slept_ns="start_ns",
+            handed_ns="woken_ns",
+            resumed_ns="end_ns",
+        )
+        .drop_nulls(["sender_tid", "handed_ns"])
+    )
     met = asked.sort("until").join_asof(
-        sleeps.sort("slept_ns"), left_on="until", right_on="slept_ns",
-        by=["pid", "tid", "sender_tid"], check_sortedness=False,
-    )  # fmt: skip
+        sleeps.sort("slept_ns"),
+        left_on="until",
+        right_on="slept_ns",
+        by=["pid", "tid", "sender_tid"],
+        check_sortedness=False,
+    )
     inside = pl.col("slept_ns") >= pl.coalesce("queued_ns", "start_ns")
     return met.filter(inside).select("fetch_id", "handed_ns", "resumed_ns")
 
@@ -94,18 +113,34 @@ def _lives(evidence: FetchEvidence, handed: pl.DataFrame) -> pl.DataFrame:
     """Fetches with ``birth``, ``death``, looked_ns? (the end of the last lookup before it was
     queued), handed_ns?, returned_ns?.
     """
-    rows = evidence.fetches.join(handed, on="fetch_id", how="left", maintain_order="left").select(
-        "fetch_id", "outcome", "pid", "tid", "object_hash", "queued_ns", "handed_ns",
-        returned_ns=pl.coalesce("returned_ns", "resumed_ns"),
-        birth="start_ns", death=pl.col("end_ns").fill_null(HORIZON_NS),
-    ).with_columns(until=pl.coalesce("queued_ns", "death"))  # fmt: skip
-    looked = evidence.lookups.filter(~pl.col("hit")).select(
-        "pid", "tid", "object_hash", looked_ns="end_ns", looked_from="start_ns"
-    ).drop_nulls()  # fmt: skip
+    rows = (
+        evidence.fetches.join(handed, on="fetch_id", how="left", maintain_order="left")
+        .select(
+            "fetch_id",
+            "outcome",
+            "pid",
+            "tid",
+            "object_hash",
+            "queued_ns",
+            "handed_ns",
+            returned_ns=pl.coalesce("returned_ns", "resumed_ns"),
+            birth="start_ns",
+            death=pl.col("end_ns").fill_null(HORIZON_NS),
+        )
+        .with_columns(until=pl.coalesce("queued_ns", "death"))
+    )
+    looked = (
+        evidence.lookups.filter(~pl.col("hit"))
+        .select("pid", "tid", "object_hash", looked_ns="end_ns", looked_from="start_ns")
+        .drop_nulls()
+    )
     met = rows.sort("until").join_asof(
-        looked.sort("looked_from"), left_on="until", right_on="looked_from",
-        by=["pid", "tid", "object_hash"], check_sortedness=False,
-    )  # fmt: skip
+        looked.sort("looked_from"),
+        left_on="until",
+        right_on="looked_from",
+        by=["pid", "tid", "object_hash"],
+        check_sortedness=False,
+    )
     inside = pl.col("looked_from") >= pl.col("birth")
     return met.with_columns(looked_ns=pl.when(inside).then("looked_ns"))
 
@@ -190,6 +225,10 @@ def _merged(pieces: pl.DataFrame) -> pl.DataFrame:
         pl.col("cause") == pl.col("cause").shift(1)
     )
     runs = pieces.with_columns(run=(~same.fill_null(value=False)).cum_sum())
-    return runs.group_by("run", maintain_order=True).agg(
-        pl.col("fetch_id", "start_ns").first(), pl.col("end_ns").last(), pl.col("cause").first()
-    ).drop("run")  # fmt: skip
+    return (
+        runs.group_by("run", maintain_order=True)
+        .agg(
+            pl.col("fetch_id", "start_ns").first(), pl.col("end_ns").last(), pl.col("cause").first()
+        )
+        .drop("run")
+    )

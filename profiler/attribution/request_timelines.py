@@ -49,9 +49,11 @@ def request_pieces(
     From its end on: ``reply``. ``requests``: `fuse_requests` that someone waited for; ``needs``:
     see `needed_chunks`.
     """
-    asked = _first_served(requests, evidence.calls).with_row_index("request").with_columns(
-        pl.col("request").cast(pl.Int32)
-    )  # fmt: skip
+    asked = (
+        _first_served(requests, evidence.calls)
+        .with_row_index("request")
+        .with_columns(pl.col("request").cast(pl.Int32))
+    )
     named = asked.select("request", "mount_id", "unique", "opcode")
     own = _own_pieces(named, evidence)
     layers = {
@@ -71,9 +73,11 @@ def request_pieces(
 
 def _first_served(requests: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     """Where the taking was not seen, the first call for the request bounds it."""
-    called = calls.drop_nulls("unique").group_by("mount_id", "unique").agg(
-        called_ns=pl.col("start_ns").min()
-    )  # fmt: skip
+    called = (
+        calls.drop_nulls("unique")
+        .group_by("mount_id", "unique")
+        .agg(called_ns=pl.col("start_ns").min())
+    )
     return requests.join(called, on=["mount_id", "unique"], how="left").with_columns(
         pl.coalesce("served_ns", "called_ns").alias("served_ns")
     )
@@ -95,9 +99,11 @@ def _served_lives(asked: pl.DataFrame) -> pl.DataFrame:
 def _base(asked: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
     """Queue, the daemon's kind of work, reply. Ended but never seen taken: since it was queued."""
     ended, taken = pl.col("end_ns").fill_null(HORIZON_NS), pl.col("served_ns")
-    unseen = pl.when(pl.col("end_ns").is_null()).then(HORIZON_NS).otherwise(
-        pl.col("queued_ns").fill_null(0)
-    )  # fmt: skip
+    unseen = (
+        pl.when(pl.col("end_ns").is_null())
+        .then(HORIZON_NS)
+        .otherwise(pl.col("queued_ns").fill_null(0))
+    )
     at = pl.min_horizontal(pl.coalesce(taken, unseen), ended)
     zero, horizon = pl.lit(0, pl.Int64), pl.lit(HORIZON_NS)
     known = asked.join(clients, on="mount_id", how="semi")
@@ -119,9 +125,11 @@ def _cache_lookups(asked: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
     if metadata.is_empty() or lookups.is_empty():
         return _piece(asked.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
     served = lookups.drop_nulls(["mount_id", "end_ns"])
-    met = served.with_columns(serving_requests(metadata, served)).drop_nulls("unique").select(
-        "mount_id", "unique", "start_ns", "end_ns"
-    )  # fmt: skip
+    met = (
+        served.with_columns(serving_requests(metadata, served))
+        .drop_nulls("unique")
+        .select("mount_id", "unique", "start_ns", "end_ns")
+    )
     named = metadata.select("request", "mount_id", "unique").join(met, on=["mount_id", "unique"])
     return _piece(named, pl.col("start_ns"), pl.col("end_ns"), "cache_read")
 
@@ -134,7 +142,7 @@ def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
 def _own_pieces(named: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
     own = named.join(
         evidence.fetches.select("mount_id", "unique", "fetch_id"), on=["mount_id", "unique"]
-    ).join(evidence.pieces, on="fetch_id")  # fmt: skip
+    ).join(evidence.pieces, on="fetch_id")
     return own.select("request", "start_ns", "end_ns", "cause", "fetch_id")
 
 
@@ -152,9 +160,12 @@ def _holder_pieces(
     meets = (pl.col("held_ns") < pl.col("end_ns").fill_null(HORIZON_NS)) & (
         pl.col("freed_ns").fill_null(HORIZON_NS) > pl.col("served_ns").fill_null(0)
     )
-    pairs = served.join(needs, on=["mount_id", "unique"]).join(
-        holders, on=["mount_id", "object_hash"]
-    ).select("request", "fetch_id", meets=meets).filter("meets")  # fmt: skip
+    pairs = (
+        served.join(needs, on=["mount_id", "unique"])
+        .join(holders, on=["mount_id", "object_hash"])
+        .select("request", "fetch_id", meets=meets)
+        .filter("meets")
+    )
     foreign = pairs.join(own.select("request", "fetch_id"), on=["request", "fetch_id"], how="anti")
     return foreign.join(evidence.pieces, on="fetch_id").select(
         "request", "start_ns", "end_ns", "cause", "fetch_id"
@@ -210,9 +221,13 @@ def needed_chunks(
     chunks.
     """
     inodes = known.select("mount_id", "file_id", node_id="inode").unique(["mount_id", "node_id"])
-    reads = requests.filter(pl.col("opcode") == OPCODE_READ).with_row_index("request").join(
-        inodes, on=["mount_id", "node_id"]
-    )  # fmt: skip
-    return chunk_at(reads, chunked).join(reads, on="request").select(
-        "mount_id", "unique", "object_hash"
-    )  # fmt: skip
+    reads = (
+        requests.filter(pl.col("opcode") == OPCODE_READ)
+        .with_row_index("request")
+        .join(inodes, on=["mount_id", "node_id"])
+    )
+    return (
+        chunk_at(reads, chunked)
+        .join(reads, on="request")
+        .select("mount_id", "unique", "object_hash")
+    )

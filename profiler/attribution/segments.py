@@ -88,9 +88,13 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     named = pl.concat([hung, own]).unique("op_id", keep="first", maintain_order=True)
     if not named.height:
         return evidence.blocked
-    sleeps = _last_sleeps(open_ones, evidence).join(named, on="op_id").sort("began_ns").select(
-        "row", hung_mount="mount_id", hung_unique="unique"
-    ).unique("row", keep="last")  # of nested operations the innermost's  # fmt: skip
+    sleeps = (
+        _last_sleeps(open_ones, evidence)
+        .join(named, on="op_id")
+        .sort("began_ns")
+        .select("row", hung_mount="mount_id", hung_unique="unique")
+        .unique("row", keep="last")
+    )  # of nested operations the innermost's
     joined = evidence.blocked.with_row_index("row").join(
         sleeps, on="row", how="left", maintain_order="left"
     )
@@ -121,10 +125,12 @@ def _requests_of_bytes(
     asked = evidence.requests.drop_nulls(["op_id", "offset_bytes"]).select("op_id", *node)
     files = asked.join(evidence.operations.select("op_id", "file_id"), on="op_id").drop_nulls()
     wanted = open_ones.drop_nulls(["file_id", "offset_bytes", "size_bytes"]).select(
-        "op_id", "file_id",
-        began_ns="start_ns", from_byte="offset_bytes",
+        "op_id",
+        "file_id",
+        began_ns="start_ns",
+        from_byte="offset_bytes",
         to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
-    )  # fmt: skip
+    )
     met = wanted.join(files.select("file_id", *node).unique(), on="file_id").join(
         flying.drop_nulls("offset_bytes"), on=node
     )
@@ -141,10 +147,14 @@ def _last_sleeps(open_ones: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     which no request's end ended: op_id, began_ns, row.
     """
     life = evidence.tasks.select("tid", born_ns="start_ns", died_ns="end_ns")
-    began = open_ones.select("op_id", "tid", began_ns="start_ns").join(life, on="tid").filter(
-        (pl.col("born_ns") <= pl.col("began_ns"))
-        & (pl.col("began_ns") <= pl.col("died_ns")).fill_null(value=True)
-    )  # fmt: skip
+    began = (
+        open_ones.select("op_id", "tid", began_ns="start_ns")
+        .join(life, on="tid")
+        .filter(
+            (pl.col("born_ns") <= pl.col("began_ns"))
+            & (pl.col("began_ns") <= pl.col("died_ns")).fill_null(value=True)
+        )
+    )
     sleeps = evidence.blocked.with_row_index("row").filter(pl.col("off_reason") != "preempted")
     inside = sleeps.join(began, on="tid").filter(
         (pl.col("start_ns") >= pl.col("began_ns"))
@@ -171,9 +181,7 @@ def thread_states(
         "off": clip_to_lives(off_cpu, living),
     }
     swept = sweep(living, layers)
-    return swept.select(
-        "key", "start_ns", "end_ns", "off", op_id=pl.coalesce("fault", "syscall")
-    )  # fmt: skip
+    return swept.select("key", "start_ns", "end_ns", "off", op_id=pl.coalesce("fault", "syscall"))
 
 
 def off_cpu_parts(blocked: pl.DataFrame) -> pl.DataFrame:
@@ -239,9 +247,14 @@ def _known_tids(tasks: pl.DataFrame) -> pl.Series:
 def _told(states: pl.DataFrame, off: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     """Give each state its thread and the facts of its off-CPU interval."""
     facts = off.select(
-        "off_reason", "on_disk", "mount_id", "unique", "woken_by_tid",
-        off_start="start_ns", off_end="end_ns",
-    )  # fmt: skip
+        "off_reason",
+        "on_disk",
+        "mount_id",
+        "unique",
+        "woken_by_tid",
+        off_start="start_ns",
+        off_end="end_ns",
+    )
     row = states["off"] // 2
     keys = living.select("key", "pid", "tid")
     with_facts = pl.concat([states, _taken(facts, row)], how="horizontal")
@@ -258,7 +271,7 @@ def _segments(told: pl.DataFrame, pieces: pl.DataFrame, wakers: pl.Series) -> pl
     linked = asleep & pl.col("unique").is_not_null()
     plain = told.filter(~linked.fill_null(value=False)).with_columns(
         cause=_plain_cause(wakers), fetch_id=pl.lit(None, pl.Int32)
-    )  # fmt: skip
+    )
     divided = _divided(told.filter(linked.fill_null(value=False)), pieces)
     names = ["pid", "tid", "start_ns", "end_ns", "cause", "op_id", "mount_id", "unique", "fetch_id"]
     both = pl.concat(
@@ -278,14 +291,20 @@ def _plain_cause(wakers: pl.Series) -> pl.Expr:
     answered = pl.col("unique").is_not_null()
     named = pl.col("woken_by_tid").is_in(wakers.implode()).fill_null(value=False)
     cause = (
-        pl.when(on_cpu & inside).then(pl.lit("copy"))
-        .when(on_cpu).then(pl.lit("cpu"))
-        .when(runnable & answered).then(pl.lit("reply"))
-        .when(runnable).then(pl.lit("runqueue"))
-        .when(inside & pl.col("on_disk").fill_null(value=False)).then(pl.lit("disk"))
-        .when(inside & ~named).then(pl.lit("unknown"))
+        pl.when(on_cpu & inside)
+        .then(pl.lit("copy"))
+        .when(on_cpu)
+        .then(pl.lit("cpu"))
+        .when(runnable & answered)
+        .then(pl.lit("reply"))
+        .when(runnable)
+        .then(pl.lit("runqueue"))
+        .when(inside & pl.col("on_disk").fill_null(value=False))
+        .then(pl.lit("disk"))
+        .when(inside & ~named)
+        .then(pl.lit("unknown"))
         .otherwise(pl.lit("blocked"))
-    )  # fmt: skip
+    )
     return cause.cast(CAUSE)
 
 
@@ -321,10 +340,16 @@ def _waits(told: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     queued = requests.select("mount_id", "unique", queued_by="op_id", answered_ns="end_ns")
     once = slept.unique(["op_id", "off"], keep="first", maintain_order=True)
     rows = once.join(queued, on=["mount_id", "unique"], how="left", maintain_order="left").select(
-        "op_id", "mount_id", "unique",
-        start_ns="off_start", end_ns="off_end",
-        how=pl.when(pl.col("queued_by") == pl.col("op_id")).then(pl.lit("queued"))
-        .when(pl.col("answered_ns").is_null()).then(pl.lit("range"))
-        .otherwise(pl.lit("waker")).cast(WAIT_HOW),
-    )  # fmt: skip
+        "op_id",
+        "mount_id",
+        "unique",
+        start_ns="off_start",
+        end_ns="off_end",
+        how=pl.when(pl.col("queued_by") == pl.col("op_id"))
+        .then(pl.lit("queued"))
+        .when(pl.col("answered_ns").is_null())
+        .then(pl.lit("range"))
+        .otherwise(pl.lit("waker"))
+        .cast(WAIT_HOW),
+    )
     return conform("waits", rows)

@@ -25,15 +25,21 @@ def chunks(journal: Journal, known: pl.DataFrame, mounted: pl.DataFrame) -> pl.D
     devices = mounted.select("mount_id", "device")
     named = known.join(devices, on="mount_id").join(said, on=["device", "path"])
     listed = _listed(named)
-    single = named.join(listed, on="file_id", how="anti").select(
-        "file_id",
-        object_hash=hash_of_text(pl.col("hash")),
-        offset_bytes=pl.lit(0, pl.Int64),
-        size_bytes="size_bytes",
-    ).drop_nulls()  # fmt: skip
-    both = pl.concat([listed, single]).sort("file_id", "offset_bytes").with_columns(
-        index=pl.int_range(pl.len()).over("file_id")
-    )  # fmt: skip
+    single = (
+        named.join(listed, on="file_id", how="anti")
+        .select(
+            "file_id",
+            object_hash=hash_of_text(pl.col("hash")),
+            offset_bytes=pl.lit(0, pl.Int64),
+            size_bytes="size_bytes",
+        )
+        .drop_nulls()
+    )
+    both = (
+        pl.concat([listed, single])
+        .sort("file_id", "offset_bytes")
+        .with_columns(index=pl.int_range(pl.len()).over("file_id"))
+    )
     return conform("chunks", both)
 
 
@@ -72,9 +78,11 @@ def with_cache_state(
     """Add ``cached_at_start``: whether the first lookup of the chunk's object hit its mount's
     cache.
     """
-    first = lookups.sort("start_ns").group_by("mount_id", "object_hash", maintain_order=True).agg(
-        cached_at_start=pl.col("hit").first()
-    )  # fmt: skip
+    first = (
+        lookups.sort("start_ns")
+        .group_by("mount_id", "object_hash", maintain_order=True)
+        .agg(cached_at_start=pl.col("hit").first())
+    )
     placed = chunked.drop("cached_at_start").join(
         known.select("file_id", "mount_id"), on="file_id", maintain_order="left"
     )
@@ -93,10 +101,14 @@ def chunk_at(requests: pl.DataFrame, chunked: pl.DataFrame) -> pl.DataFrame:
     lasts = requests.select("request", "file_id", at=pl.col("offset_bytes") + size - 1)
     starts = chunked.select(
         "file_id", "object_hash", "offset_bytes", end=pl.col("offset_bytes") + pl.col("size_bytes")
-    ).sort("offset_bytes")  # fmt: skip
-    found: Any = pl.concat([firsts, lasts]).sort("at").join_asof(
-        starts, left_on="at", right_on="offset_bytes", by="file_id", check_sortedness=False
-    )  # fmt: skip
+    ).sort("offset_bytes")
+    found: Any = (
+        pl.concat([firsts, lasts])
+        .sort("at")
+        .join_asof(
+            starts, left_on="at", right_on="offset_bytes", by="file_id", check_sortedness=False
+        )
+    )
     inside = found.filter(pl.col("at") < pl.col("end")).select("request", "object_hash")
     result: pl.DataFrame = inside.unique()
     return result

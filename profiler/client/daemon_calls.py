@@ -36,7 +36,7 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
     )
     parents = ordered.select(
         "tid", parent_id="call_id", parent_start_ns="start_ns", parent_function="function"
-    ).unique(["tid", "parent_start_ns", "parent_function"])  # fmt: skip
+    ).unique(["tid", "parent_start_ns", "parent_function"])
     key = ["tid", "parent_start_ns", "parent_function"]
     joined = ordered.join(parents, on=key, how="left", maintain_order="left").join(
         daemons, on="pid", how="left", maintain_order="left"
@@ -52,9 +52,7 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
         result=pl.when(returns & (pl.col("end_ns") != 0)).then(low_half),
         function=pl.when(pl.col("function").is_in(lookups) & ~nested)
         .then(pl.lit(LOOKUP))
-        .otherwise(
-            pl.col("function").replace_strict(names, default="?", return_dtype=pl.String)
-        ),
+        .otherwise(pl.col("function").replace_strict(names, default="?", return_dtype=pl.String)),
     )
     return conform("daemon_calls", rows, "object_suffix")
 
@@ -91,15 +89,19 @@ def commits(cache_files: pl.DataFrame) -> pl.DataFrame:
     renamed = (pl.col("syscall") == _RENAME) & (pl.col("result") == 0)
     return cache_files.filter(renamed & pl.col("new_hash").is_not_null()).select(
         "pid", "tid", "start_ns", "end_ns", "path", object_hash="new_hash"
-    )  # fmt: skip
+    )
 
 
 def transactions(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     """Begun transactions of daemons without calls: pid, tid, mount_id, start_ns, end_ns, path."""
     begun = (pl.col("syscall") == _OPENAT) & (pl.col("open_flags") & os.O_CREAT != 0)
-    return _without_calls(cache_files, calls).filter(
-        begun & (pl.col("result") >= 0) & pl.col("path").str.contains("txn/fetch", literal=True)
-    ).select("pid", "tid", "mount_id", "start_ns", "end_ns", "path")  # fmt: skip
+    return (
+        _without_calls(cache_files, calls)
+        .filter(
+            begun & (pl.col("result") >= 0) & pl.col("path").str.contains("txn/fetch", literal=True)
+        )
+        .select("pid", "tid", "mount_id", "start_ns", "end_ns", "path")
+    )
 
 
 def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
@@ -109,9 +111,11 @@ def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
     places = named.select("mount_id", path=path).filter(
         pl.col("path").str.starts_with("/") & (pl.col("path").str.len_bytes() < 127)
     )
-    return places.select(
-        "mount_id", cache_path=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", "")
-    ).drop_nulls().unique("mount_id", keep="first", maintain_order=True)  # fmt: skip
+    return (
+        places.select("mount_id", cache_path=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", ""))
+        .drop_nulls()
+        .unique("mount_id", keep="first", maintain_order=True)
+    )
 
 
 def _without_calls(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:

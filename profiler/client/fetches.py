@@ -37,23 +37,33 @@ def fetches_by_call(calls: pl.DataFrame) -> pl.DataFrame:
     A call of Fetcher::Fetch is one unless its first lookup hit. Beside the table's columns:
     ``unique``, ``queued_ns`` and ``returned_ns`` (the call of DownloadManager::Fetch in it).
     """
-    first_lookup = calls.filter(pl.col("function") == LOOKUP).sort("start_ns").group_by(
-        call_id="parent_id", maintain_order=True
-    ).agg(first_result=pl.col("result").first())  # fmt: skip
-    downloading = calls.filter(pl.col("function") == DOWNLOAD).group_by(call_id="parent_id").agg(
-        queued_ns=pl.col("start_ns").min(), returned_ns=pl.col("end_ns").max()
-    )  # fmt: skip
-    seen = calls.filter(pl.col("function") == FETCH).join(
-        first_lookup.drop_nulls("call_id"), on="call_id", how="left"
-    ).join(downloading.drop_nulls("call_id"), on="call_id", how="left")  # fmt: skip
+    first_lookup = (
+        calls.filter(pl.col("function") == LOOKUP)
+        .sort("start_ns")
+        .group_by(call_id="parent_id", maintain_order=True)
+        .agg(first_result=pl.col("result").first())
+    )
+    downloading = (
+        calls.filter(pl.col("function") == DOWNLOAD)
+        .group_by(call_id="parent_id")
+        .agg(queued_ns=pl.col("start_ns").min(), returned_ns=pl.col("end_ns").max())
+    )
+    seen = (
+        calls.filter(pl.col("function") == FETCH)
+        .join(first_lookup.drop_nulls("call_id"), on="call_id", how="left")
+        .join(downloading.drop_nulls("call_id"), on="call_id", how="left")
+    )
     downloads, failed = pl.col("queued_ns").is_not_null(), pl.col("result").fill_null(0) < 0
     missed = pl.col("first_result").fill_null(0) < 0
     outcome = (
-        pl.when(pl.col("end_ns").is_null()).then(None)
-        .when(failed).then(pl.lit("failed"))
-        .when(downloads).then(pl.lit("downloaded"))
+        pl.when(pl.col("end_ns").is_null())
+        .then(None)
+        .when(failed)
+        .then(pl.lit("failed"))
+        .when(downloads)
+        .then(pl.lit("downloaded"))
         .otherwise(pl.lit("joined"))
-    )  # fmt: skip
+    )
     rows = seen.filter(downloads | failed | missed).with_columns(outcome=outcome.cast(OUTCOME))
     return pl.concat([rows.drop_nulls("object_hash").select(_COLUMNS), _direct_downloads(calls)])
 
@@ -65,13 +75,15 @@ def _direct_downloads(calls: pl.DataFrame) -> pl.DataFrame:
     inside = calls.filter(pl.col("function") == FETCH).select(parent_id="call_id")
     direct = calls.filter(pl.col("function") == DOWNLOAD).join(inside, on="parent_id", how="anti")
     outcome = (
-        pl.when(pl.col("end_ns").is_null()).then(None)
-        .when(pl.col("result").fill_null(0) == 0).then(pl.lit("downloaded"))
+        pl.when(pl.col("end_ns").is_null())
+        .then(None)
+        .when(pl.col("result").fill_null(0) == 0)
+        .then(pl.lit("downloaded"))
         .otherwise(pl.lit("failed"))
-    )  # fmt: skip
+    )
     return direct.with_columns(
         outcome=outcome.cast(OUTCOME), queued_ns="start_ns", returned_ns="end_ns"
-    ).select(_COLUMNS)  # fmt: skip
+    ).select(_COLUMNS)
 
 
 def fetches_by_name(
@@ -90,27 +102,48 @@ def fetches_by_name(
     """
     steps = _steps(lookups, begun)
     first_miss = steps.filter(pl.col("is_miss") & ~pl.col("after_miss"))
-    started = begun.rename({"end_ns": "queued_ns"}).sort("start_ns").join_asof(
-        first_miss.select("pid", "tid", "object_hash", missed_ns="start_ns").sort("missed_ns"),
-        left_on="start_ns", right_on="missed_ns", by=["pid", "tid"], check_sortedness=False,
-    ).join_asof(
-        committed.select("pid", "path", committed_hash="object_hash", done_ns="end_ns",
-                         renamed_ns="start_ns").sort("renamed_ns"),
-        left_on="start_ns", right_on="renamed_ns", by=["pid", "path"], strategy="forward",
-        check_sortedness=False,
-    )  # fmt: skip
+    started = (
+        begun.rename({"end_ns": "queued_ns"})
+        .sort("start_ns")
+        .join_asof(
+            first_miss.select("pid", "tid", "object_hash", missed_ns="start_ns").sort("missed_ns"),
+            left_on="start_ns",
+            right_on="missed_ns",
+            by=["pid", "tid"],
+            check_sortedness=False,
+        )
+        .join_asof(
+            committed.select(
+                "pid", "path", committed_hash="object_hash", done_ns="end_ns", renamed_ns="start_ns"
+            ).sort("renamed_ns"),
+            left_on="start_ns",
+            right_on="renamed_ns",
+            by=["pid", "path"],
+            strategy="forward",
+            check_sortedness=False,
+        )
+    )
     done = pl.col("done_ns").is_not_null()
     downloaded = started.select(
-        "mount_id", "pid", "tid",
+        "mount_id",
+        "pid",
+        "tid",
         start_ns=pl.coalesce("missed_ns", "start_ns"),
         end_ns="done_ns",
         object_hash=pl.coalesce("committed_hash", "object_hash"),
-        outcome=pl.when(done).then(pl.lit("downloaded")).cast(OUTCOME), queued_ns="queued_ns",
-    )  # fmt: skip
+        outcome=pl.when(done).then(pl.lit("downloaded")).cast(OUTCOME),
+        queued_ns="queued_ns",
+    )
     joined = steps.filter("joins").select(
-        "mount_id", "pid", "tid", "start_ns", end_ns="next_end_ns", object_hash="object_hash",
-        outcome=pl.lit("joined").cast(OUTCOME), queued_ns=pl.lit(None, pl.Int64),
-    )  # fmt: skip
+        "mount_id",
+        "pid",
+        "tid",
+        "start_ns",
+        end_ns="next_end_ns",
+        object_hash="object_hash",
+        outcome=pl.lit("joined").cast(OUTCOME),
+        queued_ns=pl.lit(None, pl.Int64),
+    )
     both = pl.concat([downloaded, joined, _handed_over(steps, downloaded, requests)]).drop_nulls(
         "object_hash"
     )
@@ -133,8 +166,9 @@ def _handed_over(
     alone = steps.filter(pl.col("is_miss") & ~pl.col("after_miss") & ~pl.col("goes_on"))
     alone = alone.with_columns(serving_requests(requests, alone)).join(
         requests.select("mount_id", "unique", answered_ns="end_ns"),
-        on=["mount_id", "unique"], how="left",
-    )  # fmt: skip
+        on=["mount_id", "unique"],
+        how="left",
+    )
     holders = downloaded.select(
         "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
     )
@@ -145,11 +179,20 @@ def _handed_over(
         & (pl.col("holder_tid") != pl.col("tid"))
     )
     done = pl.col("freed_ns").is_not_null()
-    return met.sort("freed_ns", nulls_last=True, maintain_order=True).select(
-        "mount_id", "pid", "tid", "start_ns", end_ns="freed_ns", object_hash="object_hash",
-        outcome=pl.when(done).then(pl.lit("joined")).cast(OUTCOME),
-        queued_ns=pl.lit(None, pl.Int64),
-    ).unique(["tid", "start_ns"], keep="first", maintain_order=True)  # fmt: skip
+    return (
+        met.sort("freed_ns", nulls_last=True, maintain_order=True)
+        .select(
+            "mount_id",
+            "pid",
+            "tid",
+            "start_ns",
+            end_ns="freed_ns",
+            object_hash="object_hash",
+            outcome=pl.when(done).then(pl.lit("joined")).cast(OUTCOME),
+            queued_ns=pl.lit(None, pl.Int64),
+        )
+        .unique(["tid", "start_ns"], keep="first", maintain_order=True)
+    )
 
 
 def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
@@ -157,7 +200,7 @@ def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
     names = ["mount_id", "pid", "tid", "start_ns", "end_ns", "object_hash", "hit"]
     marks = begun.with_columns(
         end_ns=pl.lit(None, pl.Int64), object_hash=pl.lit(None, pl.String), hit=pl.lit(value=None)
-    ).with_columns(pl.col("hit").cast(pl.Boolean))  # fmt: skip
+    ).with_columns(pl.col("hit").cast(pl.Boolean))
     next_hash = pl.col("object_hash").shift(-1).over("pid", "tid")
     follows = pl.col("start_ns").shift(-1).over("pid", "tid").is_not_null()
     steps = pl.concat([lookups.select(names), marks.select(names)]).sort("pid", "tid", "start_ns")
@@ -210,22 +253,29 @@ def fetches(
     """
     latest = tried.sort("attempt").group_by("fetch_id").agg(pl.col("download_id").last())
     suffixes = wire.select("download_id", "suffix", "url_path", wire_hash="object_hash")
-    sent = rows.join(latest, on="fetch_id", how="left", maintain_order="left").join(
-        suffixes, on="download_id", how="left", maintain_order="left"
-    ).with_columns(object_hash=pl.coalesce("object_hash", "wire_hash"))  # fmt: skip
+    sent = (
+        rows.join(latest, on="fetch_id", how="left", maintain_order="left")
+        .join(suffixes, on="download_id", how="left", maintain_order="left")
+        .with_columns(object_hash=pl.coalesce("object_hash", "wire_hash"))
+    )
     places_of = _places(sent, requests, known, chunked)
     placed = sent.join(places_of, on="fetch_id", how="left", maintain_order="left")
     letter = pl.when(pl.col("object_suffix") != "").then("object_suffix")
     by_suffix = pl.coalesce(letter, "suffix").replace_strict(
         SUFFIXES, default=None, return_dtype=pl.String
     )
-    by_path = pl.col("url_path").str.extract(r"/\.cvmfs(published|whitelist)$").replace(
-        {"published": "manifest"}
-    )  # fmt: skip
+    by_path = (
+        pl.col("url_path")
+        .str.extract(r"/\.cvmfs(published|whitelist)$")
+        .replace({"published": "manifest"})
+    )
     own = pl.coalesce(by_suffix, by_path)
-    by_place = pl.when(pl.col("chunk_count") > 1).then(pl.lit("chunk")).when(
-        pl.col("chunk_count") == 1
-    ).then(pl.lit("file"))  # fmt: skip
+    by_place = (
+        pl.when(pl.col("chunk_count") > 1)
+        .then(pl.lit("chunk"))
+        .when(pl.col("chunk_count") == 1)
+        .then(pl.lit("file"))
+    )
     told = placed.with_columns(kind=pl.coalesce(own, by_place))
     lent = told.select(joined_fetch_id="fetch_id", lent_kind=own)
     named = told.join(lent, on="joined_fetch_id", how="left", maintain_order="left").with_columns(
@@ -243,12 +293,16 @@ def _places(
     rows: pl.DataFrame, requests: pl.DataFrame, known: pl.DataFrame, chunked: pl.DataFrame
 ) -> pl.DataFrame:
     """Where in which file: fetch_id, file_id, offset_bytes?, unpacked_bytes?, chunk_count?."""
-    asked = rows.select("fetch_id", "mount_id", "unique", "object_hash").join(
-        requests.select(
-            "mount_id", "unique", "opcode", "node_id", at="offset_bytes", length="size_bytes"
-        ),
-        on=["mount_id", "unique"],
-    ).filter(pl.col("opcode").is_in([OPCODE_READ, OPCODE_OPEN]))  # fmt: skip
+    asked = (
+        rows.select("fetch_id", "mount_id", "unique", "object_hash")
+        .join(
+            requests.select(
+                "mount_id", "unique", "opcode", "node_id", at="offset_bytes", length="size_bytes"
+            ),
+            on=["mount_id", "unique"],
+        )
+        .filter(pl.col("opcode").is_in([OPCODE_READ, OPCODE_OPEN]))
+    )
     inodes = known.select("mount_id", "file_id", node_id="inode").unique(["mount_id", "node_id"])
     counted = chunked.with_columns(chunk_count=pl.len().over("file_id"))
     found = asked.join(inodes, on=["mount_id", "node_id"]).join(
@@ -266,4 +320,4 @@ def _places(
     )
     return best.unique("fetch_id", keep="first", maintain_order=True).select(
         "fetch_id", "file_id", "offset_bytes", "unpacked_bytes", "chunk_count"
-    )  # fmt: skip
+    )

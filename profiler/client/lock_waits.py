@@ -56,11 +56,12 @@ def _sleeps(took: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("woken_by_tid") != pl.col("tid"))
         & (pl.col("off_reason") != "preempted")
     ).join(took.select("tid").unique(), on="tid", how="semi")
-    met = slept.select(
-        "pid", "tid", "start_ns", end_ns="woken_ns", holder_tid="woken_by_tid"
-    ).drop_nulls("end_ns").sort("start_ns").join_asof(
-        took, left_on="start_ns", right_on="served_ns", by="tid", check_sortedness=False
-    )  # fmt: skip
+    met = (
+        slept.select("pid", "tid", "start_ns", end_ns="woken_ns", holder_tid="woken_by_tid")
+        .drop_nulls("end_ns")
+        .sort("start_ns")
+        .join_asof(took, left_on="start_ns", right_on="served_ns", by="tid", check_sortedness=False)
+    )
     waits = (pl.col("end_ns") > pl.col("start_ns")) & _before_answer()
     return met.filter(waits).drop_nulls("unique").drop("served_ns", "ended_ns")
 
@@ -79,27 +80,48 @@ def _kept_waiting(
     """
     holders = _fetches_for_handles(took, fetching)
     last = _meeting(took.unique("tid", keep="last").drop_nulls("handle"), holders)
-    asleep = blocked.filter(pl.col("off_reason") == "sleep").select(
-        "pid", "tid", "start_ns", "woken_ns", "end_ns", "woken_by_pid"
-    ).join(last, on="tid").filter(
-        (pl.col("start_ns") > pl.col("served_ns")) & _before_answer()
-    )  # fmt: skip
+    asleep = (
+        blocked.filter(pl.col("off_reason") == "sleep")
+        .select("pid", "tid", "start_ns", "woken_ns", "end_ns", "woken_by_pid")
+        .join(last, on="tid")
+        .filter((pl.col("start_ns") > pl.col("served_ns")) & _before_answer())
+    )
     by_sibling = (pl.col("woken_by_pid") == pl.col("pid")).fill_null(value=False)
     final = pl.col("start_ns") == pl.col("start_ns").max().over("tid")
-    met = asleep.filter(final | ~by_sibling).select(
-        "pid", "tid", "start_ns", "mount_id", "unique", "handle",
-        pl.coalesce("woken_ns", "end_ns", pl.lit(HORIZON_NS)).alias("end_ns"),
-    ).sort("end_ns").join_asof(
-        holders, left_on="end_ns", right_on="fetch_from", by=["pid", "mount_id", "handle"],
-        check_sortedness=False,
-    )  # fmt: skip
+    met = (
+        asleep.filter(final | ~by_sibling)
+        .select(
+            "pid",
+            "tid",
+            "start_ns",
+            "mount_id",
+            "unique",
+            "handle",
+            pl.coalesce("woken_ns", "end_ns", pl.lit(HORIZON_NS)).alias("end_ns"),
+        )
+        .sort("end_ns")
+        .join_asof(
+            holders,
+            left_on="end_ns",
+            right_on="fetch_from",
+            by=["pid", "mount_id", "handle"],
+            check_sortedness=False,
+        )
+    )
     goes_on = (pl.col("fetch_until") > pl.col("end_ns")) | (pl.col("fetch_until") == HORIZON_NS)
     serving = pl.col("answered_ns") > pl.col("start_ns")
     held = met.filter(goes_on & serving & (pl.col("holder_tid") != pl.col("tid")))
     return held.select(
-        "pid", "tid", "start_ns", "end_ns", "holder_tid", "mount_id", "unique", "handle",
+        "pid",
+        "tid",
+        "start_ns",
+        "end_ns",
+        "holder_tid",
+        "mount_id",
+        "unique",
+        "handle",
         "fetch_until",
-    )  # fmt: skip
+    )
 
 
 def _fetches_for_handles(took: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
@@ -107,10 +129,19 @@ def _fetches_for_handles(took: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataF
     seen did not last longer.
     """
     served = took.select("mount_id", "unique", "handle", answered_ns="ended_ns")
-    return fetching.join(served.drop_nulls("handle"), on=["mount_id", "unique"]).select(
-        "pid", "mount_id", "handle", pl.col("answered_ns").fill_null(HORIZON_NS),
-        holder_tid="tid", fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
-    ).sort("fetch_from")  # fmt: skip
+    return (
+        fetching.join(served.drop_nulls("handle"), on=["mount_id", "unique"])
+        .select(
+            "pid",
+            "mount_id",
+            "handle",
+            pl.col("answered_ns").fill_null(HORIZON_NS),
+            holder_tid="tid",
+            fetch_from="start_ns",
+            fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+        )
+        .sort("fetch_from")
+    )
 
 
 def _meeting(asked: pl.DataFrame, holders: pl.DataFrame) -> pl.DataFrame:
@@ -129,9 +160,7 @@ def _with_kept(slept: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
         kept_ns=pl.col("start_ns").min(), until_ns=pl.col("fetch_until").max()
     )
     meant = (pl.col("start_ns") < pl.col("kept_ns")) | (pl.col("end_ns") >= pl.col("until_ns"))
-    others = slept.join(since, on=["tid", "unique"], how="left").filter(
-        meant.fill_null(value=True)
-    )  # fmt: skip
+    others = slept.join(since, on=["tid", "unique"], how="left").filter(meant.fill_null(value=True))
     return pl.concat([others.drop("kept_ns", "until_ns"), kept.drop("fetch_until")])
 
 
@@ -139,19 +168,22 @@ def _outside_downloads(slept: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFr
     """Drop the waits for downloads; add ``in_fetch``."""
     joined = pl.col("outcome").eq_missing(pl.lit("joined"))
     own = fetching.select(
-        "pid", "tid", fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
-        loads_from=pl.when(joined).then("start_ns").otherwise(
-            pl.coalesce("queued_ns", "start_ns")
-        ),
-    ).sort("fetch_from")  # fmt: skip
+        "pid",
+        "tid",
+        fetch_from="start_ns",
+        fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+        loads_from=pl.when(joined).then("start_ns").otherwise(pl.coalesce("queued_ns", "start_ns")),
+    ).sort("fetch_from")
     met = slept.sort("start_ns").join_asof(
         own, left_on="start_ns", right_on="fetch_from", by=["pid", "tid"], check_sortedness=False
     )
     inside = (pl.col("start_ns") < pl.col("fetch_until")).fill_null(value=False)
     loads = inside & (pl.col("start_ns") >= pl.col("loads_from"))
-    return met.with_columns(in_fetch=inside).filter(~loads.fill_null(value=False)).drop(
-        "fetch_from", "fetch_until", "loads_from"
-    )  # fmt: skip
+    return (
+        met.with_columns(in_fetch=inside)
+        .filter(~loads.fill_null(value=False))
+        .drop("fetch_from", "fetch_until", "loads_from")
+    )
 
 
 def _by_holder(slept: pl.DataFrame) -> pl.DataFrame:
@@ -167,9 +199,12 @@ def _by_holder(slept: pl.DataFrame) -> pl.DataFrame:
         done.append(_uncovered(rows, met).select(slept.columns))
         if not met.height:
             break
-        open_ones = met.select("interval", "start_ns", "end_ns", "next_tid").join(
-            rows.drop("start_ns", "end_ns", "holder_tid"), on="interval"
-        ).rename({"next_tid": "holder_tid"}).select(slept.columns)  # fmt: skip
+        open_ones = (
+            met.select("interval", "start_ns", "end_ns", "next_tid")
+            .join(rows.drop("start_ns", "end_ns", "holder_tid"), on="interval")
+            .rename({"next_tid": "holder_tid"})
+            .select(slept.columns)
+        )
     return pl.concat(done)
 
 
@@ -184,21 +219,31 @@ def _uncovered(rows: pl.DataFrame, met: pl.DataFrame) -> pl.DataFrame:
     gaps = pl.concat(
         [low.select("interval", "from_ns"), until.select("until_ns")], how="horizontal"
     )
-    return rows.drop("start_ns", "end_ns").join(gaps, on="interval").rename(
-        {"from_ns": "start_ns", "until_ns": "end_ns"}
-    ).filter(pl.col("end_ns") > pl.col("start_ns"))  # fmt: skip
+    return (
+        rows.drop("start_ns", "end_ns")
+        .join(gaps, on="interval")
+        .rename({"from_ns": "start_ns", "until_ns": "end_ns"})
+        .filter(pl.col("end_ns") > pl.col("start_ns"))
+    )
 
 
 def _with_holders_request(parts: pl.DataFrame, took: pl.DataFrame) -> pl.DataFrame:
     """Add holder_unique?, holder_handle?: what the holder served when the wait ended."""
     theirs = took.select(
-        "mount_id", "served_ns", "ended_ns", holder_tid="tid", holder_unique="unique",
+        "mount_id",
+        "served_ns",
+        "ended_ns",
+        holder_tid="tid",
+        holder_unique="unique",
         holder_handle="handle",
-    )  # fmt: skip
+    )
     met = parts.sort("end_ns").join_asof(
-        theirs, left_on="end_ns", right_on="served_ns", by=["mount_id", "holder_tid"],
+        theirs,
+        left_on="end_ns",
+        right_on="served_ns",
+        by=["mount_id", "holder_tid"],
         check_sortedness=False,
-    )  # fmt: skip
+    )
     serving = pl.col("ended_ns").is_null() | (pl.col("ended_ns") >= pl.col("start_ns"))
     return met.with_columns(
         pl.when(serving).then(name).alias(name) for name in ("holder_unique", "holder_handle")
@@ -208,10 +253,13 @@ def _with_holders_request(parts: pl.DataFrame, took: pl.DataFrame) -> pl.DataFra
 def _with_holders_fetch(held: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     """Add holder_fetch_id?, holder_kind?: what the holder was fetching meanwhile."""
     theirs = fetching.select(
-        "pid", holder_tid="tid", holder_fetch_id="fetch_id",
-        fetch_from="start_ns", fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
+        "pid",
+        holder_tid="tid",
+        holder_fetch_id="fetch_id",
+        fetch_from="start_ns",
+        fetch_until=pl.col("end_ns").fill_null(HORIZON_NS),
         holder_kind=pl.col("object_kind").cast(pl.String),
-    ).sort("fetch_from")  # fmt: skip
+    ).sort("fetch_from")
     met = held.sort("end_ns").join_asof(
         theirs,
         left_on="end_ns",
@@ -232,7 +280,9 @@ def _kind() -> pl.Expr:
     return (
         pl.when(pl.col("holder_kind").is_in(METADATA_KINDS) & ~pl.col("in_fetch"))
         .then(pl.lit("catalog"))
-        .when(same & ~pl.col("in_fetch")).then(pl.lit("same_handle"))
-        .when(~same & fetches).then(pl.lit("collision"))
+        .when(same & ~pl.col("in_fetch"))
+        .then(pl.lit("same_handle"))
+        .when(~same & fetches)
+        .then(pl.lit("collision"))
         .otherwise(pl.lit("other"))
-    )  # fmt: skip
+    )

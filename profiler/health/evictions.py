@@ -39,8 +39,9 @@ def evictions(
     )
     detail = pl.format(
         "{} objects were removed from the client's cache, {} of them of files that the run used",
-        "objects", "used",
-    )  # fmt: skip
+        "objects",
+        "used",
+    )
     return conform(
         "incidents",
         counted.select("time_ns", "pid", "mount_id", kind=pl.lit("eviction"), detail=detail),
@@ -54,21 +55,24 @@ def _removed(
     parents: dict[int, int],
 ) -> pl.DataFrame:
     """mount_id, pid, time_ns, object_hash of objects taken out of a mount's cache, in order."""
-    named = removals.with_columns(
-        c_strings(removals["path"]), time_ns=happened("end_ns")
-    ).filter(pl.col("result") == 0)  # fmt: skip
-    objects = named.with_columns(object_hash=hash_of_path(pl.col("path"))).drop_nulls("object_hash")
-    placed = objects.with_columns(
-        directory=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", "")
+    named = removals.with_columns(c_strings(removals["path"]), time_ns=happened("end_ns")).filter(
+        pl.col("result") == 0
     )
-    caches = mounted.drop_nulls("cache_path").unique(
-        "cache_path", keep="last", maintain_order=True
-    ).select("mount_id", directory="cache_path")  # fmt: skip
+    objects = named.with_columns(object_hash=hash_of_path(pl.col("path"))).drop_nulls("object_hash")
+    placed = objects.with_columns(directory=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", ""))
+    caches = (
+        mounted.drop_nulls("cache_path")
+        .unique("cache_path", keep="last", maintain_order=True)
+        .select("mount_id", directory="cache_path")
+    )
     own = _relative(placed, mounted, directories, parents)
-    both = pl.concat([
-        placed.join(caches, on="directory"),
-        placed.join(own, on=["pid", "directory"]),
-    ], how="diagonal")  # fmt: skip
+    both = pl.concat(
+        [
+            placed.join(caches, on="directory"),
+            placed.join(own, on=["pid", "directory"]),
+        ],
+        how="diagonal",
+    )
     return both.select("mount_id", "pid", "time_ns", "object_hash").sort("mount_id", "time_ns")
 
 

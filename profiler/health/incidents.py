@@ -51,7 +51,8 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
     )
     return conform(
         "incidents",
-        mounted.with_columns(again=again).join(rows.select("mount_id"), on="mount_id", how="semi")
+        mounted.with_columns(again=again)
+        .join(rows.select("mount_id"), on="mount_id", how="semi")
         .select(
             "mount_id",
             time_ns="start_ns",
@@ -59,7 +60,7 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
             pid="daemon_pid",
             detail=pl.format("{} mounted at {}", "device", place),
         ),
-    )  # fmt: skip
+    )
 
 
 def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
@@ -80,18 +81,23 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
     joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left").filter(
         killed | pl.col("mount_id").is_not_null()
     )
-    how = pl.when(killed).then(pl.format("killed by signal {}", "signal")).otherwise(
-        pl.format("exited with status {}", pl.col("exit_code").fill_null(0))
-    )  # fmt: skip
+    how = (
+        pl.when(killed)
+        .then(pl.format("killed by signal {}", "signal"))
+        .otherwise(pl.format("exited with status {}", pl.col("exit_code").fill_null(0)))
+    )
     return conform(
         "incidents",
         joined.select(
-            "pid", "tid", "mount_id", "signal",
+            "pid",
+            "tid",
+            "mount_id",
+            "signal",
             time_ns="end_ns",
             kind=pl.when(killed).then(pl.lit("crash")).otherwise(pl.lit("exit")),
             detail=pl.format("daemon {} ({}) {}", "pid", "name", how),
         ),
-    )  # fmt: skip
+    )
 
 
 def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
@@ -101,25 +107,35 @@ def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     ``events``: TASK records; ``calls``: `daemon_calls`. The call is the innermost that had not
     returned on that thread; where it was in none, the process's innermost; else its last.
     """
-    signals = events.filter(pl.col("kind") == _SIGNAL).sort("time_ns").unique(
-        "pid", keep="first", maintain_order=True
-    ).select("pid", crash_ns="time_ns", crash_tid="tid")  # fmt: skip
+    signals = (
+        events.filter(pl.col("kind") == _SIGNAL)
+        .sort("time_ns")
+        .unique("pid", keep="first", maintain_order=True)
+        .select("pid", crash_ns="time_ns", crash_tid="tid")
+    )
     known = calls.select("pid", "tid", "function", "start_ns", "end_ns", "object_hash")
     before = signals.join(known, on="pid").filter(pl.col("start_ns") <= pl.col("crash_ns"))
     inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("crash_ns"))
     ranked = before.with_columns(
         inside=inside, own=inside & (pl.col("tid") == pl.col("crash_tid"))
-    ).sort("pid", "own", "inside", "start_ns")  # fmt: skip
+    ).sort("pid", "own", "inside", "start_ns")
     last = ranked.unique("pid", keep="last", maintain_order=True)
-    about = pl.when(pl.col("object_hash").is_not_null()).then(
-        pl.format(" of {}", pl.col("object_hash").str.head(8))
-    ).otherwise(pl.lit(""))  # fmt: skip
+    about = (
+        pl.when(pl.col("object_hash").is_not_null())
+        .then(pl.format(" of {}", pl.col("object_hash").str.head(8)))
+        .otherwise(pl.lit(""))
+    )
     ago = ((pl.col("crash_ns") - pl.col("start_ns")) / 1e6).round(1)
-    where = pl.when("own").then(pl.lit("in")).when("inside").then(
-        pl.format("while thread {} was in", "tid")
-    ).otherwise(pl.lit("after its last call"))  # fmt: skip
-    told = last.select("pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function",
-                                              about, ago))  # fmt: skip
+    where = (
+        pl.when("own")
+        .then(pl.lit("in"))
+        .when("inside")
+        .then(pl.format("while thread {} was in", "tid"))
+        .otherwise(pl.lit("after its last call"))
+    )
+    told = last.select(
+        "pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function", about, ago)
+    )
     return signals.join(told, on="pid", how="left", maintain_order="left")
 
 
@@ -161,20 +177,21 @@ def _hangs(lasting: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame) -
     waiting = asked.join(nodes, on=["mount_id", "node_id"], how="left").select(
         "op_id", asked_mount="mount_id", asked_path="path"
     )
-    rows = lasting.join(
-        files.select("file_id", "mount_id", "path"), on="file_id", how="left"
-    ).join(waiting, on="op_id", how="left")  # fmt: skip
+    rows = lasting.join(files.select("file_id", "mount_id", "path"), on="file_id", how="left").join(
+        waiting, on="op_id", how="left"
+    )
     place = pl.coalesce("path", "asked_path", pl.lit("an unknown file"))
     return conform(
         "incidents",
         rows.select(
-            "pid", "tid",
+            "pid",
+            "tid",
             time_ns="start_ns",
             mount_id=pl.coalesce("mount_id", "asked_mount"),
             kind=pl.lit("hang"),
             detail=pl.format("{} of {} never ended", pl.col("kind").cast(pl.String), place),
         ),
-    )  # fmt: skip
+    )
 
 
 def _recorded(journal: Journal) -> pl.DataFrame:

@@ -125,11 +125,14 @@ def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     where it then finds no room in its cache for it. Without calls, any that waited for no other's.
     """
     own = calls.filter(pl.col("function") == FETCH)["call_id"]
-    vain = calls.filter((pl.col("function") == LOOKUP) & (pl.col("result") < 0)).group_by(
-        call_id="parent_id"
-    ).agg(vain=pl.len())  # fmt: skip
-    known = fetches.join(vain.drop_nulls("call_id"), on="call_id", how="left",
-                         maintain_order="left")  # fmt: skip
+    vain = (
+        calls.filter((pl.col("function") == LOOKUP) & (pl.col("result") < 0))
+        .group_by(call_id="parent_id")
+        .agg(vain=pl.len())
+    )
+    known = fetches.join(
+        vain.drop_nulls("call_id"), on="call_id", how="left", maintain_order="left"
+    )
     by_call = pl.col("queued_ns").is_not_null() | (pl.col("vain") > 1).fill_null(value=False)
     silent = pl.col("outcome").ne_missing(pl.lit("joined"))
     return known.with_columns(
@@ -147,9 +150,7 @@ def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
 
 def _bytes(reading: _Reading, downloads: pl.DataFrame) -> dict[str, Any]:
     """Differences below what rounding to KiB hides are none."""
-    ended = downloads.filter(
-        pl.col("last_byte_ns").is_between(reading.begin_ns, reading.end_ns)
-    )
+    ended = downloads.filter(pl.col("last_byte_ns").is_between(reading.begin_ns, reading.end_ns))
     headless = ended["header_bytes"].null_count()
     body = (ended["wire_bytes"] - ended["header_bytes"]).sum()
     row = _row(reading, BYTES, "user.rx", None if headless else int(body), _KIB)
@@ -168,13 +169,15 @@ def _row(
     counted = None if before is None or after is None else (after - before) * unit
     unknown = counted is None or recorded is None
     return {
-        "mount_id": reading.mount_id, "quantity": quantity,
+        "mount_id": reading.mount_id,
+        "quantity": quantity,
         "client_before": None if before is None else before * unit,
         "client_after": None if after is None else after * unit,
-        "counted": counted, "recorded": recorded,
+        "counted": counted,
+        "recorded": recorded,
         "difference": None if unknown else (recorded or 0) - (counted or 0),
         "remark": reading.remark,
-    }  # fmt: skip
+    }
 
 
 def _chunks(reading: _Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> dict[str, Any]:
@@ -187,7 +190,12 @@ def _chunks(reading: _Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> d
     placeless = data["file_id"].null_count()
     why = f"for which file {placeless:,} of them were fetched is not known" if placeless else None
     return {
-        "mount_id": reading.mount_id, "quantity": CHUNKS, "client_before": None,
-        "client_after": None, "counted": listed, "recorded": data.height,
-        "difference": data.height - listed, "remark": why,
-    }  # fmt: skip
+        "mount_id": reading.mount_id,
+        "quantity": CHUNKS,
+        "client_before": None,
+        "client_after": None,
+        "counted": listed,
+        "recorded": data.height,
+        "difference": data.height - listed,
+        "remark": why,
+    }

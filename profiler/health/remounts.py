@@ -30,10 +30,15 @@ def reloads(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
         last[pid] = time_ns
         detail = f"daemon {pid} loaded its code anew from {line['path']}"
         changes = _changes(journal, str(mount["device"]))
-        rows.append({
-            "time_ns": time_ns, "kind": "reload", "pid": pid, "mount_id": mount["mount_id"],
-            "detail": detail + (f": {changes}" if changes else ""),
-        })  # fmt: skip
+        rows.append(
+            {
+                "time_ns": time_ns,
+                "kind": "reload",
+                "pid": pid,
+                "mount_id": mount["mount_id"],
+                "detail": detail + (f": {changes}" if changes else ""),
+            }
+        )
     return conform("incidents", pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 
 
@@ -54,10 +59,15 @@ def remounts(
         looked = lookups.filter(mount_id=mount["mount_id"])
         seen = manifests.filter(mount_id=mount["mount_id"]).sort("time_ns")
         rows += [
-            {"time_ns": time_ns, "kind": "remount", "pid": mount["daemon_pid"],
-             "mount_id": mount["mount_id"], "detail": f"{mount['mountpoint']}: {detail}"}
+            {
+                "time_ns": time_ns,
+                "kind": "remount",
+                "pid": mount["daemon_pid"],
+                "mount_id": mount["mount_id"],
+                "detail": f"{mount['mountpoint']}: {detail}",
+            }
             for time_ns, detail in _revisions(*told, looked, seen)
-        ]  # fmt: skip
+        ]
     return conform("incidents", pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 
 

@@ -87,16 +87,18 @@ def file_ids(
     """
     keys = with_mount(events.select(*KEY, time), mounted, time)
     by = known.select("mount_id", "generation", "file_id", ino="inode")
-    return keys.join(
-        by, on=["mount_id", "ino", "generation"], how="left", maintain_order="left"
-    )["file_id"]  # fmt: skip
+    return keys.join(by, on=["mount_id", "ino", "generation"], how="left", maintain_order="left")[
+        "file_id"
+    ]
 
 
 def with_cached_bytes(known: pl.DataFrame, chunked: pl.DataFrame) -> pl.DataFrame:
     """Add how much of each file the client's cache held, of the chunks whose state is known."""
-    cached = chunked.filter(pl.col("cached_at_start").is_not_null()).group_by("file_id").agg(
-        cached_bytes_at_start=pl.col("size_bytes").filter("cached_at_start").sum()
-    )  # fmt: skip
+    cached = (
+        chunked.filter(pl.col("cached_at_start").is_not_null())
+        .group_by("file_id")
+        .agg(cached_bytes_at_start=pl.col("size_bytes").filter("cached_at_start").sum())
+    )
     joined = known.drop("cached_bytes_at_start").join(
         cached, on="file_id", how="left", maintain_order="left"
     )

@@ -46,9 +46,11 @@ def serving_requests(requests: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
 
     ``events``: mount_id, tid, start_ns. Null where the thread served none.
     """
-    took = requests.drop_nulls(["served_ns", "served_tid"]).select(
-        "mount_id", "unique", "end_ns", "served_ns", tid="served_tid"
-    ).sort("served_ns")  # fmt: skip
+    took = (
+        requests.drop_nulls(["served_ns", "served_tid"])
+        .select("mount_id", "unique", "end_ns", "served_ns", tid="served_tid")
+        .sort("served_ns")
+    )
     found = (
         events.select("mount_id", "tid", "start_ns")
         .with_row_index("row")

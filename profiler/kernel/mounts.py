@@ -209,10 +209,9 @@ def _with_ends(mounted: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     )
     ends = gone.group_by("mount_id").agg(end_ns=pl.col("time_ns").max())
     again = pl.col("start_ns").shift(-1).over("dev")
-    return (
-        mounted.join(ends, on="mount_id", how="left", maintain_order="left")
-        .with_columns(pl.coalesce("end_ns", again).alias("end_ns"))
-    )  # fmt: skip
+    return mounted.join(ends, on="mount_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("end_ns", again).alias("end_ns")
+    )
 
 
 def with_mount(frame: pl.DataFrame, mounted: pl.DataFrame, time: str) -> pl.DataFrame:
@@ -253,9 +252,12 @@ def daemon_mounts(
 
 def _most_frequent(pairs: pl.DataFrame) -> pl.DataFrame:
     return (
-        pairs.group_by("pid", "mount_id").len().sort("len", "mount_id", descending=[True, False])
-        .unique("pid", keep="first", maintain_order=True).select("pid", "mount_id")
-    )  # fmt: skip
+        pairs.group_by("pid", "mount_id")
+        .len()
+        .sort("len", "mount_id", descending=[True, False])
+        .unique("pid", keep="first", maintain_order=True)
+        .select("pid", "mount_id")
+    )
 
 
 def mount_attributes(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
@@ -306,9 +308,13 @@ def described(
     daemon used tell; ``managers``: see `caches.cache_managers`; ``at_start``: device,
     revision_at_start.
     """
-    asked = downloads.select(
-        "mount_id", asked=pl.col("url_path").str.extract(r"/cvmfs/([A-Za-z0-9._-]+)/")
-    ).drop_nulls().unique("mount_id", keep="first", maintain_order=True)  # fmt: skip
+    asked = (
+        downloads.select(
+            "mount_id", asked=pl.col("url_path").str.extract(r"/cvmfs/([A-Za-z0-9._-]+)/")
+        )
+        .drop_nulls()
+        .unique("mount_id", keep="first", maintain_order=True)
+    )
     serving = daemons.unique("mount_id", keep="first", maintain_order=True).rename(
         {"pid": "daemon_pid"}
     )

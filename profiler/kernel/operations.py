@@ -47,9 +47,7 @@ def operations(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
 def kind_name(kind: pl.Expr) -> pl.Expr:
     """The name of an operation kind's number."""
     names = {number: name for number, name in enumerate(OPERATION_KINDS) if name != "none"}
-    return kind.cast(pl.Int32).replace_strict(
-        names, default=None, return_dtype=OPERATION_KIND
-    )  # fmt: skip
+    return kind.cast(pl.Int32).replace_strict(names, default=None, return_dtype=OPERATION_KIND)
 
 
 def hits(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
@@ -58,18 +56,18 @@ def hits(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
     return conform("hits", rows.drop_nulls(["file_id", "kind"]).sort("start_ns"))
 
 
-def touches(
-    records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame
-) -> pl.DataFrame:
+def touches(records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame) -> pl.DataFrame:
     """Table `touches` from TOUCH_KEY and TOUCH records, and from the reads that were too long for
     the kernel side to spread; a key that occurs twice is summed.
     """
     counts = ["bytes_read", "pages_mapped", "pages_inserted"]
     columns = ["file_id", "granule", "start_ns", *counts]
     told = records.with_columns(
-        pl.col("granule").cast(pl.Int64), pl.col(counts).cast(pl.Int64),
-        file_id=file_id, start_ns=(pl.col("bucket") * BUCKET_NS).cast(pl.Int64),
-    )  # fmt: skip
+        pl.col("granule").cast(pl.Int64),
+        pl.col(counts).cast(pl.Int64),
+        file_id=file_id,
+        start_ns=(pl.col("bucket") * BUCKET_NS).cast(pl.Int64),
+    )
     summed = (
         pl.concat([told.select(columns), _long_reads(operations).select(columns)])
         .drop_nulls("file_id")

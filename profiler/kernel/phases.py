@@ -34,8 +34,15 @@ def phases(lines: Sequence[Line], events: pl.DataFrame | None = None) -> pl.Data
         stack = unended.setdefault((pid, tid, line["name"]), [])
         if line["event"] == "begin":
             stack.append(len(rows))
-            rows.append({"name": line["name"], "start_ns": line["time_ns"], "end_ns": None,
-                         "pid": pid, "tid": tid})  # fmt: skip
+            rows.append(
+                {
+                    "name": line["name"],
+                    "start_ns": line["time_ns"],
+                    "end_ns": None,
+                    "pid": pid,
+                    "tid": tid,
+                }
+            )
         elif stack:
             rows[stack.pop()]["end_ns"] = line["time_ns"]
     schema: dict[str, Any] = {
@@ -56,9 +63,12 @@ class _Numbers:
         if events is None:
             return
         death = pl.col("time_ns").filter(pl.col("kind") == TASK_KINDS.index("exit")).max()
-        lives = events.filter(pl.col("role") == ROLE_TARGET).group_by(
-            "pid", "tid", "start_ns", "namespace_pid", "namespace_tid"
-        ).agg(end_ns=death.fill_null(FOR_EVER_NS)).sort("start_ns")  # fmt: skip
+        lives = (
+            events.filter(pl.col("role") == ROLE_TARGET)
+            .group_by("pid", "tid", "start_ns", "namespace_pid", "namespace_tid")
+            .agg(end_ns=death.fill_null(FOR_EVER_NS))
+            .sort("start_ns")
+        )
         for life in lives.iter_rows(named=True):
             key = (life["namespace_pid"], life["namespace_tid"])
             span = (life["start_ns"], life["end_ns"], (life["pid"], life["tid"]))
@@ -88,7 +98,12 @@ def runner_operations(phased: pl.DataFrame) -> pl.DataFrame:
     return conform(
         "gpu_ops",
         rows.select(
-            "start_ns", "end_ns", "pid", "tid",
-            device=pl.lit(RUNNER_DEVICE), kind=pl.lit(RUN_PHASE), source=pl.lit("runner"),
+            "start_ns",
+            "end_ns",
+            "pid",
+            "tid",
+            device=pl.lit(RUNNER_DEVICE),
+            kind=pl.lit(RUN_PHASE),
+            source=pl.lit("runner"),
         ),
-    )  # fmt: skip
+    )

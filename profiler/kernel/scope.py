@@ -73,10 +73,15 @@ class ConcernedSpool(Spool):
 
     def families(self) -> dict[int, int]:
         """The parents of processes that daemons started, by pid."""
-        born = super().tasks().filter(
-            (pl.col("role") == events.ROLE_DAEMON) & (pl.col("kind") == _FORK)
-            & (pl.col("pid") == pl.col("tid"))
-        )  # fmt: skip
+        born = (
+            super()
+            .tasks()
+            .filter(
+                (pl.col("role") == events.ROLE_DAEMON)
+                & (pl.col("kind") == _FORK)
+                & (pl.col("pid") == pl.col("tid"))
+            )
+        )
         return dict(born.select("pid", "parent_pid").iter_rows())
 
     def _not_own(self, frame: pl.DataFrame) -> pl.DataFrame:

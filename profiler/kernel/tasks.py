@@ -25,16 +25,20 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
     which goes on under the leader's number: what is told of the leader's exit before is no end, and
     a thread without an exit ends at the exec (kernel: de_thread).
     """
-    named = events.sort("time_ns").with_columns(
-        c_strings(events.sort("time_ns")["name"]),
-        _arguments(events.sort("time_ns")),
-        start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
-        parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
-    ).with_columns(
-        ended=pl.when(_is_end()).then("time_ns"),
-        code=pl.when(_is_end()).then("exit_code"),
-        # of whichever thread: it ends them all
-        crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
+    named = (
+        events.sort("time_ns")
+        .with_columns(
+            c_strings(events.sort("time_ns")["name"]),
+            _arguments(events.sort("time_ns")),
+            start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
+            parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
+        )
+        .with_columns(
+            ended=pl.when(_is_end()).then("time_ns"),
+            code=pl.when(_is_end()).then("exit_code"),
+            # of whichever thread: it ends them all
+            crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
+        )
     )
     folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
         pl.col("pid").last(),
@@ -60,12 +64,16 @@ def with_daemons_at_start(
     """
     pids = set(serving)
     rows = [
-        {"pid": line["pid"], "tid": tid, "name": str(line.get("name", "")),
-         "start_ns": line.get("start_ns") or 0}
+        {
+            "pid": line["pid"],
+            "tid": tid,
+            "name": str(line.get("name", "")),
+            "start_ns": line.get("start_ns") or 0,
+        }
         for line in journal.of("daemon")
         if line["pid"] in pids
         for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
-    ]  # fmt: skip
+    ]
     schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}
     silent = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
     added = silent.join(known, on="tid", how="anti", maintain_order="left").with_columns(
@@ -81,7 +89,7 @@ def with_founders(serving: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """
     forks = events.filter((pl.col("kind") == _FORK) & (pl.col("role") == ROLE_DAEMON)).filter(
         pl.col("pid") == pl.col("tid")
-    )  # fmt: skip
+    )
     parents = forks.select("pid", founder="parent_pid").unique("pid", keep="last")
     known = serving
     for _ in range(_FORKS_TO_DAEMON):
@@ -93,9 +101,11 @@ def with_founders(serving: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 
 def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """Add target threads that have operations (pid, tid, start_ns) but no life event."""
-    missing = operations.join(known, on="tid", how="anti").group_by("pid", "tid").agg(
-        pl.col("start_ns").min()
-    )  # fmt: skip
+    missing = (
+        operations.join(known, on="tid", how="anti")
+        .group_by("pid", "tid")
+        .agg(pl.col("start_ns").min())
+    )
     rows = missing.with_columns(
         parent_pid=pl.lit(0), name=pl.lit(""), role=pl.lit("target", dtype=ROLE)
     )
@@ -127,9 +137,13 @@ def _ended_by_exec(folded: pl.DataFrame, execs: pl.DataFrame) -> pl.DataFrame:
     """Let threads without an end, leaders apart, end at the next exec of their process."""
     times = execs.select("pid", exec_ns="time_ns").sort("exec_ns")
     joined = folded.sort("start_ns").join_asof(
-        times, left_on="start_ns", right_on="exec_ns", by="pid", strategy="forward",
+        times,
+        left_on="start_ns",
+        right_on="exec_ns",
+        by="pid",
+        strategy="forward",
         check_sortedness=False,
-    )  # fmt: skip
+    )
     by_exec = pl.when(pl.col("tid") != pl.col("pid")).then("exec_ns")
     return joined.with_columns(pl.coalesce("end_ns", by_exec).alias("end_ns"))
 

@@ -35,10 +35,18 @@ _PATTERNS = {
     "missed": _MISSED, "finished": _FINISHED, "failed": _FAILED, "waited": _WAITED,
     "asked": _ASKED, "verified": _VERIFIED, "committed": _COMMITTED, "answered": _ANSWERED,
 }  # fmt: skip
-_SCHEMA = pl.Schema({
-    "kind": pl.String, "start_ns": pl.Int64, "url": pl.String, "label": pl.String,
-    "proxy": pl.String, "error": pl.String, "status": pl.String, "hash": pl.String,
-})  # fmt: skip
+_SCHEMA = pl.Schema(
+    {
+        "kind": pl.String,
+        "start_ns": pl.Int64,
+        "url": pl.String,
+        "label": pl.String,
+        "proxy": pl.String,
+        "error": pl.String,
+        "status": pl.String,
+        "hash": pl.String,
+    }
+)
 NO_STEPS = pl.DataFrame(schema=_SCHEMA)
 
 
@@ -107,7 +115,7 @@ def _paired(
     return edges.with_columns(
         pl.when(ended).then(pl.col(column).shift(-1).over(key)).alias(name)
         for name, column in following.items()
-    ).filter(pl.col("kind").is_in(begins))  # fmt: skip
+    ).filter(pl.col("kind").is_in(begins))
 
 
 def _attempts(asked: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
@@ -115,7 +123,7 @@ def _attempts(asked: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
     spans = named.select("object_hash", "fetch_id", "row", fetch_end="end_row")
     told = asked.with_columns(download_id=pl.int_range(pl.len(), dtype=pl.Int32)).join_asof(
         spans, on="row", by="object_hash", check_sortedness=False
-    )  # fmt: skip
+    )
     outside = pl.col("fetch_end").is_not_null() & (pl.col("row") > pl.col("fetch_end"))
     mine = told.with_columns(fetch_id=pl.when(~outside).then("fetch_id"))
     number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id")
@@ -131,7 +139,7 @@ def _answers(ordered: pl.DataFrame, tried: pl.DataFrame) -> pl.DataFrame:
     depth = pl.concat([begins, ends]).sort("row").with_columns(pl.col("step").cum_sum())
     heard = ordered.filter(pl.col("kind") == "answered").select(
         "row", pl.col("status").cast(pl.Int32)
-    )  # fmt: skip
+    )
     placed = heard.join_asof(depth, on="row").join_asof(
         tried.select("row", "download_id", "end_row"), on="row"
     )
@@ -150,9 +158,11 @@ def _commits(ordered: pl.DataFrame, named: pl.DataFrame, tried: pl.DataFrame) ->
     brought = succeeded.join(last, on="fetch_id").select(
         "object_hash", "download_id", row="end_row"
     )
-    return brought.sort("row").join_asof(
-        done, on="row", by="object_hash", strategy="forward", check_sortedness=False
-    ).select("download_id", "committed_ns")  # fmt: skip
+    return (
+        brought.sort("row")
+        .join_asof(done, on="row", by="object_hash", strategy="forward", check_sortedness=False)
+        .select("download_id", "committed_ns")
+    )
 
 
 def _fetches(named: pl.DataFrame, tried: pl.DataFrame, files: NamedFiles) -> pl.DataFrame:
@@ -163,11 +173,18 @@ def _fetches(named: pl.DataFrame, tried: pl.DataFrame, files: NamedFiles) -> pl.
         {"finished": "downloaded", "failed": "failed"}, default=None, return_dtype=pl.String
     )
     rows = named.join(last, on="fetch_id", how="left", maintain_order="left").select(
-        "fetch_id", "start_ns", "object_hash", "download_id", end_ns="ended_ns",
-        mount_id=pl.lit(0), pid=pl.lit(0), tid=pl.lit(0), object_kind=kind.cast(OBJECT_KIND),
+        "fetch_id",
+        "start_ns",
+        "object_hash",
+        "download_id",
+        end_ns="ended_ns",
+        mount_id=pl.lit(0),
+        pid=pl.lit(0),
+        tid=pl.lit(0),
+        object_kind=kind.cast(OBJECT_KIND),
         outcome=outcome.cast(OUTCOME),
         path=pl.when(pl.col("label").str.starts_with("/")).then("label"),
-    )  # fmt: skip
+    )
     return conform("fetches", rows.with_columns(file_id=files.numbers(rows["path"])))
 
 
@@ -177,10 +194,19 @@ def _downloads(
     heard = answered.rename({"status": "status_heard"})
     rows = tried.join(heard, on="download_id", how="left", maintain_order="left")
     dated = rows.join(committed, on="download_id", how="left", maintain_order="left")
-    return conform("downloads", dated.select(
-        "download_id", "object_hash", "attempt", "committed_ns", mount_id=pl.lit(0),
-        url_path=pl.coalesce(pl.col("url").str.extract(_URL, 2), "url"),
-        host=pl.col("url").str.extract(_URL, 1).fill_null(""),
-        proxy=pl.when(pl.col("end_proxy") != "DIRECT").then("end_proxy"),
-        status="status_heard", sent_ns="start_ns", last_byte_ns="ended_ns",
-    ))  # fmt: skip
+    return conform(
+        "downloads",
+        dated.select(
+            "download_id",
+            "object_hash",
+            "attempt",
+            "committed_ns",
+            mount_id=pl.lit(0),
+            url_path=pl.coalesce(pl.col("url").str.extract(_URL, 2), "url"),
+            host=pl.col("url").str.extract(_URL, 1).fill_null(""),
+            proxy=pl.when(pl.col("end_proxy") != "DIRECT").then("end_proxy"),
+            status="status_heard",
+            sent_ns="start_ns",
+            last_byte_ns="ended_ns",
+        ),
+    )

@@ -89,20 +89,26 @@ class DebugLog:
         yield "downloads", found.downloads
         self.unnamed = found.unnamed
         yield "files", self._files.table()
-        yield "mounts", self._files.mount(
-            self._about.get("repository") or found.repository, self._about.get("version"),
-            self._about.get("cache"),
-        )  # fmt: skip
+        yield (
+            "mounts",
+            self._files.mount(
+                self._about.get("repository") or found.repository,
+                self._about.get("version"),
+                self._about.get("cache"),
+            ),
+        )
 
     def _read(self, block: bytes) -> pl.DataFrame:
         lines = lines_of(block)
         self._count(lines)
         text = lines.filter(lines.str.contains(_KEPT))
         ends = text.str.extract_groups(_TIME).struct.unnest()
-        messages = pl.DataFrame({
-            "text": text.str.replace(r"    \[[^\[\]]*\]$", ""),
-            "start_ns": local_ns(ends["time"], self._zone) - self._start_utc_ns,
-        }).with_columns(pl.col("start_ns").forward_fill().fill_null(self.end_ns))  # fmt: skip
+        messages = pl.DataFrame(
+            {
+                "text": text.str.replace(r"    \[[^\[\]]*\]$", ""),
+                "start_ns": local_ns(ends["time"], self._zone) - self._start_utc_ns,
+            }
+        ).with_columns(pl.col("start_ns").forward_fill().fill_null(self.end_ns))
         self.end_ns = max(self.end_ns, _latest(messages))
         self._learn(messages)
         self._keep(messages)
@@ -127,21 +133,29 @@ class DebugLog:
         self._by_inode.update(self._files.number_inodes(inodes, paths["path"]))
 
     def _keep(self, messages: pl.DataFrame) -> None:
-        looked = messages.with_columns(
-            pl.col("text").str.extract_groups(_LOOKUP).struct.unnest()
-        ).drop_nulls("how").with_columns(object_hash=hash_of_path(pl.col("path")))  # fmt: skip
+        looked = (
+            messages.with_columns(pl.col("text").str.extract_groups(_LOOKUP).struct.unnest())
+            .drop_nulls("how")
+            .with_columns(object_hash=hash_of_path(pl.col("path")))
+        )
         named = looked.drop_nulls("object_hash")
         if named.height:
             self._about.setdefault("cache", str(named["path"][0]).rsplit("/", 2)[0])
         lookups = named.select(
-            "start_ns", "object_hash", mount_id=pl.lit(0), pid=pl.lit(0), tid=pl.lit(0),
+            "start_ns",
+            "object_hash",
+            mount_id=pl.lit(0),
+            pid=pl.lit(0),
+            tid=pl.lit(0),
             hit=pl.col("how") == "hit",
-        )  # fmt: skip
+        )
         evicted = messages.with_columns(hash=pl.col("text").str.extract(_EVICTED, 1))
         incidents = evicted.drop_nulls("hash").select(
-            time_ns="start_ns", kind=pl.lit("eviction"), mount_id=pl.lit(0),
+            time_ns="start_ns",
+            kind=pl.lit("eviction"),
+            mount_id=pl.lit(0),
             detail=pl.format("{} was removed from the client's cache", "hash"),
-        )  # fmt: skip
+        )
         self._kept.lookups.append(lookups)
         self._kept.evicted.append(incidents)
         self._kept.steps.append(debug_fetches.steps(messages))
@@ -151,25 +165,34 @@ class DebugLog:
             pl.col("text").str.extract_groups(_CALL).struct.unnest()
         ).filter(
             pl.col("call").is_not_null() & ~pl.col("text").str.contains(", path ", literal=True)
-        )  # fmt: skip
+        )
         inodes = calls["inode"].cast(pl.UInt64, strict=False)
         numbers = inodes.replace_strict(self._by_inode, default=None, return_dtype=pl.Int32)
         self._keep_touches(calls.with_columns(file_id=numbers))
         frame = calls.select(
-            "start_ns", call_id=pl.int_range(pl.len(), dtype=pl.Int32) + self._calls,
-            mount_id=pl.lit(0), function=pl.format("cvmfs_{}", "call"), pid=pl.lit(0),
-            tid=pl.lit(0), file_id=numbers,
-        )  # fmt: skip
+            "start_ns",
+            call_id=pl.int_range(pl.len(), dtype=pl.Int32) + self._calls,
+            mount_id=pl.lit(0),
+            function=pl.format("cvmfs_{}", "call"),
+            pid=pl.lit(0),
+            tid=pl.lit(0),
+            file_id=numbers,
+        )
         self._calls += frame.height
         return conform("daemon_calls", frame)
 
     def _keep_touches(self, calls: pl.DataFrame) -> None:
-        reads = calls.drop_nulls("file_id").with_columns(
-            pl.col("text").str.extract_groups(_READ).struct.unnest()
-        ).drop_nulls("size").select(
-            "file_id", pl.col("start_ns") // BUCKET_NS * BUCKET_NS,
-            offset=pl.col("offset").cast(pl.Int64), bytes_read=pl.col("size").cast(pl.Int64),
-        )  # fmt: skip
+        reads = (
+            calls.drop_nulls("file_id")
+            .with_columns(pl.col("text").str.extract_groups(_READ).struct.unnest())
+            .drop_nulls("size")
+            .select(
+                "file_id",
+                pl.col("start_ns") // BUCKET_NS * BUCKET_NS,
+                offset=pl.col("offset").cast(pl.Int64),
+                bytes_read=pl.col("size").cast(pl.Int64),
+            )
+        )
         self._kept.touches.append(_summed(reads, granule=pl.col("offset") // _GRANULE_BYTES))
 
     def _touches(self) -> pl.DataFrame:
@@ -185,9 +208,11 @@ class DebugLog:
 
 
 def _summed(reads: pl.DataFrame, granule: pl.Expr) -> pl.DataFrame:
-    return reads.group_by("file_id", granule.alias("granule"), "start_ns").agg(
-        pl.col("bytes_read").sum()
-    ).sort("file_id", "start_ns", "granule")  # fmt: skip
+    return (
+        reads.group_by("file_id", granule.alias("granule"), "start_ns")
+        .agg(pl.col("bytes_read").sum())
+        .sort("file_id", "start_ns", "granule")
+    )
 
 
 def _all(name: str, parts: list[pl.DataFrame]) -> pl.DataFrame:

@@ -36,16 +36,18 @@ class NamedFiles:
             {"path": list(self._numbers), "file_id": list(self._numbers.values())},
             schema={"path": pl.String, "file_id": pl.Int32},
         ).with_columns(
-            mount_id=pl.lit(0), generation=pl.lit(0),
-            inode=pl.col("file_id").replace_strict(
-                self._inodes, default=0, return_dtype=pl.UInt64
-            ) if self._inodes else pl.lit(0, pl.UInt64),
-        )  # fmt: skip
+            mount_id=pl.lit(0),
+            generation=pl.lit(0),
+            inode=pl.col("file_id").replace_strict(self._inodes, default=0, return_dtype=pl.UInt64)
+            if self._inodes
+            else pl.lit(0, pl.UInt64),
+        )
         return conform("files", rows) if rows.height else empty("files")
 
     @staticmethod
-    def mount(repository: str | None = None, version: str | None = None,
-              cache: str | None = None) -> pl.DataFrame:  # fmt: skip
+    def mount(
+        repository: str | None = None, version: str | None = None, cache: str | None = None
+    ) -> pl.DataFrame:
         """The table `mounts`: the one mount whose log it is."""
         row = {
             "mount_id": 0, "device": "", "filesystem": "fuse", "repository": repository,

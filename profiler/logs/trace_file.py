@@ -64,10 +64,11 @@ class TraceFile:
             call_id=pl.int_range(pl.len(), dtype=pl.Int32) + self._calls,
             mount_id=pl.lit(0),
             function=pl.col("code").replace_strict(FUNCTIONS, return_dtype=pl.String),
-            pid=pl.lit(0), tid=pl.lit(0),
+            pid=pl.lit(0),
+            tid=pl.lit(0),
             start_ns=pl.col("time_ns") - self._start_utc_ns,
             file_id=self._files.numbers(calls["path"].replace("", "/")),
-        )  # fmt: skip
+        )
         self._calls += frame.height
         return conform("daemon_calls", frame)
 

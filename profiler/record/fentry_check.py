@@ -30,9 +30,13 @@ def _refused(function: int) -> str:
     """Why a program cannot be loaded for a function's entry; "" where it can."""
     code, legal = ctypes.create_string_buffer(_RETURN_0), ctypes.create_string_buffer(b"GPL")
     request = ProgLoad(
-        prog_type=_TRACING, expected_attach_type=_FENTRY, attach_btf_id=function,
-        insn_cnt=2, insns=ctypes.addressof(code), license=ctypes.addressof(legal),
-    )  # fmt: skip
+        prog_type=_TRACING,
+        expected_attach_type=_FENTRY,
+        attach_btf_id=function,
+        insn_cnt=2,
+        insns=ctypes.addressof(code),
+        license=ctypes.addressof(legal),
+    )
     loaded = bpf(PROG_LOAD, request)
     if loaded < 0:
         return os.strerror(ctypes.get_errno())

@@ -25,9 +25,13 @@ class _GetInfo(ctypes.Structure):
 
 class _Info(ctypes.Structure):
     _fields_ = [
-        ("btf", ctypes.c_uint64), ("btf_size", ctypes.c_uint32), ("id", ctypes.c_uint32),
-        ("name", ctypes.c_uint64), ("name_len", ctypes.c_uint32), ("kernel", ctypes.c_uint32),
-    ]  # fmt: skip
+        ("btf", ctypes.c_uint64),
+        ("btf_size", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("name", ctypes.c_uint64),
+        ("name_len", ctypes.c_uint32),
+        ("kernel", ctypes.c_uint32),
+    ]
 
 
 def open_btf(module: str) -> int:

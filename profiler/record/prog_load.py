@@ -33,18 +33,28 @@ class ProgLoad(ctypes.Structure):
     """What the call reads of ``union bpf_attr``."""
 
     _fields_ = [
-        ("prog_type", ctypes.c_uint32), ("insn_cnt", ctypes.c_uint32),
-        ("insns", ctypes.c_uint64), ("license", ctypes.c_uint64),
-        ("log_level", ctypes.c_uint32), ("log_size", ctypes.c_uint32),
-        ("log_buf", ctypes.c_uint64), ("kern_version", ctypes.c_uint32),
-        ("prog_flags", ctypes.c_uint32), ("prog_name", ctypes.c_char * 16),
-        ("prog_ifindex", ctypes.c_uint32), ("expected_attach_type", ctypes.c_uint32),
-        ("prog_btf_fd", ctypes.c_uint32), ("func_info_rec_size", ctypes.c_uint32),
-        ("func_info", ctypes.c_uint64), ("func_info_cnt", ctypes.c_uint32),
-        ("line_info_rec_size", ctypes.c_uint32), ("line_info", ctypes.c_uint64),
-        ("line_info_cnt", ctypes.c_uint32), ("attach_btf_id", ctypes.c_uint32),
+        ("prog_type", ctypes.c_uint32),
+        ("insn_cnt", ctypes.c_uint32),
+        ("insns", ctypes.c_uint64),
+        ("license", ctypes.c_uint64),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_uint64),
+        ("kern_version", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_name", ctypes.c_char * 16),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("expected_attach_type", ctypes.c_uint32),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("func_info", ctypes.c_uint64),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_uint64),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
         ("attach_btf_obj_fd", ctypes.c_uint32),
-    ]  # fmt: skip
+    ]
 
 
 def load(bcc: Any, bpf: Any, program: str, purpose: Purpose) -> int:
@@ -55,12 +65,15 @@ def load(bcc: Any, bpf: Any, program: str, purpose: Purpose) -> int:
     name = program.encode()
     legal = ctypes.create_string_buffer(bcc.lib.bpf_module_license(bpf.module))
     request = ProgLoad(
-        prog_type=purpose.program_type, expected_attach_type=purpose.attach_type,
+        prog_type=purpose.program_type,
+        expected_attach_type=purpose.attach_type,
         insns=bcc.lib.bpf_function_start(bpf.module, name),
         insn_cnt=bcc.lib.bpf_function_size(bpf.module, name) // 8,
-        license=ctypes.addressof(legal), prog_name=name[:15],
-        attach_btf_id=purpose.btf_id, attach_btf_obj_fd=purpose.btf_fd,
-    )  # fmt: skip
+        license=ctypes.addressof(legal),
+        prog_name=name[:15],
+        attach_btf_id=purpose.btf_id,
+        attach_btf_obj_fd=purpose.btf_fd,
+    )
     loaded = bpf_call(PROG_LOAD, request)
     if loaded < 0:
         number = ctypes.get_errno()

@@ -102,10 +102,11 @@ class Recorder:
         self._note("hits", rows=self._state.hits())
         self._note("losses", rows=losses)
         self._note(
-            "stop", complete=was_asked and not self._failures(),
+            "stop",
+            complete=was_asked and not self._failures(),
             cpu_ns=time.process_time_ns() - self._cpu_before_ns,
             records=sum(ring.spooled for ring in self._rings.values()),
-        )  # fmt: skip
+        )
         return {"losses": losses, "failures": self._failures()}
 
     def _keep(self, write: Callable[..., None], *arguments: Any, **values: Any) -> None:

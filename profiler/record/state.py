@@ -83,11 +83,15 @@ class State:
         causes = events.LOSS_CAUSES
         counts = self._counters("event_losses", len(EVENT_NAMES) * len(causes))
         return [
-            {"probe": EVENT_NAMES[index // len(causes)], "cause": causes[index % len(causes)],
-             "count": sum(per_cpu), "per_cpu": per_cpu}
+            {
+                "probe": EVENT_NAMES[index // len(causes)],
+                "cause": causes[index % len(causes)],
+                "count": sum(per_cpu),
+                "per_cpu": per_cpu,
+            }
             for index, per_cpu in enumerate(counts)
             if any(per_cpu)
-        ]  # fmt: skip
+        ]
 
     def stood_in(self) -> dict[str, int]:
         """How often the second of two programs ran where the first did not, by the first's name."""

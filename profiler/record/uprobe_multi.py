@@ -25,13 +25,19 @@ class Place:
 
 class _LinkCreate(ctypes.Structure):
     _fields_ = [
-        ("prog_fd", ctypes.c_uint32), ("target_fd", ctypes.c_uint32),
-        ("attach_type", ctypes.c_uint32), ("flags", ctypes.c_uint32),
-        ("path", ctypes.c_uint64), ("offsets", ctypes.c_uint64),
-        ("ref_ctr_offsets", ctypes.c_uint64), ("cookies", ctypes.c_uint64),
-        ("count", ctypes.c_uint32), ("multi_flags", ctypes.c_uint32),
-        ("pid", ctypes.c_uint32), ("padding", ctypes.c_uint32),
-    ]  # fmt: skip
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("path", ctypes.c_uint64),
+        ("offsets", ctypes.c_uint64),
+        ("ref_ctr_offsets", ctypes.c_uint64),
+        ("cookies", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("multi_flags", ctypes.c_uint32),
+        ("pid", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+    ]
 
 
 def attach(
@@ -43,10 +49,14 @@ def attach(
     offsets = (ctypes.c_uint64 * count)(*(place.file_offset for place in places))
     cookies = (ctypes.c_uint64 * count)(*(place.cookie for place in places))
     request = _LinkCreate(
-        prog_fd=program_fd, attach_type=attach_type, path=ctypes.addressof(name),
-        offsets=ctypes.addressof(offsets), cookies=ctypes.addressof(cookies), count=count,
+        prog_fd=program_fd,
+        attach_type=attach_type,
+        path=ctypes.addressof(name),
+        offsets=ctypes.addressof(offsets),
+        cookies=ctypes.addressof(cookies),
+        count=count,
         multi_flags=_RETURN if returns else 0,
-    )  # fmt: skip
+    )
     link = bpf(_LINK_CREATE, request)
     if link < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -162,8 +162,11 @@ def _answers(requests: Sequence[dict[str, Any]], note: Note) -> Iterator[Answer]
     """An answer to each request, in order; after one that does not come, the rest are not asked."""
     with subprocess.Popen(
         [sys.executable, "-I", str(_READER)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
-    ) as reader:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    ) as reader:
         note("reader", pid=reader.pid)
         ready = _line(reader, _START_TIMEOUT_S)
         for number, request in enumerate(requests):

@@ -57,10 +57,14 @@ def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
     descriptor = there.fileno()
     recorder = subprocess.Popen(
         [interpreter(), "-I", "-B", "-c", _SERVE, str(_ROOT), str(descriptor)],
-        env=environment, cwd="/", pass_fds=(descriptor,), start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env=environment,
+        cwd="/",
+        pass_fds=(descriptor,),
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=None if debug else subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     there.close()
     return recorder, here
 
@@ -72,9 +76,14 @@ def found_bcc() -> Compiler:
     except MissingDependency as error:
         return Compiler(INTERPRETERS[0], None, error.fact, error.help_text)
     told = subprocess.run(
-        [path, "-I", "-B", "-c", _TELL, str(_ROOT)], env=_ENVIRONMENT, cwd="/", check=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [path, "-I", "-B", "-c", _TELL, str(_ROOT)],
+        env=_ENVIRONMENT,
+        cwd="/",
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     if told.returncode:
         fact = f"the bcc of {path} cannot be imported: it ended with {told.returncode}"
         return Compiler(path, None, fact, f"{path} -c 'import bcc' says why")

@@ -127,7 +127,11 @@ def _prepare(
 
 
 def _follow(
-    held: child.Child, path: str, options: TraceOptions, log: int, control: socket.socket,
+    held: child.Child,
+    path: str,
+    options: TraceOptions,
+    log: int,
+    control: socket.socket,
     sampler: SocketSampler,
 ) -> Recorded:
     """Let the command run, and end the recording with it."""

@@ -110,11 +110,21 @@ class Asker:
         if message["idiag_inode"] != inode or info is None:
             return None
         return _SAMPLE.pack(
-            time_ns, inode, info["tcpi_bytes_received"], info["tcpi_delivery_rate"],
-            info["tcpi_rtt"], _since_4_9(info["tcpi_min_rtt"]), info["tcpi_rcv_rtt"],
-            info["tcpi_total_retrans"], info["tcpi_snd_cwnd"], info["tcpi_data_segs_in"],
-            info["tcpi_rcv_ooopack"], message["idiag_rqueue"], message["idiag_state"], 0,
-        )  # fmt: skip
+            time_ns,
+            inode,
+            info["tcpi_bytes_received"],
+            info["tcpi_delivery_rate"],
+            info["tcpi_rtt"],
+            _since_4_9(info["tcpi_min_rtt"]),
+            info["tcpi_rcv_rtt"],
+            info["tcpi_total_retrans"],
+            info["tcpi_snd_cwnd"],
+            info["tcpi_data_segs_in"],
+            info["tcpi_rcv_ooopack"],
+            message["idiag_rqueue"],
+            message["idiag_state"],
+            0,
+        )
 
     def close(self) -> None:
         """No more is asked."""
@@ -164,8 +174,13 @@ class SocketSampler:
         if self._trouble:
             lacking.append(self._trouble)
         blind = lacking and not self._taken
-        return {"event": EVENT, "family": "none" if blind else "sock_diag", "target": "tcp_info",
-                "build_id": None, "reason": "; ".join(lacking) or None}  # fmt: skip
+        return {
+            "event": EVENT,
+            "family": "none" if blind else "sock_diag",
+            "target": "tcp_info",
+            "build_id": None,
+            "reason": "; ".join(lacking) or None,
+        }
 
     def _run(self) -> None:
         try:

@@ -16,12 +16,16 @@ def endpoints(records: pl.DataFrame) -> pl.DataFrame:
     key = ["family", *(name for end in ends for name in (end, f"{end}_port"))]
     distinct = records.select(key).unique()
     spelt = distinct.with_columns(
-        pl.Series(f"{end}_text", [
-            endpoint(row["family"], row[end], row[f"{end}_port"])
-            for row in distinct.iter_rows(named=True)
-        ], dtype=pl.String)
+        pl.Series(
+            f"{end}_text",
+            [
+                endpoint(row["family"], row[end], row[f"{end}_port"])
+                for row in distinct.iter_rows(named=True)
+            ],
+            dtype=pl.String,
+        )
         for end in ends
-    )  # fmt: skip
+    )
     joined = records.join(spelt, on=key, how="left", maintain_order="left")
     return joined.drop(ends).rename({f"{end}_text": end for end in ends})
 

@@ -13,9 +13,13 @@ BLOCK_NS = 1_000_000
 
 #: parts of a block, in the order in which they are told
 _PARTS = (
-    ("gap_ns", "transfer"), ("queue_ns", "fetch_queue"), ("late_ns", "runqueue"),
-    ("unpack_ns", "decompress"), ("write_ns", "cache_write"), ("off_ns", "runqueue"),
-)  # fmt: skip
+    ("gap_ns", "transfer"),
+    ("queue_ns", "fetch_queue"),
+    ("late_ns", "runqueue"),
+    ("unpack_ns", "decompress"),
+    ("write_ns", "cache_write"),
+    ("off_ns", "runqueue"),
+)
 _BEFORE_PIECE = ("gap_ns", "queue_ns", "late_ns")
 _OF_PIECE = ("unpack_ns", "write_ns", "off_ns")
 
@@ -29,7 +33,7 @@ def download_work(records: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
     joined = records.join(names, on=["pid", "fd", "sent_ns"], how="left", maintain_order="left")
     return joined.select(
         "download_id", "pid", "tid", "round", "start_ns", "end_ns", "late_ns", "write_ns", "off_ns"
-    ).sort("start_ns")  # fmt: skip
+    ).sort("start_ns")
 
 
 def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
@@ -44,9 +48,11 @@ def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
     Others can hold a piece up only in the round in which it is received: when the thread looked at
     its sockets before that, there was nothing to receive.
     """
-    known = work.drop_nulls("download_id").with_row_index("piece").join(
-        wire.select("download_id", "sent_ns", "handed_ns"), on="download_id"
-    )  # fmt: skip
+    known = (
+        work.drop_nulls("download_id")
+        .with_row_index("piece")
+        .join(wire.select("download_id", "sent_ns", "handed_ns"), on="download_id")
+    )
     until = pl.coalesce("handed_ns", "end_ns")
     ended = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", until))
     own = known.with_columns(end_ns=ended).sort("download_id", "start_ns")
@@ -59,19 +65,28 @@ def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
     write = pl.min_horizontal(pl.max_horizontal("write_ns", 0), length)
     off = pl.min_horizontal("off_ns", length - write)
     return queued.select(
-        "download_id", "from_ns", "start_ns", "end_ns",
-        gap_ns=gap - queue - late, queue_ns=queue, late_ns=late,
-        unpack_ns=length - write - off, write_ns=write, off_ns=off,
-    )  # fmt: skip
+        "download_id",
+        "from_ns",
+        "start_ns",
+        "end_ns",
+        gap_ns=gap - queue - late,
+        queue_ns=queue,
+        late_ns=late,
+        unpack_ns=length - write - off,
+        write_ns=write,
+        off_ns=off,
+    )
 
 
 def _held_up(pieces: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
     """Time that the thread gave to others in a piece's round before it: piece, queue_ns."""
     turn = ["pid", "tid", "round"]
     shared = work.filter(pl.len().over(turn) > 1)
-    met = pieces.select("piece", *turn, "from_ns", "start_ns").join(
-        shared.select(*turn, other_start="start_ns", other_end="end_ns"), on=turn
-    ).filter(pl.col("other_start") < pl.col("start_ns"))  # fmt: skip
+    met = (
+        pieces.select("piece", *turn, "from_ns", "start_ns")
+        .join(shared.select(*turn, other_start="start_ns", other_end="end_ns"), on=turn)
+        .filter(pl.col("other_start") < pl.col("start_ns"))
+    )
     low = pl.max_horizontal("other_start", "from_ns")
     high = pl.min_horizontal("other_end", "start_ns")
     return met.group_by("piece").agg(queue_ns=(high - low).clip(0).sum())
@@ -95,9 +110,11 @@ def work_marks(divided: pl.DataFrame) -> pl.DataFrame:
         block=(pl.col("end_ns") - first) // BLOCK_NS,
     )
     names = [name for name, _ in _PARTS]
-    blocks = later.sort("download_id", "start_ns").group_by(
-        "download_id", "block", maintain_order=True
-    ).agg(pl.col("from_ns").first(), *(pl.col(name).sum() for name in names))  # fmt: skip
+    blocks = (
+        later.sort("download_id", "start_ns")
+        .group_by("download_id", "block", maintain_order=True)
+        .agg(pl.col("from_ns").first(), *(pl.col(name).sum() for name in names))
+    )
     return pl.concat([*_block_marks(before), *_block_marks(blocks)]).sort(
         "download_id", "at", "part"
     )

@@ -32,15 +32,23 @@ def wire_requests(
     """
     known = records.filter((pl.col("flags") & DOWNLOAD_ANNOUNCED) == 0).with_columns(
         happened(name) for name in _TIMES
-    )  # fmt: skip
+    )
     begun = known.with_columns(began_ns=pl.coalesce("sent_ns", "connect_ns", "closed_ns"))
-    asked = begun.drop_nulls("began_ns").sort("began_ns", "pid", "fd").with_columns(
-        connection_id=pl.struct("pid", "fd", "socket", "connect_ns").rank("dense").cast(pl.Int32)
-        - 1,
-        download_id=pl.int_range(pl.len(), dtype=pl.Int32),
-    ).join(daemons, on="pid", how="left", maintain_order="left").join(
-        attributes.select("mount_id", "proxy"), on="mount_id", how="left", maintain_order="left"
-    )  # fmt: skip
+    asked = (
+        begun.drop_nulls("began_ns")
+        .sort("began_ns", "pid", "fd")
+        .with_columns(
+            connection_id=pl.struct("pid", "fd", "socket", "connect_ns")
+            .rank("dense")
+            .cast(pl.Int32)
+            - 1,
+            download_id=pl.int_range(pl.len(), dtype=pl.Int32),
+        )
+        .join(daemons, on="pid", how="left", maintain_order="left")
+        .join(
+            attributes.select("mount_id", "proxy"), on="mount_id", how="left", maintain_order="left"
+        )
+    )
     return _read_target(_with_text(endpoints(asked))).with_columns(
         object_hash=hash_of_path(pl.col("url_path")),
         suffix=pl.col("url_path").str.extract(OBJECT_PATH, 4),
@@ -89,9 +97,11 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
     """
     absolute = pl.col("target").str.extract(_ABSOLUTE, 2)
     numeric = pl.col("header_host").str.extract(_NUMERIC, 1).is_not_null()
-    port = pl.when(pl.col("header_host").str.contains(r":\d+$")).then(pl.lit("")).otherwise(
-        pl.lit(":80")
-    )  # fmt: skip
+    port = (
+        pl.when(pl.col("header_host").str.contains(r":\d+$"))
+        .then(pl.lit(""))
+        .otherwise(pl.lit(":80"))
+    )
     elsewhere = numeric & (pl.concat_str("header_host", port) != pl.col("remote"))
     asked = pl.col("target").is_not_null()
     proxied = absolute.is_not_null() | pl.col("tunnelled") | (asked & elsewhere)
@@ -107,12 +117,16 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
 def manifests(wire: pl.DataFrame) -> pl.DataFrame:
     """Manifests whose beginning was seen in an answer: mount_id, time_ns, root_hash, revision."""
     text = pl.col("answer").str.extract(r"(?s)^HTTP/.*?\r\n\r\n(.*)$")
-    return wire.filter(pl.col("url_path").str.ends_with("/.cvmfspublished")).select(
-        "mount_id",
-        time_ns="last_byte_ns",
-        root_hash=text.str.extract(r"(?m)^C([0-9a-f]{40}(?:-[a-z0-9]+)?)\n"),
-        revision=text.str.extract(r"(?m)^S(\d+)\n").cast(pl.Int64),
-    ).drop_nulls()  # fmt: skip
+    return (
+        wire.filter(pl.col("url_path").str.ends_with("/.cvmfspublished"))
+        .select(
+            "mount_id",
+            time_ns="last_byte_ns",
+            root_hash=text.str.extract(r"(?m)^C([0-9a-f]{40}(?:-[a-z0-9]+)?)\n"),
+            revision=text.str.extract(r"(?m)^S(\d+)\n").cast(pl.Int64),
+        )
+        .drop_nulls()
+    )
 
 
 def named_by_fetches(
@@ -127,21 +141,32 @@ def named_by_fetches(
     others = calls.filter((pl.col("function") == DOWNLOAD) & pl.col("parent_id").is_null()).select(
         "pid", "start_ns", "end_ns", meant=pl.lit(None, pl.String)
     )
-    busy = pl.concat([
-        fetching.select("pid", "start_ns", "end_ns", meant="object_hash"), others,
-    ])  # fmt: skip
-    pairs = wire.filter(pl.col("url_path").is_null()).select(
-        "download_id", "pid", "began_ns"
-    ).join(busy, on="pid")  # fmt: skip
+    busy = pl.concat(
+        [
+            fetching.select("pid", "start_ns", "end_ns", meant="object_hash"),
+            others,
+        ]
+    )
+    pairs = (
+        wire.filter(pl.col("url_path").is_null())
+        .select("download_id", "pid", "began_ns")
+        .join(busy, on="pid")
+    )
     within = (pl.col("began_ns") >= pl.col("start_ns")) & (
         pl.col("end_ns").is_null() | (pl.col("began_ns") <= pl.col("end_ns"))
     )
-    certain = pairs.filter(within).group_by("download_id").agg(
-        pl.col("meant").first(), found=pl.len()
-    ).filter(found=1).drop("found")  # fmt: skip
-    return wire.join(certain, on="download_id", how="left", maintain_order="left").with_columns(
-        object_hash=pl.coalesce("object_hash", "meant")
-    ).drop("meant")  # fmt: skip
+    certain = (
+        pairs.filter(within)
+        .group_by("download_id")
+        .agg(pl.col("meant").first(), found=pl.len())
+        .filter(found=1)
+        .drop("found")
+    )
+    return (
+        wire.join(certain, on="download_id", how="left", maintain_order="left")
+        .with_columns(object_hash=pl.coalesce("object_hash", "meant"))
+        .drop("meant")
+    )
 
 
 def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
@@ -162,14 +187,14 @@ def attempts(wire: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
     ordered = pairs.filter(inside).sort("fetch_id", "began_ns")
     once = ordered.unique("download_id", keep="last", maintain_order=True)
     once = pl.concat([once, _of_unnamed(wire, fetching, once).select(once.columns)])
-    return once.sort("fetch_id", "began_ns").with_columns(
-        attempt=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id")
-    ).select("fetch_id", "download_id", "attempt", "sender_tid")  # fmt: skip
+    return (
+        once.sort("fetch_id", "began_ns")
+        .with_columns(attempt=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id"))
+        .select("fetch_id", "download_id", "attempt", "sender_tid")
+    )
 
 
-def _of_unnamed(
-    wire: pl.DataFrame, fetching: pl.DataFrame, paired: pl.DataFrame
-) -> pl.DataFrame:
+def _of_unnamed(wire: pl.DataFrame, fetching: pl.DataFrame, paired: pl.DataFrame) -> pl.DataFrame:
     """Requests sent within fetches without object_hash, those of the latest fetch."""
     unnamed = fetching.filter(pl.col("object_hash").is_null()).drop("object_hash")
     free = wire.join(paired, on="download_id", how="anti").select(
@@ -193,9 +218,14 @@ def downloads(
     )
     ends = committed.select("pid", "object_hash", committed_ns="end_ns").drop_nulls()
     dated = known.sort("began_ns").join_asof(
-        ends.sort("committed_ns"), left_on="began_ns", right_on="committed_ns",
-        by=["pid", "object_hash"], strategy="forward", check_sortedness=False, coalesce=False,
-    )  # fmt: skip
+        ends.sort("committed_ns"),
+        left_on="began_ns",
+        right_on="committed_ns",
+        by=["pid", "object_hash"],
+        strategy="forward",
+        check_sortedness=False,
+        coalesce=False,
+    )
     last = pl.col("attempt") == pl.col("attempt").max().over("fetch_id")
     rows = dated.with_columns(
         pl.col("attempt").fill_null(1),

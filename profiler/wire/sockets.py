@@ -13,9 +13,11 @@ def sockets(samples: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
 
     ``samples``: SOCKET_SAMPLE records; ``wire``: socket, connection_id, remote? of `downloads`.
     """
-    known = wire.filter(pl.col("socket") != 0).select(
-        "socket", "connection_id", "remote"
-    ).unique("socket", keep="last", maintain_order=True)  # fmt: skip
+    known = (
+        wire.filter(pl.col("socket") != 0)
+        .select("socket", "connection_id", "remote")
+        .unique("socket", keep="last", maintain_order=True)
+    )
     states = pl.Series(TCP_STATES, dtype=pl.String)
     rows = samples.join(known, on="socket", maintain_order="left").with_columns(
         state=states.gather(samples.join(known, on="socket", maintain_order="left")["state"]),

@@ -38,14 +38,33 @@ def _layout(height_px: int, window: Window, y_axis: Json) -> Json:
     return {
         "height": height_px,
         "margin": {"l": LEFT_MARGIN_PX, "r": RIGHT_MARGIN_PX, "t": 6, "b": 26, "pad": 0},
-        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "#ffffff", "font": _FONT,
-        "showlegend": False, "hovermode": "closest", "hoverdistance": 2, "dragmode": "zoom",
-        "xaxis": {"range": [0, span], "minallowed": 0, "maxallowed": span, "ticksuffix": " s",
-                  "gridcolor": _GRID, "zeroline": False, "tickfont": {"size": 11},
-                  "linecolor": "#c9d0d8", "showline": True, "nticks": 12},
-        "yaxis": {"fixedrange": True, "zeroline": False, "showgrid": False,
-                  "tickfont": {"size": 11}} | y_axis,
-    }  # fmt: skip
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "#ffffff",
+        "font": _FONT,
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverdistance": 2,
+        "dragmode": "zoom",
+        "xaxis": {
+            "range": [0, span],
+            "minallowed": 0,
+            "maxallowed": span,
+            "ticksuffix": " s",
+            "gridcolor": _GRID,
+            "zeroline": False,
+            "tickfont": {"size": 11},
+            "linecolor": "#c9d0d8",
+            "showline": True,
+            "nticks": 12,
+        },
+        "yaxis": {
+            "fixedrange": True,
+            "zeroline": False,
+            "showgrid": False,
+            "tickfont": {"size": 11},
+        }
+        | y_axis,
+    }
 
 
 def _colourscale(colours: list[str]) -> list[list[object]]:
@@ -62,22 +81,31 @@ def _with_gaps(bricks: pl.DataFrame, gap_code: int) -> pl.DataFrame:
     """Return start_ns, end_ns, code, row with a brick for every gap between two bricks."""
     solid = bricks.select("start_ns", "end_ns", pl.col("code").cast(pl.Int32), "row")
     gaps = solid.select(
-        pl.col("end_ns").shift(1).alias("start_ns"), pl.col("start_ns").alias("end_ns"),
-        pl.lit(gap_code, dtype=pl.Int32).alias("code"), pl.lit(-1, dtype=pl.Int32).alias("row"),
-    ).filter(pl.col("start_ns") < pl.col("end_ns"))  # fmt: skip
+        pl.col("end_ns").shift(1).alias("start_ns"),
+        pl.col("start_ns").alias("end_ns"),
+        pl.lit(gap_code, dtype=pl.Int32).alias("code"),
+        pl.lit(-1, dtype=pl.Int32).alias("row"),
+    ).filter(pl.col("start_ns") < pl.col("end_ns"))
     return pl.concat([solid, gaps]).sort("start_ns")
 
 
-def _lane_trace(bricks: pl.DataFrame, y: tuple[float, float], colours: list[str],
-                origin_ns: int) -> tuple[Json, Json]:  # fmt: skip
+def _lane_trace(
+    bricks: pl.DataFrame, y: tuple[float, float], colours: list[str], origin_ns: int
+) -> tuple[Json, Json]:
     """Return the heat map of a lane, and the place of each of its bricks in the details."""
     filled = _with_gaps(bricks, len(colours))
     edges = pl.concat([filled["start_ns"], filled["end_ns"].tail(1)])
     trace = {
-        "type": "heatmap", "x": typed(seconds(edges, origin_ns), "f8"), "y": list(y),
-        "z": typed(filled["code"], "u1", rows=1), "zmin": -0.5, "zmax": len(colours) + 0.5,
-        "colorscale": _colourscale(colours), "showscale": False, "hoverinfo": "none",
-    }  # fmt: skip
+        "type": "heatmap",
+        "x": typed(seconds(edges, origin_ns), "f8"),
+        "y": list(y),
+        "z": typed(filled["code"], "u1", rows=1),
+        "zmin": -0.5,
+        "zmax": len(colours) + 0.5,
+        "colorscale": _colourscale(colours),
+        "showscale": False,
+        "hoverinfo": "none",
+    }
     return trace, typed(filled["row"], "i4")
 
 
@@ -92,10 +120,12 @@ def _details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
     return {
         "start": typed(seconds(bricks["start_ns"], origin_ns), "f8"),
         "end": typed(seconds(bricks["end_ns"], origin_ns), "f8"),
-        "code": typed(bricks["code"], "u1"), "merged": typed(bricks["merged"], "i4"),
-        "fetch": typed(bricks["fetch_id"], "i4"), "lane": typed(lanes, "i4"),
+        "code": typed(bricks["code"], "u1"),
+        "merged": typed(bricks["merged"], "i4"),
+        "fetch": typed(bricks["fetch_id"], "i4"),
+        "lane": typed(lanes, "i4"),
         "columns": [column(extra[name]) for name in extra.columns],
-    }  # fmt: skip
+    }
 
 
 def _lane_height_px(count: int) -> int:
@@ -125,11 +155,14 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
     )
     layout = _layout(_height_px(group.lanes), window, _lane_axis(group.lanes))
     return {
-        "data": traces, "layout": layout,
-        "rows": rows, "details": _details(together, lanes, window.start_ns),
-        "words": [name for name, _ in group.palette], "captions": _captions(drawn, window),
+        "data": traces,
+        "layout": layout,
+        "rows": rows,
+        "details": _details(together, lanes, window.start_ns),
+        "words": [name for name, _ in group.palette],
+        "captions": _captions(drawn, window),
         "sparse": group.name != "threads",
-    }  # fmt: skip
+    }
 
 
 def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
@@ -143,10 +176,14 @@ def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
             continue
         named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption")
         for start, end, name in named.head(_MAX_CAPTIONS).iter_rows():
-            captions.append({
-                "start": (start - window.start_ns) / 1e9, "end": (end - window.start_ns) / 1e9,
-                "y": -place, "text": as_plotly(name, 24),
-            })  # fmt: skip
+            captions.append(
+                {
+                    "start": (start - window.start_ns) / 1e9,
+                    "end": (end - window.start_ns) / 1e9,
+                    "y": -place,
+                    "text": as_plotly(name, 24),
+                }
+            )
     return captions
 
 
@@ -157,10 +194,11 @@ def _height_px(lanes: tuple[Lane, ...]) -> int:
 def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
     labelled = [(place, lane) for place, lane in enumerate(lanes) if lane.label]
     return {
-        "range": [-len(lanes) + 0.45, 0.55], "tickmode": "array",
+        "range": [-len(lanes) + 0.45, 0.55],
+        "tickmode": "array",
         "tickvals": [-place for place, _ in labelled],
         "ticktext": [as_plotly(lane.label, 24) for _, lane in labelled],
-    }  # fmt: skip
+    }
 
 
 def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
@@ -181,9 +219,10 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
     traces = [_part_trace(known, place, window) for place in range(len(DOWNLOAD_PARTS))]
     per_row = max(3, min(16, 420 // rows.height))
     detail = rows.with_columns(
-        code=pl.lit(0, dtype=pl.UInt8), merged=pl.lit(1, dtype=pl.Int32),
+        code=pl.lit(0, dtype=pl.UInt8),
+        merged=pl.lit(1, dtype=pl.Int32),
         row=pl.lit(0, dtype=pl.Int32),
-    ).drop("sent_ns", "first_byte_ns", "last_byte_ns")  # fmt: skip
+    ).drop("sent_ns", "first_byte_ns", "last_byte_ns")
     places = pl.Series(range(rows.height), dtype=pl.Int32)
     return {
         "data": traces,
@@ -192,19 +231,21 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
         "rows": [typed(places, "i4")] * len(traces),
         "details": _details(detail, places, window.start_ns),
         "words": ["download"],
-    }  # fmt: skip
+    }
 
 
 def _part_trace(known: pl.DataFrame, place: int, window: Window) -> Json:
     start, end = known[f"b{place}"], known[f"b{place + 1}"]
     colour = palette.STYLES[DOWNLOAD_PARTS[place]].colour
     return {
-        "type": "bar", "orientation": "h", "hoverinfo": "none",
+        "type": "bar",
+        "orientation": "h",
+        "hoverinfo": "none",
         "base": typed(seconds(start, window.start_ns), "f8"),
         "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
         "y": typed(pl.Series(range(0, -known.height, -1)), "i4"),
         "marker": {"color": colour, "line": {"width": 0.6, "color": colour}},
-    }  # fmt: skip
+    }
 
 
 def _waterfall_axis(rows: pl.DataFrame) -> Json:
@@ -214,8 +255,11 @@ def _waterfall_axis(rows: pl.DataFrame) -> Json:
         names = [
             _download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()
         ]
-        axis |= {"tickvals": [-n for n in range(count)], "ticktext": names,
-                 "tickfont": {"size": 10 if count <= 30 else 9}}  # fmt: skip
+        axis |= {
+            "tickvals": [-n for n in range(count)],
+            "ticktext": names,
+            "tickfont": {"size": 10 if count <= 30 else 9},
+        }
     return axis
 
 
@@ -237,8 +281,13 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
         f"{as_plotly(name, 20)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases
     ]
     window = Window(0, max(sum(causes.values()) for _, _, causes in phases) or 1)
-    axis = {"range": [-len(phases) + 0.4, 0.6], "tickmode": "array", "tickvals": places,
-            "ticktext": labels, "tickfont": {"size": 13}}  # fmt: skip
+    axis = {
+        "range": [-len(phases) + 0.4, 0.6],
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": labels,
+        "tickfont": {"size": 13},
+    }
     layout = _layout(40 + 44 * len(phases), window, axis)
     layout["margin"] |= {"l": _PHASE_MARGIN_PX}
     layout |= {"barmode": "stack", "bargap": 0.25, "dragmode": False}
@@ -246,21 +295,30 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
     return {"data": traces, "layout": layout}
 
 
-def _cause_trace(cause: str, phases: list[tuple[str, int, dict[str, int]]],
-                 places: list[int]) -> Json:  # fmt: skip
+def _cause_trace(
+    cause: str, phases: list[tuple[str, int, dict[str, int]]], places: list[int]
+) -> Json:
     spent = [causes.get(cause, 0) for _, _, causes in phases]
     totals = [max(sum(causes.values()), 1) for _, _, causes in phases]
     shares = [100 * ns / total for ns, total in zip(spent, totals, strict=True)]
     wide_ns = 0.09 * max(totals)
     return {
-        "type": "bar", "orientation": "h", "name": cause, "x": [ns / 1e9 for ns in spent],
-        "y": places, "marker": {"color": palette.STYLES[cause].colour,
-                                "line": {"width": 0.5, "color": "#ffffff"}},
+        "type": "bar",
+        "orientation": "h",
+        "name": cause,
+        "x": [ns / 1e9 for ns in spent],
+        "y": places,
+        "marker": {
+            "color": palette.STYLES[cause].colour,
+            "line": {"width": 0.5, "color": "#ffffff"},
+        },
         "text": [
             f"{cause} {share:.0f} %" if ns >= wide_ns else ""
             for ns, share in zip(spent, shares, strict=True)
         ],
-        "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
+        "textposition": "inside",
+        "insidetextanchor": "middle",
+        "textangle": 0,
         "constraintext": "none",
         "insidetextfont": {"size": 11},
         "hovertemplate": [
@@ -268,7 +326,7 @@ def _cause_trace(cause: str, phases: list[tuple[str, int, dict[str, int]]],
             f"<br>{palette.STYLES[cause].meaning}<extra></extra>"
             for ns, share, (name, _, _) in zip(spent, shares, phases, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def touches_figure(heat: Heat, window: Window) -> Json:
@@ -276,16 +334,26 @@ def touches_figure(heat: Heat, window: Window) -> Json:
     axis = {"range": [heat.edges_mib[-1], 0], "ticksuffix": " MiB", "nticks": 6}
     edges = seconds(pl.Series(heat.edges_ns), window.start_ns)
     return {
-        "data": [{
-            "type": "heatmap", "x": typed(edges, "f8"), "y": heat.edges_mib,
-            "z": typed(heat.mib, "f4", rows=len(heat.edges_mib) - 1),
-            "colorscale": [[0, "#f6f8fa"], [0.001, "#cfe0ef"], [0.5, "#5b8fc4"], [1, "#16385c"]],
-            "showscale": False, "zmin": 0,
-            "hovertemplate": "%{y:.0f} MiB into the file, at %{x:.2f} s: "
-                             "%{z:.2f} MiB touched<extra></extra>",
-        }],
+        "data": [
+            {
+                "type": "heatmap",
+                "x": typed(edges, "f8"),
+                "y": heat.edges_mib,
+                "z": typed(heat.mib, "f4", rows=len(heat.edges_mib) - 1),
+                "colorscale": [
+                    [0, "#f6f8fa"],
+                    [0.001, "#cfe0ef"],
+                    [0.5, "#5b8fc4"],
+                    [1, "#16385c"],
+                ],
+                "showscale": False,
+                "zmin": 0,
+                "hovertemplate": "%{y:.0f} MiB into the file, at %{x:.2f} s: "
+                "%{z:.2f} MiB touched<extra></extra>",
+            }
+        ],
         "layout": _layout(210, window, axis),
-    }  # fmt: skip
+    }
 
 
 def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Json:
@@ -296,13 +364,18 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
     label, late = _LABEL_SHARE * window.duration_ns / 1e9, 0.9 * window.duration_ns / 1e9
     rows = _rows_for_labels([at - label if at > late else at for at in seconds_in], label)
     trace = {
-        "type": "scatter", "mode": "markers+text", "x": seconds_in, "y": [-row for row in rows],
-        "text": [as_plotly(str(each["kind"]), 24) for each in incidents], "cliponaxis": False,
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": seconds_in,
+        "y": [-row for row in rows],
+        "text": [as_plotly(str(each["kind"]), 24) for each in incidents],
+        "cliponaxis": False,
         "textposition": ["middle left" if at > late else "middle right" for at in seconds_in],
-        "textfont": {"size": 11}, "hoverinfo": "text",
+        "textfont": {"size": 11},
+        "hoverinfo": "text",
         "marker": {"symbol": "diamond", "size": 9, "color": [*map(_incident_colour, incidents)]},
         "hovertext": [*map(_incident_text, incidents, seconds_in)],
-    }  # fmt: skip
+    }
     used = max(rows) + 1
     axis: Json = {"range": [-used + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
     layout = _layout(34 + 20 * used, window, axis) | {"hoverdistance": 12}
@@ -313,11 +386,17 @@ def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Wi
     """Return a figure over time with a line through it at each incident."""
     lines = [
         {
-            "type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "above", "x0": at, "x1": at,
+            "type": "line",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "above",
+            "x0": at,
+            "x1": at,
             "line": {"width": 1, "dash": "dot", "color": _incident_colour(each)},
         }
         for each, at in zip(incidents, _seconds_in(incidents, window), strict=True)
-    ]  # fmt: skip
+    ]
     return figure | {"layout": figure["layout"] | {"shapes": lines}}
 
 
@@ -353,13 +432,17 @@ def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window
     width_s = width_ns / 1e9
     bars = [
         {
-            "type": "bar", "name": name, "marker": {"color": colour},
+            "type": "bar",
+            "name": name,
+            "marker": {"color": colour},
             "x": [(bar + 0.5) * width_s for bar in counts[name]["bar"]],
-            "y": counts[name]["number"].to_list(), "width": width_s,
+            "y": counts[name]["number"].to_list(),
+            "width": width_s,
             "hovertemplate": f"%{{y:,}} {name} in {width_s:g} s<extra></extra>",
         }
-        for name, colour in SERIES if name in counts
-    ]  # fmt: skip
+        for name, colour in SERIES
+        if name in counts
+    ]
     axis = {"showgrid": True, "gridcolor": _GRID, "rangemode": "tozero"}
     layout = _layout(230, window, axis) | {"barmode": "overlay", "bargap": 0}
     return {"data": bars, "layout": layout} if bars else {}

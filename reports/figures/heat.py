@@ -33,9 +33,7 @@ def _touched_bytes() -> pl.Expr:
     return pl.max_horizontal("bytes_read", pages)
 
 
-def hottest_file(
-    frames: Frames, window: Window, least_ns: int = _BUCKET_NS
-) -> Heat | None:
+def hottest_file(frames: Frames, window: Window, least_ns: int = _BUCKET_NS) -> Heat | None:
     """Return the heat of the file with the most bytes touched, or None where nothing was.
 
     ``least_ns``: what the times of the touches can tell apart.
@@ -65,6 +63,8 @@ def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> 
     empty = pl.DataFrame({"cell": pl.int_range(parts * columns, eager=True)})
     dense = empty.join(cells, on="cell", how="left", maintain_order="left")["mib"].fill_null(0.0)
     return Heat(
-        path, [first + step * place for place in range(columns + 1)],
-        [float(min(place * per_part, granules)) for place in range(parts + 1)], dense,
-    )  # fmt: skip
+        path,
+        [first + step * place for place in range(columns + 1)],
+        [float(min(place * per_part, granules)) for place in range(parts + 1)],
+        dense,
+    )

@@ -106,9 +106,12 @@ def fetches_of_requests(frames: Frames) -> pl.DataFrame:
 
 
 def _cause_code() -> pl.Expr:
-    return pl.col("cause").cast(pl.String).replace_strict(
-        list(CAUSES), list(range(len(CAUSES))), return_dtype=pl.UInt8
-    ).alias("code")  # fmt: skip
+    return (
+        pl.col("cause")
+        .cast(pl.String)
+        .replace_strict(list(CAUSES), list(range(len(CAUSES))), return_dtype=pl.UInt8)
+        .alias("code")
+    )
 
 
 def _merged_note(shortest_ns: int) -> str:
@@ -150,12 +153,18 @@ def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
         .join(file_names(frames), on="file_id", how="left")
         .join(fetches, on="fetch_id", how="left")
         .select(
-            "start_ns", "end_ns", "code", "merged", "fetch_id",
-            pl.col("kind").cast(pl.String).alias("operation"), pl.col("path").alias("file"),
-            "offset_bytes", pl.col("object_hash").alias("object"),
+            "start_ns",
+            "end_ns",
+            "code",
+            "merged",
+            "fetch_id",
+            pl.col("kind").cast(pl.String).alias("operation"),
+            pl.col("path").alias("file"),
+            "offset_bytes",
+            pl.col("object_hash").alias("object"),
             pl.col("via_tid").alias("through thread"),
         )
-    )  # fmt: skip
+    )
 
 
 def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
@@ -177,10 +186,13 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
     left = ranked.height - len(shown)
     note = _merged_note(shortest) + (f" {left:,} calmer threads are not drawn." if left else "")
     return LaneGroup(
-        "threads", "Traced threads",
+        "threads",
+        "Traced threads",
         "What each thread of the command spent its time on. Waits for a chunk lead to its fetch.",
-        CAUSE_PALETTE, tuple(lanes), note,
-    )  # fmt: skip
+        CAUSE_PALETTE,
+        tuple(lanes),
+        note,
+    )
 
 
 def _plain(frame: pl.DataFrame, code: pl.Expr | int, **details: pl.Expr | str) -> pl.DataFrame:
@@ -191,10 +203,13 @@ def _plain(frame: pl.DataFrame, code: pl.Expr | int, **details: pl.Expr | str) -
         for name, value in details.items()
     ]
     return frame.select(
-        "start_ns", "end_ns", coded.cast(pl.UInt8).alias("code"),
+        "start_ns",
+        "end_ns",
+        coded.cast(pl.UInt8).alias("code"),
         pl.lit(1, dtype=pl.Int32).alias("merged"),
-        pl.lit(None, dtype=pl.Int32).alias("fetch_id"), *columns,
-    )  # fmt: skip
+        pl.lit(None, dtype=pl.Int32).alias("fetch_id"),
+        *columns,
+    )
 
 
 def _phase_lanes(frames: Frames, window: Window) -> list[Lane]:
@@ -227,14 +242,20 @@ def _stall_lane(device: str, frames: Frames, causes: pl.DataFrame, window: Windo
     main = ranked.group_by("stall_id", maintain_order=True).agg(
         pl.col("cause").first(), words.head(4).str.join(", ").alias("because")
     )
-    stalls = clip(frames["stalls"].filter(pl.col("device") == device), window.start_ns,
-                  window.end_ns)  # fmt: skip
+    stalls = clip(
+        frames["stalls"].filter(pl.col("device") == device), window.start_ns, window.end_ns
+    )
     named = stalls.join(main, on="stall_id", how="left").with_columns(
         pl.col("cause").cast(pl.String).fill_null("unknown")
     )
     what = pl.format("stall {}", "stall_id")
-    bricks = _plain(longest(named, BRICKS_OF_LANES // 3), _cause_code(), what=what,
-                    because="because", caption=pl.lit(None, dtype=pl.String))  # fmt: skip
+    bricks = _plain(
+        longest(named, BRICKS_OF_LANES // 3),
+        _cause_code(),
+        what=what,
+        because="because",
+        caption=pl.lit(None, dtype=pl.String),
+    )
     return Lane("stalls", bricks)
 
 
@@ -246,19 +267,22 @@ def overview_lanes(frames: Frames, stall_causes: pl.DataFrame, window: Window) -
         lanes.append(_device_lane(device, frames["gpu_ops"], window))
         lanes.append(_stall_lane(device, frames, stall_causes, window))
     return LaneGroup(
-        "overview", "Phases, device and stalls",
+        "overview",
+        "Phases, device and stalls",
         "A stall is a gap in the device's work, in the colour of what it mostly waited for. "
         "Click one to see the fetches behind it.",
-        OVERVIEW_PALETTE, tuple(lanes),
-    )  # fmt: skip
+        OVERVIEW_PALETTE,
+        tuple(lanes),
+    )
 
 
 def _request_frame(frames: Frames) -> pl.DataFrame:
     operations = frames["operations"].select("op_id", "file_id", pl.col("kind").cast(pl.String))
     by_node = (
-        frames["files"].select("mount_id", pl.col("inode").alias("node_id"), by_node="file_id")
+        frames["files"]
+        .select("mount_id", pl.col("inode").alias("node_id"), by_node="file_id")
         .unique(("mount_id", "node_id"))
-    )  # fmt: skip
+    )
     linked = (
         frames["fuse_requests"]
         .filter(pl.col("queued_ns").is_not_null() | pl.col("served_ns").is_not_null())
@@ -272,12 +296,17 @@ def _request_frame(frames: Frames) -> pl.DataFrame:
 
 def _request_code() -> pl.Expr:
     return (
-        pl.when(pl.col("unanswered")).then(4)
-        .when((pl.col("error") < 0) & (pl.col("opcode") == 15)).then(3)
-        .when(pl.col("opcode") != 15).then(2)
-        .when(pl.col("fetch_id").is_not_null()).then(1)
-        .otherwise(0).cast(pl.UInt8)
-    )  # fmt: skip
+        pl.when(pl.col("unanswered"))
+        .then(4)
+        .when((pl.col("error") < 0) & (pl.col("opcode") == 15))
+        .then(3)
+        .when(pl.col("opcode") != 15)
+        .then(2)
+        .when(pl.col("fetch_id").is_not_null())
+        .then(1)
+        .otherwise(0)
+        .cast(pl.UInt8)
+    )
 
 
 def request_lanes(frames: Frames, window: Window) -> LaneGroup:
@@ -286,12 +315,20 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
         list(FUSE_OPCODES), list(FUSE_OPCODES.values()), default=pl.format("opcode {}", "opcode")
     )
     requests = _request_frame(frames).select(
-        pl.coalesce("queued_ns", "served_ns").alias("start_ns"), "end_ns", "error", "opcode",
-        "fetch_id", pl.col("end_ns").is_null().alias("unanswered"), names.alias("request"),
-        pl.col("path").alias("file"), "offset_bytes", "size_bytes", "unique",
+        pl.coalesce("queued_ns", "served_ns").alias("start_ns"),
+        "end_ns",
+        "error",
+        "opcode",
+        "fetch_id",
+        pl.col("end_ns").is_null().alias("unanswered"),
+        names.alias("request"),
+        pl.col("path").alias("file"),
+        "offset_bytes",
+        "size_bytes",
+        "unique",
         pl.col("kind").alias("queued by"),
         (pl.col("served_ns") - pl.col("queued_ns")).alias("queue_ns"),
-    )  # fmt: skip
+    )
     requests = clip(requests, window.start_ns, window.end_ns)
     drawn = longest(requests, BRICKS_OF_LANES).with_columns(
         code=_request_code(), merged=pl.lit(1, dtype=pl.Int32)
@@ -303,29 +340,53 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
     if homeless:
         note += f" {homeless:,} more have no row: over {REQUEST_ROWS} were in flight at once."
     return LaneGroup(
-        "requests", "FUSE requests",
+        "requests",
+        "FUSE requests",
         "Requests of the kernel to cvmfs2, from queued to answered.",
-        REQUEST_PALETTE, lanes, note,
-    )  # fmt: skip
+        REQUEST_PALETTE,
+        lanes,
+        note,
+    )
 
 
 def _daemon_frames(frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
     none = pl.lit(None, dtype=pl.String)
     calls = (
-        frames["daemon_calls"].filter(pl.col("parent_id").is_null())
+        frames["daemon_calls"]
+        .filter(pl.col("parent_id").is_null())
         .join(fetches_of_requests(frames), on=("mount_id", "unique"), how="left")
-        .select("tid", "start_ns", "end_ns", pl.lit(0, dtype=pl.UInt8).alias("code"), "fetch_id",
-                what="function", file=none, offset_bytes=pl.lit(None, dtype=pl.Int64),
-                object=none, unique="unique")
-    )  # fmt: skip
+        .select(
+            "tid",
+            "start_ns",
+            "end_ns",
+            pl.lit(0, dtype=pl.UInt8).alias("code"),
+            "fetch_id",
+            what="function",
+            file=none,
+            offset_bytes=pl.lit(None, dtype=pl.Int64),
+            object=none,
+            unique="unique",
+        )
+    )
     outcome = pl.col("outcome").cast(pl.String)
     code = pl.when(outcome == "downloaded").then(1).when(outcome == "joined").then(2).otherwise(3)
     kind = pl.col("object_kind").cast(pl.String).fill_null("object")
-    fetches = frames["fetches"].join(file_names(frames), on="file_id", how="left").select(
-        "tid", "start_ns", "end_ns", code.cast(pl.UInt8).alias("code"), "fetch_id",
-        what=pl.format("fetch of a {}", kind), file="path", offset_bytes="offset_bytes",
-        object="object_hash", unique=pl.lit(None, dtype=pl.UInt64),
-    )  # fmt: skip
+    fetches = (
+        frames["fetches"]
+        .join(file_names(frames), on="file_id", how="left")
+        .select(
+            "tid",
+            "start_ns",
+            "end_ns",
+            code.cast(pl.UInt8).alias("code"),
+            "fetch_id",
+            what=pl.format("fetch of a {}", kind),
+            file="path",
+            offset_bytes="offset_bytes",
+            object="object_hash",
+            unique=pl.lit(None, dtype=pl.UInt64),
+        )
+    )
     return calls, fetches
 
 
@@ -347,10 +408,13 @@ def daemon_lanes(frames: Frames, window: Window) -> LaneGroup:
     left = len(tids) - len(shown)
     note = f"{left:,} calmer threads are not drawn." if left else ""
     return LaneGroup(
-        "daemon", "cvmfs2 threads",
+        "daemon",
+        "cvmfs2 threads",
         "Calls served by each thread of the daemon and, below them, its waits for objects.",
-        DAEMON_PALETTE, tuple(lanes), note,
-    )  # fmt: skip
+        DAEMON_PALETTE,
+        tuple(lanes),
+        note,
+    )
 
 
 @dataclass(frozen=True)
@@ -368,21 +432,40 @@ class Waterfall:
 def waterfall(frames: Frames, window: Window) -> Waterfall:
     """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
     owners = (
-        frames["fetches"].drop_nulls("download_id").sort("fetch_id")
+        frames["fetches"]
+        .drop_nulls("download_id")
+        .sort("fetch_id")
         .select("download_id", "fetch_id", "file_id", "offset_bytes")
         .unique("download_id", keep="first")
         .join(file_names(frames), on="file_id", how="left")
-    )  # fmt: skip
+    )
     ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
-    downloads = frames["downloads"].join(owners, on="download_id", how="left").select(
-        pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
-        ended.alias("end_ns"),
-        "sent_ns", "first_byte_ns", "last_byte_ns", "fetch_id", pl.col("path").alias("file"),
-        "offset_bytes", pl.col("object_hash").alias("object"), pl.col("url_path").alias("url"),
-        "host", "proxy", "remote", "status", "attempt", "connection_id", "reused", "wire_bytes",
-        (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
-        (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
-    )  # fmt: skip
+    downloads = (
+        frames["downloads"]
+        .join(owners, on="download_id", how="left")
+        .select(
+            pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
+            ended.alias("end_ns"),
+            "sent_ns",
+            "first_byte_ns",
+            "last_byte_ns",
+            "fetch_id",
+            pl.col("path").alias("file"),
+            "offset_bytes",
+            pl.col("object_hash").alias("object"),
+            pl.col("url_path").alias("url"),
+            "host",
+            "proxy",
+            "remote",
+            "status",
+            "attempt",
+            "connection_id",
+            "reused",
+            "wire_bytes",
+            (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
+            (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
+        )
+    )
     inside = clip(downloads, window.start_ns, window.end_ns)
     rows = longest(inside, MAX_DOWNLOADS)
     return Waterfall(rows, _left_out("downloads", rows.height, inside.height).strip())

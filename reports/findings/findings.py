@@ -68,19 +68,21 @@ def main_phase(statistics: Statistics) -> Phase | None:
 def _incomplete(s: Statistics) -> Iterator[Finding]:
     if not s.outcome.complete:
         yield Finding(
-            "warning", "This run is incomplete: recording stopped before the command ended.",
+            "warning",
+            "This run is incomplete: recording stopped before the command ended.",
             "What was recorded up to then is shown; the last second may be missing.",
-        )  # fmt: skip
+        )
 
 
 def _lost(s: Statistics) -> Iterator[Finding]:
     if s.lost:
         worst = max(s.losses, key=lambda loss: int(loss["count"]))
         yield Finding(
-            "warning", f"{plural(s.lost, 'event was', 'events were')} lost.",
+            "warning",
+            f"{plural(s.lost, 'event was', 'events were')} lost.",
             f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, "
             "and time that those events would explain may count as unknown.",
-        )  # fmt: skip
+        )
 
 
 def _died(s: Statistics) -> Iterator[Finding]:
@@ -90,8 +92,9 @@ def _died(s: Statistics) -> Iterator[Finding]:
             who = "A task" if incident["pid"] is None else f"Process {incident['pid']}"
             word = {"crash": "died", "hang": "hung", "exit": "ended"}[incident["kind"]]
             signal = "" if incident["signal"] is None else f" of signal {incident['signal']}"
-            yield Finding("warning", f"{who} {word}{signal} {after} after the start.",
-                          str(incident["detail"]))  # fmt: skip
+            yield Finding(
+                "warning", f"{who} {word}{signal} {after} after the start.", str(incident["detail"])
+            )
 
 
 def _unasked(s: Statistics) -> Iterator[Finding]:
@@ -99,7 +102,7 @@ def _unasked(s: Statistics) -> Iterator[Finding]:
         if incident["kind"] == "unasked":
             yield Finding(
                 "note", "The chunks of some files are not known.", f"{incident['detail']}."
-            )  # fmt: skip
+            )
 
 
 def _unfinished(s: Statistics) -> Iterator[Finding]:
@@ -142,7 +145,7 @@ def _where_time_went(s: Statistics) -> Iterator[Finding]:
             "main",
             f"{percent(share)} of “{phase.title}” waited for CVMFS, little of it for the network.",
             f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
-        )  # fmt: skip
+        )
 
 
 def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
@@ -217,10 +220,11 @@ def _packets_lost(n: Network) -> Finding | None:
     if lost < _FEW or lost < _LOSSY * n.segments:
         return None
     return Finding(
-        "note", f"The network lost packets: {n.disordered:,} of {plural(n.segments, 'segment')} "
+        "note",
+        f"The network lost packets: {n.disordered:,} of {plural(n.segments, 'segment')} "
         f"came out of order, {n.retransmits:,} were sent again.",
         f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down.",
-    )  # fmt: skip
+    )
 
 
 def _client_slow(n: Network) -> Finding | None:
@@ -229,12 +233,13 @@ def _client_slow(n: Network) -> Finding | None:
     if n.transfer_ns < n.total_ns / 2:
         return None
     return Finding(
-        "note", "The client, not the network, set the pace of transfers: in "
+        "note",
+        "The client, not the network, set the pace of transfers: in "
         f"{percent(n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "bytes that had arrived waited to be read.",
         f"{size(n.unread_bytes)} of them in the median: the daemon was still unpacking, verifying "
         "and writing what came before. A faster line or server would not help.",
-    )  # fmt: skip
+    )
 
 
 def _server_slow(n: Network) -> Finding | None:
@@ -242,10 +247,11 @@ def _server_slow(n: Network) -> Finding | None:
     if n.answer_ns < n.total_ns / 2 or mean_ns < max(_SLOW_NS, 5 * trip_ns):
         return None
     return Finding(
-        "note", f"The server or proxy, not the network, was slow: {duration(mean_ns)} on average "
+        "note",
+        f"The server or proxy, not the network, was slow: {duration(mean_ns)} on average "
         f"until it answered, beyond a round trip of {duration(trip_ns)}.",
         "It had to fetch the objects itself, or is busy: look there, or put a cache before it.",
-    )  # fmt: skip
+    )
 
 
 def _far_away(n: Network) -> Finding | None:
@@ -253,10 +259,11 @@ def _far_away(n: Network) -> Finding | None:
     if trip_ns < _SLOW_NS or n.travel_ns < max(n.answer_ns, n.total_ns / 4):
         return None
     return Finding(
-        "note", f"The way to the server is long: of {duration(n.total_ns)} in requests "
+        "note",
+        f"The way to the server is long: of {duration(n.total_ns)} in requests "
         f"{duration(n.travel_ns)} were round trips of {duration(trip_ns)}.",
         "A nearer proxy or larger chunks would help.",
-    )  # fmt: skip
+    )
 
 
 def _line_slow(n: Network) -> Finding | None:
@@ -265,11 +272,12 @@ def _line_slow(n: Network) -> Finding | None:
     if n.transfer_ns < n.total_ns / 2:
         return None
     return Finding(
-        "note", "The line or the server's sending set the pace of transfers, not the client: in "
+        "note",
+        "The line or the server's sending set the pace of transfers, not the client: in "
         f"{percent(1 - n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "nothing that had arrived waited to be read.",
         f"The round trip is {duration(n.round_trip_ns or 0)}.",
-    )  # fmt: skip
+    )
 
 
 def _failed_connections(s: Statistics) -> Iterator[Finding]:
@@ -277,10 +285,11 @@ def _failed_connections(s: Statistics) -> Iterator[Finding]:
     if n.failed_connections:
         number = plural(n.failed_connections, "connection")
         yield Finding(
-            "warning", f"{number} failed, to {', '.join(n.failed_to[:4]) or 'nobody knows whom'}.",
+            "warning",
+            f"{number} failed, to {', '.join(n.failed_to[:4]) or 'nobody knows whom'}.",
             f"It took {duration(n.failed_ns)} until the next attempt: a proxy or server that is "
             "down or cannot be reached.",
-        )  # fmt: skip
+        )
 
 
 def _cached_chunks(s: Statistics) -> Iterator[Finding]:
@@ -289,9 +298,10 @@ def _cached_chunks(s: Statistics) -> Iterator[Finding]:
         were = f"{plural(known, 'chunk')} {'was' if cached == 1 else 'were'} already"
         wire = size(s.bytes.over_http)
         yield Finding(
-            "note", f"{cached:,} of {were} in the client's cache at start.",
+            "note",
+            f"{cached:,} of {were} in the client's cache at start.",
             f"{size(s.bytes.unpacked)} of data came over HTTP, in {wire} on the wire.",
-        )  # fmt: skip
+        )
 
 
 def _page_cache(s: Statistics) -> Iterator[Finding]:
@@ -328,9 +338,12 @@ def _failed_fetches(s: Statistics) -> Iterator[Finding]:
     said = [
         *(f"{number:,} answered with status {code}" for code, number in broken.statuses.items()),
         *([f"{broken.unanswered:,} not answered"] if broken.unanswered else []),
-        *([f"{broken.rejected:,} answered with what the client did not accept"]
-          if broken.rejected else []),
-    ]  # fmt: skip
+        *(
+            [f"{broken.rejected:,} answered with what the client did not accept"]
+            if broken.rejected
+            else []
+        ),
+    ]
     meaning = [f"{_capital('; '.join(said))}."] if said else []
     if "ENOSPC" in broken.fetches:
         meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
@@ -382,10 +395,11 @@ def _unreconciled(s: Statistics) -> Iterator[Finding]:
             more = "more" if row["difference"] > 0 else "fewer"
             remark = f" {_capital(str(row['remark']))}." if row["remark"] else ""
             yield Finding(
-                "warning", f"{abs(row['difference']):,} {more} {what} than the client counted.",
+                "warning",
+                f"{abs(row['difference']):,} {more} {what} than the client counted.",
                 f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}."
                 f"{remark}",
-            )  # fmt: skip
+            )
 
 
 _QUANTITIES = {
@@ -397,8 +411,11 @@ _QUANTITIES = {
 def _joined(s: Statistics) -> Iterator[Finding]:
     if s.fetches.joined:
         number = plural(s.fetches.joined, "fetch", "fetches")
-        yield Finding("note", f"{number} waited for a download that another thread had begun.",
-                      "The object was downloaded once; nothing was fetched twice.")  # fmt: skip
+        yield Finding(
+            "note",
+            f"{number} waited for a download that another thread had begun.",
+            "The object was downloaded once; nothing was fetched twice.",
+        )
 
 
 def _collisions(s: Statistics) -> Iterator[Finding]:
@@ -419,9 +436,12 @@ def _collisions(s: Statistics) -> Iterator[Finding]:
 def _ahead(s: Statistics) -> Iterator[Finding]:
     if s.fetched_for_no_request:
         number = plural(s.fetched_for_no_request, "object was", "objects were")
-        yield Finding("note", f"{number} fetched by the client on its own account.",
-                      "No request asked for them: the client fetches bundles ahead, or the request "
-                      "was taken before recording began.")  # fmt: skip
+        yield Finding(
+            "note",
+            f"{number} fetched by the client on its own account.",
+            "No request asked for them: the client fetches bundles ahead, or the request "
+            "was taken before recording began.",
+        )
 
 
 def _undivided(s: Statistics) -> Iterator[Finding]:
@@ -429,8 +449,9 @@ def _undivided(s: Statistics) -> Iterator[Finding]:
     for cause, reason in _UNDIVIDED.items():
         ns = 0 if phase is None else phase.causes_ns.get(cause, 0)
         if phase is not None and ns > _NEGLIGIBLE * phase.duration_ns:
-            yield Finding("note", f"{duration(ns)} of “{phase.title}” stay undivided as {cause}.",
-                          reason)  # fmt: skip
+            yield Finding(
+                "note", f"{duration(ns)} of “{phase.title}” stay undivided as {cause}.", reason
+            )
 
 
 def _stalls(s: Statistics) -> Iterator[Finding]:
@@ -440,10 +461,11 @@ def _stalls(s: Statistics) -> Iterator[Finding]:
     share = fetch_ns / s.stalls.total_ns
     longest = s.stalls.longest[0]
     yield Finding(
-        "note", f"The device stood idle for {duration(s.stalls.total_ns)} in "
+        "note",
+        f"The device stood idle for {duration(s.stalls.total_ns)} in "
         f"{plural(s.stalls.count, 'stall')}, {percent(share)} of it waiting for fetches.",
         f"The longest lasted {duration(longest.end_ns - longest.start_ns)}.",
-    )  # fmt: skip
+    )
 
 
 def _unexplained(s: Statistics) -> Iterator[Finding]:
@@ -452,9 +474,10 @@ def _unexplained(s: Statistics) -> Iterator[Finding]:
         share = phase.causes_ns.get("unknown", 0) / phase.duration_ns
         if share > _NEGLIGIBLE:
             yield Finding(
-                "warning", f"{percent(share)} of “{phase.title}” could not be explained.",
+                "warning",
+                f"{percent(share)} of “{phase.title}” could not be explained.",
                 "It is counted as unknown. The probes listed at the end say what was not observed.",
-            )  # fmt: skip
+            )
 
 
 def _unobserved(s: Statistics) -> Iterator[Finding]:
@@ -464,9 +487,11 @@ def _unobserved(s: Statistics) -> Iterator[Finding]:
     if reasons:
         told = " ".join(_missing(event, why) for event, why in reasons.items())
         yield Finding(
-            "note", f"{plural(len(reasons), 'kind of event', 'kinds of event')} could not be "
-            "observed here.", f"{told} The way to get it: cvmprof doctor.",
-        )  # fmt: skip
+            "note",
+            f"{plural(len(reasons), 'kind of event', 'kinds of event')} could not be "
+            "observed here.",
+            f"{told} The way to get it: cvmprof doctor.",
+        )
 
 
 def _missing(event: str, reason: str) -> str:
@@ -484,11 +509,12 @@ def _imported(s: Statistics) -> Iterator[Finding]:
     if s.imported is not None:
         told = _TOLD.get(s.imported.kind, _TOLD["debug log"])
         yield Finding(
-            "note", f"Imported from a {s.imported.kind} of the client; its times are "
+            "note",
+            f"Imported from a {s.imported.kind} of the client; its times are "
             f"{s.imported.precision}.",
             f"It tells {told} It names no threads, so how long a call or a fetch took, and what "
             "waited for it, cannot be said.",
-        )  # fmt: skip
+        )
 
 
 def _unread_lines(s: Statistics) -> Iterator[Finding]:
@@ -500,11 +526,12 @@ def _fetched(s: Statistics) -> Iterator[Finding]:
     if s.imported is not None and s.fetches.downloaded:
         missed, hit = s.imported.lookups_missed, s.imported.lookups_hit
         yield Finding(
-            "main", f"{plural(s.fetches.downloaded, 'object was', 'objects were')} downloaded, "
+            "main",
+            f"{plural(s.fetches.downloaded, 'object was', 'objects were')} downloaded, "
             f"{s.fetches.chunks_downloaded:,} of them chunks or files.",
             f"Of {hit + missed:,} lookups in the client's cache {hit:,} hit; before a download the "
             "client looks twice.",
-        )  # fmt: skip
+        )
 
 
 _OF_IMPORTED: tuple[Callable[[Statistics], Iterator[Finding]], ...] = (

@@ -25,30 +25,47 @@ def collisions(frames: Mapping[str, pl.DataFrame]) -> Collisions:
     """Return the collisions of `lock_waits` that ended; a wait for one holder after another counts
     once.
     """
-    waits = frames["lock_waits"].filter(pl.col("kind") == "collision").with_columns(
-        ns=pl.col("end_ns") - pl.col("start_ns")
-    ).drop_nulls("ns").sort("ns", "start_ns", descending=[True, False])  # fmt: skip
+    waits = (
+        frames["lock_waits"]
+        .filter(pl.col("kind") == "collision")
+        .with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
+        .drop_nulls("ns")
+        .sort("ns", "start_ns", descending=[True, False])
+    )
     if waits.is_empty():
         return Collisions(0, 0, 0, None, None)
-    named = waits.head(1).join(_paths(frames), on=["mount_id", "unique"], how="left").join(
-        _paths(frames).select("mount_id", holder_unique="unique", holding="path"),
-        on=["mount_id", "holder_unique"], how="left",
-    )  # fmt: skip
+    named = (
+        waits.head(1)
+        .join(_paths(frames), on=["mount_id", "unique"], how="left")
+        .join(
+            _paths(frames).select("mount_id", holder_unique="unique", holding="path"),
+            on=["mount_id", "holder_unique"],
+            how="left",
+        )
+    )
     longest = named.row(0, named=True)
     return Collisions(
-        count=waits.select("mount_id", "unique").n_unique(), total_ns=int(waits["ns"].sum()),
-        longest_ns=longest["ns"], waiting_path=longest["path"], holding_path=longest["holding"],
-    )  # fmt: skip
+        count=waits.select("mount_id", "unique").n_unique(),
+        total_ns=int(waits["ns"].sum()),
+        longest_ns=longest["ns"],
+        waiting_path=longest["path"],
+        holding_path=longest["holding"],
+    )
 
 
 def _paths(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Files that requests are about: mount_id, unique, path?."""
-    inodes = frames["files"].select("mount_id", "file_id", node_id="inode").join(
-        file_names(frames), on="file_id"
-    )  # fmt: skip
-    return frames["fuse_requests"].join(
-        inodes.unique(["mount_id", "node_id"]), on=["mount_id", "node_id"]
-    ).select("mount_id", "unique", "path").unique(["mount_id", "unique"])  # fmt: skip
+    inodes = (
+        frames["files"]
+        .select("mount_id", "file_id", node_id="inode")
+        .join(file_names(frames), on="file_id")
+    )
+    return (
+        frames["fuse_requests"]
+        .join(inodes.unique(["mount_id", "node_id"]), on=["mount_id", "node_id"])
+        .select("mount_id", "unique", "path")
+        .unique(["mount_id", "unique"])
+    )
 
 
 def own_fetches(frames: Mapping[str, pl.DataFrame]) -> int:

@@ -63,9 +63,11 @@ def _outcomes(frames: Frames) -> pl.DataFrame:
 
 def _errors(frames: Frames) -> dict[str, int]:
     results = frames["daemon_calls"].select("call_id", "result")
-    failed = frames["fetches"].filter(pl.col("outcome") == "failed").join(
-        results, on="call_id", how="left"
-    )  # fmt: skip
+    failed = (
+        frames["fetches"]
+        .filter(pl.col("outcome") == "failed")
+        .join(results, on="call_id", how="left")
+    )
     counted = failed.group_by("result").len().sort("len", descending=True)
     return {_error(result): number for result, number in counted.iter_rows()}
 

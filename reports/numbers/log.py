@@ -17,9 +17,11 @@ MOST_FETCHES = 300
 _MOST_BARS = 600
 #: series of the figure: name, colour
 SERIES = (
-    ("calls", "#9aa7b4"), ("cache hits", "#4c9a6a"), ("cache misses", "#d08a2e"),
+    ("calls", "#9aa7b4"),
+    ("cache hits", "#4c9a6a"),
+    ("cache misses", "#d08a2e"),
     ("downloads", "#b4452f"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,17 @@ def imported_of(meta: Mapping[str, Any], frames: Frames) -> Imported | None:
     told = cast("dict[str, Any]", found)
     lookups, hit = frames["cache_lookups"], pl.col("hit")
     return Imported(
-        kind=str(told.get("kind", "log")), file=str(told.get("file", "")),
+        kind=str(told.get("kind", "log")),
+        file=str(told.get("file", "")),
         precision_ns=int(told.get("precision_ns") or 1_000_000_000),
         lines=int(told.get("lines") or 0),
         calls=_numbers(frames["daemon_calls"], "function"),
-        lookups_hit=lookups.filter(hit).height, lookups_missed=lookups.filter(~hit).height,
-        files_named=frames["files"].height, hosts=_numbers(frames["downloads"], "host"),
+        lookups_hit=lookups.filter(hit).height,
+        lookups_missed=lookups.filter(~hit).height,
+        files_named=frames["files"].height,
+        hosts=_numbers(frames["downloads"], "host"),
         fetched=_fetched(frames),
-    )  # fmt: skip
+    )
 
 
 def _numbers(frame: pl.DataFrame, column: str) -> dict[str, int]:
@@ -73,16 +78,26 @@ def _numbers(frame: pl.DataFrame, column: str) -> dict[str, int]:
 def _fetched(frames: Frames) -> tuple[dict[str, Any], ...]:
     downloads = frames["downloads"].select("download_id", "host", "proxy", "status", "attempt")
     rows = (
-        frames["fetches"].sort("fetch_id").head(MOST_FETCHES)
+        frames["fetches"]
+        .sort("fetch_id")
+        .head(MOST_FETCHES)
         .join(downloads, on="download_id", how="left", maintain_order="left")
         .join(file_names(frames), on="file_id", how="left", maintain_order="left")
-    )  # fmt: skip
+    )
     return tuple(
         rows.select(
-            "fetch_id", "start_ns", "object_hash", "object_kind", "outcome", "path", "host",
-            "proxy", "status", "attempt",
+            "fetch_id",
+            "start_ns",
+            "object_hash",
+            "object_kind",
+            "outcome",
+            "path",
+            "host",
+            "proxy",
+            "status",
+            "attempt",
         ).to_dicts()
-    )  # fmt: skip
+    )
 
 
 def bar_ns(window: Window, precision_ns: int) -> int:
@@ -95,11 +110,16 @@ def counts_over_time(frames: Frames, window: Window, width_ns: int) -> dict[str,
     """For each of SERIES that has any: bar, number. ``bar`` counts from the window's start."""
     lookups, hit = frames["cache_lookups"], pl.col("hit")
     times = (
-        frames["daemon_calls"]["start_ns"], lookups.filter(hit)["start_ns"],
-        lookups.filter(~hit)["start_ns"], frames["downloads"]["sent_ns"],
-    )  # fmt: skip
+        frames["daemon_calls"]["start_ns"],
+        lookups.filter(hit)["start_ns"],
+        lookups.filter(~hit)["start_ns"],
+        frames["downloads"]["sent_ns"],
+    )
     return {
         name: pl.DataFrame({"bar": (each - window.start_ns) // width_ns})
-        .group_by("bar").agg(number=pl.len()).sort("bar")
-        for (name, _), each in zip(SERIES, times, strict=True) if len(each)
-    }  # fmt: skip
+        .group_by("bar")
+        .agg(number=pl.len())
+        .sort("bar")
+        for (name, _), each in zip(SERIES, times, strict=True)
+        if len(each)
+    }

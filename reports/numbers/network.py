@@ -54,31 +54,39 @@ class Network:
 def network(frames: Frames) -> Network:
     """Return what the samples of connections tell of the downloads."""
     samples, failed = frames["sockets"], _failed(frames["downloads"])
-    shortest = samples.filter(pl.col("min_rtt_us") > 0).group_by("connection_id").agg(
-        round_trip_ns=pl.col("min_rtt_us").min() * 1000
-    )  # fmt: skip
+    shortest = (
+        samples.filter(pl.col("min_rtt_us") > 0)
+        .group_by("connection_id")
+        .agg(round_trip_ns=pl.col("min_rtt_us").min() * 1000)
+    )
     loads = _data(frames).join(shortest, on="connection_id", how="inner")
     waited = pl.col("first_byte_ns") - pl.col("sent_ns")
     travel = pl.min_horizontal(waited, "round_trip_ns")
     sums = loads.select(
-        travel=travel.sum(), answer=(waited - travel).sum(),
+        travel=travel.sum(),
+        answer=(waited - travel).sum(),
         transfer=(pl.col("last_byte_ns") - pl.col("first_byte_ns")).sum(),
         round_trip=pl.col("round_trip_ns").median(),
-    ).row(0, named=True)  # fmt: skip
+    ).row(0, named=True)
     during = _during_transfers(samples, loads)
     unread = during.filter(pl.col("unread_bytes") > READ_BYTES)["unread_bytes"]
     counted = _counted(samples.join(loads, on="connection_id", how="semi"))
     return Network(
         downloads=loads.height,
         round_trip_ns=None if sums["round_trip"] is None else round(sums["round_trip"]),
-        answer_ns=int(sums["answer"]), travel_ns=int(sums["travel"]),
-        transfer_ns=int(sums["transfer"]), transfer_samples=during.height,
-        unread_samples=unread.len(), unread_bytes=round(float(str(unread.median() or 0))),
-        segments=counted["segments_received"], disordered=counted["out_of_order"],
-        retransmits=counted["retransmits"], failed_connections=failed.height,
+        answer_ns=int(sums["answer"]),
+        travel_ns=int(sums["travel"]),
+        transfer_ns=int(sums["transfer"]),
+        transfer_samples=during.height,
+        unread_samples=unread.len(),
+        unread_bytes=round(float(str(unread.median() or 0))),
+        segments=counted["segments_received"],
+        disordered=counted["out_of_order"],
+        retransmits=counted["retransmits"],
+        failed_connections=failed.height,
         failed_ns=int(failed["cost_ns"].sum()),
         failed_to=tuple(failed["remote"].drop_nulls().unique(maintain_order=True)),
-    )  # fmt: skip
+    )
 
 
 def _data(frames: Frames) -> pl.DataFrame:
@@ -109,8 +117,11 @@ def _during_transfers(samples: pl.DataFrame, loads: pl.DataFrame) -> pl.DataFram
     """The samples that were taken while a transfer was under way on their connection."""
     met = samples.sort("time_ns").join_asof(
         loads.select("connection_id", "first_byte_ns", "last_byte_ns").sort("first_byte_ns"),
-        left_on="time_ns", right_on="first_byte_ns", by="connection_id", check_sortedness=False,
-    )  # fmt: skip
+        left_on="time_ns",
+        right_on="first_byte_ns",
+        by="connection_id",
+        check_sortedness=False,
+    )
     return met.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
 
 

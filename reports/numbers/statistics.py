@@ -226,10 +226,16 @@ def counts(frames: Frames) -> dict[str, int]:
 
 def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
     """Return the summed time, the time with any in progress, and the most in progress at once."""
-    edges = pl.concat([
-        intervals.select(time="start_ns", step=pl.lit(1)),
-        intervals.select(time="end_ns", step=pl.lit(-1)),
-    ]).sort("time", "step").with_columns(depth=pl.col("step").cum_sum())  # fmt: skip
+    edges = (
+        pl.concat(
+            [
+                intervals.select(time="start_ns", step=pl.lit(1)),
+                intervals.select(time="end_ns", step=pl.lit(-1)),
+            ]
+        )
+        .sort("time", "step")
+        .with_columns(depth=pl.col("step").cum_sum())
+    )
     lasting = pl.col("time").shift(-1) - pl.col("time")
     busy = edges.select(lasting.filter(pl.col("depth") > 0).sum()).item()
     summed = intervals.select((pl.col("end_ns") - pl.col("start_ns")).sum()).item()
@@ -249,21 +255,32 @@ def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
     summed, busy, most = _overlap(ended)
     return Fetches(
         downloaded=_count(fetches, outcome == "downloaded"),
-        joined=_count(fetches, outcome == "joined"), failed=_count(fetches, outcome == "failed"),
-        unfinished=_count(fetches, outcome.is_null()), chunks_downloaded=downloaded.height,
-        unpacked_bytes=_total(downloaded, "unpacked_bytes"), summed_ns=summed, busy_ns=busy,
+        joined=_count(fetches, outcome == "joined"),
+        failed=_count(fetches, outcome == "failed"),
+        unfinished=_count(fetches, outcome.is_null()),
+        chunks_downloaded=downloaded.height,
+        unpacked_bytes=_total(downloaded, "unpacked_bytes"),
+        summed_ns=summed,
+        busy_ns=busy,
         most_at_once=most,
-    )  # fmt: skip
+    )
 
 
 def _with_downloads(frames: Frames) -> pl.DataFrame:
     downloads = frames["downloads"].select(
-        "download_id", "wire_bytes", "queued_ns", "sent_ns", "first_byte_ns", "last_byte_ns",
+        "download_id",
+        "wire_bytes",
+        "queued_ns",
+        "sent_ns",
+        "first_byte_ns",
+        "last_byte_ns",
         "committed_ns",
-    )  # fmt: skip
-    return frames["fetches"].join(downloads, on="download_id", how="left").join(
-        file_names(frames), on="file_id", how="left"
-    )  # fmt: skip
+    )
+    return (
+        frames["fetches"]
+        .join(downloads, on="download_id", how="left")
+        .join(file_names(frames), on="file_id", how="left")
+    )
 
 
 def slowest_chunks(
@@ -284,8 +301,13 @@ def slowest_chunks(
 
 
 def _chunk(row: Mapping[str, Any]) -> Chunk:
-    times = [row["start_ns"], row["sent_ns"], row["first_byte_ns"], row["last_byte_ns"],
-             row["committed_ns"]]  # fmt: skip
+    times = [
+        row["start_ns"],
+        row["sent_ns"],
+        row["first_byte_ns"],
+        row["last_byte_ns"],
+        row["committed_ns"],
+    ]
     names = ("before_request", "first_byte", "transfer", "commit")
     own = row["outcome"] == "downloaded"
     parts = {
@@ -294,11 +316,18 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
         if own and start is not None and end is not None and end >= start
     }
     return Chunk(
-        fetch_id=row["fetch_id"], path=row["path"], offset_bytes=row["offset_bytes"],
-        size_bytes=row["unpacked_bytes"], wire_bytes=row["wire_bytes"] if own else None,
-        object_hash=row["object_hash"], kind=row["object_kind"], outcome=row["outcome"],
-        start_ns=row["start_ns"], duration_ns=row["duration_ns"], parts_ns=parts,
-    )  # fmt: skip
+        fetch_id=row["fetch_id"],
+        path=row["path"],
+        offset_bytes=row["offset_bytes"],
+        size_bytes=row["unpacked_bytes"],
+        wire_bytes=row["wire_bytes"] if own else None,
+        object_hash=row["object_hash"],
+        kind=row["object_kind"],
+        outcome=row["outcome"],
+        start_ns=row["start_ns"],
+        duration_ns=row["duration_ns"],
+        parts_ns=parts,
+    )
 
 
 def latency(frames: Frames) -> Latency:
@@ -309,24 +338,29 @@ def latency(frames: Frames) -> Latency:
     transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
     rate = pl.col("wire_bytes") * 1e9 / transfer
     row = downloads.select(
-        first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(), transfer=transfer.median(),
+        first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(),
+        transfer=transfer.median(),
         rate=rate.filter(transfer > 0).median(),
         reused=pl.col("reused").sum(),
-    ).row(0, named=True)  # fmt: skip
+    ).row(0, named=True)
     return Latency(
         first_byte_ns=None if row["first"] is None else round(row["first"]),
         transfer_ns=None if row["transfer"] is None else round(row["transfer"]),
-        bytes_per_s=row["rate"], downloads=downloads.height,
+        bytes_per_s=row["rate"],
+        downloads=downloads.height,
         reused_connections=int(row["reused"] or 0),
-    )  # fmt: skip
+    )
 
 
 def unfinished_operations(frames: Frames, count: int = 20) -> tuple[str, ...]:
     """Return in words the operations that never ended, the oldest first."""
     open_ones = (
-        frames["operations"].filter(pl.col("end_ns").is_null()).sort("start_ns").head(count)
+        frames["operations"]
+        .filter(pl.col("end_ns").is_null())
+        .sort("start_ns")
+        .head(count)
         .join(file_names(frames), on="file_id", how="left", maintain_order="left")
-    )  # fmt: skip
+    )
     return tuple(
         f"{row['kind']} of {row['path'] or 'an unknown file'} by thread {row['tid']}"
         + ("" if row["offset_bytes"] is None else f" at offset {row['offset_bytes']}")
@@ -344,8 +378,9 @@ def _by_cause(causes: pl.DataFrame) -> dict[str, int]:
 
 def _causes_of(causes: pl.DataFrame, key: str) -> dict[int, dict[str, int]]:
     """Return ns by cause, the largest first, of each number in the column ``key``."""
-    ordered = causes.filter(pl.col("ns") > 0).sort("ns", pl.col("cause").cast(pl.String),
-                                                   descending=[True, False])  # fmt: skip
+    ordered = causes.filter(pl.col("ns") > 0).sort(
+        "ns", pl.col("cause").cast(pl.String), descending=[True, False]
+    )
     found: dict[int, dict[str, int]] = {}
     for number, cause, ns in ordered.select(key, "cause", "ns").iter_rows():
         found.setdefault(number, {})[cause] = ns
@@ -373,12 +408,18 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
     hits = material.phase_hits.filter(mine)
     return Phase(
-        name=row["name"], pid=row["pid"], tid=row["tid"], start_ns=row["start_ns"],
+        name=row["name"],
+        pid=row["pid"],
+        tid=row["tid"],
+        start_ns=row["start_ns"],
         end_ns=None if same["end_ns"].has_nulls() else same.select(pl.col("end_ns").max()).item(),
-        duration_ns=_total(same, "lasted"), causes_ns=_by_cause(material.phase_causes.filter(mine)),
-        page_cache_hits=_total(hits, "count"), page_cache_ns=_total(hits, "ns"),
-        fetches=fetch_summary(fetches, material.window), times=same.height,
-    )  # fmt: skip
+        duration_ns=_total(same, "lasted"),
+        causes_ns=_by_cause(material.phase_causes.filter(mine)),
+        page_cache_hits=_total(hits, "count"),
+        page_cache_ns=_total(hits, "ns"),
+        fetches=fetch_summary(fetches, material.window),
+        times=same.height,
+    )
 
 
 def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
@@ -389,11 +430,15 @@ def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
     spent = _causes_of(material.stall_causes.filter(shown), "stall_id")
     found = tuple(
         Stall(
-            row["stall_id"], row["device"], row["start_ns"], row["end_ns"], row["waiting_tid"],
+            row["stall_id"],
+            row["device"],
+            row["start_ns"],
+            row["end_ns"],
+            row["waiting_tid"],
             spent.get(row["stall_id"], {}),
         )
         for row in picked.iter_rows(named=True)
-    )  # fmt: skip
+    )
     return Stalls(rows.height, _total(rows, "ns"), _by_cause(material.stall_causes), found)
 
 
@@ -430,21 +475,33 @@ def _measured(material: Material) -> Statistics:
     return Statistics(
         command=_command(meta),
         started_utc_ns=None if offset is None else window.start_ns + int(offset),
-        start_ns=window.start_ns, duration_ns=window.duration_ns, outcome=_outcome(meta),
-        kernel=str(meta.get("kernel", "")), cvmprof_version=str(meta.get("version", "")),
-        counts=counts(frames), phases=phases(material), fetches=fetched,
+        start_ns=window.start_ns,
+        duration_ns=window.duration_ns,
+        outcome=_outcome(meta),
+        kernel=str(meta.get("kernel", "")),
+        cvmprof_version=str(meta.get("version", "")),
+        counts=counts(frames),
+        phases=phases(material),
+        fetches=fetched,
         failures=failures(frames),
-        bytes=Bytes(_total(frames["downloads"], "wire_bytes"), fetched.unpacked_bytes,
-                    dict(material.source_bytes.iter_rows())),
-        latency=latency(frames), network=network(frames), chunks_known=chunks.height,
+        bytes=Bytes(
+            _total(frames["downloads"], "wire_bytes"),
+            fetched.unpacked_bytes,
+            dict(material.source_bytes.iter_rows()),
+        ),
+        latency=latency(frames),
+        network=network(frames),
+        chunks_known=chunks.height,
         chunks_looked_up=_count(chunks, pl.col("cached_at_start").is_not_null()),
         chunks_cached_at_start=_count(chunks, pl.col("cached_at_start").fill_null(value=False)),
-        slowest_chunks=slowest_chunks(frames, window), collisions=collisions(frames),
-        fetched_for_no_request=own_fetches(frames), stalls=stalls(material),
+        slowest_chunks=slowest_chunks(frames, window),
+        collisions=collisions(frames),
+        fetched_for_no_request=own_fetches(frames),
+        stalls=stalls(material),
         unfinished=unfinished_operations(frames),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),
         mounts=tuple(frames["mounts"].to_dicts()),
         reconciliation=tuple(frames["reconciliation"].to_dicts()),
-    )  # fmt: skip
+    )

@@ -86,8 +86,11 @@ def render_page(material: Material) -> str:
     lanes.append(sections.waterfall_block(downloads.note, bool(drawn["downloads"])))
     if heat:
         lanes.append(sections.heat_block(heat.path))
-    data = {"span": window.duration_ns / 1e9, "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
-            "figures": shown}  # fmt: skip
+    data = {
+        "span": window.duration_ns / 1e9,
+        "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
+        "figures": shown,
+    }
     return _assembled(statistics, "".join(lanes), as_script_json(data))
 
 
@@ -102,19 +105,22 @@ def _render_imported(material: Material, statistics: Statistics, imported: Impor
         drawn["touches"] = touches_figure(heat, window)
         blocks.append(sections.heat_block(heat.path))
     data = {
-        "span": window.duration_ns / 1e9, "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
+        "span": window.duration_ns / 1e9,
+        "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
         "figures": {name: figure for name, figure in drawn.items() if figure},
         "digits": 0 if imported.precision_ns >= 1_000_000_000 else 6,
-    }  # fmt: skip
+    }
     return _assembled(statistics, "".join(blocks), as_script_json(data))
 
 
 def _groups(material: Material) -> list[LaneGroup]:
     frames, window = material.frames, material.window
     return [
-        overview_lanes(frames, material.stall_causes, window), thread_lanes(frames, window),
-        request_lanes(frames, window), daemon_lanes(frames, window),
-    ]  # fmt: skip
+        overview_lanes(frames, material.stall_causes, window),
+        thread_lanes(frames, window),
+        request_lanes(frames, window),
+        daemon_lanes(frames, window),
+    ]
 
 
 def _template(name: str) -> str:
@@ -138,13 +144,21 @@ def _assembled(statistics: Statistics, lanes: str, data: str) -> str:
     if statistics.imported is not None:
         command = f"{statistics.imported.kind} {statistics.imported.file}"
     return Template(_template("page.html")).substitute(
-        title=f"cvmprof: {as_html(command, 80)}", command=as_html(command, 400),
-        css=_template("page.css"), script_hashes=f"{_hash_of(plotly)} {_hash_of(script)}",
-        facts=sections.facts(statistics), findings=sections.finding_items(findings(statistics)),
+        title=f"cvmprof: {as_html(command, 80)}",
+        command=as_html(command, 400),
+        css=_template("page.css"),
+        script_hashes=f"{_hash_of(plotly)} {_hash_of(script)}",
+        facts=sections.facts(statistics),
+        findings=sections.finding_items(findings(statistics)),
         tiles=sections.tiles(statistics),
         causes=sections.causes_section(
             statistics, sections.family_legend(used or set(palette.ORDER))
         ),
-        jumps=sections.jumps(statistics), lanes=lanes, sections=sections.tables(statistics),
-        footer=sections.footer(statistics), plotly=plotly, data=data, script=script,
-    )  # fmt: skip
+        jumps=sections.jumps(statistics),
+        lanes=lanes,
+        sections=sections.tables(statistics),
+        footer=sections.footer(statistics),
+        plotly=plotly,
+        data=data,
+        script=script,
+    )

@@ -31,9 +31,12 @@ def facts(s: Statistics) -> str:
     ended = _ending(s)
     parts = [
         "" if s.started_utc_ns is None else moment(s.started_utc_ns),
-        f"<b>{duration(s.duration_ns)}</b>", ended, f"Linux {as_html(s.kernel, 60)}",
-        *(_mount(mount) for mount in s.mounts[:3]), _losses(s),
-    ]  # fmt: skip
+        f"<b>{duration(s.duration_ns)}</b>",
+        ended,
+        f"Linux {as_html(s.kernel, 60)}",
+        *(_mount(mount) for mount in s.mounts[:3]),
+        _losses(s),
+    ]
     return "".join(f"<span>{part}</span>" for part in parts if part)
 
 
@@ -41,9 +44,10 @@ def _facts_of_log(s: Statistics, imported: Imported) -> str:
     parts = [
         "" if s.started_utc_ns is None else moment(s.started_utc_ns),
         f"<b>{s.duration_ns // 1_000_000_000:,} s of log</b>",
-        f"times are {imported.precision}", *(_mount(mount) for mount in s.mounts[:3]),
+        f"times are {imported.precision}",
+        *(_mount(mount) for mount in s.mounts[:3]),
         f"{imported.lines:,} lines",
-    ]  # fmt: skip
+    ]
     return "".join(f"<span>{part}</span>" for part in parts if part)
 
 
@@ -81,12 +85,14 @@ def finding_items(items: Iterable[Finding]) -> str:
 def tiles(s: Statistics) -> str:
     """Return the numbers that one wants at a glance."""
     if s.imported is not None:
-        return _tiles([
-            *((name, f"{count:,}") for name, count in s.imported.calls.items()),
-            ("Cache hits", f"{s.imported.lookups_hit:,}"),
-            ("Cache misses", f"{s.imported.lookups_missed:,}"),
-            ("Objects downloaded", f"{s.fetches.downloaded:,}"),
-        ])  # fmt: skip
+        return _tiles(
+            [
+                *((name, f"{count:,}") for name, count in s.imported.calls.items()),
+                ("Cache hits", f"{s.imported.lookups_hit:,}"),
+                ("Cache misses", f"{s.imported.lookups_missed:,}"),
+                ("Objects downloaded", f"{s.fetches.downloaded:,}"),
+            ]
+        )
     cached = (
         f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
@@ -98,7 +104,7 @@ def tiles(s: Statistics) -> str:
         ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
         ("Page-cache hits", words.hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"])),
         *((_capital(words.source(name)), size(n)) for name, n in s.bytes.by_source.items() if n),
-    ]  # fmt: skip
+    ]
     return _tiles(rows)
 
 
@@ -142,8 +148,13 @@ def jumps(s: Statistics) -> str:
         spans.append((phase.name, start, start + phase.duration_ns / 1e9))
     if s.stalls.longest:
         stall = s.stalls.longest[0]
-        spans.append(("Longest stall", (stall.start_ns - s.start_ns) / 1e9,
-                      (stall.end_ns - s.start_ns) / 1e9))  # fmt: skip
+        spans.append(
+            (
+                "Longest stall",
+                (stall.start_ns - s.start_ns) / 1e9,
+                (stall.end_ns - s.start_ns) / 1e9,
+            )
+        )
     return "".join(
         f'<button type="button" data-from="{start:.9f}" data-to="{end:.9f}">'
         f"{as_html(name, 30)}</button>"
@@ -208,8 +219,14 @@ def waterfall_block(note: str, drawn: bool) -> str:
         (word, palette.STYLES[part].colour)
         for word, part in zip(words, DOWNLOAD_PARTS, strict=True)
     )
-    return _block("downloads", "Downloads", "One row per request to the server, in the order sent.",
-                  colours, note, drawn)  # fmt: skip
+    return _block(
+        "downloads",
+        "Downloads",
+        "One row per request to the server, in the order sent.",
+        colours,
+        note,
+        drawn,
+    )
 
 
 def incident_block() -> str:
@@ -256,13 +273,18 @@ def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> str:
     at = "" if chunk.offset_bytes is None else f"{chunk.offset_bytes / (1 << 20):,.1f} MiB"
     cells = [
         _button_cell("fetch", chunk.fetch_id),
-        _cell(duration(chunk.start_ns - s.start_ns), "n"), _cell(duration(chunk.duration_ns), "n"),
-        _parts(chunk, longest_ns), _part_cell(chunk, "first_byte"), _part_cell(chunk, "transfer"),
+        _cell(duration(chunk.start_ns - s.start_ns), "n"),
+        _cell(duration(chunk.duration_ns), "n"),
+        _parts(chunk, longest_ns),
+        _part_cell(chunk, "first_byte"),
+        _part_cell(chunk, "transfer"),
         _cell("" if chunk.size_bytes is None else size(chunk.size_bytes), "n"),
-        _cell("" if chunk.wire_bytes is None else size(chunk.wire_bytes), "n"), _cell(at, "n"),
-        _file_cell(chunk.path), _hash_cell(chunk.object_hash),
+        _cell("" if chunk.wire_bytes is None else size(chunk.wire_bytes), "n"),
+        _cell(at, "n"),
+        _file_cell(chunk.path),
+        _hash_cell(chunk.object_hash),
         _cell(chunk.outcome or "never ended"),
-    ]  # fmt: skip
+    ]
     return f'<tr id="fetch-{chunk.fetch_id}">{"".join(cells)}</tr>'
 
 
@@ -288,9 +310,20 @@ def _part_cell(chunk: Chunk, part: str) -> str:
 def _chunk_section(s: Statistics) -> str:
     if not s.slowest_chunks:
         return ""
-    heads = [("Fetch", "n"), ("At", "n"), ("Took", "n"), ("", ""), ("First byte", "n"),
-             ("Transfer", "n"), ("Size", "n"), ("On the wire", "n"), ("Offset", "n"),
-             ("File", ""), ("Object", ""), ("", "")]  # fmt: skip
+    heads = [
+        ("Fetch", "n"),
+        ("At", "n"),
+        ("Took", "n"),
+        ("", ""),
+        ("First byte", "n"),
+        ("Transfer", "n"),
+        ("Size", "n"),
+        ("On the wire", "n"),
+        ("Offset", "n"),
+        ("File", ""),
+        ("Object", ""),
+        ("", ""),
+    ]
     longest_ns = s.slowest_chunks[0].duration_ns
     rows = (_chunk_row(chunk, s, longest_ns) for chunk in s.slowest_chunks)
     return f'<section id="chunks"><h2>The slowest chunks</h2>{_table(heads, rows)}</section>'
@@ -300,18 +333,30 @@ def _fetched_section(s: Statistics, imported: Imported) -> str:
     if not imported.fetched:
         return ""
     rows = (
-        "<tr>" + _cell(f"{row['fetch_id']}", "n")
+        "<tr>"
+        + _cell(f"{row['fetch_id']}", "n")
         + _cell(f"{(row['start_ns'] - s.start_ns) // 1_000_000_000:,} s", "n")
-        + _file_cell(row["path"]) + _hash_cell(str(row["object_hash"]))
-        + _cell(str(row["object_kind"] or "")) + _cell(str(row["outcome"] or "no end in the log"))
+        + _file_cell(row["path"])
+        + _hash_cell(str(row["object_hash"]))
+        + _cell(str(row["object_kind"] or ""))
+        + _cell(str(row["outcome"] or "no end in the log"))
         + _cell(str(row["host"] or ""))
         + _cell(str(row["proxy"] or ""))
         + _cell("" if row["status"] is None else str(row["status"]))
         + "</tr>"
         for row in imported.fetched
-    )  # fmt: skip
-    heads = [("Fetch", "n"), ("At", "n"), ("File", ""), ("Object", ""), ("Kind", ""),
-             ("Ended", ""), ("Host", ""), ("Proxy", ""), ("Status", "")]  # fmt: skip
+    )
+    heads = [
+        ("Fetch", "n"),
+        ("At", "n"),
+        ("File", ""),
+        ("Object", ""),
+        ("Kind", ""),
+        ("Ended", ""),
+        ("Host", ""),
+        ("Proxy", ""),
+        ("Status", ""),
+    ]
     title = "What was fetched, in order"
     return f'<section id="chunks"><h2>{title}</h2>{_table(heads, rows)}</section>'
 
@@ -323,12 +368,20 @@ def _loss_section(s: Statistics) -> str:
 def _stall_row(stall: Stall, s: Statistics) -> str:
     total = max(stall.end_ns - stall.start_ns, 1)
     causes = list(stall.causes_ns.items())[:4]
-    return "<tr>" + "".join([
-        _button_cell("stall", stall.stall_id), _cell(stall.device),
-        _cell(duration(stall.start_ns - s.start_ns), "n"), _cell(duration(total), "n"),
-        _cell(str(stall.waiting_tid), "n"),
-        _cell(", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes)),
-    ]) + "</tr>"  # fmt: skip
+    return (
+        "<tr>"
+        + "".join(
+            [
+                _button_cell("stall", stall.stall_id),
+                _cell(stall.device),
+                _cell(duration(stall.start_ns - s.start_ns), "n"),
+                _cell(duration(total), "n"),
+                _cell(str(stall.waiting_tid), "n"),
+                _cell(", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes)),
+            ]
+        )
+        + "</tr>"
+    )
 
 
 def _stall_section(s: Statistics) -> str:
@@ -350,9 +403,16 @@ def _mount_section(s: Statistics) -> str:
     rows = [_mount_row(mount, s) for mount in s.mounts if mount["daemon_pid"] is not None]
     if not rows:
         return ""
-    heads = [("Mount point", ""), ("Repository", ""), ("Revision", ""), ("Client", ""),
-             ("Daemon", "n"), ("Cache", ""), ("Of the cache is seen", ""),
-             ("Against the client’s counters", "")]  # fmt: skip
+    heads = [
+        ("Mount point", ""),
+        ("Repository", ""),
+        ("Revision", ""),
+        ("Client", ""),
+        ("Daemon", "n"),
+        ("Cache", ""),
+        ("Of the cache is seen", ""),
+        ("Against the client’s counters", ""),
+    ]
     return f'<section id="mounts"><h2>Mounts</h2>{_table(heads, rows)}</section>'
 
 
@@ -362,12 +422,15 @@ def _mount_row(mount: dict[str, Any], s: Statistics) -> str:
     cache = " in ".join(filter(None, (mount["cache_manager"], mount["cache_path"])))
     checked = [row for row in s.reconciliation if row["mount_id"] == mount["mount_id"]]
     cells = [
-        _cell(mount["mountpoint"] or "", "path"), _cell(mount["repository"] or ""),
-        _cell(", then ".join(known)), _cell(mount["client_version"] or ""),
-        _cell(str(mount["daemon_pid"]), "n"), _cell(cache, "path"),
+        _cell(mount["mountpoint"] or "", "path"),
+        _cell(mount["repository"] or ""),
+        _cell(", then ".join(known)),
+        _cell(mount["client_version"] or ""),
+        _cell(str(mount["daemon_pid"]), "n"),
+        _cell(cache, "path"),
         _cell(words.cache_shown(mount["cache_manager"])),
         _cell("; ".join(map(_checked, checked)) or "not known"),
-    ]  # fmt: skip
+    ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -431,11 +494,14 @@ def _incident_section(s: Statistics) -> str:
     if not s.incidents:
         return ""
     rows = (
-        "<tr>" + _cell(duration(i["time_ns"] - s.start_ns), "n") + _cell(str(i["kind"]))
-        + _cell("" if i["pid"] is None else str(i["pid"]), "n") + _cell(str(i["detail"]), "path")
+        "<tr>"
+        + _cell(duration(i["time_ns"] - s.start_ns), "n")
+        + _cell(str(i["kind"]))
+        + _cell("" if i["pid"] is None else str(i["pid"]), "n")
+        + _cell(str(i["detail"]), "path")
         + "</tr>"
         for i in s.incidents
-    )  # fmt: skip
+    )
     heads = [("At", "n"), ("What", ""), ("Process", "n"), ("Detail", "")]
     return f'<section id="incidents"><h2>Incidents</h2>{_table(heads, rows)}</section>'
 

@@ -52,8 +52,9 @@ def render_summary(statistics: Statistics, width: int = 80, colour: bool = False
     return _printed(Group(*parts), width, colour)
 
 
-def render_side_by_side(runs: Sequence[tuple[str, Statistics]], width: int = 80,
-                        colour: bool = False) -> str:  # fmt: skip
+def render_side_by_side(
+    runs: Sequence[tuple[str, Statistics]], width: int = 80, colour: bool = False
+) -> str:
     """Return runs beside each other, each under its name: numbers, causes, main findings."""
     parts: list[Any] = [_numbers(runs), Text(), _causes(runs)]
     for name, statistics in runs:
@@ -65,10 +66,16 @@ def render_side_by_side(runs: Sequence[tuple[str, Statistics]], width: int = 80,
 def _printed(what: Any, width: int, colour: bool) -> str:
     sink = io.StringIO()
     console = Console(
-        file=sink, width=width, force_terminal=colour, no_color=not colour,
-        color_system="256" if colour else None, highlight=False, markup=False, emoji=False,
+        file=sink,
+        width=width,
+        force_terminal=colour,
+        no_color=not colour,
+        color_system="256" if colour else None,
+        highlight=False,
+        markup=False,
+        emoji=False,
         legacy_windows=False,
-    )  # fmt: skip
+    )
     console.print(what)
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
 
@@ -163,7 +170,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
         "against the client's counters": reconciled(s.reconciliation),
-    }  # fmt: skip
+    }
 
 
 def _round_trip(s: Statistics) -> dict[str, str]:
@@ -243,9 +250,10 @@ def _slowest(s: Statistics) -> Table:
         ]
         at = "" if chunk.offset_bytes is None else f" @{chunk.offset_bytes / (1 << 20):,.1f} MiB"
         table.add_row(
-            duration(chunk.duration_ns), *parts,
+            duration(chunk.duration_ns),
+            *parts,
             "" if chunk.size_bytes is None else size(chunk.size_bytes),
             Text(visible(chunk.object_hash)[:8]),
             Text(visible(chunk.path or "no file known", 60) + at),
-        )  # fmt: skip
+        )
     return table

@@ -43,10 +43,23 @@ class Bench:
         self._runs += 1
         run = self.root / f"{self._runs}.cvmprof"
         out = subprocess.run(
-            [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", run,
-             "--", *command],
-            check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        ).stdout  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "cvmprof",
+                "trace",
+                "--no-report",
+                *options,
+                "-o",
+                run,
+                "--",
+                *command,
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ).stdout
         return out, run
 
     @contextmanager
@@ -59,10 +72,21 @@ class Bench:
         self._runs += 1
         run = self.root / f"{self._runs}.cvmprof"
         tracer = subprocess.Popen(
-            [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", run, "--",
-             "sh", "-c", f"echo go >{begun}; read line <{hold}"],
+            [
+                sys.executable,
+                "-m",
+                "cvmprof",
+                "trace",
+                "--no-report",
+                "-o",
+                run,
+                "--",
+                "sh",
+                "-c",
+                f"echo go >{begun}; read line <{hold}",
+            ],
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         begun.read_text()
         try:
             yield _recorder_of(tracer.pid)

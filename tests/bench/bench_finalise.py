@@ -56,10 +56,21 @@ def write_storm(spool: Path, count: int) -> int:
     """Write one thread's reads; return when they end."""
     start = 10_000 + np.arange(count, dtype=np.int64) * 2_000
     write_ring(
-        spool, events.OPERATION, count, start_ns=start, end_ns=start + 1_200, ino=7, dev=DEVICE,
-        pid=TARGET, tid=TARGET, offset=np.arange(count) * 4096 % (1 << 30), size=4096, result=4096,
-        kind=1, flags=KNOWN,
-    )  # fmt: skip
+        spool,
+        events.OPERATION,
+        count,
+        start_ns=start,
+        end_ns=start + 1_200,
+        ino=7,
+        dev=DEVICE,
+        pid=TARGET,
+        tid=TARGET,
+        offset=np.arange(count) * 4096 % (1 << 30),
+        size=4096,
+        result=4096,
+        kind=1,
+        flags=KNOWN,
+    )
     return int(start[-1]) + 10_000
 
 
@@ -82,15 +93,43 @@ def write_target(
     count, offset = len(start), unique // 2 * READ_BYTES % (1 << 33)
     common: dict[str, Any] = {"ino": 7, "dev": DEVICE, "pid": TARGET, "tid": tid, "kind": 1,
                               "offset": offset, "flags": KNOWN}  # fmt: skip
-    write_ring(spool, events.OPERATION, count, start_ns=start, end_ns=start + 60_000,
-               size=READ_BYTES, result=READ_BYTES, **common)  # fmt: skip
+    write_ring(
+        spool,
+        events.OPERATION,
+        count,
+        start_ns=start,
+        end_ns=start + 60_000,
+        size=READ_BYTES,
+        result=READ_BYTES,
+        **common,
+    )
     for extra in range(4):
         at = start + 62_000 + extra * 8_000
-        write_ring(spool, events.OPERATION, count, start_ns=at, end_ns=at + 5_000, size=4096,
-                   result=4096, **common)  # fmt: skip
-    write_ring(spool, events.BLOCKED, count, start_ns=start + 6_000, woken_ns=start + 50_000,
-               end_ns=start + 52_000, unique=unique, dev=DEVICE, pid=TARGET, tid=tid,
-               waker_pid=DAEMON, waker_tid=server, state=2)  # fmt: skip
+        write_ring(
+            spool,
+            events.OPERATION,
+            count,
+            start_ns=at,
+            end_ns=at + 5_000,
+            size=4096,
+            result=4096,
+            **common,
+        )
+    write_ring(
+        spool,
+        events.BLOCKED,
+        count,
+        start_ns=start + 6_000,
+        woken_ns=start + 50_000,
+        end_ns=start + 52_000,
+        unique=unique,
+        dev=DEVICE,
+        pid=TARGET,
+        tid=tid,
+        waker_pid=DAEMON,
+        waker_tid=server,
+        state=2,
+    )
     write_ring(
         spool,
         events.REQUEST,
@@ -116,16 +155,30 @@ def write_daemon(
 ) -> None:
     """Write the daemon's side of each cycle: the request taken, three calls, a wait for a lock."""
     count = len(start)
-    write_ring(spool, events.SERVED, count, time_ns=start + 8_000, unique=unique, pid=DAEMON,
-               tid=server, opcode=15)  # fmt: skip
+    write_ring(
+        spool,
+        events.SERVED,
+        count,
+        time_ns=start + 8_000,
+        unique=unique,
+        pid=DAEMON,
+        tid=server,
+        opcode=15,
+    )
     objects = np.zeros(count, "V32")
     raw = objects.view("u1").reshape(count, 32)
     raw[:, :8] = (1 + number // FETCH_EVERY).astype("<u8").view("u1").reshape(count, 8)
     raw[:, 20] = 1
     fetched = number % FETCH_EVERY == 0
     nested = ("Fetcher::Fetch", start + 12_000, start + 44_000, start + 10_000, "cvmfs_read", 5)
-    lookup = ("CacheManager::Open", start + 13_000, start + 14_000, start + 12_000,
-              "Fetcher::Fetch", np.where(fetched, -2, 5))  # fmt: skip
+    lookup = (
+        "CacheManager::Open",
+        start + 13_000,
+        start + 14_000,
+        start + 12_000,
+        "Fetcher::Fetch",
+        np.where(fetched, -2, 5),
+    )
     outer = ("cvmfs_read", start + 10_000, start + 49_500, 0, "none", 0)
     for function, begin, end, parent, parent_function, result in (nested, lookup, outer):
         write_ring(
@@ -143,9 +196,19 @@ def write_daemon(
             tid=server,
             object=objects if function != "cvmfs_read" else np.zeros(count, "V32"),
         )
-    write_ring(spool, events.BLOCKED, count, start_ns=start + 20_000, woken_ns=start + 22_000,
-               end_ns=start + 23_000, pid=DAEMON, tid=server, waker_pid=DAEMON,
-               waker_tid=DAEMON + 50, state=1)  # fmt: skip
+    write_ring(
+        spool,
+        events.BLOCKED,
+        count,
+        start_ns=start + 20_000,
+        woken_ns=start + 22_000,
+        end_ns=start + 23_000,
+        pid=DAEMON,
+        tid=server,
+        waker_pid=DAEMON,
+        waker_tid=DAEMON + 50,
+        state=1,
+    )
 
 
 def write_fetches(
@@ -154,19 +217,40 @@ def write_fetches(
     """Write a download for every request that fetches."""
     picked = number % FETCH_EVERY == 0
     begin, count = start[picked], int(picked.sum())
-    write_ring(spool, events.CALL, count, start_ns=begin + 15_000, end_ns=begin + 42_000,
-               parent_start_ns=begin + 12_000, parent_function=FUNCTIONS["Fetcher::Fetch"],
-               function=FUNCTIONS["DownloadManager::Fetch"], unique=unique[picked], pid=DAEMON,
-               tid=server[picked])  # fmt: skip
+    write_ring(
+        spool,
+        events.CALL,
+        count,
+        start_ns=begin + 15_000,
+        end_ns=begin + 42_000,
+        parent_start_ns=begin + 12_000,
+        parent_function=FUNCTIONS["Fetcher::Fetch"],
+        function=FUNCTIONS["DownloadManager::Fetch"],
+        unique=unique[picked],
+        pid=DAEMON,
+        tid=server[picked],
+    )
     names = [
         int(n).to_bytes(8, "little").hex() + "00" * 12 for n in 1 + number[picked] // FETCH_EVERY
     ]
     requests = np.array(
         [f"GET /cvmfs/r/data/{n[:2]}/{n[2:]}P HTTP/1.1\r\nHost: s\r\n\r\n".encode() for n in names]
     )
-    write_ring(spool, events.DOWNLOAD, count, sent_ns=begin + 16_000, first_byte_ns=begin + 20_000,
-               last_byte_ns=begin + 40_000, bytes=1 << 20, pid=DAEMON, tid=DAEMON + 50, fd=9,
-               sequence=np.arange(count), answer=b"HTTP/1.1 200 OK", request=requests)  # fmt: skip
+    write_ring(
+        spool,
+        events.DOWNLOAD,
+        count,
+        sent_ns=begin + 16_000,
+        first_byte_ns=begin + 20_000,
+        last_byte_ns=begin + 40_000,
+        bytes=1 << 20,
+        pid=DAEMON,
+        tid=DAEMON + 50,
+        fd=9,
+        sequence=np.arange(count),
+        answer=b"HTTP/1.1 200 OK",
+        request=requests,
+    )
 
 
 def write_run(run: Path, count: int, shape: str) -> None:
@@ -174,8 +258,18 @@ def write_run(run: Path, count: int, shape: str) -> None:
     spool = create_run(run) / "spool"
     stop_ns = write_storm(spool, count) if shape == "storm" else write_mixed(spool, count)
     tids = np.arange(TARGET, TARGET + (1 if shape == "storm" else THREADS))
-    write_ring(spool, events.TASK, len(tids), time_ns=5_000, start_ns=4_000, pid=TARGET, tid=tids,
-               kind=2, role=1, name=b"python")  # fmt: skip
+    write_ring(
+        spool,
+        events.TASK,
+        len(tids),
+        time_ns=5_000,
+        start_ns=4_000,
+        pid=TARGET,
+        tid=tids,
+        kind=2,
+        role=1,
+        name=b"python",
+    )
     chunks = "".join(
         f"{int(n + 1).to_bytes(8, 'little').hex() + '00' * 12},{n * CHUNK_BYTES},{CHUNK_BYTES}\n"
         for n in range(1024)
@@ -197,10 +291,15 @@ def write_run(run: Path, count: int, shape: str) -> None:
     )
     lines: list[dict[str, Any]] = [
         {"kind": "start", "time_ns": 1_000, "schema_version": 1, "command": ["bench"]},
-        {"kind": "attributes", "time_ns": stop_ns, "device": "0:50", "path": "/cvmfs/r/model",
-         "attributes": {"user.chunk_list": chunks}},
+        {
+            "kind": "attributes",
+            "time_ns": stop_ns,
+            "device": "0:50",
+            "path": "/cvmfs/r/model",
+            "attributes": {"user.chunk_list": chunks},
+        },
         {"kind": "stop", "time_ns": stop_ns, "complete": True},
-    ]  # fmt: skip
+    ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (run / "journal.jsonl").write_text(text)
 
@@ -232,9 +331,11 @@ def rows() -> Iterator[tuple[str, str, str, bool | None]]:
             found = measure(Path(directory), count, "mixed")
             what = f"finalise and join, {count // 1_000_000} M events"
             yield (
-                what, f"{found['seconds']:.1f} s", f"{seconds} s (with the page)",
+                what,
+                f"{found['seconds']:.1f} s",
+                f"{seconds} s (with the page)",
                 found["seconds"] <= seconds,
-            )  # fmt: skip
+            )
             peak = found["peak_mb"]
             yield f"{what}: memory", f"{peak:.0f} MB", f"{peak_mb} MB", peak <= peak_mb
 

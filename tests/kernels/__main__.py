@@ -52,7 +52,8 @@ def main(names: list[str]) -> int:
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
     jobs: list[Callable[[], list[str]]] = [
-        partial(_run, where, image) for image in reversed(images)  # the longest first
+        partial(_run, where, image)
+        for image in reversed(images)  # the longest first
     ]
     if not names or "bcc" in names:
         jobs.append(partial(check_bcc_versions, where))
@@ -71,9 +72,13 @@ def _run(where: Path, image: Image) -> list[str]:
     """Boots one kernel and prints what came of it, at once; the checks that failed."""
     began, left = time.monotonic(), where / image.kernel.name
     command = [
-        "env", f"PYTHONPATH={where / 'stage'}", sys.executable, "-m", "kernels.inside",
+        "env",
+        f"PYTHONPATH={where / 'stage'}",
+        sys.executable,
+        "-m",
+        "kernels.inside",
         str(where / "lab"),
-    ]  # fmt: skip
+    ]
     try:
         ended = run_in_guest(image, command, left)
         console, status = ended.console, ended.status

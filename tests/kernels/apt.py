@@ -40,11 +40,15 @@ class Apt:
         (self.state / "sources.list").write_text("".join(lines))
         settings = {
             "Dir::Etc::sourcelist": self.state / "sources.list",
-            "Dir::Etc::sourceparts": "/nonexistent", "Dir::State::lists": self.state / "lists",
-            "Dir::State::status": self.state / "status", "Dir::Cache": self.state,
-            "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": "",
-            "APT::Sandbox::User": "root", "APT::Install-Recommends": "false",
-        }  # fmt: skip
+            "Dir::Etc::sourceparts": "/nonexistent",
+            "Dir::State::lists": self.state / "lists",
+            "Dir::State::status": self.state / "status",
+            "Dir::Cache": self.state,
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "APT::Sandbox::User": "root",
+            "APT::Install-Recommends": "false",
+        }
         options = [text for name, value in settings.items() for text in ("-o", f"{name}={value}")]
         arguments = [command[0], *options, *command[1:]]
         done = subprocess.run(arguments, check=True, cwd=directory, text=True, stdout=-1)

@@ -77,12 +77,16 @@ def _every(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
         loaded = ((name, _load(bpf, name, bcc.BPF.KPROBE)) for name in _uprobe_programs())
         refused.update({name: reason for name, reason in loaded if reason})
     probes = [row for path in installed_libraries() for row in attacher.attach_library(path)]
-    refused.update({row.target: row.reason for row in probes
-                    if row.reason and not _LACKS.match(row.reason)})  # fmt: skip
+    refused.update(
+        {row.target: row.reason for row in probes if row.reason and not _LACKS.match(row.reason)}
+    )
     return {
-        "compile_s": took_s, "programs": len(bpf.funcs), "refused": refused,
-        "points": len(points) - len(refused), "functions": sum(not row.reason for row in probes),
-    }  # fmt: skip
+        "compile_s": took_s,
+        "programs": len(bpf.funcs),
+        "refused": refused,
+        "points": len(points) - len(refused),
+        "functions": sum(not row.reason for row in probes),
+    }
 
 
 def _recorded(directory: Path) -> dict[str, Any]:
@@ -104,12 +108,14 @@ def _recorded(directory: Path) -> dict[str, Any]:
     ours = [row for row in probes if not row["target"].startswith("/proc/")]
     functions = sum(row["event"] == "daemon call" and not row["reason"] for row in ours)
     return {
-        "start_s": round(took_s, 1), "losses": ended["losses"], "functions": functions,
+        "start_s": round(took_s, 1),
+        "losses": ended["losses"],
+        "functions": functions,
         "reads": _reads(directory / f"{events.OPERATION.name}.ring", inode),
         "points": sum(not row["reason"] for row in ours) - functions,
         # what the kernel or the library lacks has no attach point that could be refused
         "unobserved": [row for row in ours if row["reason"] and not _LACKS.match(row["reason"])],
-    }  # fmt: skip
+    }
 
 
 def _reads(spool: Path, inode: int) -> list[int]:

@@ -65,10 +65,12 @@ def outcome_of(directory: Path) -> Outcome:
     run = open_run(directory / "run.cvmprof")
     checks = (
         Check("status", result["status"], 0),
-        *_operations(run), *_requests(run), *_fetches(run, result["served"]),
+        *_operations(run),
+        *_requests(run),
+        *_fetches(run, result["served"]),
         Check("losses", result["losses"], []),
         Check("left", result["programs_left"], 0),
-    )  # fmt: skip
+    )
     return Outcome(backend, checks=checks, substance=_substance(run))
 
 
@@ -111,15 +113,21 @@ def _operations(run: Run) -> tuple[Check, ...]:
     hits = _on(run, run.tables["hits"], "read.bin")
     page = workload.PAGE_BYTES
     return (
-        Check("reads", sorted(reads["offset_bytes"].to_list()),
-              [page * at for at in workload.pages_of("read.bin", workload.COLD_READS)]),
+        Check(
+            "reads",
+            sorted(reads["offset_bytes"].to_list()),
+            [page * at for at in workload.pages_of("read.bin", workload.COLD_READS)],
+        ),
         Check("read bytes", reads["result"].sum(), page * workload.COLD_READS),
         Check("hits", hits["count"].sum(), workload.WARM_READS),
-        Check("faults", sorted(faults["offset_bytes"].to_list()),
-              [page * at for at in workload.pages_of("mapped.bin", workload.FAULTS)]),
+        Check(
+            "faults",
+            sorted(faults["offset_bytes"].to_list()),
+            [page * at for at in workload.pages_of("mapped.bin", workload.FAULTS)],
+        ),
         Check("faults ended", faults["end_ns"].null_count(), 0),
         *(_asynchronous(run, name) for name in workload.ASYNCHRONOUS),
-    )  # fmt: skip
+    )
 
 
 def _asynchronous(run: Run, name: str) -> Check:
@@ -170,8 +178,9 @@ def _substance(run: Run) -> Counter[tuple[Any, ...]]:
     """
     columns = ("path", "kind", "offset_bytes", "size_bytes", "result")
     operations = run.tables["operations"].join(run.tables["files"], on="file_id")
-    single = operations.filter(pl.col("path").str.ends_with("read.bin")
-                               | pl.col("path").str.ends_with("mapped.bin"))  # fmt: skip
+    single = operations.filter(
+        pl.col("path").str.ends_with("read.bin") | pl.col("path").str.ends_with("mapped.bin")
+    )
     files = single.filter(pl.col("kind").is_in(["read", "fault"]))
     reads = run.tables["fuse_requests"].filter(opcode=_READ)
     requests = files.select("op_id", "path").join(reads, on="op_id")

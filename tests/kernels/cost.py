@@ -39,9 +39,14 @@ def main(name: str) -> int:
     where = Path(tempfile.mkdtemp(prefix="cost-", dir=CACHE))
     client_program()
     command = [
-        "env", f"PYTHONPATH={stage(where / 'stage')}", sys.executable, "-m", "kernels.cost",
-        "--inside", str(published(where / "lab")),
-    ]  # fmt: skip
+        "env",
+        f"PYTHONPATH={stage(where / 'stage')}",
+        sys.executable,
+        "-m",
+        "kernels.cost",
+        "--inside",
+        str(published(where / "lab")),
+    ]
     ended = run_in_guest(image, command, where / "guest", COUNTING)
     if ended.status != 0:
         print(f"the guest failed with {ended.status}: see {where}")

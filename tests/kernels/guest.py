@@ -45,9 +45,20 @@ def run_in_guest(
     shared.mkdir(parents=True)
     (shared / "command").write_text(_script(image, command, shared))
     boot = [
-        _virtme(), "--disable-kvm", "--run", str(image.vmlinuz), *machine, "--memory", "4G",
-        "--cpus", _CPUS, "--rw", "--verbose", "--", f"sh {shared / 'command'}",
-    ]  # fmt: skip
+        _virtme(),
+        "--disable-kvm",
+        "--run",
+        str(image.vmlinuz),
+        *machine,
+        "--memory",
+        "4G",
+        "--cpus",
+        _CPUS,
+        "--rw",
+        "--verbose",
+        "--",
+        f"sh {shared / 'command'}",
+    ]
     with _modules_in_place(image):
         console = _boot(boot, shared)
     status = shared / "status"
@@ -59,9 +70,14 @@ def _boot(boot: list[str], directory: Path) -> str:
     """Runs the machine; what it wrote to its console. What hangs is ended, with all it started."""
     path = f"{Path(boot[0]).resolve().parent}:{os.environ['PATH']}"
     machine = subprocess.Popen(
-        boot, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        cwd=directory, env={**os.environ, "PATH": path}, start_new_session=True,
-    )  # fmt: skip
+        boot,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=directory,
+        env={**os.environ, "PATH": path},
+        start_new_session=True,
+    )
     try:
         output, _ = machine.communicate(timeout=TIMEOUT_S)
     except BaseException:

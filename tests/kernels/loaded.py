@@ -12,8 +12,10 @@ _PROG_GET_NEXT_ID = 11
 
 class _NextId(ctypes.Structure):
     _fields_ = [
-        ("start", ctypes.c_uint32), ("next", ctypes.c_uint32), ("open_flags", ctypes.c_uint32),
-    ]  # fmt: skip
+        ("start", ctypes.c_uint32),
+        ("next", ctypes.c_uint32),
+        ("open_flags", ctypes.c_uint32),
+    ]
 
 
 def programs() -> set[int]:

@@ -63,13 +63,21 @@ def test_every_event_resolves_on_the_saved_kernels(path: Path, event: LogicalEve
 @pytest.mark.parametrize(
     ("event", "backend", "programs"),
     [
-        ("system call", "auto", ["on_syscall_exit", "on_syscall_exit_again", "on_syscall_entry",
-                                 "on_syscall_entry_again"]),
+        (
+            "system call",
+            "auto",
+            [
+                "on_syscall_exit",
+                "on_syscall_exit_again",
+                "on_syscall_entry",
+                "on_syscall_entry_again",
+            ],
+        ),
         ("request ended", "fentry", ["on_request_ended_fentry_again", "on_request_ended_fentry"]),
         ("request ended", "kprobe", ["on_request_ended_kprobe"]),
         ("request ended", "tracepoint", ["on_request_ended", "on_request_ended_again"]),
     ],
-)  # fmt: skip
+)
 def test_where_programs_are_preempted_a_second_stands_behind_the_first(
     event: str, backend: str, programs: list[str]
 ) -> None:
@@ -81,10 +89,13 @@ def test_where_programs_are_preempted_a_second_stands_behind_the_first(
 @pytest.mark.parametrize(
     ("kernel", "preempts", "programs"),
     [
-        ("debian-6.18", "unknown", 2), ("debian-6.18", "lazy", 2), ("debian-6.1", "full", 2),
-        ("debian-6.18", "none", 1), ("debian-6.1", "voluntary", 1),
+        ("debian-6.18", "unknown", 2),
+        ("debian-6.18", "lazy", 2),
+        ("debian-6.1", "full", 2),
+        ("debian-6.18", "none", 1),
+        ("debian-6.1", "voluntary", 1),
     ],
-)  # fmt: skip
+)
 def test_fentry_is_preempted_where_the_kernel_preempts_itself(
     kernel: str, preempts: str, programs: int
 ) -> None:
@@ -108,7 +119,9 @@ FAMILIES = {
     **{
         (f"debian-{name}", event): (auto, "fentry", "kprobe", "raw_tracepoint")
         for name, auto in (
-            ("6.12", "raw_tracepoint"), ("6.18", "raw_tracepoint"), ("7.x", "kprobe"),
+            ("6.12", "raw_tracepoint"),
+            ("6.18", "raw_tracepoint"),
+            ("7.x", "kprobe"),
         )
         for event in ("page fault", "request queued", "request ended")
     },
@@ -246,9 +259,13 @@ def test_daemon_functions_need_uprobes(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("built", "modules", "way_out"),
-    [("n", "y", "boot one that has it"), ("m", "y", "modprobe fuse"), ("m", "n", "CONFIG_FUSE_FS"),
-     ("", "", "CONFIG_FUSE_FS")],
-)  # fmt: skip
+    [
+        ("n", "y", "boot one that has it"),
+        ("m", "y", "modprobe fuse"),
+        ("m", "n", "CONFIG_FUSE_FS"),
+        ("", "", "CONFIG_FUSE_FS"),
+    ],
+)
 def test_a_kernel_that_tells_nothing_of_fuse(
     facts: KernelFacts, built: str, modules: str, way_out: str
 ) -> None:
@@ -331,12 +348,19 @@ def test_one_missing_tracepoint_takes_the_whole_event(facts: KernelFacts) -> Non
 def test_interrupts_fall_back_to_those_of_every_machine(facts: KernelFacts) -> None:
     other_machine = without(
         facts,
-        "local_timer_entry", "local_timer_exit", "call_function_entry", "call_function_exit",
-        "call_function_single_entry", "call_function_single_exit",
-    )  # fmt: skip
+        "local_timer_entry",
+        "local_timer_exit",
+        "call_function_entry",
+        "call_function_exit",
+        "call_function_single_entry",
+        "call_function_single_exit",
+    )
     assert targets(resolve(BY_NAME["interrupt"], other_machine)) == [
-        "softirq_exit", "irq_handler_exit", "softirq_entry", "irq_handler_entry",
-    ]  # fmt: skip
+        "softirq_exit",
+        "irq_handler_exit",
+        "softirq_entry",
+        "irq_handler_entry",
+    ]
 
 
 def test_interrupts_are_unsupported_without_soft_ones(facts: KernelFacts) -> None:

@@ -36,10 +36,14 @@ def test_where_nothing_else_can_be_read_nothing_is_in_the_way(machine: Path) -> 
 
 def test_what_the_files_say(machine: Path) -> None:
     tell(
-        machine, status="Name:\tx\nCapEff:\t0000000000200000\n", ftrace="0\n", enabled="0\n",
-        lockdown="none [integrity] confidentiality\n", users="0 1000 1\n",
+        machine,
+        status="Name:\tx\nCapEff:\t0000000000200000\n",
+        ftrace="0\n",
+        enabled="0\n",
+        lockdown="none [integrity] confidentiality\n",
+        users="0 1000 1\n",
         blacklist="0xffffffff81000000-0xffffffff81000010\tfilemap_fault\n0x1-0x2\tother\n",
-    )  # fmt: skip
+    )
     assert of_this_process(frozenset({"filemap_fault", "fuse_request_end"})) == Conditions(
         missing_capabilities=("CAP_SYS_PTRACE", "CAP_PERFMON", "CAP_BPF"),
         own_user_namespace=True,
@@ -64,18 +68,30 @@ def test_a_namespace_of_processes_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("here", "reason", "way_out"),
     [
-        (Conditions(is_root=False, missing_capabilities=("CAP_SYS_ADMIN",)),
-         "recording needs root", "sudo cvmprof trace"),
-        (Conditions(missing_capabilities=("CAP_SYS_ADMIN", "CAP_BPF")),
-         "root without CAP_SYS_ADMIN, as in a container", "--privileged --pid=host"),
-        (Conditions(own_user_namespace=True, own_pid_namespace=True),
-         "its powers only within its container (a user namespace)", "run cvmprof on the host"),
+        (
+            Conditions(is_root=False, missing_capabilities=("CAP_SYS_ADMIN",)),
+            "recording needs root",
+            "sudo cvmprof trace",
+        ),
+        (
+            Conditions(missing_capabilities=("CAP_SYS_ADMIN", "CAP_BPF")),
+            "root without CAP_SYS_ADMIN, as in a container",
+            "--privileged --pid=host",
+        ),
+        (
+            Conditions(own_user_namespace=True, own_pid_namespace=True),
+            "its powers only within its container (a user namespace)",
+            "run cvmprof on the host",
+        ),
         (Conditions(own_pid_namespace=True), "numbers processes otherwise", "--pid=host"),
-        (Conditions(lockdown="confidentiality"), "locked down for confidentiality",
-         "lockdown=integrity"),
+        (
+            Conditions(lockdown="confidentiality"),
+            "locked down for confidentiality",
+            "lockdown=integrity",
+        ),
     ],
     ids=["user", "container", "user namespace", "pid namespace", "lockdown"],
-)  # fmt: skip
+)
 def test_a_hindrance_has_its_reason_and_its_way_out(
     here: Conditions, reason: str, way_out: str
 ) -> None:

@@ -57,8 +57,12 @@ def test_c_names_every_number_as_python_does(tmp_path: Path) -> None:
     assert events.OPERATION_KINDS[3] == "fault"
     assert events.DAEMON_FUNCTIONS[16] == "CacheManager::Open"
     assert events.LOSS_CAUSES == (
-        "ring full", "map full", "unmatched end", "unreadable", "unmatched start",
-    )  # fmt: skip
+        "ring full",
+        "map full",
+        "unmatched end",
+        "unreadable",
+        "unmatched start",
+    )
 
 
 #: bytes of what NumPy calls so

@@ -69,18 +69,23 @@ def test_symbols_without_addresses_are_symbols() -> None:
     hidden = "".join(
         f"0000000000000000 {kind} {name}\n"
         for kind, name in (
-            ("T", "create_local_trace_kprobe"), ("T", "bpf_trampoline_link_prog"),
-            ("T", "register_ftrace_direct"), ("t", "filemap_fault"),
-            ("t", "fuse_request_end\t[fuse]"), ("t", "fuse_file_read_iter.constprop.0"),
-            ("D", "create_local_trace_uprobe"), ("T", "preempt_schedule"),
+            ("T", "create_local_trace_kprobe"),
+            ("T", "bpf_trampoline_link_prog"),
+            ("T", "register_ftrace_direct"),
+            ("t", "filemap_fault"),
+            ("t", "fuse_request_end\t[fuse]"),
+            ("t", "fuse_file_read_iter.constprop.0"),
+            ("D", "create_local_trace_uprobe"),
+            ("T", "preempt_schedule"),
         )
-    )  # fmt: skip
+    )
     facts = kernel.facts_of(cast(Btf, Told(4)), "5.10", "x86_64", hidden.encode())
     assert (facts.kprobes, facts.trampolines, facts.uprobes) == (True, True, False)
     assert (facts.preemption, facts.preemptible_tracepoints) == ("unknown", False)
     assert {name: each.module for name, each in facts.functions.items()} == {
-        "filemap_fault": "vmlinux", "fuse_request_end": "fuse",
-    }  # fmt: skip
+        "filemap_fault": "vmlinux",
+        "fuse_request_end": "fuse",
+    }
 
 
 def test_trampolines_need_what_calls_them() -> None:

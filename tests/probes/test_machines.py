@@ -18,18 +18,21 @@ HEADERS = {
     "aarch64": (
         "-D__BITS_PER_LONG=64",
         *(f"-D__ARCH_WANT_{name}" for name in _GENERIC),
-        "-include", "asm-generic/unistd.h",
+        "-include",
+        "asm-generic/unistd.h",
     ),
-}  # fmt: skip
+}
 #: registers whose members have other names than ours; of arm64 regs[N] are xN, and orig_x0 is the
 #: kernel's alone
 _PTRACE = {
     **{name: name for name in ("r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8")},
     **{name: f"r{name}" for name in ("bp", "bx", "ax", "cx", "dx", "si", "di", "ip")},
     **{name: name for name in ("cs", "ss", "pc", "pstate")},
-    "orig_ax": "orig_rax", "flags": "eflags", "orig_x0": "",
+    "orig_ax": "orig_rax",
+    "flags": "eflags",
+    "orig_x0": "",
     "sp": "rsp" if platform.machine() == "x86_64" else "sp",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -40,8 +43,11 @@ def test_the_numbers_of_system_calls_are_the_kernels(machine: str) -> None:
     text = "".join(f"int call_{name} = __NR_{name};\n" for name in ours)
     printed = subprocess.run(
         ["cc", "-E", "-P", *HEADERS[machine], "-x", "c", "-"],
-        check=True, stdout=subprocess.PIPE, text=True, input=text,
-    ).stdout  # fmt: skip
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        input=text,
+    ).stdout
     found = re.findall(r"int call_(\w+) = (\d+);", printed)
     assert ours == {name: int(number) for name, number in found}
 

@@ -44,10 +44,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library with its symbols, its debug file, and itself stripped."""
     place = tmp_path_factory.mktemp("separate")
     (place / "source.cc").write_text(SOURCE)
-    tool("g++", "-O2", "-g", "-shared", "-fPIC", "-fvisibility=hidden",
-         # the code is linked elsewhere than it stands in the file
-         "-Wl,-Ttext-segment=0x7000000", f"-Wl,--build-id=0x{BUILD_ID}",
-         "-o", place / "whole.so", place / "source.cc")  # fmt: skip
+    tool(
+        "g++",
+        "-O2",
+        "-g",
+        "-shared",
+        "-fPIC",
+        "-fvisibility=hidden",
+        # the code is linked elsewhere than it stands in the file
+        "-Wl,-Ttext-segment=0x7000000",
+        f"-Wl,--build-id=0x{BUILD_ID}",
+        "-o",
+        place / "whole.so",
+        place / "source.cc",
+    )
     tool("objcopy", "--only-keep-debug", place / "whole.so", place / "library.debug")
     tool("strip", "-o", place / "stripped.so", place / "whole.so")
     # a debug file's own sections of code are empty: its offsets are not the library's
@@ -97,15 +107,22 @@ def mini_debug_info(made: Path, directory: Path) -> bytes:
     dynamic, every = (
         subprocess.run(
             ["nm", *options, "--format=posix", "--defined-only", made / "whole.so"],
-            check=True, stdout=subprocess.PIPE, text=True,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
         ).stdout.splitlines()
         for options in (["-D"], [])
-    )  # fmt: skip
+    )
     exported = {line.split()[0] for line in dynamic}
     kept = {line.split()[0] for line in every if line.split()[1] in "tT"} - exported
     (directory / "keep").write_text("\n".join(sorted(kept)) + "\n")
-    tool("objcopy", "-S", f"--keep-symbols={directory / 'keep'}", made / "library.debug",
-         directory / "mini")  # fmt: skip
+    tool(
+        "objcopy",
+        "-S",
+        f"--keep-symbols={directory / 'keep'}",
+        made / "library.debug",
+        directory / "mini",
+    )
     return lzma.compress((directory / "mini").read_bytes())
 
 
@@ -121,8 +138,14 @@ def with_section(made: Path, directory: Path, name: str, content: bytes) -> Path
 def linked(made: Path, tmp_path: Path) -> Path:
     """The stripped library, naming its debug file; without a build-id."""
     library = tmp_path / "library.so"
-    tool("objcopy", f"--add-gnu-debuglink={made / 'library.debug'}", "-R", ".note.gnu.build-id",
-         made / "stripped.so", library)  # fmt: skip
+    tool(
+        "objcopy",
+        f"--add-gnu-debuglink={made / 'library.debug'}",
+        "-R",
+        ".note.gnu.build-id",
+        made / "stripped.so",
+        library,
+    )
     return library
 
 
@@ -201,8 +224,9 @@ def test_the_right_file_is_found_behind_a_wrong_one(
     shutil.copy(made / "library.debug", tmp_path / ".debug")
     found = read_binary(linked, WANTED, beside(tmp_path))
     assert (found.source, offsets(found)) == (
-        f"debuglink {tmp_path}/.debug/library.debug", expected,
-    )  # fmt: skip
+        f"debuglink {tmp_path}/.debug/library.debug",
+        expected,
+    )
     (remark,) = found.remarks
     assert remark.endswith("library.debug: not a 64-bit little-endian ELF file")
 
@@ -298,8 +322,9 @@ def forged(symbols: bytes, names: bytes) -> bytes:
     blob += struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 1 << 30, 1 << 30, 4096)
     blob += symbols + names + bytes(64)
     for kind, at, size, link in (
-        (elf.SHT_SYMTAB, header, len(symbols), 2), (3, header + len(symbols), len(names), 0),
-    ):  # fmt: skip
+        (elf.SHT_SYMTAB, header, len(symbols), 2),
+        (3, header + len(symbols), len(names), 0),
+    ):
         blob += struct.pack("<IIQQQQIIQQ", 0, kind, 0, 0, at, size, link, 0, 8, 24)
     return blob
 
@@ -360,8 +385,13 @@ def test_damage_is_an_error_or_a_remark(
     (place / "mini").write_bytes(damaged(data, packed))
     (place / "link").write_bytes(linked)
     library = place / "library.so"
-    tool("objcopy", f"--add-section={MINI}={place / 'mini'}",
-         f"--add-section={LINK}={place / 'link'}", made / "stripped.so", library)  # fmt: skip
+    tool(
+        "objcopy",
+        f"--add-section={MINI}={place / 'mini'}",
+        f"--add-section={LINK}={place / 'link'}",
+        made / "stripped.so",
+        library,
+    )
     library.write_bytes(damaged(data, library.read_bytes()))
     try:
         found = read_binary(library, WANTED, beside(place))
@@ -377,9 +407,10 @@ def damaged(data: st.DataObject, content: bytes) -> bytes:
     blob = bytearray(content)
     sections = min(int.from_bytes(blob[40:48], "little"), len(blob) - 1)
     places = st.one_of(
-        st.integers(0, min(63, len(blob) - 1)), st.integers(sections, len(blob) - 1),
+        st.integers(0, min(63, len(blob) - 1)),
+        st.integers(sections, len(blob) - 1),
         st.integers(0, len(blob) - 1),
-    )  # fmt: skip
+    )
     for _ in range(data.draw(st.integers(0, 4))):
         blob[data.draw(places)] = data.draw(st.integers(0, 255))
     return bytes(blob[: data.draw(st.just(len(blob)) | st.integers(64, len(blob)))])

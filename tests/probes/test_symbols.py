@@ -58,10 +58,19 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def library(directory: Path) -> Path:
     made = directory / "library.so"
     subprocess.run(
-        ["g++", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,--build-id=0xc0ffee0123",
-         "-o", made, directory / "source.cc"],
+        [
+            "g++",
+            "-O2",
+            "-shared",
+            "-fPIC",
+            "-fvisibility=hidden",
+            "-Wl,--build-id=0xc0ffee0123",
+            "-o",
+            made,
+            directory / "source.cc",
+        ],
         check=True,
-    )  # fmt: skip
+    )
     return made
 
 
@@ -109,10 +118,17 @@ def test_offsets_are_where_objdump_disassembles(library: Path) -> None:
     for functions in read_binary(library, WANTED).functions.values():
         for function in functions:
             printed = subprocess.run(
-                ["objdump", "-d", f"--start-address={function.address:#x}",
-                 f"--stop-address={function.address + 4:#x}", library],
-                check=True, stdout=subprocess.PIPE, text=True,
-            ).stdout  # fmt: skip
+                [
+                    "objdump",
+                    "-d",
+                    f"--start-address={function.address:#x}",
+                    f"--stop-address={function.address + 4:#x}",
+                    library,
+                ],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
             lines = re.findall(r"^ +[0-9a-f]+:\t((?:[0-9a-f]{2} )+)", printed, re.MULTILINE)
             code = bytes.fromhex("".join(lines))
             assert code
@@ -171,9 +187,7 @@ def assembled(directory: Path, *symbols: str) -> Path:
     source, made = directory / "names.s", directory / "names.so"
     lines = [f'"{name}": ret; .type "{name}", @function' for name in symbols]
     source.write_text("\n".join(lines) + "\n")
-    subprocess.run(
-        ["gcc", "-shared", "-nostdlib", "-Wl,-O2", "-o", made, source], check=True
-    )
+    subprocess.run(["gcc", "-shared", "-nostdlib", "-Wl,-O2", "-o", made, source], check=True)
     return made
 
 

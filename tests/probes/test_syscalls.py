@@ -14,16 +14,29 @@ from cvmprof.probes.machines import MACHINES
 def test_every_classified_call_has_its_class(machine: str) -> None:
     table, calls = syscalls.class_table(machine), MACHINES[machine].calls
     expected = {
-        "pread64": ("pread", "none"), "read": ("read", "read"), "readv": ("readv", "readv"),
-        "preadv2": ("preadv", "none"), "mmap": ("mmap", "none"), "mlockall": ("mlock", "none"),
-        "fadvise64": ("fadvise", "none"), "openat": ("open", "openat"), "open": ("open", "open"),
-        "execveat": ("exec", "none"), "statx": ("metadata", "none"), "close": ("close", "close"),
-        "lseek": ("metadata", "none"), "sendto": ("none", "send"), "write": ("none", "send"),
-        "recvmsg": ("none", "recvmsg"), "connect": ("none", "connect"),
-        "renameat2": ("none", "renameat"), "unlink": ("none", "unlink"),
+        "pread64": ("pread", "none"),
+        "read": ("read", "read"),
+        "readv": ("readv", "readv"),
+        "preadv2": ("preadv", "none"),
+        "mmap": ("mmap", "none"),
+        "mlockall": ("mlock", "none"),
+        "fadvise64": ("fadvise", "none"),
+        "openat": ("open", "openat"),
+        "open": ("open", "open"),
+        "execveat": ("exec", "none"),
+        "statx": ("metadata", "none"),
+        "close": ("close", "close"),
+        "lseek": ("metadata", "none"),
+        "sendto": ("none", "send"),
+        "write": ("none", "send"),
+        "recvmsg": ("none", "recvmsg"),
+        "connect": ("none", "connect"),
+        "renameat2": ("none", "renameat"),
+        "unlink": ("none", "unlink"),
         "unlinkat": ("none", "unlinkat"),
-        "copy_file_range": ("copy_file_range", "none"), "splice": ("splice", "none"),
-    }  # fmt: skip
+        "copy_file_range": ("copy_file_range", "none"),
+        "splice": ("splice", "none"),
+    }
     for name, (target, daemon) in expected.items():
         if name in calls:
             value = table[calls[name]]

@@ -25,8 +25,18 @@ def run(cold_read: SpoolWriter) -> Run:
 
 def test_a_request_in_the_ring_without_end_is_one_in_flight(cold_read: SpoolWriter) -> None:
     """As the recorder writes one whose place another took: the kernel dropped it silently."""
-    cold_read.ring(events.REQUEST, queued_ns=2550, unique=6, node_id=7, size=4096, dev=50, pid=100,
-                   tid=101, op_start_ns=2400, opcode=15)  # fmt: skip
+    cold_read.ring(
+        events.REQUEST,
+        queued_ns=2550,
+        unique=6,
+        node_id=7,
+        size=4096,
+        dev=50,
+        pid=100,
+        tid=101,
+        op_start_ns=2400,
+        opcode=15,
+    )
     tables = finalise(cold_read.run).tables
     requests = tables["fuse_requests"].filter(pl.col("end_ns").is_null())
     assert requests.select("unique", "queued_ns", "served_ns", "end_ns", "op_id").rows() == [
@@ -101,13 +111,29 @@ def test_the_fetch_leads_to_call_file_chunk_and_download(run: Run) -> None:
 def test_the_download(run: Run) -> None:
     download = run.tables["downloads"].row(0, named=True)
     assert download == {
-        "download_id": 0, "mount_id": 0, "object_hash": CHUNK,
-        "url_path": f"/cvmfs/models.lab.test/data/01/{CHUNK[2:]}P", "host": "server:8000",
-        "proxy": None, "connection_id": 0, "local": None, "remote": None, "encrypted": False,
-        "reused": False, "attempt": 1, "status": 200, "queued_ns": 2750, "connect_ns": 2800,
-        "sent_ns": 3000, "first_byte_ns": 4000, "last_byte_ns": 7000, "committed_ns": 7700,
-        "closed_ns": None, "wire_bytes": 6200, "header_bytes": None,
-    }  # fmt: skip
+        "download_id": 0,
+        "mount_id": 0,
+        "object_hash": CHUNK,
+        "url_path": f"/cvmfs/models.lab.test/data/01/{CHUNK[2:]}P",
+        "host": "server:8000",
+        "proxy": None,
+        "connection_id": 0,
+        "local": None,
+        "remote": None,
+        "encrypted": False,
+        "reused": False,
+        "attempt": 1,
+        "status": 200,
+        "queued_ns": 2750,
+        "connect_ns": 2800,
+        "sent_ns": 3000,
+        "first_byte_ns": 4000,
+        "last_byte_ns": 7000,
+        "committed_ns": 7700,
+        "closed_ns": None,
+        "wire_bytes": 6200,
+        "header_bytes": None,
+    }
 
 
 def test_requests_join_operations_and_daemon(run: Run) -> None:
@@ -143,12 +169,20 @@ def test_chunks_know_what_the_cache_held(run: Run) -> None:
 def test_the_mount_says_what_it_is(run: Run) -> None:
     mount = run.tables["mounts"].row(0, named=True)
     assert mount == {
-        "mount_id": 0, "device": "0:50", "mountpoint": "/cvmfs/models.lab.test",
-        "filesystem": "fuse", "repository": "models.lab.test", "revision": 3,
-        "client_version": "2.12.0.0", "daemon_pid": 200, "revision_at_start": None,
+        "mount_id": 0,
+        "device": "0:50",
+        "mountpoint": "/cvmfs/models.lab.test",
+        "filesystem": "fuse",
+        "repository": "models.lab.test",
+        "revision": 3,
+        "client_version": "2.12.0.0",
+        "daemon_pid": 200,
+        "revision_at_start": None,
         "cache_manager": "posix",
-        "cache_path": "/cache", "start_ns": None, "end_ns": None,
-    }  # fmt: skip
+        "cache_path": "/cache",
+        "start_ns": None,
+        "end_ns": None,
+    }
 
 
 def test_causes_and_classes_of_the_reads(run: Run) -> None:

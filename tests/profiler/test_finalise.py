@@ -153,9 +153,13 @@ def test_runs_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "garbled").mkdir()
     (tmp_path / "garbled" / "meta.json").write_bytes(b"\xff{")
     for name, fact in (
-        ("absent", "there is no"), ("empty", "is not a run"), ("file", "is not a directory"),
-        ("foreign", "is not a run"), ("list", "is not a run"), ("garbled", "damaged"),
-    ):  # fmt: skip
+        ("absent", "there is no"),
+        ("empty", "is not a run"),
+        ("file", "is not a directory"),
+        ("foreign", "is not a run"),
+        ("list", "is not a run"),
+        ("garbled", "damaged"),
+    ):
         for opening in (open_run, recover_run):
             with pytest.raises(BadRun, match=fact) as caught:
                 opening(tmp_path / name)

@@ -48,13 +48,21 @@ def test_clipping_to_lives() -> None:
 
 def test_overlaps_of_intervals_that_overlap_each_other() -> None:
     segments = pl.DataFrame(
-        {"tid": [5, 5, 5, 6], "start_ns": [0, 10, 20, 0], "end_ns": [10, 20, 30, 99],
-         "cause": ["a", "b", "c", "d"]}
-    )  # fmt: skip
+        {
+            "tid": [5, 5, 5, 6],
+            "start_ns": [0, 10, 20, 0],
+            "end_ns": [10, 20, 30, 99],
+            "cause": ["a", "b", "c", "d"],
+        }
+    )
     asked = pl.DataFrame(
-        {"interval": [0, 1, 2, 3], "tid": [5, 5, 5, 7], "start_ns": [10, 5, 28, 0],
-         "end_ns": [20, 25, 60, 10]}
-    )  # fmt: skip
+        {
+            "interval": [0, 1, 2, 3],
+            "tid": [5, 5, 5, 7],
+            "start_ns": [10, 5, 28, 0],
+            "end_ns": [20, 25, 60, 10],
+        }
+    )
     found = overlaps(asked, segments).select("interval", "start_ns", "end_ns", "cause")
     assert found.rows() == [
         (0, 10, 20, "b"),

@@ -75,37 +75,104 @@ class Rows:
 
 
 def _world(rows: Rows, end_ns: int, chunks: int, cached: set[int]) -> None:
-    rows.add("mounts", mount_id=0, device="0:55", mountpoint="/cvmfs/models.example.org",
-             filesystem="fuse", repository="models.example.org", revision=7,
-             client_version="2.12.0", daemon_pid=DAEMON)  # fmt: skip
-    rows.add("files", file_id=0, mount_id=0, inode=17, generation=0, path=MODEL,
-             size_bytes=chunks * 8 * MIB, cached_bytes_at_start=len(cached) * 8 * MIB)  # fmt: skip
-    rows.add("files", file_id=1, mount_id=0, inode=18, generation=0,
-             path="/cvmfs/models.example.org/phi4/model.onnx", size_bytes=300_000)  # fmt: skip
+    rows.add(
+        "mounts",
+        mount_id=0,
+        device="0:55",
+        mountpoint="/cvmfs/models.example.org",
+        filesystem="fuse",
+        repository="models.example.org",
+        revision=7,
+        client_version="2.12.0",
+        daemon_pid=DAEMON,
+    )
+    rows.add(
+        "files",
+        file_id=0,
+        mount_id=0,
+        inode=17,
+        generation=0,
+        path=MODEL,
+        size_bytes=chunks * 8 * MIB,
+        cached_bytes_at_start=len(cached) * 8 * MIB,
+    )
+    rows.add(
+        "files",
+        file_id=1,
+        mount_id=0,
+        inode=18,
+        generation=0,
+        path="/cvmfs/models.example.org/phi4/model.onnx",
+        size_bytes=300_000,
+    )
     for index in range(chunks):
-        rows.add("chunks", file_id=0, index=index, object_hash=sha1(f"chunk {index}"),
-                 offset_bytes=index * 8 * MIB, size_bytes=8 * MIB,
-                 cached_at_start=index in cached)  # fmt: skip
+        rows.add(
+            "chunks",
+            file_id=0,
+            index=index,
+            object_hash=sha1(f"chunk {index}"),
+            offset_bytes=index * 8 * MIB,
+            size_bytes=8 * MIB,
+            cached_at_start=index in cached,
+        )
     for tid in (MAIN, *WORKERS):
-        rows.add("tasks", pid=PID, tid=tid, parent_pid=1, name="python3", role="target",
-                 argv=["python3", "infer.py"] if tid == MAIN else None, start_ns=START,
-                 end_ns=end_ns, exit_code=0)  # fmt: skip
+        rows.add(
+            "tasks",
+            pid=PID,
+            tid=tid,
+            parent_pid=1,
+            name="python3",
+            role="target",
+            argv=["python3", "infer.py"] if tid == MAIN else None,
+            start_ns=START,
+            end_ns=end_ns,
+            exit_code=0,
+        )
     for number in range(4):
-        rows.add("tasks", pid=DAEMON, tid=DAEMON + number, parent_pid=1, name="cvmfs2",
-                 role="daemon", start_ns=START - 10**12)  # fmt: skip
+        rows.add(
+            "tasks",
+            pid=DAEMON,
+            tid=DAEMON + number,
+            parent_pid=1,
+            name="cvmfs2",
+            role="daemon",
+            start_ns=START - 10**12,
+        )
     _probes(rows)
 
 
 def _probes(rows: Rows) -> None:
-    rows.add("probes", event="fuse request", family="raw tracepoint", target="fuse_request_send",
-             hits=560)  # fmt: skip
-    rows.add("probes", event="daemon call", family="uprobe",
-             target="libcvmfs_fuse3.so:cvmfs::Fetcher::Fetch", build_id="6a1f",
-             hits=17)  # fmt: skip
-    rows.add("probes", event="page fault", family="software event", target="mm_filemap_fault",
-             hits=301, reason="kprobes are off in this kernel")  # fmt: skip
-    rows.add("probes", event="GPU submit", family="none", target="", hits=0,
-             reason="no libcuda on this machine")  # fmt: skip
+    rows.add(
+        "probes",
+        event="fuse request",
+        family="raw tracepoint",
+        target="fuse_request_send",
+        hits=560,
+    )
+    rows.add(
+        "probes",
+        event="daemon call",
+        family="uprobe",
+        target="libcvmfs_fuse3.so:cvmfs::Fetcher::Fetch",
+        build_id="6a1f",
+        hits=17,
+    )
+    rows.add(
+        "probes",
+        event="page fault",
+        family="software event",
+        target="mm_filemap_fault",
+        hits=301,
+        reason="kprobes are off in this kernel",
+    )
+    rows.add(
+        "probes",
+        event="GPU submit",
+        family="none",
+        target="",
+        hits=0,
+        reason="no libcuda on this machine",
+    )
 
 
 def _segment(rows: Rows, tid: int, start: int, end: int, cause: str, **ids: Any) -> None:
@@ -125,32 +192,102 @@ def _chunk(rows: Rows, fetch: int, chunk: int, now: int, rng: random.Random) -> 
     worker = DAEMON + 1 + fetch % 3
     unique = 1000 + 40 * fetch
     offset = chunk * size
-    op = rows.add("operations", op_id=fetch, kind="fault", start_ns=now, end_ns=end + 60_000,
-                  pid=PID, tid=MAIN, file_id=0, offset_bytes=offset, size_bytes=4096,
-                  result=0)  # fmt: skip
+    op = rows.add(
+        "operations",
+        op_id=fetch,
+        kind="fault",
+        start_ns=now,
+        end_ns=end + 60_000,
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        offset_bytes=offset,
+        size_bytes=4096,
+        result=0,
+    )
     for step in range(32):
         queued = now + 20_000 + step * 2_000
         served = end + step * 150_000
-        rows.add("fuse_requests", mount_id=0, unique=unique + step, opcode=15, node_id=17,
-                 offset_bytes=offset + step * 262_144, size_bytes=262_144, pid=PID, tid=MAIN,
-                 queued_ns=queued, served_ns=taken + step * 1000,
-                 end_ns=end if step == 0 else served + 90_000, error=0, op_id=op)  # fmt: skip
-    rows.add("waits", op_id=op, mount_id=0, unique=unique, start_ns=now + 30_000, end_ns=end,
-             how="waker")  # fmt: skip
-    call = rows.add("daemon_calls", call_id=2 * fetch, mount_id=0, function="cvmfs::cvmfs_read",
-                    pid=DAEMON, tid=worker, start_ns=taken, end_ns=end, unique=unique)  # fmt: skip
-    rows.add("daemon_calls", call_id=2 * fetch + 1, parent_id=call, mount_id=0,
-             function="cvmfs::Fetcher::Fetch", pid=DAEMON, tid=worker, start_ns=taken + 50_000,
-             end_ns=committed, unique=unique, object_hash=sha1(f"chunk {chunk}"))  # fmt: skip
-    rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {chunk}"),
-             url_path=f"/cvmfs/models.example.org/data/{sha1(f'chunk {chunk}')[:2]}/…P",
-             host="127.0.0.1:8000", connection_id=0, encrypted=False, reused=fetch > 0, attempt=1,
-             status=200, queued_ns=taken + 100_000, sent_ns=sent, first_byte_ns=first_byte,
-             last_byte_ns=last_byte, committed_ns=committed, wire_bytes=wire)  # fmt: skip
-    rows.add("fetches", fetch_id=fetch, call_id=2 * fetch + 1, mount_id=0, start_ns=taken + 50_000,
-             end_ns=committed, pid=DAEMON, tid=worker, unique=unique,
-             object_hash=sha1(f"chunk {chunk}"), object_kind="chunk", outcome="downloaded",
-             file_id=0, offset_bytes=offset, unpacked_bytes=size, download_id=fetch)  # fmt: skip
+        rows.add(
+            "fuse_requests",
+            mount_id=0,
+            unique=unique + step,
+            opcode=15,
+            node_id=17,
+            offset_bytes=offset + step * 262_144,
+            size_bytes=262_144,
+            pid=PID,
+            tid=MAIN,
+            queued_ns=queued,
+            served_ns=taken + step * 1000,
+            end_ns=end if step == 0 else served + 90_000,
+            error=0,
+            op_id=op,
+        )
+    rows.add(
+        "waits", op_id=op, mount_id=0, unique=unique, start_ns=now + 30_000, end_ns=end, how="waker"
+    )
+    call = rows.add(
+        "daemon_calls",
+        call_id=2 * fetch,
+        mount_id=0,
+        function="cvmfs::cvmfs_read",
+        pid=DAEMON,
+        tid=worker,
+        start_ns=taken,
+        end_ns=end,
+        unique=unique,
+    )
+    rows.add(
+        "daemon_calls",
+        call_id=2 * fetch + 1,
+        parent_id=call,
+        mount_id=0,
+        function="cvmfs::Fetcher::Fetch",
+        pid=DAEMON,
+        tid=worker,
+        start_ns=taken + 50_000,
+        end_ns=committed,
+        unique=unique,
+        object_hash=sha1(f"chunk {chunk}"),
+    )
+    rows.add(
+        "downloads",
+        download_id=fetch,
+        mount_id=0,
+        object_hash=sha1(f"chunk {chunk}"),
+        url_path=f"/cvmfs/models.example.org/data/{sha1(f'chunk {chunk}')[:2]}/…P",
+        host="127.0.0.1:8000",
+        connection_id=0,
+        encrypted=False,
+        reused=fetch > 0,
+        attempt=1,
+        status=200,
+        queued_ns=taken + 100_000,
+        sent_ns=sent,
+        first_byte_ns=first_byte,
+        last_byte_ns=last_byte,
+        committed_ns=committed,
+        wire_bytes=wire,
+    )
+    rows.add(
+        "fetches",
+        fetch_id=fetch,
+        call_id=2 * fetch + 1,
+        mount_id=0,
+        start_ns=taken + 50_000,
+        end_ns=committed,
+        pid=DAEMON,
+        tid=worker,
+        unique=unique,
+        object_hash=sha1(f"chunk {chunk}"),
+        object_kind="chunk",
+        outcome="downloaded",
+        file_id=0,
+        offset_bytes=offset,
+        unpacked_bytes=size,
+        download_id=fetch,
+    )
     ids = {"op_id": op, "mount_id": 0, "unique": unique}
     deep = ids | {"fetch_id": fetch}
     _segment(rows, MAIN, now, now + 30_000, "copy", op_id=op)
@@ -163,9 +300,15 @@ def _chunk(rows: Rows, fetch: int, chunk: int, now: int, rng: random.Random) -> 
     _segment(rows, MAIN, committed, end, "daemon", **ids)
     _segment(rows, MAIN, end, end + 60_000, "reply", **ids)
     for granule in range(8):
-        rows.add("touches", file_id=0, granule=chunk * 8 + granule,
-                 start_ns=now - now % (100 * MS), bytes_read=0, pages_mapped=256,
-                 pages_inserted=256)  # fmt: skip
+        rows.add(
+            "touches",
+            file_id=0,
+            granule=chunk * 8 + granule,
+            start_ns=now - now % (100 * MS),
+            bytes_read=0,
+            pages_mapped=256,
+            pages_inserted=256,
+        )
     return end + 60_000
 
 
@@ -173,8 +316,19 @@ def _after(rows: Rows, chunk: int, now: int, rng: random.Random) -> int:
     """Use the chunk that has arrived: CPU time and page-cache hits."""
     end = now + 3 * MS + rng.randrange(5 * MS)
     _segment(rows, MAIN, now, end, "cpu")
-    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="fault", start_ns=now, end_ns=end,
-             count=2047, bytes=2047 * 4096, ns=MS, max_ns=9_000)  # fmt: skip
+    rows.add(
+        "hits",
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        kind="fault",
+        start_ns=now,
+        end_ns=end,
+        count=2047,
+        bytes=2047 * 4096,
+        ns=MS,
+        max_ns=9_000,
+    )
     return end
 
 
@@ -183,16 +337,30 @@ def _runs(rows: Rows, load_start: int, now: int, count: int) -> int:
     load_end = now
     for step in range(count):
         end = now + 28 * MS
-        rows.add("gpu_ops", device="cpu", kind="run", start_ns=now, end_ns=end, pid=PID, tid=MAIN,
-                 source="runner")  # fmt: skip
+        rows.add(
+            "gpu_ops",
+            device="cpu",
+            kind="run",
+            start_ns=now,
+            end_ns=end,
+            pid=PID,
+            tid=MAIN,
+            source="runner",
+        )
         _segment(rows, MAIN, now, end, "cpu")
         for tid in WORKERS:
             _segment(rows, tid, now, end, "cpu")
             _segment(rows, tid, end, end + 2 * MS, "blocked", via_tid=MAIN)
         _segment(rows, MAIN, end, end + 2 * MS, "cpu")
         if step:
-            rows.add("stalls", stall_id=step, device="cpu", start_ns=now - 2 * MS, end_ns=now,
-                     waiting_tid=MAIN)  # fmt: skip
+            rows.add(
+                "stalls",
+                stall_id=step,
+                device="cpu",
+                start_ns=now - 2 * MS,
+                end_ns=now,
+                waiting_tid=MAIN,
+            )
         now = end + 2 * MS
     rows.add("stalls", stall_id=0, device="cpu", start_ns=START, end_ns=load_end, waiting_tid=MAIN)
     for tid in WORKERS:
@@ -235,11 +403,31 @@ def warm_run() -> SyntheticRun:
     rng, rows = random.Random(2), Rows()
     now = START + 20 * MS
     _segment(rows, MAIN, START, now, "cpu")
-    rows.add("fuse_requests", mount_id=0, unique=3, opcode=14, node_id=17, pid=PID, tid=MAIN,
-             queued_ns=now, served_ns=now + 20_000, end_ns=now + 60_000, error=0,
-             op_id=0)  # fmt: skip
-    rows.add("operations", op_id=0, kind="open", start_ns=now, end_ns=now + 70_000, pid=PID,
-             tid=MAIN, file_id=0, result=3)  # fmt: skip
+    rows.add(
+        "fuse_requests",
+        mount_id=0,
+        unique=3,
+        opcode=14,
+        node_id=17,
+        pid=PID,
+        tid=MAIN,
+        queued_ns=now,
+        served_ns=now + 20_000,
+        end_ns=now + 60_000,
+        error=0,
+        op_id=0,
+    )
+    rows.add(
+        "operations",
+        op_id=0,
+        kind="open",
+        start_ns=now,
+        end_ns=now + 70_000,
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        result=3,
+    )
     _segment(rows, MAIN, now, now + 70_000, "daemon", op_id=0, mount_id=0, unique=3)
     now += 70_000
     load_start = START + 20 * MS
@@ -266,19 +454,66 @@ def tiny_rows() -> Rows:
         _segment(rows, MAIN, START + start * MS, START + end * MS, cause, **ids)
     for fetch, start in ((0, 10), (1, 60)):
         begin = START + start * MS
-        rows.add("operations", op_id=fetch, kind="read", start_ns=begin, end_ns=begin + 35 * MS,
-                 pid=PID, tid=MAIN, file_id=0, offset_bytes=fetch * MIB, size_bytes=MIB,
-                 result=MIB)  # fmt: skip
-        rows.add("fetches", fetch_id=fetch, mount_id=0, start_ns=begin, end_ns=begin + 35 * MS,
-                 pid=DAEMON, tid=DAEMON + 1, object_hash=sha1(f"chunk {fetch}"), file_id=0,
-                 object_kind="chunk", outcome="downloaded", offset_bytes=fetch * MIB,
-                 unpacked_bytes=MIB, download_id=fetch, unique=2 * fetch + 2)  # fmt: skip
-        rows.add("downloads", download_id=fetch, mount_id=0, object_hash=sha1(f"chunk {fetch}"),
-                 url_path="/data", host="h", connection_id=0, encrypted=False, reused=fetch > 0,
-                 attempt=1, status=200, sent_ns=begin, first_byte_ns=begin + 20 * MS,
-                 last_byte_ns=begin + 35 * MS, wire_bytes=600_000)  # fmt: skip
-    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 45 * MS,
-             end_ns=START + 46 * MS, count=98, bytes=401_408, ns=MS, max_ns=MS)  # fmt: skip
+        rows.add(
+            "operations",
+            op_id=fetch,
+            kind="read",
+            start_ns=begin,
+            end_ns=begin + 35 * MS,
+            pid=PID,
+            tid=MAIN,
+            file_id=0,
+            offset_bytes=fetch * MIB,
+            size_bytes=MIB,
+            result=MIB,
+        )
+        rows.add(
+            "fetches",
+            fetch_id=fetch,
+            mount_id=0,
+            start_ns=begin,
+            end_ns=begin + 35 * MS,
+            pid=DAEMON,
+            tid=DAEMON + 1,
+            object_hash=sha1(f"chunk {fetch}"),
+            file_id=0,
+            object_kind="chunk",
+            outcome="downloaded",
+            offset_bytes=fetch * MIB,
+            unpacked_bytes=MIB,
+            download_id=fetch,
+            unique=2 * fetch + 2,
+        )
+        rows.add(
+            "downloads",
+            download_id=fetch,
+            mount_id=0,
+            object_hash=sha1(f"chunk {fetch}"),
+            url_path="/data",
+            host="h",
+            connection_id=0,
+            encrypted=False,
+            reused=fetch > 0,
+            attempt=1,
+            status=200,
+            sent_ns=begin,
+            first_byte_ns=begin + 20 * MS,
+            last_byte_ns=begin + 35 * MS,
+            wire_bytes=600_000,
+        )
+    rows.add(
+        "hits",
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        kind="read",
+        start_ns=START + 45 * MS,
+        end_ns=START + 46 * MS,
+        count=98,
+        bytes=401_408,
+        ns=MS,
+        max_ns=MS,
+    )
     rows.add("phases", name="load", start_ns=START, end_ns=START + 100 * MS, pid=PID, tid=MAIN)
     _world(rows, START + 100 * MS, 3, {2})
     return rows
@@ -299,11 +534,23 @@ def crashed_run() -> SyntheticRun:
     """Return the cold run with a crash of the daemon in its midst, and a new mount after it."""
     cold = cold_run()
     rows = [
-        {"time_ns": START + 900 * MS, "kind": "crash", "pid": DAEMON, "tid": DAEMON + 1,
-         "mount_id": 0, "signal": 11, "detail": "daemon killed, after its last call cvmfs_read"},
-        {"time_ns": START + 1000 * MS, "kind": "remount", "pid": DAEMON, "mount_id": 0,
-         "detail": "0:50 mounted at /cvmfs/models.lab.test"},
-    ]  # fmt: skip
+        {
+            "time_ns": START + 900 * MS,
+            "kind": "crash",
+            "pid": DAEMON,
+            "tid": DAEMON + 1,
+            "mount_id": 0,
+            "signal": 11,
+            "detail": "daemon killed, after its last call cvmfs_read",
+        },
+        {
+            "time_ns": START + 1000 * MS,
+            "kind": "remount",
+            "pid": DAEMON,
+            "mount_id": 0,
+            "detail": "0:50 mounted at /cvmfs/models.lab.test",
+        },
+    ]
     incidents = tables.conform("incidents", pl.DataFrame(rows, infer_schema_length=None))
     return SyntheticRun(cold.meta, {**cold.tables, "incidents": incidents})
 
@@ -332,17 +579,28 @@ def huge_run(segments: int = 1_000_000, threads: int = 16, requests: int = 400_0
     cold = cold_run()
     each = segments // threads
     one = pl.select(place=pl.int_range(each, dtype=pl.Int64)).select(
-        start_ns=pl.col("place") * 2000 + START, end_ns=pl.col("place") * 2000 + START + 2000,
-        cause=pl.col("place").mod(5).replace_strict(
-            [0, 1, 2, 3, 4], ["cpu", "copy", "transfer", "first_byte", "blocked"]),
-        op_id="place", pid=pl.lit(PID),
-    )  # fmt: skip
+        start_ns=pl.col("place") * 2000 + START,
+        end_ns=pl.col("place") * 2000 + START + 2000,
+        cause=pl.col("place")
+        .mod(5)
+        .replace_strict([0, 1, 2, 3, 4], ["cpu", "copy", "transfer", "first_byte", "blocked"]),
+        op_id="place",
+        pid=pl.lit(PID),
+    )
     tiles = pl.concat([one.with_columns(tid=pl.lit(MAIN + n)) for n in range(threads)])
     operations = one.select(
-        "op_id", "start_ns", end_ns=pl.col("start_ns") + 1500, kind=pl.lit("read"), pid=pl.lit(PID),
-        tid=pl.lit(MAIN), file_id=pl.lit(0), offset_bytes=pl.col("op_id") * 4096,
-        size_bytes=pl.lit(4096), result=pl.lit(4096), passthrough=pl.lit(value=False),
-    )  # fmt: skip
+        "op_id",
+        "start_ns",
+        end_ns=pl.col("start_ns") + 1500,
+        kind=pl.lit("read"),
+        pid=pl.lit(PID),
+        tid=pl.lit(MAIN),
+        file_id=pl.lit(0),
+        offset_bytes=pl.col("op_id") * 4096,
+        size_bytes=pl.lit(4096),
+        result=pl.lit(4096),
+        passthrough=pl.lit(value=False),
+    )
     asked = (
         pl.select(unique=pl.int_range(requests, dtype=pl.UInt64))
         .with_columns(

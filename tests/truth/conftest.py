@@ -104,8 +104,10 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
     source.mkdir()
     twin = seeded.randbytes(TWIN_BYTES)
     for name, data in (
-        ("model.bin", seeded.randbytes(MODEL_BYTES)), ("twin-a.bin", twin), ("twin-b.bin", twin),
-    ):  # fmt: skip
+        ("model.bin", seeded.randbytes(MODEL_BYTES)),
+        ("twin-a.bin", twin),
+        ("twin-b.bin", twin),
+    ):
         (source / name).write_bytes(data)
     build_model(source / MODEL_NAME, 48_000_000)
     lab = Lab(root / "lab")
@@ -124,10 +126,23 @@ def traced(where: Path, program: str, *arguments: object, options: tuple[str, ..
     """Traces a Python program (its text, then its arguments) and opens the run."""
     command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
     ended = subprocess.run(
-        [sys.executable, "-m", "cvmprof", "trace", "--no-report", *options, "-o", str(where),
-         "--", *command],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "cvmprof",
+            "trace",
+            "--no-report",
+            *options,
+            "-o",
+            str(where),
+            "--",
+            *command,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert ended.returncode == 0, ended.stderr
     return open_run(where)
 

@@ -67,9 +67,20 @@ class Server:
     def _init(body: bytes) -> bytes:
         major, minor, readahead = struct.unpack_from("<III", body)
         return struct.pack(
-            "<IIIIHHIIHHII24x", major, min(minor, 40), readahead, _INIT_EXT, 16, 12, 1 << 17, 1, 32,
-            0, _PASSTHROUGH_HIGH, 1,
-        )  # fmt: skip
+            "<IIIIHHIIHHII24x",
+            major,
+            min(minor, 40),
+            readahead,
+            _INIT_EXT,
+            16,
+            12,
+            1 << 17,
+            1,
+            32,
+            0,
+            _PASSTHROUGH_HIGH,
+            1,
+        )
 
     def _lookup(self, name: bytes) -> bytes | int:
         if name != NAME:

@@ -118,8 +118,14 @@ def test_connections_that_the_server_closes(lab: Lab, mounted: Path, trace: Trac
     assert data["connect_ns"].is_not_null().to_list() == [False] * 3 + [True] * 5
     assert data["closed_ns"].is_not_null().to_list() == [False] * 2 + [True] + [False] * 5
     assert [part["attempt"].to_list() for part in _by_fetch(run)] == [
-        [1], [1], [1, 2], [1], [1], [1], [1],
-    ]  # fmt: skip
+        [1],
+        [1],
+        [1, 2],
+        [1],
+        [1],
+        [1],
+        [1],
+    ]
 
 
 def test_an_error_of_the_server_is_an_attempt(lab: Lab, mounted: Path, trace: Trace) -> None:
@@ -208,9 +214,11 @@ def test_samples_agree_with_the_bytes(lab: Lab, tmp_path: Path, trace: Trace) ->
     with suppress(Exception):
         unmount(lab, place, force=True)
     samples = run.tables["sockets"].sort("connection_id", "time_ns")
-    loads = run.tables["downloads"].group_by("connection_id").agg(
-        pl.col("wire_bytes").sum(), pl.col("reused").sum(), pl.len()
-    )  # fmt: skip
+    loads = (
+        run.tables["downloads"]
+        .group_by("connection_id")
+        .agg(pl.col("wire_bytes").sum(), pl.col("reused").sum(), pl.len())
+    )
     assert (loads["reused"] == loads["len"] - 1).all()
     assert samples.height >= CHUNKS  # one each 50 ms, a chunk takes 60 ms and more
     grown = samples.select(pl.col("bytes_received").diff().over("connection_id")).drop_nulls()

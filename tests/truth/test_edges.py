@@ -155,4 +155,3 @@ assert libc.preadv2(fd, ctypes.byref(vector), 1, ctypes.c_long(-1), 0) == 1009
         run = trace(program, path, options=("--every-read",))
     read = operations_on(run, path).filter(kind="read")
     assert read.select("offset_bytes", "size_bytes", "result").rows() == [(8192, 1009, 1009)]
-

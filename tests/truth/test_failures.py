@@ -118,10 +118,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(*command: object) -> subprocess.Popen[str]:
         tracing = subprocess.Popen(
-            [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", _run(tmp_path), "--",
-             *map(str, command)],
-            stdout=subprocess.PIPE, text=True, process_group=0,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "cvmprof",
+                "trace",
+                "--no-report",
+                "-o",
+                _run(tmp_path),
+                "--",
+                *map(str, command),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
         running.append(tracing)
         return tracing
 
@@ -143,8 +154,11 @@ def _daemon(path: Path) -> int:
 def _said(run: Run, *command: str) -> str:
     made = subprocess.run(
         [sys.executable, "-m", "cvmprof", *command, str(run.path)],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     return made.stdout
 
 
@@ -237,9 +251,14 @@ def test_who_waits_for_the_lock_of_one_that_hangs(
     run = open_run(_run(tmp_path))
     reads = operations_on(run, path).filter(kind="read").sort("start_ns")
     # the kernel may ask again for a page that it did not get
-    first, second = reads.tail(2).select("op_id").join(reads_of(run), on="op_id").sort(
-        "queued_ns"
-    ).unique("op_id", keep="first", maintain_order=True).to_dicts()  # fmt: skip
+    first, second = (
+        reads.tail(2)
+        .select("op_id")
+        .join(reads_of(run), on="op_id")
+        .sort("queued_ns")
+        .unique("op_id", keep="first", maintain_order=True)
+        .to_dicts()
+    )
     cut = run.tables["fetches"].filter(pl.col("end_ns").is_null())
     # several waits where a debugger of the client's watchdog stops it meanwhile
     waits = run.tables["lock_waits"].filter(unique=second["unique"])

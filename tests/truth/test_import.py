@@ -44,8 +44,9 @@ def logged(truth: Truth, tmp_path: Path) -> Iterator[Truth]:
 def imported(log: Path, run: Path) -> Run:
     subprocess.run(
         [sys.executable, "-m", "cvmprof", "import", "--no-report", str(log), "-o", str(run)],
-        check=True, env={**os.environ, "TZ": "UTC"},
-    )  # fmt: skip
+        check=True,
+        env={**os.environ, "TZ": "UTC"},
+    )
     return open_run(run)
 
 

@@ -94,18 +94,29 @@ def client_command(
         if environment is not None:
             program = Path(environment["XDG_CACHE_HOME"], "cvmprof", program.parent.name, "cvmfs2")
         return [
-            str(program), "--allow-other", f"--repository={lab.repository}",
-            f"--url={current.url}", f"--cache={cache}", f"--public-key={lab.public_key}",
-            f"--log={place.with_name('client.log')}", str(place),
-        ]  # fmt: skip
+            str(program),
+            "--allow-other",
+            f"--repository={lab.repository}",
+            f"--url={current.url}",
+            f"--cache={cache}",
+            f"--public-key={lab.public_key}",
+            f"--log={place.with_name('client.log')}",
+            str(place),
+        ]
     settings = {
-        "CVMFS_CACHE_BASE": cache, "CVMFS_RELOAD_SOCKETS": cache, "CVMFS_WORKSPACE": cache,
-        "CVMFS_SERVER_URL": current.url, "CVMFS_HTTP_PROXY": "DIRECT",
-        "CVMFS_PUBLIC_KEY": lab.public_key, "CVMFS_KEYS_DIR": lab.keys,
-        "CVMFS_SHARED_CACHE": "no", "CVMFS_CLAIM_OWNERSHIP": "no",
-        "CVMFS_CHECK_PERMISSIONS": "no", "CVMFS_CLIENT_PROFILE": "single",
+        "CVMFS_CACHE_BASE": cache,
+        "CVMFS_RELOAD_SOCKETS": cache,
+        "CVMFS_WORKSPACE": cache,
+        "CVMFS_SERVER_URL": current.url,
+        "CVMFS_HTTP_PROXY": "DIRECT",
+        "CVMFS_PUBLIC_KEY": lab.public_key,
+        "CVMFS_KEYS_DIR": lab.keys,
+        "CVMFS_SHARED_CACHE": "no",
+        "CVMFS_CLAIM_OWNERSHIP": "no",
+        "CVMFS_CHECK_PERMISSIONS": "no",
+        "CVMFS_CLIENT_PROFILE": "single",
         **(further or {}),
-    }  # fmt: skip
+    }
     config = place.with_name("client.conf")
     config.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
     return [real, "-o", f"allow_other,config={config}", lab.repository, str(place)]
@@ -124,8 +135,12 @@ def traced(where: Path, command: list[str], environment: dict[str, str] | None =
     """Traces a command and opens the run."""
     ended = subprocess.run(
         [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", where, "--", *command],
-        capture_output=True, text=True, check=False, timeout=120, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment,
+    )
     assert ended.returncode == 0, ended.stderr
     return open_run(where)
 
@@ -204,9 +219,11 @@ def assert_phases_are_the_threads(run: Run) -> None:
     assert halves["tid"].n_unique() == 2
     for pid, tid, start_ns, end_ns in halves.select("pid", "tid", "start_ns", "end_ns").iter_rows():
         inside = run.tables["segments"].filter(
-            (pl.col("pid") == pid) & (pl.col("tid") == tid)
-            & (pl.col("end_ns") > start_ns) & (pl.col("start_ns") < end_ns)
-        )  # fmt: skip
+            (pl.col("pid") == pid)
+            & (pl.col("tid") == tid)
+            & (pl.col("end_ns") > start_ns)
+            & (pl.col("start_ns") < end_ns)
+        )
         assert inside["fetch_id"].drop_nulls().n_unique() >= 4  # each half waited for its chunks
 
 
@@ -268,10 +285,15 @@ def test_mounted_by_a_bystander(
     os.mkfifo(asked)
     os.mkfifo(done)
     watcher = subprocess.Popen(
-        ["sh", "-c", 'read _ < "$0" && "$@" && echo > "$ASKED_DONE"', str(asked),
-         *client_command(late_lab, place, unusual)],
+        [
+            "sh",
+            "-c",
+            'read _ < "$0" && "$@" && echo > "$ASKED_DONE"',
+            str(asked),
+            *client_command(late_lab, place, unusual),
+        ],
         env={**unusual, "ASKED_DONE": str(done)},
-    )  # fmt: skip
+    )
     ask = ["sh", "-c", 'echo > "$0" && read _ < "$1"', str(asked), str(done)]
     command = [sys.executable, "-c", READ, str(place / "model.bin"), *ask]
     run = traced(tmp_path / "run.cvmprof", command)
@@ -304,10 +326,20 @@ def test_the_client_in_a_root_of_its_own(
     places = {"COPY": str(copy), "INNER": str(inner), "ROOT": str(root)}
     run = traced(
         tmp_path / "run.cvmprof",
-        [*NAMESPACES, "sh", "-c", script, "sh", sys.executable, "-c", READ,
-         str(place / "model.bin"), *moved],
+        [
+            *NAMESPACES,
+            "sh",
+            "-c",
+            script,
+            "sh",
+            sys.executable,
+            "-c",
+            READ,
+            str(place / "model.bin"),
+            *moved,
+        ],
         {**inside, **places},
-    )  # fmt: skip
+    )
     assert list(inner.iterdir()) == list(root.iterdir()) == []
     assert_identity(run)
     assert_tiling(run)

@@ -22,10 +22,25 @@ def cold_load(truth: Truth, tmp_path_factory: pytest.TempPathFactory) -> tuple[R
     where = tmp_path_factory.mktemp("model") / "run.cvmprof"
     model = truth.path(MODEL_NAME) / "model.onnx"
     subprocess.run(
-        [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", where, "--",
-         sys.executable, "-m", "cvmprof", "run", model],
-        check=True, timeout=120, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "cvmprof",
+            "trace",
+            "--no-report",
+            "-o",
+            where,
+            "--",
+            sys.executable,
+            "-m",
+            "cvmprof",
+            "run",
+            model,
+        ],
+        check=True,
+        timeout=120,
+        stdout=subprocess.DEVNULL,
+    )
     return open_run(where), truth.served_hashes(before)
 
 
@@ -87,9 +102,11 @@ def test_segments_tile_every_target_thread(cold_load: tuple[Run, list[str]]) -> 
     assert following.drop_nulls("next_ns").filter(pl.col("end_ns") != pl.col("next_ns")).is_empty()
     assert segments.filter(pl.col("end_ns") <= pl.col("start_ns")).is_empty()
     stop_ns = int(run.meta["stop_ns"])
-    lives = run.tables["tasks"].filter(role="target").with_columns(
-        pl.col("end_ns").fill_null(stop_ns).clip(upper_bound=stop_ns)
-    )  # fmt: skip
+    lives = (
+        run.tables["tasks"]
+        .filter(role="target")
+        .with_columns(pl.col("end_ns").fill_null(stop_ns).clip(upper_bound=stop_ns))
+    )
     ends = segments.group_by("tid").agg(pl.col("end_ns").max(), pl.col("start_ns").min())
     both = lives.join(ends, on="tid")
     assert both.height == lives.height > 1
@@ -98,7 +115,9 @@ def test_segments_tile_every_target_thread(cold_load: tuple[Run, list[str]]) -> 
 
 def test_little_inside_operations_is_unknown(cold_load: tuple[Run, list[str]]) -> None:
     run, _ = cold_load
-    inside = run.tables["segments"].drop_nulls("op_id").with_columns(
-        ns=pl.col("end_ns") - pl.col("start_ns")
-    )  # fmt: skip
+    inside = (
+        run.tables["segments"]
+        .drop_nulls("op_id")
+        .with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
+    )
     assert inside.filter(cause="unknown")["ns"].sum() <= 0.02 * int(inside["ns"].sum())

@@ -96,8 +96,11 @@ def said(run: Run) -> str:
     """The summary of a run."""
     made = subprocess.run(
         [sys.executable, "-m", "cvmprof", "summary", str(run.path)],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     return " ".join(made.stdout.split())
 
 
@@ -105,21 +108,23 @@ MANAGERS: dict[str, tuple[dict[str, object], str]] = {
     "private": ({}, "posix"),
     "shared": ({"CVMFS_SHARED_CACHE": "yes"}, "posix shared"),
     "unmanaged": ({"CVMFS_QUOTA_LIMIT": -1}, "posix unmanaged"),
-    "alien": (
-        {"CVMFS_ALIEN_CACHE": "{root}/alien", "CVMFS_QUOTA_LIMIT": -1}, "posix alien"
-    ),
-    "ram": (
-        {"CVMFS_CACHE_PRIMARY": "memory", "CVMFS_CACHE_memory_TYPE": "ram"}, "ram"
-    ),
+    "alien": ({"CVMFS_ALIEN_CACHE": "{root}/alien", "CVMFS_QUOTA_LIMIT": -1}, "posix alien"),
+    "ram": ({"CVMFS_CACHE_PRIMARY": "memory", "CVMFS_CACHE_memory_TYPE": "ram"}, "ram"),
     "tiered": (
-        {"CVMFS_CACHE_PRIMARY": "both", "CVMFS_CACHE_both_TYPE": "tiered",
-         "CVMFS_CACHE_both_UPPER": "memory", "CVMFS_CACHE_both_LOWER": "files",
-         "CVMFS_CACHE_memory_TYPE": "ram", "CVMFS_CACHE_files_TYPE": "posix",
-         "CVMFS_CACHE_files_BASE": "{root}/files", "CVMFS_CACHE_files_SHARED": "no",
-         "CVMFS_CACHE_files_QUOTA_LIMIT": 1000},
+        {
+            "CVMFS_CACHE_PRIMARY": "both",
+            "CVMFS_CACHE_both_TYPE": "tiered",
+            "CVMFS_CACHE_both_UPPER": "memory",
+            "CVMFS_CACHE_both_LOWER": "files",
+            "CVMFS_CACHE_memory_TYPE": "ram",
+            "CVMFS_CACHE_files_TYPE": "posix",
+            "CVMFS_CACHE_files_BASE": "{root}/files",
+            "CVMFS_CACHE_files_SHARED": "no",
+            "CVMFS_CACHE_files_QUOTA_LIMIT": 1000,
+        },
         "tiered (posix, ram)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MANAGERS)
@@ -161,8 +166,9 @@ def test_many_mounts_at_once(
     """Two mounts of one repository share a cache, a third has its own, a fourth other content."""
     second = publish_in(tmp_path_factory.mktemp("second"), "two.lab.test", 7)
     shared: dict[str, object] = {
-        "CVMFS_SHARED_CACHE": "yes", "CVMFS_CACHE_BASE": tmp_path / "common",
-    }  # fmt: skip
+        "CVMFS_SHARED_CACHE": "yes",
+        "CVMFS_CACHE_BASE": tmp_path / "common",
+    }
     (tmp_path / "common").mkdir()
     try:
         places = [
@@ -188,8 +194,9 @@ def copied(tmp_path: Path) -> dict[str, str]:
     real = shutil.which("cvmfs2")
     assert real is not None
     for part in ("bin", "lib"):
-        shutil.copytree(Path(real).resolve().parents[1] / part, tmp_path / "client" / part,
-                        symlinks=True)  # fmt: skip
+        shutil.copytree(
+            Path(real).resolve().parents[1] / part, tmp_path / "client" / part, symlinks=True
+        )
     lib = str(tmp_path / "client" / "lib")
     path = f"{tmp_path / 'client' / 'bin'}:{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "LD_LIBRARY_PATH": lib, "CVMFS_LIBRARY_PATH": lib}
@@ -267,8 +274,9 @@ def test_remounts_to_new_revisions(
         stop(lab, force=True)
     remounts = run.tables["incidents"].filter(kind="remount").sort("time_ns")
     assert remounts["detail"].to_list() == [
-        f"{place}: revision 1 before, 2 after", f"{place}: revision 2 before, 3 after",
-    ]  # fmt: skip
+        f"{place}: revision 1 before, 2 after",
+        f"{place}: revision 2 before, 3 after",
+    ]
     row = mount_of(run, place)
     assert (row["revision_at_start"], row["revision"]) == (1, 3)
     starts = run.tables["fetches"].filter(object_kind="chunk")["start_ns"].sort()

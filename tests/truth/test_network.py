@@ -49,8 +49,9 @@ class Network:
     def __init__(self, setup: str) -> None:
         self._keeper = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", f"{setup} && echo made && exec cat"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         assert self._keeper.stdout is not None
         assert self._keeper.stdout.readline() == b"made\n"
 
@@ -73,8 +74,22 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
 
 
 def _trace(run: Path, path: Path) -> list[object]:
-    return [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", run, "--",
-            sys.executable, "-I", "-c", READ_ALL, 65536, path]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "cvmprof",
+        "trace",
+        "--no-report",
+        "-o",
+        run,
+        "--",
+        sys.executable,
+        "-I",
+        "-c",
+        READ_ALL,
+        65536,
+        path,
+    ]
 
 
 @pytest.mark.parametrize("network", [SHAPED], indirect=True)

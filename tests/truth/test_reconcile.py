@@ -41,8 +41,10 @@ def assert_no_difference(run: Run, objects: int, body_bytes: int) -> None:
     """Everything was counted on both sides, and the server says the same."""
     rows = compared(run)
     assert {name: row["difference"] for name, row in rows.items()} == {
-        "objects": 0, "body_bytes": 0, "chunks": 0,
-    }  # fmt: skip
+        "objects": 0,
+        "body_bytes": 0,
+        "chunks": 0,
+    }
     assert rows["objects"]["recorded"] == rows["objects"]["counted"] == objects
     assert rows["body_bytes"]["recorded"] == body_bytes
     assert rows["objects"]["remark"] is rows["body_bytes"]["remark"] is None
@@ -56,8 +58,11 @@ def test_a_cold_read(truth: Truth, trace: Trace) -> None:
     assert compared(run)["chunks"]["recorded"] == 17
     said = subprocess.run(
         [sys.executable, "-m", "cvmprof", "summary", str(run.path)],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     (line,) = (line for line in said.stdout.splitlines() if "client's counters" in line)
     assert line.split("counters")[1].strip() == "no difference in 3 numbers"
 
@@ -73,9 +78,7 @@ def test_another_user_of_the_mount(truth: Truth, trace: Trace, tmp_path: Path) -
     begin, done = tmp_path / "begin", tmp_path / "done"
     os.mkfifo(begin)
     os.mkfifo(done)
-    bystander = subprocess.Popen(
-        ["sh", "-c", BYSTANDER, truth.path("model.bin"), begin, done]
-    )  # fmt: skip
+    bystander = subprocess.Popen(["sh", "-c", BYSTANDER, truth.path("model.bin"), begin, done])
     run = trace(TAKE_TURNS, truth.path("twin-b.bin"), begin, done)
     assert bystander.wait() == 0
     served = truth.served(since)

@@ -58,9 +58,7 @@ def strip_client(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stripped(
-    truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Truth]:
+def stripped(truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Truth]:
     """The client without its symbols, serving the same content to a lab of its own."""
     strip_client(tmp_path / "client", monkeypatch)
     lab = Lab(tmp_path / "lab")
@@ -86,7 +84,7 @@ def told(run: Run) -> dict[str, list[tuple[Any, ...]]]:
         "downloads": downloads.select(
             "object_hash", "url_path", "status", "attempt", "wire_bytes"
         ).rows(),
-    }  # fmt: skip
+    }
 
 
 def test_fetches_and_lookups_are_the_same_without_symbols(

@@ -13,9 +13,11 @@ from cvmprof.profiler.tables import conform, empty
 def segments(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
     """Tiles of (tid, start, end, cause, via)."""
     frame = pl.DataFrame(
-        rows, schema=["tid", "start_ns", "end_ns", "cause", "via_tid"], orient="row",
+        rows,
+        schema=["tid", "start_ns", "end_ns", "cause", "via_tid"],
+        orient="row",
         schema_overrides={"via_tid": pl.Int32},
-    )  # fmt: skip
+    )
     return conform("segments", frame.with_columns(pid=pl.lit(1)))
 
 
@@ -25,10 +27,16 @@ def phases(*rows: tuple[str, int, int | None, int]) -> pl.DataFrame:
 
 
 CHAIN = segments(
-    (1, 0, 10, "cpu", None), (1, 10, 90, "blocked", 2), (1, 90, 100, "cpu", None),
-    (2, 0, 20, "cpu", None), (2, 20, 70, "blocked", 3), (2, 70, 100, "cpu", None),
-    (3, 0, 30, "blocked", None), (3, 30, 60, "transfer", 201), (3, 60, 100, "cpu", None),
-)  # fmt: skip
+    (1, 0, 10, "cpu", None),
+    (1, 10, 90, "blocked", 2),
+    (1, 90, 100, "cpu", None),
+    (2, 0, 20, "cpu", None),
+    (2, 20, 70, "blocked", 3),
+    (2, 70, 100, "cpu", None),
+    (3, 0, 30, "blocked", None),
+    (3, 30, 60, "transfer", 201),
+    (3, 60, 100, "cpu", None),
+)
 
 
 def test_a_phase_without_following() -> None:
@@ -80,33 +88,40 @@ def test_phases_nest_and_each_has_its_sum() -> None:
 def test_stalls_take_the_waiting_thread() -> None:
     stalls = conform(
         "stalls",
-        pl.DataFrame({"stall_id": [7], "device": ["d"], "start_ns": [30], "end_ns": [80],
-                      "waiting_tid": [3]}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {"stall_id": [7], "device": ["d"], "start_ns": [30], "end_ns": [80], "waiting_tid": [3]}
+        ),
+    )
     assert causes.stall_causes(CHAIN, stalls).rows() == [(7, "cpu", 20), (7, "transfer", 30)]
 
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
     filled = [
-        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read",
-         "passthrough": False, **r}
+        {"op_id": n, "pid": 1, "tid": 1, "result": 0, "kind": "read", "passthrough": False, **r}
         for n, r in enumerate(rows)
     ]
     return conform("operations", pl.DataFrame(filled, infer_schema_length=None))
 
 
 def test_an_outer_operation_includes_its_faults() -> None:
-    ops = operations({"start_ns": 0, "end_ns": 50}, {"start_ns": 10, "end_ns": 30, "kind": "fault"},
-                     {"start_ns": 60, "end_ns": 70, "kind": "fault"})  # fmt: skip
+    ops = operations(
+        {"start_ns": 0, "end_ns": 50},
+        {"start_ns": 10, "end_ns": 30, "kind": "fault"},
+        {"start_ns": 60, "end_ns": 70, "kind": "fault"},
+    )
     rows = [(0, 10, 0, "copy"), (10, 30, 1, "transfer"), (30, 50, 0, "copy"), (60, 70, 2, "copy")]
     tiles = conform(
         "segments",
-        pl.DataFrame(rows, schema=["start_ns", "end_ns", "op_id", "cause"], orient="row")
-        .with_columns(pid=pl.lit(1), tid=pl.lit(1)),
-    )  # fmt: skip
+        pl.DataFrame(
+            rows, schema=["start_ns", "end_ns", "op_id", "cause"], orient="row"
+        ).with_columns(pid=pl.lit(1), tid=pl.lit(1)),
+    )
     assert causes.read_causes(tiles, ops).rows() == [
-        (0, "copy", 30), (0, "transfer", 20), (1, "transfer", 20), (2, "copy", 10),
-    ]  # fmt: skip
+        (0, "copy", 30),
+        (0, "transfer", 20),
+        (1, "transfer", 20),
+        (2, "copy", 10),
+    ]
 
 
 def test_classes_take_the_deepest_source() -> None:
@@ -126,8 +141,13 @@ def test_classes_take_the_deepest_source() -> None:
     )
     found = causes.operation_classes(tiles, ops, empty("fetches"))
     assert found["class"].to_list() == [
-        "http", "joined", "cvmfs cache", "page cache", "unknown", "unknown",
-    ]  # fmt: skip
+        "http",
+        "joined",
+        "cvmfs cache",
+        "page cache",
+        "unknown",
+        "unknown",
+    ]
 
 
 def test_total_is_longest_first() -> None:

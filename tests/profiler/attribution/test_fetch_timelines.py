@@ -22,10 +22,18 @@ FETCHER, SENDER = 11, 19  # threads
 def fetches(*rows: dict[str, Any]) -> pl.DataFrame:
     schema = {"unique": pl.UInt64, "queued_ns": pl.Int64, "returned_ns": pl.Int64}
     filled = [
-        {"fetch_id": n, "mount_id": 0, "pid": 1, "tid": FETCHER, "object_hash": A,
-         "outcome": "downloaded", **dict.fromkeys(schema), **row}
+        {
+            "fetch_id": n,
+            "mount_id": 0,
+            "pid": 1,
+            "tid": FETCHER,
+            "object_hash": A,
+            "outcome": "downloaded",
+            **dict.fromkeys(schema),
+            **row,
+        }
         for n, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     frame = pl.DataFrame(filled, infer_schema_length=None).cast(schema)  # type: ignore[arg-type]
     return conform("fetches", frame, "queued_ns", "returned_ns")
 
@@ -33,10 +41,20 @@ def fetches(*rows: dict[str, Any]) -> pl.DataFrame:
 def wire(*rows: dict[str, Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Attempts and the table."""
     filled = [
-        {"download_id": n, "fetch_id": 0, "attempt": 1, "url_path": "", "host": "",
-         "connection_id": 0, "reused": True, "wire_bytes": 0, "sender_tid": SENDER, **row}
+        {
+            "download_id": n,
+            "fetch_id": 0,
+            "attempt": 1,
+            "url_path": "",
+            "host": "",
+            "connection_id": 0,
+            "reused": True,
+            "wire_bytes": 0,
+            "sender_tid": SENDER,
+            **row,
+        }
         for n, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     frame = pl.DataFrame(filled, infer_schema_length=None)
     numbers = ("fetch_id", "attempt", "download_id", "sender_tid")
     return frame.select(pl.col(numbers).cast(pl.Int32)), conform("downloads", frame)
@@ -62,9 +80,12 @@ def worked(*rows: tuple[int, int, int, int, int, int, int]) -> pl.DataFrame:
 def lookups(*rows: tuple[int, int]) -> pl.DataFrame:
     """Misses of A by the fetching thread: start, end."""
     frame = pl.DataFrame(rows, schema=["start_ns", "end_ns"], orient="row").with_columns(
-        mount_id=pl.lit(0), pid=pl.lit(1), tid=pl.lit(FETCHER), object_hash=pl.lit(A),
+        mount_id=pl.lit(0),
+        pid=pl.lit(1),
+        tid=pl.lit(FETCHER),
+        object_hash=pl.lit(A),
         hit=pl.lit(value=False),
-    )  # fmt: skip
+    )
     return conform("cache_lookups", frame)
 
 
@@ -83,10 +104,13 @@ def tiles(
 ) -> list[tuple[Any, ...]]:
     found = fetch_pieces(
         FetchEvidence(
-            made, *sent, more.get("work", worked()),
-            more.get("lookups", empty("cache_lookups")), more.get("blocked", empty("blocked")),
+            made,
+            *sent,
+            more.get("work", worked()),
+            more.get("lookups", empty("cache_lookups")),
+            more.get("blocked", empty("blocked")),
         )
-    )  # fmt: skip
+    )
     return found.select("start_ns", "end_ns", "cause").rows()
 
 
@@ -96,8 +120,10 @@ SENT = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 60}
 
 def test_a_fetch_whose_download_is_not_seen() -> None:
     assert tiles(fetches(ONE)) == [
-        (10, 20, "cache_read"), (20, 80, "fetch"), (80, 90, "cache_write"),
-    ]  # fmt: skip
+        (10, 20, "cache_read"),
+        (20, 80, "fetch"),
+        (80, 90, "cache_write"),
+    ]
 
 
 def test_looking_and_making_a_place_before_the_queue() -> None:
@@ -114,9 +140,13 @@ def test_a_joined_fetch_is_one_piece_and_an_open_one_has_no_end() -> None:
 
 def test_a_download_without_its_threads_work_is_divided_by_its_bytes_only() -> None:
     assert tiles(fetches(ONE), wire(SENT)) == [
-        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 30, "first_byte"),
-        (30, 60, "transfer"), (60, 80, "fetch"), (80, 90, "cache_write"),
-    ]  # fmt: skip
+        (10, 20, "cache_read"),
+        (20, 25, "fetch_queue"),
+        (25, 30, "first_byte"),
+        (30, 60, "transfer"),
+        (60, 80, "fetch"),
+        (80, 90, "cache_write"),
+    ]
 
 
 def test_the_work_of_the_download_thread_divides_the_transfer() -> None:
@@ -128,11 +158,17 @@ def test_the_work_of_the_download_thread_divides_the_transfer() -> None:
         fetches(ONE), wire(SENT), work=rows, blocked=slept((SENDER, 22, 70, 74), (5, 12, 13, 14))
     )
     assert found == [
-        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 30, "first_byte"),
+        (10, 20, "cache_read"),
+        (20, 25, "fetch_queue"),
+        (25, 30, "first_byte"),
         # one block of a millisecond: in sums, by kind
-        (30, 38, "transfer"), (38, 40, "runqueue"), (40, 62, "decompress"),
-        (62, 69, "cache_write"), (69, 80, "runqueue"), (80, 90, "cache_write"),
-    ]  # fmt: skip
+        (30, 38, "transfer"),
+        (38, 40, "runqueue"),
+        (40, 62, "decompress"),
+        (62, 69, "cache_write"),
+        (69, 80, "runqueue"),
+        (80, 90, "cache_write"),
+    ]
 
 
 def test_pieces_far_apart_are_told_apart() -> None:
@@ -141,9 +177,12 @@ def test_pieces_far_apart_are_told_apart() -> None:
     sent = wire({"sent_ns": 0, "first_byte_ns": ms, "last_byte_ns": 5 * ms})
     rows = worked((0, 1, ms, 2 * ms, 0, 0, 0), (0, 2, 5 * ms, 9 * ms, 0, ms, 0))
     assert tiles(made, sent, work=rows) == [
-        (0, ms, "first_byte"), (ms, 2 * ms, "decompress"), (2 * ms, 5 * ms, "transfer"),
-        (5 * ms, 8 * ms, "decompress"), (8 * ms, 9 * ms, "cache_write"),
-    ]  # fmt: skip
+        (0, ms, "first_byte"),
+        (ms, 2 * ms, "decompress"),
+        (2 * ms, 5 * ms, "transfer"),
+        (5 * ms, 8 * ms, "decompress"),
+        (8 * ms, 9 * ms, "cache_write"),
+    ]
 
 
 def test_others_hold_up_a_piece_only_in_the_round_in_which_it_is_received() -> None:
@@ -158,16 +197,28 @@ def test_others_hold_up_a_piece_only_in_the_round_in_which_it_is_received() -> N
 def test_an_attempt_that_failed_and_one_on_a_new_connection() -> None:
     sent = wire(
         {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 31, "connect_ns": 5},
-        {"attempt": 2, "sent_ns": 45, "first_byte_ns": 50, "last_byte_ns": 70, "connect_ns": 40,
-         "reused": False},
-    )  # fmt: skip
+        {
+            "attempt": 2,
+            "sent_ns": 45,
+            "first_byte_ns": 50,
+            "last_byte_ns": 70,
+            "connect_ns": 40,
+            "reused": False,
+        },
+    )
     rows = worked((0, 1, 31, 33, 0, 0, 0), (1, 2, 50, 72, 0, 0, 0))
     assert tiles(fetches(ONE), sent, work=rows) == [
-        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, 31, "first_byte"),
-        (31, 33, "decompress"), (33, 40, "fetch_queue"), (40, 45, "connect"),
-        (45, 50, "first_byte"), (50, 72, "decompress"), (72, 80, "fetch_queue"),
+        (10, 20, "cache_read"),
+        (20, 25, "fetch_queue"),
+        (25, 31, "first_byte"),
+        (31, 33, "decompress"),
+        (33, 40, "fetch_queue"),
+        (40, 45, "connect"),
+        (45, 50, "first_byte"),
+        (50, 72, "decompress"),
+        (72, 80, "fetch_queue"),
         (80, 90, "cache_write"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_fetch_that_failed_pauses_before_it_says_so() -> None:
@@ -178,11 +229,14 @@ def test_a_fetch_that_failed_pauses_before_it_says_so() -> None:
 def test_a_server_that_never_answers_or_stops_answering() -> None:
     rows = fetches({"start_ns": 10, "queued_ns": 20, "outcome": None})
     assert tiles(rows, wire({"sent_ns": 25})) == [
-        (10, 20, "cache_read"), (20, 25, "fetch_queue"), (25, HORIZON_NS, "first_byte"),
-    ]  # fmt: skip
+        (10, 20, "cache_read"),
+        (20, 25, "fetch_queue"),
+        (25, HORIZON_NS, "first_byte"),
+    ]
     assert tiles(rows, wire(SENT), work=worked((0, 1, 30, 40, 0, 0, 0)))[-2:] == [
-        (30, 40, "decompress"), (40, HORIZON_NS, "transfer"),
-    ]  # fmt: skip
+        (30, 40, "decompress"),
+        (40, HORIZON_NS, "transfer"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["catalog", "manifest", "whitelist", "certificate"])
@@ -192,9 +246,12 @@ def test_what_no_file_consists_of_is_catalog_all_along(kind: str) -> None:
 
 def test_the_result_is_handed_over_by_the_last_wake_of_the_thread_that_sent() -> None:
     evidence = FetchEvidence(
-        fetches(ONE), *wire(SENT), worked(), empty("cache_lookups"),
+        fetches(ONE),
+        *wire(SENT),
+        worked(),
+        empty("cache_lookups"),
         slept((SENDER, 22, 30, 31), (SENDER, 33, 70, 74), (5, 75, 76, 77), (SENDER, 85, 86, 87)),
-    )  # fmt: skip
+    )
     assert handed_over(evidence).rows() == [(0, 70, 74)]
 
 
@@ -204,7 +261,11 @@ def test_without_calls_the_wake_bounds_the_download() -> None:
         made, wire(SENT), work=worked((0, 1, 30, 75, 0, 5, 0)), blocked=slept((SENDER, 19, 70, 74))
     )
     assert found == [
-        (10, 18, "cache_read"), (18, 25, "fetch_queue"), (25, 30, "first_byte"),
-        (30, 65, "decompress"), (65, 70, "cache_write"), (70, 74, "runqueue"),
+        (10, 18, "cache_read"),
+        (18, 25, "fetch_queue"),
+        (25, 30, "first_byte"),
+        (30, 65, "decompress"),
+        (65, 70, "cache_write"),
+        (70, 74, "runqueue"),
         (74, 90, "cache_write"),
-    ]  # fmt: skip
+    ]

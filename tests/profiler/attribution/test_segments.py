@@ -19,8 +19,12 @@ def operations(*rows: dict[str, Any]) -> pl.DataFrame:
         {"op_id": n, "kind": "read", "pid": 1, "tid": 1, "result": 0, "passthrough": False, **row}
         for n, row in enumerate(rows)
     ]
-    return conform("operations", pl.DataFrame(filled, schema_overrides={"end_ns": pl.Int64})
-                   if filled else empty("operations"))  # fmt: skip
+    return conform(
+        "operations",
+        pl.DataFrame(filled, schema_overrides={"end_ns": pl.Int64})
+        if filled
+        else empty("operations"),
+    )
 
 
 PROOF: dict[str, Any] = {"on_disk": pl.Boolean, "mount_id": pl.Int32, "unique": pl.UInt64}
@@ -38,17 +42,24 @@ def tasks(*rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def requests(*rows: dict[str, Any]) -> pl.DataFrame:
-    filled = [{"mount_id": 0, "opcode": 15, "node_id": 7, "pid": 1, "tid": 1, "error": 0, **row}
-              for row in rows]  # fmt: skip
+    filled = [
+        {"mount_id": 0, "opcode": 15, "node_id": 7, "pid": 1, "tid": 1, "error": 0, **row}
+        for row in rows
+    ]
     frame = pl.DataFrame(filled, infer_schema_length=None) if filled else empty("fuse_requests")
     return conform("fuse_requests", frame)
 
 
 def pieces(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
     schema = pl.Schema(
-        {"unique": pl.UInt64(), "start_ns": pl.Int64(), "end_ns": pl.Int64(), "cause": CAUSE,
-         "fetch_id": pl.Int32()}
-    )  # fmt: skip
+        {
+            "unique": pl.UInt64(),
+            "start_ns": pl.Int64(),
+            "end_ns": pl.Int64(),
+            "cause": CAUSE,
+            "fetch_id": pl.Int32(),
+        }
+    )
     return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
         mount_id=pl.lit(0, pl.Int32)
     )
@@ -120,8 +131,12 @@ def test_a_fault_inside_a_read_owns_its_time() -> None:
     )
     tiles, _ = built(evidence, pieces())
     assert tiles.select("start_ns", "op_id").rows() == [
-        (0, None), (10, 0), (20, 1), (30, 0), (50, None),
-    ]  # fmt: skip
+        (0, None),
+        (10, 0),
+        (20, 1),
+        (30, 0),
+        (50, None),
+    ]
 
 
 def test_a_request_that_another_operation_queued_is_a_wait_by_its_waker() -> None:
@@ -131,8 +146,11 @@ def test_a_request_that_another_operation_queued_is_a_wait_by_its_waker() -> Non
         ONE,
         requests({"unique": 4, "queued_ns": 22, "end_ns": 29, "op_id": 9}),
     )
-    parts = pieces((4, 0, 25, "fuse_queue", None), (4, 25, 29, "first_byte", 3),
-                   (4, 29, HORIZON_NS, "reply", None))  # fmt: skip
+    parts = pieces(
+        (4, 0, 25, "fuse_queue", None),
+        (4, 25, 29, "first_byte", 3),
+        (4, 29, HORIZON_NS, "reply", None),
+    )
     tiles, waits = built(evidence, parts)
     assert tiles.filter(pl.col("unique") == 4).select(
         "start_ns", "end_ns", "cause", "fetch_id"
@@ -186,13 +204,11 @@ def test_a_request_that_vanished_with_its_sender_holds_nobody_up(
             {**read, "tid": 1, "start_ns": 50, "end_ns": None},
         ),
         blocked({"tid": 1, "start_ns": 60, "off_reason": "uninterruptible"}),
-        tasks(
-            {"tid": 1, "start_ns": 0, "end_ns": None}, {"tid": 2, "start_ns": 0, "end_ns": 40}
-        ),
+        tasks({"tid": 1, "start_ns": 0, "end_ns": None}, {"tid": 2, "start_ns": 0, "end_ns": 40}),
         requests(
             {**asked, "unique": 7, "tid": 2, "queued_ns": 25, "served_ns": served_ns, "op_id": 0}
         ),
-    )  # fmt: skip
+    )
     assert tiling.with_hung_requests(evidence)["unique"].to_list() == [named]
 
 
@@ -288,8 +304,11 @@ def test_causes_agree_with_asking_each_nanosecond(evidence: tiling.Evidence) -> 
     offs = evidence.blocked.rows(named=True)
     for tile in tiles.iter_rows(named=True):
         at = tile["start_ns"]
-        inside = [o for o in ops if o["tid"] == tile["tid"]
-                  and o["start_ns"] <= at < (o["end_ns"] or 1000)]  # fmt: skip
+        inside = [
+            o
+            for o in ops
+            if o["tid"] == tile["tid"] and o["start_ns"] <= at < (o["end_ns"] or 1000)
+        ]
         faults = [o for o in inside if o["kind"] == "fault"]
         expected = (faults or inside or [{"op_id": None}])[-1]["op_id"]
         assert tile["op_id"] == expected

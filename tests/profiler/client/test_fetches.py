@@ -31,18 +31,33 @@ def raw_object(text: str, suffix: bytes = b"") -> bytes:
     return bytes.fromhex(text) + struct.pack("<I8s", 1, suffix)
 
 
-def fetching(tid: int, start: int, end: int, looked: int | None, took: tuple[int, int] | None,
-             **values: Any) -> list[dict[str, Any]]:  # fmt: skip
+def fetching(
+    tid: int, start: int, end: int, looked: int | None, took: tuple[int, int] | None, **values: Any
+) -> list[dict[str, Any]]:
     """Records of a Fetcher::Fetch: its lookup's result, its download's times."""
     nested = {"pid": 200, "tid": tid, "parent_start_ns": start, "parent_function": FETCH}
     whole = {"pid": 200, "tid": tid, "start_ns": start, "end_ns": end, "function": FETCH,
              "object": raw_object(A), "result": 4, **values}  # fmt: skip
     rows = [whole]
     if looked is not None:
-        rows += [{**nested, "start_ns": start + 1, "end_ns": start + 2, "function": OPEN,
-                  "object": raw_object(A), "result": looked},
-                 {**nested, "start_ns": start + 8, "end_ns": start + 9, "function": OPEN,
-                  "object": raw_object(A), "result": 5}]  # fmt: skip
+        rows += [
+            {
+                **nested,
+                "start_ns": start + 1,
+                "end_ns": start + 2,
+                "function": OPEN,
+                "object": raw_object(A),
+                "result": looked,
+            },
+            {
+                **nested,
+                "start_ns": start + 8,
+                "end_ns": start + 9,
+                "function": OPEN,
+                "object": raw_object(A),
+                "result": 5,
+            },
+        ]
     if took is not None:
         rows += [{**nested, "start_ns": took[0], "end_ns": took[1], "function": DOWNLOADING}]
     return rows
@@ -103,8 +118,9 @@ def test_which_fetches_are_waits_and_how_they_ended(make_raw: Any) -> None:
     assert lookups.filter(tid=1)["hit"].to_list() == [False, True]
 
 
-def cache_file(start: int, tid: int, syscall: str, path: str, result: int = 0, flags: int = 0,
-               new: str = "") -> dict[str, Any]:  # fmt: skip
+def cache_file(
+    start: int, tid: int, syscall: str, path: str, result: int = 0, flags: int = 0, new: str = ""
+) -> dict[str, Any]:
     number = ("none", "openat", "rename", "unlink").index(syscall)
     return {
         "start_ns": start,
@@ -138,9 +154,13 @@ def test_a_daemon_without_symbols_tells_the_same_by_its_cache_files(make_raw: An
     calls = work.daemon_calls(make_raw(CALL), DAEMONS)
     lookups = work.cache_lookups(calls, files)
     assert lookups.select("start_ns", "tid", "hit").rows() == [
-        (100, 1, False), (105, 1, False), (108, 2, False), (195, 2, True), (300, 3, True),
+        (100, 1, False),
+        (105, 1, False),
+        (108, 2, False),
+        (195, 2, True),
+        (300, 3, True),
         (400, 4, False),
-    ]  # fmt: skip
+    ]
     requests = conform_requests((2, 1, 90, 250), (4, 2, 95, None), (6, 4, 300, 350))
     found = numbered(
         fetches_by_name(lookups, work.transactions(files, calls), work.commits(files), requests)
@@ -190,17 +210,29 @@ def test_what_a_request_on_the_wire_says(make_raw: Any) -> None:
     wire = wire_requests(
         make_raw(
             DOWNLOAD,
-            download(50, f"GET {PATH}C HTTP/1.1\r\nUser-Agent: x\r\nHOST:  s1\r\n\r\n", sequence=1,
-                     answer=b"HTTP/1.1 200 OK\r\n", connect_ns=7, bytes=9),
-            download(20, f"GET http://s2:80{PATH} HTTP/1.1\r\nHost: s2:80\r\n\r\n", fd=6,
-                     answer=b"HTTP/1.1 404 Not Found", connect_ns=8, first_byte_ns=30),
+            download(
+                50,
+                f"GET {PATH}C HTTP/1.1\r\nUser-Agent: x\r\nHOST:  s1\r\n\r\n",
+                sequence=1,
+                answer=b"HTTP/1.1 200 OK\r\n",
+                connect_ns=7,
+                bytes=9,
+            ),
+            download(
+                20,
+                f"GET http://s2:80{PATH} HTTP/1.1\r\nHost: s2:80\r\n\r\n",
+                fd=6,
+                answer=b"HTTP/1.1 404 Not Found",
+                connect_ns=8,
+                first_byte_ns=30,
+            ),
             download(90, "GET /cvmfs/r.ch/.cvmfspublished HTTP/1.1\r\n", connect_ns=7, sequence=2),
             download(0, ""),
             download(95, "\x16\x03\x01", fd=7, pid=201),
         ),
         DAEMONS,
         TOLD,
-    )  # fmt: skip
+    )
     wanted = ("sent_ns", "object_hash", "suffix", "url_path", "host", "proxy", "status", "reused")
     assert wire.select(wanted).rows() == [
         (20, A, "", PATH, "s2:80", "http://squid:3128", 404, False),
@@ -214,19 +246,24 @@ def test_what_a_request_on_the_wire_says(make_raw: Any) -> None:
 
 
 def test_attempts_commits_and_kinds(make_raw: Any) -> None:
-    rows = [*fetching(1, 100, 200, -2, (110, 190), unique=2), *fetching(2, 120, 195, -2, None),
-            *fetching(1, 700, 800, -2, (710, 790))]  # fmt: skip
+    rows = [
+        *fetching(1, 100, 200, -2, (110, 190), unique=2),
+        *fetching(2, 120, 195, -2, None),
+        *fetching(1, 700, 800, -2, (710, 790)),
+    ]
     calls = work.daemon_calls(make_raw(CALL, *rows), DAEMONS)
     found = numbered(fetches_by_call(calls))
     wire = wire_requests(
         make_raw(
             DOWNLOAD,
-            *(download(at, f"GET {PATH}P HTTP/1.1\r\n", sequence=n)
-              for n, at in enumerate((90, 115, 150, 720))),
+            *(
+                download(at, f"GET {PATH}P HTTP/1.1\r\n", sequence=n)
+                for n, at in enumerate((90, 115, 150, 720))
+            ),
         ),
         DAEMONS,
         TOLD,
-    )  # fmt: skip
+    )
     tried = attempts(wire, found.filter(pl.col("outcome") != "joined"))
     assert tried.rows() == [(0, 1, 1, 9), (0, 2, 2, 9), (2, 3, 1, 9)]
     committed = work.commits(
@@ -236,16 +273,23 @@ def test_attempts_commits_and_kinds(make_raw: Any) -> None:
     )
     loads = downloads(wire, tried, found.select("fetch_id", "queued_ns"), committed)
     assert loads.select("attempt", "queued_ns", "committed_ns").rows() == [
-        (1, None, 197), (1, 110, None), (2, 110, 197), (1, 710, None),
-    ]  # fmt: skip
+        (1, None, 197),
+        (1, 110, None),
+        (2, 110, 197),
+        (1, 710, None),
+    ]
     none = conform_requests().with_columns(
-        opcode=pl.lit(15, pl.Int32), node_id=pl.lit(7, pl.UInt64),
-        offset_bytes=pl.lit(0, pl.Int64), size_bytes=pl.lit(0, pl.Int64),
-    )  # fmt: skip
+        opcode=pl.lit(15, pl.Int32),
+        node_id=pl.lit(7, pl.UInt64),
+        offset_bytes=pl.lit(0, pl.Int64),
+        size_bytes=pl.lit(0, pl.Int64),
+    )
     table = fetches(found, tried, wire, none, empty("files"), empty("chunks"))
     assert table.select("download_id", "object_kind", "file_id").rows() == [
-        (2, "chunk", None), (None, "chunk", None), (3, "chunk", None),
-    ]  # fmt: skip
+        (2, "chunk", None),
+        (None, "chunk", None),
+        (3, "chunk", None),
+    ]
 
 
 def places(
@@ -258,10 +302,16 @@ def places(
         make_raw(CALL, *fetching(1, 100, 200, -2, (110, 190), unique=unique)), DAEMONS
     )
     asked = pl.DataFrame(
-        requests, orient="row",
-        schema={"unique": pl.UInt64, "opcode": pl.Int32, "node_id": pl.UInt64,
-                "offset_bytes": pl.Int64, "size_bytes": pl.Int64},
-    ).with_columns(mount_id=pl.lit(3, pl.Int32))  # fmt: skip
+        requests,
+        orient="row",
+        schema={
+            "unique": pl.UInt64,
+            "opcode": pl.Int32,
+            "node_id": pl.UInt64,
+            "offset_bytes": pl.Int64,
+            "size_bytes": pl.Int64,
+        },
+    ).with_columns(mount_id=pl.lit(3, pl.Int32))
     known = conform(
         "files",
         pl.DataFrame(
@@ -270,9 +320,16 @@ def places(
     )
     chunked = conform(
         "chunks",
-        pl.DataFrame({"file_id": [0, 0, 0, 1], "index": [0, 1, 2, 0], "object_hash": [A, B, A, A],
-                      "offset_bytes": [0, 10, 20, 0], "size_bytes": [10, 10, 10, 10]}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "file_id": [0, 0, 0, 1],
+                "index": [0, 1, 2, 0],
+                "object_hash": [A, B, A, A],
+                "offset_bytes": [0, 10, 20, 0],
+                "size_bytes": [10, 10, 10, 10],
+            }
+        ),
+    )
     wire = wire_requests(make_raw(DOWNLOAD), DAEMONS, TOLD)
     rows = numbered(fetches_by_call(calls))
     table = fetches(rows, attempts(wire, rows), wire, asked, known, chunked)
@@ -305,10 +362,16 @@ def test_a_catalog_that_an_open_fetches_is_no_part_of_the_file(make_raw: Any) ->
     rows = numbered(fetches_by_call(work.daemon_calls(make_raw(CALL, *row), DAEMONS)))
     wire = wire_requests(make_raw(DOWNLOAD), DAEMONS, TOLD)
     asked = pl.DataFrame(
-        [(2, 14, 7, None, None)], orient="row",
-        schema={"unique": pl.UInt64, "opcode": pl.Int32, "node_id": pl.UInt64,
-                "offset_bytes": pl.Int64, "size_bytes": pl.Int64},
-    ).with_columns(mount_id=pl.lit(3, pl.Int32))  # fmt: skip
+        [(2, 14, 7, None, None)],
+        orient="row",
+        schema={
+            "unique": pl.UInt64,
+            "opcode": pl.Int32,
+            "node_id": pl.UInt64,
+            "offset_bytes": pl.Int64,
+            "size_bytes": pl.Int64,
+        },
+    ).with_columns(mount_id=pl.lit(3, pl.Int32))
     known = conform(
         "files", pl.DataFrame({"file_id": [0], "mount_id": [3], "inode": [7], "generation": [0]})
     )
@@ -319,27 +382,38 @@ def test_a_catalog_that_an_open_fetches_is_no_part_of_the_file(make_raw: Any) ->
 def test_what_is_loaded_past_the_fetcher_is_named_by_the_wire(make_raw: Any) -> None:
     direct = {"pid": 200, "tid": 1, "function": DOWNLOADING, "result": 0}
     rows = [
-        {**direct, "start_ns": 10, "end_ns": 20}, {**direct, "start_ns": 30, "end_ns": 40},
+        {**direct, "start_ns": 10, "end_ns": 20},
+        {**direct, "start_ns": 30, "end_ns": 40},
         {**direct, "start_ns": 50, "end_ns": 60, "result": 8},
         *fetching(2, 100, 200, -2, (110, 190)),
-    ]  # fmt: skip
+    ]
     found = numbered(fetches_by_call(work.daemon_calls(make_raw(CALL, *rows), DAEMONS)))
     paths = ("/cvmfs/r.ch/.cvmfspublished", f"{PATH}X", "/cvmfs/r.ch/.cvmfswhitelist", f"{PATH}P")
     wire = wire_requests(
-        make_raw(DOWNLOAD, *(download(at, f"GET {path} HTTP/1.1\r\n")
-                             for at, path in zip((12, 32, 52, 150), paths, strict=True))),
-        DAEMONS, TOLD,
-    )  # fmt: skip
+        make_raw(
+            DOWNLOAD,
+            *(
+                download(at, f"GET {path} HTTP/1.1\r\n")
+                for at, path in zip((12, 32, 52, 150), paths, strict=True)
+            ),
+        ),
+        DAEMONS,
+        TOLD,
+    )
     none = conform_requests().with_columns(
-        opcode=pl.lit(15, pl.Int32), node_id=pl.lit(7, pl.UInt64),
-        offset_bytes=pl.lit(0, pl.Int64), size_bytes=pl.lit(0, pl.Int64),
-    )  # fmt: skip
+        opcode=pl.lit(15, pl.Int32),
+        node_id=pl.lit(7, pl.UInt64),
+        offset_bytes=pl.lit(0, pl.Int64),
+        size_bytes=pl.lit(0, pl.Int64),
+    )
     table = fetches(found, attempts(wire, found), wire, none, empty("files"), empty("chunks"))
     names = ("object_kind", "object_hash", "outcome", "download_id", "queued_ns", "returned_ns")
     assert table.select(names).rows() == [
-        ("manifest", None, "downloaded", 0, 10, 20), ("certificate", A, "downloaded", 1, 30, 40),
-        ("whitelist", None, "failed", 2, 50, 60), ("chunk", A, "downloaded", 3, 110, 190),
-    ]  # fmt: skip
+        ("manifest", None, "downloaded", 0, 10, 20),
+        ("certificate", A, "downloaded", 1, 30, 40),
+        ("whitelist", None, "failed", 2, 50, 60),
+        ("chunk", A, "downloaded", 3, 110, 190),
+    ]
 
 
 def test_without_symbols_a_miss_alone_waits_for_whoever_downloads(make_raw: Any) -> None:
@@ -348,12 +422,14 @@ def test_without_symbols_a_miss_alone_waits_for_whoever_downloads(make_raw: Any)
     files = work.with_hashes(
         make_raw(
             CACHE_FILE,
-            *BY_NAME[:2], *BY_NAME[3:5],
-            cache_file(120, 2, "openat", CACHED, -2), cache_file(250, 2, "openat", other, 12),
+            *BY_NAME[:2],
+            *BY_NAME[3:5],
+            cache_file(120, 2, "openat", CACHED, -2),
+            cache_file(250, 2, "openat", other, 12),
             cache_file(195, 3, "openat", CACHED, -2),
         ),
         DAEMONS,
-    )  # fmt: skip
+    )
     calls = work.daemon_calls(make_raw(CALL), DAEMONS)
     lookups = work.cache_lookups(calls, files)
     requests = conform_requests((2, 1, 90, 250), (4, 2, 95, 240))
@@ -362,8 +438,9 @@ def test_without_symbols_a_miss_alone_waits_for_whoever_downloads(make_raw: Any)
     )
     wanted = ("tid", "start_ns", "end_ns", "queued_ns", "outcome", "joined_fetch_id", "unique")
     assert found.select(wanted).rows() == [
-        (1, 100, 192, 112, "downloaded", None, 2), (2, 120, 192, None, "joined", 0, 4),
-    ]  # fmt: skip
+        (1, 100, 192, 112, "downloaded", None, 2),
+        (2, 120, 192, None, "joined", 0, 4),
+    ]
 
 
 def test_without_symbols_who_misses_first_may_be_second_to_begin(make_raw: Any) -> None:
@@ -371,11 +448,13 @@ def test_without_symbols_who_misses_first_may_be_second_to_begin(make_raw: Any) 
     files = work.with_hashes(
         make_raw(
             CACHE_FILE,
-            *BY_NAME[:2], *BY_NAME[3:5],
-            cache_file(98, 2, "openat", CACHED, -2), cache_file(91, 3, "openat", CACHED, -2),
+            *BY_NAME[:2],
+            *BY_NAME[3:5],
+            cache_file(98, 2, "openat", CACHED, -2),
+            cache_file(91, 3, "openat", CACHED, -2),
         ),
         DAEMONS,
-    )  # fmt: skip
+    )
     calls = work.daemon_calls(make_raw(CALL), DAEMONS)
     lookups = work.cache_lookups(calls, files)
     requests = conform_requests((2, 1, 90, 250), (4, 2, 95, 240), (6, 3, 90, 96))
@@ -384,8 +463,9 @@ def test_without_symbols_who_misses_first_may_be_second_to_begin(make_raw: Any) 
     )
     wanted = ("tid", "start_ns", "end_ns", "outcome", "joined_fetch_id", "unique")
     assert found.select(wanted).rows() == [
-        (2, 98, 192, "joined", 1, 4), (1, 100, 192, "downloaded", None, 2),
-    ]  # fmt: skip
+        (2, 98, 192, "joined", 1, 4),
+        (1, 100, 192, "downloaded", None, 2),
+    ]
 
 
 @pytest.mark.parametrize("kept", range(1, 420))
@@ -393,8 +473,12 @@ def test_a_manifest_that_is_cut_off_tells_nothing_wrong(kept: int) -> None:
     body = f"C{A}\nB30720\nRd41d8cd98f00b204e9800998ecf8427e\nD240\nS12345\nGno\n"
     answer = f"HTTP/1.1 200 OK\r\nX: {'a' * 270}\r\n\r\n{body}"
     wire = pl.DataFrame(
-        {"mount_id": [0], "last_byte_ns": [7], "url_path": ["/repo/.cvmfspublished"],
-         "answer": [answer[:kept]]}
-    )  # fmt: skip
+        {
+            "mount_id": [0],
+            "last_byte_ns": [7],
+            "url_path": ["/repo/.cvmfspublished"],
+            "answer": [answer[:kept]],
+        }
+    )
     whole = kept > answer.index("S12345") + len("S12345")
     assert manifests(wire).rows() == ([(0, 7, A, 12345)] if whole else [])

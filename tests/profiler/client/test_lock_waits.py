@@ -18,10 +18,15 @@ def requests(*rows: tuple[int, int, int, int | None, int | None]) -> pl.DataFram
     frame = pl.DataFrame(
         rows, schema=["unique", "served_tid", "served_ns", "end_ns", "handle"], orient="row"
     ).with_columns(
-        pl.col("served_tid").cast(pl.Int32), mount_id=pl.lit(0), opcode=pl.lit(15),
-        node_id=pl.lit(7), pid=pl.lit(9), tid=pl.lit(9), error=pl.lit(0),
+        pl.col("served_tid").cast(pl.Int32),
+        mount_id=pl.lit(0),
+        opcode=pl.lit(15),
+        node_id=pl.lit(7),
+        pid=pl.lit(9),
+        tid=pl.lit(9),
+        error=pl.lit(0),
         end_tid=pl.lit(0, pl.Int32),
-    )  # fmt: skip
+    )
     return conform("fuse_requests", frame, "served_tid", "end_tid")
 
 
@@ -30,11 +35,14 @@ def sleeps(*rows: tuple[int, int, int | None, int | None]) -> pl.DataFrame:
     frame = pl.DataFrame(
         rows, schema=["tid", "start_ns", "woken_ns", "woken_by_tid"], orient="row"
     ).with_columns(
-        pid=pl.lit(1), end_ns=pl.col("woken_ns"),
-        woken_by_pid=pl.when(pl.col("woken_by_tid") < 100).then(1)
-        .when(pl.col("woken_by_tid") >= 100).then(2),
+        pid=pl.lit(1),
+        end_ns=pl.col("woken_ns"),
+        woken_by_pid=pl.when(pl.col("woken_by_tid") < 100)
+        .then(1)
+        .when(pl.col("woken_by_tid") >= 100)
+        .then(2),
         off_reason=pl.lit("sleep"),
-    )  # fmt: skip
+    )
     return conform("blocked", frame)
 
 
@@ -44,9 +52,13 @@ def fetches(
     """Fetches, all for one request: tid, start, end, queued, kind, outcome."""
     schema = ["tid", "start_ns", "end_ns", "queued_ns", "object_kind", "outcome"]
     frame = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        fetch_id=pl.int_range(pl.len()), pid=pl.lit(1), object_hash=pl.lit(A),
-        queued_ns=pl.col("queued_ns").cast(pl.Int64), mount_id=pl.lit(0), unique=pl.lit(unique),
-    )  # fmt: skip
+        fetch_id=pl.int_range(pl.len()),
+        pid=pl.lit(1),
+        object_hash=pl.lit(A),
+        queued_ns=pl.col("queued_ns").cast(pl.Int64),
+        mount_id=pl.lit(0),
+        unique=pl.lit(unique),
+    )
     return conform("fetches", frame, "queued_ns")
 
 
@@ -93,8 +105,9 @@ def test_a_wait_for_one_who_fetches_a_catalog() -> None:
 def test_waiting_for_ones_own_download_or_a_joined_one_is_no_lock() -> None:
     asked = requests((2, 5, 10, 95, 1), (4, 6, 10, 95, 1), (6, 7, 10, 95, 1))
     fetching = fetches(
-        (5, 12, 90, 20, "chunk", "downloaded"), (6, 12, 90, None, "chunk", "joined"),
-    )  # fmt: skip
+        (5, 12, 90, 20, "chunk", "downloaded"),
+        (6, 12, 90, None, "chunk", "joined"),
+    )
     slept = sleeps((5, 14, 16, 6), (5, 21, 80, 19), (6, 14, 91, 5))
     assert found(asked, slept, fetching) == [(2, 14, 16, 6, 4, 1, "other")]
     assert lock_waits(asked, slept, fetching)["in_fetch"].to_list() == [True]
@@ -105,9 +118,10 @@ def test_who_waited_itself_was_not_the_holder() -> None:
     asked = requests((2, 5, 10, 52, 1), (4, 6, 12, 62, 1), (6, 7, 14, 72, 1))
     slept = sleeps((6, 20, 50, 5), (7, 25, 60, 6))
     assert found(asked, slept, fetches((5, 11, 49, 12, "chunk", "downloaded"))) == [
-        (4, 20, 50, 5, 2, 0, "same_handle"), (6, 25, 50, 5, 2, 0, "same_handle"),
+        (4, 20, 50, 5, 2, 0, "same_handle"),
+        (6, 25, 50, 5, 2, 0, "same_handle"),
         (6, 50, 60, 6, 4, None, "same_handle"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("ended", [(None, None), (91, 104), (91, 7)], ids=str)
@@ -122,9 +136,11 @@ def test_a_lock_that_is_never_handed_over_is_held_by_who_fetches_for_the_handle(
     woken, _ = ended
     slept = sleeps((5, 30, *ended), *([(5, 93, 95, 7)] if woken else []))
     dying = slept.with_columns(
-        off_reason=pl.when(pl.col("start_ns") > 90).then(pl.lit("uninterruptible"))
-        .otherwise(pl.lit("sleep")).cast(OFF_REASON)
-    )  # fmt: skip
+        off_reason=pl.when(pl.col("start_ns") > 90)
+        .then(pl.lit("uninterruptible"))
+        .otherwise(pl.lit("sleep"))
+        .cast(OFF_REASON)
+    )
     assert found(asked, dying, fetching) == [(2, 30, woken, 6, 4, 0, "same_handle")]
 
 
@@ -170,9 +186,12 @@ def test_a_wait_that_a_sibling_ended_was_for_that_one(
 def test_a_sleep_for_no_lock(slept: tuple[int, int, int | None, int | None]) -> None:
     """A fetch whose end was not seen did not last longer than its request."""
     asked = requests(
-        (2, 5, 20, 60, 1), (3, 8, 5, 15, 1), (4, 6, 10, None, 1),
-        (6, 7, 25, None, 2), (8, 9, 5, 28, 2),
-    )  # fmt: skip
+        (2, 5, 20, 60, 1),
+        (3, 8, 5, 15, 1),
+        (4, 6, 10, None, 1),
+        (6, 7, 25, None, 2),
+        (8, 9, 5, 28, 2),
+    )
     before = fetches((8, 6, 11, 7, "chunk", "downloaded"), unique=3)
     own = fetches((6, 12, None, 40, "chunk", "failed"), unique=4)
     unseen = fetches((9, 7, None, 8, "chunk", "failed"), unique=8)

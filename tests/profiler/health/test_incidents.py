@@ -21,14 +21,23 @@ def mark(name: str, event: str, time_ns: int, tid: int = 1) -> dict[str, Any]:
 def test_phases_nest_by_name_and_thread() -> None:
     found = phases(
         [
-            mark("load", "begin", 1), mark("run", "begin", 2), mark("run", "begin", 3),
-            mark("run", "end", 4), mark("run", "begin", 4, tid=2), mark("run", "end", 5),
-            mark("load", "end", 6, tid=2), mark("stray", "end", 7), {"name": "x"},
+            mark("load", "begin", 1),
+            mark("run", "begin", 2),
+            mark("run", "begin", 3),
+            mark("run", "end", 4),
+            mark("run", "begin", 4, tid=2),
+            mark("run", "end", 5),
+            mark("load", "end", 6, tid=2),
+            mark("stray", "end", 7),
+            {"name": "x"},
         ]
-    )  # fmt: skip
+    )
     assert found.select("name", "start_ns", "end_ns", "tid").rows() == [
-        ("load", 1, None, 1), ("run", 2, 5, 1), ("run", 3, 4, 1), ("run", 4, None, 2),
-    ]  # fmt: skip
+        ("load", 1, None, 1),
+        ("run", 2, 5, 1),
+        ("run", 3, 4, 1),
+        ("run", 4, None, 2),
+    ]
     assert runner_operations(found).select(
         "device", "kind", "start_ns", "end_ns", "source"
     ).rows() == [
@@ -45,8 +54,10 @@ def test_stalls_are_the_long_gaps_before_the_last_operation() -> None:
     ).with_columns(kind=pl.lit("k"), pid=pl.lit(1), source=pl.lit("runner"))
     found = stalls(conform("gpu_ops", ops), start_ns=10, threshold_ns=10)
     assert found.select("stall_id", "device", "start_ns", "end_ns", "waiting_tid").rows() == [
-        (0, "d", 10, 100, 1), (1, "e", 10, 20, 7), (2, "d", 410, 430, 3),
-    ]  # fmt: skip
+        (0, "d", 10, 100, 1),
+        (1, "e", 10, 20, 7),
+        (2, "d", 410, 430, 3),
+    ]
 
 
 def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:
@@ -56,16 +67,32 @@ def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:
     second = 1_000_000_000
     tasks = conform(
         "tasks",
-        pl.DataFrame({"pid": [1, 2, 3, 3, 4], "tid": [1, 2, 3, 3, 4], "parent_pid": 0,
-                      "name": "cat", "role": "target",
-                      "start_ns": [1, 1, 1, 40, 1],
-                      "end_ns": [second + 49, second + 50, 20, None, None]}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "pid": [1, 2, 3, 3, 4],
+                "tid": [1, 2, 3, 3, 4],
+                "parent_pid": 0,
+                "name": "cat",
+                "role": "target",
+                "start_ns": [1, 1, 1, 40, 1],
+                "end_ns": [second + 49, second + 50, 20, None, None],
+            }
+        ),
+    )
     operations = conform(
         "operations",
-        pl.DataFrame({"op_id": [0, 1, 2, 3], "kind": "read", "start_ns": 50, "pid": [1, 2, 3, 4],
-                      "tid": [1, 2, 3, 4], "result": 0, "passthrough": False}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "op_id": [0, 1, 2, 3],
+                "kind": "read",
+                "start_ns": 50,
+                "pid": [1, 2, 3, 4],
+                "tid": [1, 2, 3, 4],
+                "result": 0,
+                "passthrough": False,
+            }
+        ),
+    )
     nothing = (empty("fuse_requests"), empty("files"))
     unmounted = empty("mounts").with_columns(dev=pl.lit(0, pl.UInt32))
     found = incidents(Journal(()), unmounted, tasks, operations, *nothing, stop_ns=9 * second)
@@ -88,13 +115,20 @@ def test_incidents_in_order() -> None:
     ).with_columns(dev=pl.Series([50, 50, 51, 8], dtype=pl.UInt32))
     tasks = conform(
         "tasks",
-        pl.DataFrame({"pid": [200, 200, 201, 1, 300, 301], "tid": [200, 202, 201, 1, 300, 301],
-                      "parent_pid": [0] * 6, "name": ["cvmfs2"] * 6,
-                      "role": ["daemon", "daemon", "daemon", "target", "daemon", "daemon"],
-                      "start_ns": [1] * 6, "end_ns": [600, 601, 800, None, 910, 920],
-                      "exit_code": [None, None, 1, None, 0, None],
-                      "signal": [9, 9, None, None, None, 15]}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "pid": [200, 200, 201, 1, 300, 301],
+                "tid": [200, 202, 201, 1, 300, 301],
+                "parent_pid": [0] * 6,
+                "name": ["cvmfs2"] * 6,
+                "role": ["daemon", "daemon", "daemon", "target", "daemon", "daemon"],
+                "start_ns": [1] * 6,
+                "end_ns": [600, 601, 800, None, 910, 920],
+                "exit_code": [None, None, 1, None, 0, None],
+                "signal": [9, 9, None, None, None, 15],
+            }
+        ),
+    )
     operations = conform(
         "operations",
         pl.DataFrame(
@@ -119,9 +153,19 @@ def test_incidents_in_order() -> None:
     )
     requests = conform(
         "fuse_requests",
-        pl.DataFrame({"mount_id": [0], "unique": [2], "opcode": [14], "node_id": [7], "pid": [1],
-                      "tid": [1], "error": [0], "op_id": [3]}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "mount_id": [0],
+                "unique": [2],
+                "opcode": [14],
+                "node_id": [7],
+                "pid": [1],
+                "tid": [1],
+                "error": [0],
+                "op_id": [3],
+            }
+        ),
+    )
     journal = Journal(
         ({"kind": "incident", "time_ns": 650, "incident": "reload", "pid": 200, "detail": "d"},)
     )
@@ -147,12 +191,18 @@ def test_probes_take_their_last_count_and_losses_their_highest() -> None:
             {"kind": "probes", "rows": [row]},
             {"kind": "losses", "rows": [{"probe": "blocked", "cause": "ring full", "count": 3}]},
             {"kind": "hits", "rows": [{"event": "read", "hits": 9}]},
-            {"kind": "losses", "rows": [{"probe": "blocked", "cause": "ring full", "count": 5},
-                                        {"probe": "call", "cause": "map full", "count": 0}]},
+            {
+                "kind": "losses",
+                "rows": [
+                    {"probe": "blocked", "cause": "ring full", "count": 5},
+                    {"probe": "call", "cause": "map full", "count": 0},
+                ],
+            },
         )
-    )  # fmt: skip
+    )
     found = probes(journal)
     assert found.sort("event").select("event", "hits", "reason").rows() == [
-        ("gpu", 0, "no device"), ("read", 9, None),
-    ]  # fmt: skip
+        ("gpu", 0, "no device"),
+        ("read", 9, None),
+    ]
     assert losses(journal).rows() == [("blocked", "ring full", 5)]

@@ -17,10 +17,18 @@ HASHES = [f"{number:040x}" for number in range(6)]
 def said(kind: str, at_ns: int, ndownload: int, rx_kib: int, pid: int = 9) -> dict[str, Any]:
     """A mount's answer, given at that time."""
     attributes = {
-        "user.pid": str(pid), "user.ndownload": str(ndownload), "user.rx": f"{rx_kib}\n",
-    }  # fmt: skip
-    return {"kind": kind, "device": DEVICE, "mountpoint": "/m", "attributes": attributes,
-            "asked_ns": at_ns, "answered_ns": at_ns}  # fmt: skip
+        "user.pid": str(pid),
+        "user.ndownload": str(ndownload),
+        "user.rx": f"{rx_kib}\n",
+    }
+    return {
+        "kind": kind,
+        "device": DEVICE,
+        "mountpoint": "/m",
+        "attributes": attributes,
+        "asked_ns": at_ns,
+        "answered_ns": at_ns,
+    }
 
 
 def mounted(start_ns: int | None = None) -> pl.DataFrame:
@@ -34,10 +42,19 @@ def fetches(*outcomes: str | None) -> pl.DataFrame:
     times = [100 * (number + 1) for number in range(count)]
     queued = [time if outcomes[at] == "downloaded" else None for at, time in enumerate(times)]
     frame = pl.DataFrame(
-        {"fetch_id": range(count), "call_id": range(count), "mount_id": 0, "pid": 9, "tid": 9,
-         "start_ns": times, "object_hash": HASHES[:count], "object_kind": "chunk",
-         "outcome": outcomes, "file_id": 3}
-    )  # fmt: skip
+        {
+            "fetch_id": range(count),
+            "call_id": range(count),
+            "mount_id": 0,
+            "pid": 9,
+            "tid": 9,
+            "start_ns": times,
+            "object_hash": HASHES[:count],
+            "object_kind": "chunk",
+            "outcome": outcomes,
+            "file_id": 3,
+        }
+    )
     return conform("fetches", frame).with_columns(pl.Series("queued_ns", queued, pl.Int64))
 
 
@@ -45,23 +62,47 @@ def downloads(*bodies: int, header: int | None = 200) -> pl.DataFrame:
     """Downloads that ended at 110, 210 …"""
     count = len(bodies)
     frame = pl.DataFrame(
-        {"download_id": range(count), "mount_id": 0, "url_path": "", "host": "", "attempt": 1,
-         "connection_id": 0, "reused": False,
-         "sent_ns": [100 * (number + 1) for number in range(count)],
-         "last_byte_ns": [100 * (number + 1) + 10 for number in range(count)],
-         "wire_bytes": [body + 200 for body in bodies], "header_bytes": header}
-    )  # fmt: skip
+        {
+            "download_id": range(count),
+            "mount_id": 0,
+            "url_path": "",
+            "host": "",
+            "attempt": 1,
+            "connection_id": 0,
+            "reused": False,
+            "sent_ns": [100 * (number + 1) for number in range(count)],
+            "last_byte_ns": [100 * (number + 1) + 10 for number in range(count)],
+            "wire_bytes": [body + 200 for body in bodies],
+            "header_bytes": header,
+        }
+    )
     return conform("downloads", frame)
 
 
 def looks(call: int, times: int) -> list[dict[str, Any]]:
     """Lookups in vain by a fetch."""
     return [
-        {"call_id": 100 + 10 * call + number, "parent_id": call, "function": "CacheManager::Open",
-         "pid": 9, "tid": 9, "start_ns": 1, "result": -2}
+        {
+            "call_id": 100 + 10 * call + number,
+            "parent_id": call,
+            "function": "CacheManager::Open",
+            "pid": 9,
+            "tid": 9,
+            "start_ns": 1,
+            "result": -2,
+        }
         for number in range(times)
-    ] + [{"call_id": call, "parent_id": None, "function": "Fetcher::Fetch", "pid": 9, "tid": 9,
-          "start_ns": 1, "result": 0}]  # fmt: skip
+    ] + [
+        {
+            "call_id": call,
+            "parent_id": None,
+            "function": "Fetcher::Fetch",
+            "pid": 9,
+            "tid": 9,
+            "start_ns": 1,
+            "result": 0,
+        }
+    ]
 
 
 CALLS = conform("daemon_calls", pl.DataFrame([one for call in range(5) for one in looks(call, 2)]))
@@ -106,11 +147,12 @@ def test_who_set_out_to_download() -> None:
     found = compared(lines, fetches=fetches("downloaded", "failed", "failed"), calls=calls)
     assert found["objects"] == (2, 2, 0, None)
     by_name = compared(
-        lines, calls=empty("daemon_calls"),
+        lines,
+        calls=empty("daemon_calls"),
         fetches=fetches("downloaded", "joined", "failed").with_columns(
             call_id=pl.lit(None, pl.Int32)
         ),
-    )  # fmt: skip
+    )
     assert by_name["objects"] == (2, 2, 0, None)
 
 
@@ -129,8 +171,11 @@ def test_a_client_born_during_the_run_counts_from_zero() -> None:
 def test_an_unknown_beginning_is_no_difference() -> None:
     lines = [said("attributes", 450, 2, 0)]
     assert compared(lines, fetches=fetches("downloaded"))["objects"] == (
-        None, 1, None, "its counters at the start are not known",
-    )  # fmt: skip
+        None,
+        1,
+        None,
+        "its counters at the start are not known",
+    )
     other = [said("attributes_before", 50, 9, 0, pid=8), *lines]
     assert compared(other, fetches=fetches("downloaded"))["objects"][2] is None
 
@@ -149,9 +194,16 @@ def test_a_reload_begins_anew() -> None:
 def test_chunks_that_no_list_names() -> None:
     chunks = conform(
         "chunks",
-        pl.DataFrame({"file_id": 3, "index": 0, "object_hash": HASHES[:1], "offset_bytes": 0,
-                      "size_bytes": 5}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {
+                "file_id": 3,
+                "index": 0,
+                "object_hash": HASHES[:1],
+                "offset_bytes": 0,
+                "size_bytes": 5,
+            }
+        ),
+    )
     lines = [said("attributes_before", 50, 0, 0), said("attributes", 450, 2, 0)]
     found = compared(lines, fetches=fetches(*["downloaded"] * 2), chunks=chunks)
     assert found["chunks"] == (1, 2, 1, None)

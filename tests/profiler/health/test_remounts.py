@@ -21,8 +21,14 @@ UNLINK = 3
 
 
 def mounts(**more: Any) -> pl.DataFrame:
-    row = {"mount_id": [0], "device": ["0:50"], "mountpoint": ["/m"], "daemon_pid": [9],
-           "start_ns": [100], **more}  # fmt: skip
+    row = {
+        "mount_id": [0],
+        "device": ["0:50"],
+        "mountpoint": ["/m"],
+        "daemon_pid": [9],
+        "start_ns": [100],
+        **more,
+    }
     return conform("mounts", pl.DataFrame(row))
 
 
@@ -30,8 +36,13 @@ def said(kind: str, revision: int, root: str = ROOT) -> dict[str, Any]:
     attributes = {
         "user.revision": str(revision), "user.root_hash": root, "user.version": "2.11.5.0",
     }  # fmt: skip
-    return {"kind": kind, "time_ns": 5000, "device": "0:50", "mountpoint": "/m",
-            "attributes": attributes}  # fmt: skip
+    return {
+        "kind": kind,
+        "time_ns": 5000,
+        "device": "0:50",
+        "mountpoint": "/m",
+        "attributes": attributes,
+    }
 
 
 def test_code_loaded_by_a_daemon_that_serves_is_a_reload() -> None:
@@ -41,9 +52,14 @@ def test_code_loaded_by_a_daemon_that_serves_is_a_reload() -> None:
     ]
     journal = Journal((*loaded, said("attributes_before", 3), said("attributes", 4)))
     assert reloads(journal, mounts()).select("time_ns", "pid", "mount_id", "detail").rows() == [
-        (2 * SECOND, 9, 0, "daemon 9 loaded its code anew from /lib/x.so: client 2.11.5.0 before "
-         "and after, revision 3 before, 4 after"),
-    ]  # fmt: skip
+        (
+            2 * SECOND,
+            9,
+            0,
+            "daemon 9 loaded its code anew from /lib/x.so: client 2.11.5.0 before "
+            "and after, revision 3 before, 4 after",
+        ),
+    ]
 
 
 def manifests(*rows: tuple[int, str, int]) -> pl.DataFrame:
@@ -79,8 +95,9 @@ def test_each_of_several_revisions_is_told_by_its_manifest() -> None:
     journal = Journal((said("attributes_before", 2), said("attributes", 4)))
     seen = [(600, HASH, 3), (650, HASH, 3), (750, "ef" * 20, 9), (790, ROOT, 4)]
     assert revisions(journal, LOOKED, *seen) == [
-        (700, "/m: revision 2 before, 3 after"), (800, "/m: revision 3 before, 4 after"),
-    ]  # fmt: skip
+        (700, "/m: revision 2 before, 3 after"),
+        (800, "/m: revision 3 before, 4 after"),
+    ]
 
 
 def test_the_first_manifest_of_a_mount_made_meanwhile_is_no_change() -> None:
@@ -91,8 +108,15 @@ def test_the_first_manifest_of_a_mount_made_meanwhile_is_no_change() -> None:
 
 
 def removal(pid: int, end_ns: int, path: str, result: int = 0) -> dict[str, Any]:
-    return {"start_ns": 1, "end_ns": end_ns, "result": result, "pid": pid, "tid": pid,
-            "syscall": UNLINK, "path": path.encode()}  # fmt: skip
+    return {
+        "start_ns": 1,
+        "end_ns": end_ns,
+        "result": result,
+        "pid": pid,
+        "tid": pid,
+        "syscall": UNLINK,
+        "path": path.encode(),
+    }
 
 
 def test_removals_close_to_each_other_are_one_eviction(make_raw: Any) -> None:
@@ -100,19 +124,24 @@ def test_removals_close_to_each_other_are_one_eviction(make_raw: Any) -> None:
     other = "ef" + "0" * 38
     records = make_raw(
         CACHE_FILE,
-        removal(7, SECOND, f"/c/ab/{HASH[2:]}"), removal(7, SECOND + 9, f"/c/ef/{other[2:]}"),
-        removal(7, SECOND + 10, f"/c/ef/{other[2:]}", -2), removal(7, SECOND, f"/d/ab/{HASH[2:]}"),
-        removal(7, 5 * SECOND, f"/c/ef/{other[2:]}"), removal(7, 5 * SECOND, "/c/txn/fetchAb"),
-    )  # fmt: skip
+        removal(7, SECOND, f"/c/ab/{HASH[2:]}"),
+        removal(7, SECOND + 9, f"/c/ef/{other[2:]}"),
+        removal(7, SECOND + 10, f"/c/ef/{other[2:]}", -2),
+        removal(7, SECOND, f"/d/ab/{HASH[2:]}"),
+        removal(7, 5 * SECOND, f"/c/ef/{other[2:]}"),
+        removal(7, 5 * SECOND, "/c/txn/fetchAb"),
+    )
     chunks = conform(
         "chunks",
-        pl.DataFrame({"file_id": 0, "index": 0, "object_hash": [HASH], "offset_bytes": 0,
-                      "size_bytes": 1}),
-    )  # fmt: skip
+        pl.DataFrame(
+            {"file_id": 0, "index": 0, "object_hash": [HASH], "offset_bytes": 0, "size_bytes": 1}
+        ),
+    )
     found = evictions(records, mounts(cache_path=["/c"]), {}, {}, chunks)
     assert found.select("time_ns", "kind", "mount_id").rows() == [
-        (SECOND, "eviction", 0), (5 * SECOND, "eviction", 0),
-    ]  # fmt: skip
+        (SECOND, "eviction", 0),
+        (5 * SECOND, "eviction", 0),
+    ]
     assert found["detail"].to_list() == [
         "2 objects were removed from the client's cache, 1 of them of files that the run used",
         "1 objects were removed from the client's cache, 0 of them of files that the run used",
@@ -131,8 +160,14 @@ def test_a_child_removes_by_names_of_its_daemons_directory(make_raw: Any) -> Non
 
 
 def call(call_id: int, tid: int, start_ns: int, end_ns: int | None) -> dict[str, Any]:
-    return {"call_id": call_id, "function": f"f{call_id}", "pid": 9, "tid": tid,
-            "start_ns": start_ns, "end_ns": end_ns}  # fmt: skip
+    return {
+        "call_id": call_id,
+        "function": f"f{call_id}",
+        "pid": 9,
+        "tid": tid,
+        "start_ns": start_ns,
+        "end_ns": end_ns,
+    }
 
 
 @pytest.mark.parametrize(
@@ -149,8 +184,12 @@ def test_what_a_daemon_did_when_it_crashed(make_raw: Any, crashed: int, told: st
         {"time_ns": 10 * ms, "pid": 9, "tid": crashed, "kind": 5, "exit_code": 11},
         {"time_ns": 11 * ms, "pid": 9, "tid": 14, "kind": 5, "exit_code": 6},
     )
-    rows = [call(0, 11, 1 * ms, 20 * ms), call(1, 11, 6 * ms, None), call(2, 13, 8 * ms, 9 * ms),
-            call(3, 11, 12 * ms, None)]  # fmt: skip
+    rows = [
+        call(0, 11, 1 * ms, 20 * ms),
+        call(1, 11, 6 * ms, None),
+        call(2, 13, 8 * ms, 9 * ms),
+        call(3, 11, 12 * ms, None),
+    ]
     calls = conform("daemon_calls", pl.DataFrame(rows))
     assert last_calls(signals, calls).rows() == [(9, 10 * ms, crashed, told)]
     idle = last_calls(signals, calls.filter(pl.col("call_id") == 2))
@@ -170,20 +209,25 @@ OBJECT = f"/{HASH[:2]}/{HASH[2:]}"
         (("CacheManager::Open",), (), "posix", None),
         (("RamCacheManager::Open",), (), "ram", None),
         (("ExternalCacheManager::Open",), (), "external", None),
-        (("TieredCacheManager::Open", "CacheManager::Open", "RamCacheManager::Open"),
-         ("/c/one/cachedb",), "tiered (posix, ram)", "/c/one"),
+        (
+            ("TieredCacheManager::Open", "CacheManager::Open", "RamCacheManager::Open"),
+            ("/c/one/cachedb",),
+            "tiered (posix, ram)",
+            "/c/one",
+        ),
         (("StreamingCacheManager::Open",), ("/c/one/cachedb",), "streaming (posix)", "/c/one"),
         ((), (), None, None),
     ],
-)  # fmt: skip
+)
 def test_which_cache_manager(
     make_raw: Any, functions: tuple[str, ...], names: tuple[str, ...], manager: str, path: str
 ) -> None:
     calls = make_raw(
         CALL, *({"pid": 9, "function": DAEMON_FUNCTIONS.index(name)} for name in functions)
     )
-    daemons = pl.DataFrame({"pid": [9], "mount_id": [0]}, schema={"pid": pl.Int32,
-                                                                 "mount_id": pl.Int32})  # fmt: skip
+    daemons = pl.DataFrame(
+        {"pid": [9], "mount_id": [0]}, schema={"pid": pl.Int32, "mount_id": pl.Int32}
+    )
     repositories = daemons.select("mount_id", repository=pl.lit("one"))
     journal = Journal(({"kind": "cache", "pid": 9, "directory": "/w", "names": names},))
     found = cache_managers(calls, daemons, repositories, journal)

@@ -22,16 +22,51 @@ def shown(make_raw: Any) -> pl.DataFrame:
     return file_places(
         make_raw(
             FILE,
-            {"time_ns": 1, "ino": 7, "dev": 50, "size": 9, "components": PLACE, "text": 22,
-             "mount_text": 11, "complete": 1, "magic": 0x65735546, "filesystem": b"cvmfs2"},
-            {"time_ns": 2, "ino": 8, "dev": 50, "size": 4, "components": PLACE, "text": 22,
-             "mount_text": 11, "complete": 0, "magic": 0xEF53},
-            {"time_ns": 3, "ino": 1, "dev": 50, "components": b"repo\0cvmfs\0", "text": 11,
-             "mount_text": 0, "complete": 1, "magic": 0x65735546},
-            {"time_ns": 4, "ino": 9, "dev": 50, "components": b"\xff\0", "text": 2,
-             "mount_text": 2, "complete": 1, "filesystem": b"x"},
+            {
+                "time_ns": 1,
+                "ino": 7,
+                "dev": 50,
+                "size": 9,
+                "components": PLACE,
+                "text": 22,
+                "mount_text": 11,
+                "complete": 1,
+                "magic": 0x65735546,
+                "filesystem": b"cvmfs2",
+            },
+            {
+                "time_ns": 2,
+                "ino": 8,
+                "dev": 50,
+                "size": 4,
+                "components": PLACE,
+                "text": 22,
+                "mount_text": 11,
+                "complete": 0,
+                "magic": 0xEF53,
+            },
+            {
+                "time_ns": 3,
+                "ino": 1,
+                "dev": 50,
+                "components": b"repo\0cvmfs\0",
+                "text": 11,
+                "mount_text": 0,
+                "complete": 1,
+                "magic": 0x65735546,
+            },
+            {
+                "time_ns": 4,
+                "ino": 9,
+                "dev": 50,
+                "components": b"\xff\0",
+                "text": 2,
+                "mount_text": 2,
+                "complete": 1,
+                "filesystem": b"x",
+            },
         )
-    )  # fmt: skip
+    )
 
 
 def test_paths_run_from_the_root(make_raw: Any) -> None:
@@ -94,8 +129,11 @@ def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:
 
 
 def test_hits_and_touches(make_raw: Any) -> None:
-    raw = make_raw(HIT, {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
-                   {"start_ns": 6, "kind": 1})  # fmt: skip
+    raw = make_raw(
+        HIT,
+        {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
+        {"start_ns": 6, "kind": 1},
+    )
     found = hits(raw, pl.Series("file_id", [4, None], dtype=pl.Int32))
     assert found.select("file_id", "kind", "count", "ns", "max_ns").rows() == [
         (4, "fault", 7, 3, 2)
@@ -126,8 +164,12 @@ FILES = conform(
 
 
 def attributes(path: str, **values: str) -> dict[str, Any]:
-    return {"kind": "attributes", "device": "0:50", "path": path,
-            "attributes": {f"user.{key}": value for key, value in values.items()}}  # fmt: skip
+    return {
+        "kind": "attributes",
+        "device": "0:50",
+        "path": path,
+        "attributes": {f"user.{key}": value for key, value in values.items()},
+    }
 
 
 JOURNAL = Journal(

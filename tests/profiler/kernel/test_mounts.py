@@ -45,8 +45,12 @@ def test_devices_both_ways() -> None:
 def test_mountinfo() -> None:
     lines = parse_mountinfo(AT_START)
     assert [line.mountpoint for line in lines] == [
-        "/", "/srv/bind", "/cvmfs/a b", "/home", "/cvmfs/c",
-    ]  # fmt: skip
+        "/",
+        "/srv/bind",
+        "/cvmfs/a b",
+        "/home",
+        "/cvmfs/c",
+    ]
     assert [line.is_cvmfs for line in lines] == [False, True, True, False, True]
 
 
@@ -98,9 +102,7 @@ def test_which_daemon_serves_which_mount() -> None:
         schema=ASKED,
         orient="row",
     )
-    served = pl.DataFrame(
-        [(200, 2, 15), (200, 4, 15), (300, 8, 1)], schema=SERVED, orient="row"
-    )  # fmt: skip
+    served = pl.DataFrame([(200, 2, 15), (200, 4, 15), (300, 8, 1)], schema=SERVED, orient="row")
     said = pl.DataFrame([(0, 200), (2, 400), (3, None)], schema=SAID, orient="row")
     # 999 only ended an aborted request; 300 answered none, but took one that only mount 1 has
     assert daemon_mounts(requests, served, said).rows() == [(200, 0), (300, 1), (400, 2)]
@@ -115,6 +117,11 @@ def test_what_a_mount_says_of_itself(make_raw: Any) -> None:
     mounted = mounts(journal(AT_START), places(), make_raw(REQUEST), [])
     told = Journal((line, {**line, "device": "9:9"}, {"kind": "attributes", "attributes": None}))
     assert mount_attributes(told, mounted).row(0, named=True) == {
-        "mount_id": 1, "said_mountpoint": "/cvmfs/c", "repository": "c.ch", "revision": 12,
-        "client_version": None, "pid": 77, "proxy": "http://squid:3128",
-    }  # fmt: skip
+        "mount_id": 1,
+        "said_mountpoint": "/cvmfs/c",
+        "repository": "c.ch",
+        "revision": 12,
+        "client_version": None,
+        "pid": 77,
+        "proxy": "http://squid:3128",
+    }

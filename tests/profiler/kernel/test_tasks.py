@@ -17,16 +17,41 @@ from cvmprof.profiler.run.journal import Journal
 def test_events_fold_into_tasks(make_raw: Any) -> None:
     events = make_raw(
         TASK,
-        {"time_ns": 50, "start_ns": 10, "pid": 7, "tid": 7, "parent_pid": 1, "kind": 2, "role": 1,
-         "name": b"sh"},
-        {"time_ns": 60, "start_ns": 10, "pid": 7, "tid": 7, "kind": 3, "role": 1, "name": b"python",
-         "argv": b"python\0-c\0\0x y\0", "arguments": 15},
-        {"time_ns": 90, "start_ns": 10, "pid": 7, "tid": 7, "kind": 4, "role": 1, "name": b"python",
-         "exit_code": 3 << 8},
+        {
+            "time_ns": 50,
+            "start_ns": 10,
+            "pid": 7,
+            "tid": 7,
+            "parent_pid": 1,
+            "kind": 2,
+            "role": 1,
+            "name": b"sh",
+        },
+        {
+            "time_ns": 60,
+            "start_ns": 10,
+            "pid": 7,
+            "tid": 7,
+            "kind": 3,
+            "role": 1,
+            "name": b"python",
+            "argv": b"python\0-c\0\0x y\0",
+            "arguments": 15,
+        },
+        {
+            "time_ns": 90,
+            "start_ns": 10,
+            "pid": 7,
+            "tid": 7,
+            "kind": 4,
+            "role": 1,
+            "name": b"python",
+            "exit_code": 3 << 8,
+        },
         {"time_ns": 70, "start_ns": 65, "pid": 7, "tid": 8, "kind": 2, "role": 1, "name": b"t\xff"},
         {"time_ns": 95, "start_ns": 5, "pid": 9, "tid": 9, "kind": 4, "role": 2, "exit_code": 139},
         {"time_ns": 99, "start_ns": 98, "pid": 7, "tid": 7, "kind": 2, "role": 1, "name": b"again"},
-    )  # fmt: skip
+    )
     found = tasks(events)
     assert found.select("tid", "start_ns", "end_ns", "parent_pid", "name", "role").rows() == [
         (9, 5, 95, 0, "", "daemon"),
@@ -36,8 +61,11 @@ def test_events_fold_into_tasks(make_raw: Any) -> None:
     ]
     assert found["argv"].to_list()[1] == ["python", "-c", "", "x y"]
     assert found.select("exit_code", "signal").rows() == [
-        (None, 11), (3, None), (None, None), (None, None),
-    ]  # fmt: skip
+        (None, 11),
+        (3, None),
+        (None, None),
+        (None, None),
+    ]
 
 
 def test_an_exec_by_another_thread_than_the_leader(make_raw: Any) -> None:
@@ -58,17 +86,27 @@ def test_an_exec_by_another_thread_than_the_leader(make_raw: Any) -> None:
     names = ("tid", "start_ns", "end_ns", "exit_code", "signal")
     running = tasks(make_raw(TASK, *before_end)).select(names).rows()
     assert running == [
-        (7, 10, None, None, None), (8, 30, 60, None, None), (9, 31, 50, None, 9),
-        (8, 70, None, None, None), (80, 71, None, None, None),
-    ]  # fmt: skip
+        (7, 10, None, None, None),
+        (8, 30, 60, None, None),
+        (9, 31, 50, None, 9),
+        (8, 70, None, None, None),
+        (80, 71, None, None, None),
+    ]
     end = {**exited, "time_ns": 90, "start_ns": 10, "tid": 7, "exit_code": 3 << 8}
     ended = tasks(make_raw(TASK, *before_end, end)).select(names).rows()
     assert ended == [(7, 10, 90, 3, None), *running[1:]]
 
 
 def test_argv_that_was_cut(make_raw: Any) -> None:
-    row = {"time_ns": 1, "start_ns": 1, "tid": 1, "kind": 3, "role": 1, "arguments": 9000,
-           "argv": b"a\0" + b"b" * 254}  # fmt: skip
+    row = {
+        "time_ns": 1,
+        "start_ns": 1,
+        "tid": 1,
+        "kind": 3,
+        "role": 1,
+        "arguments": 9000,
+        "argv": b"a\0" + b"b" * 254,
+    }
     assert tasks(make_raw(TASK, row))["argv"].to_list() == [["a", "b" * 254]]
 
 
@@ -92,8 +130,10 @@ def test_daemons_of_the_start_of_which_nothing_was_heard(make_raw: Any) -> None:
     lines = Journal((line, {**line, "start_ns": 3}, {**line, "pid": 70, "threads": [70]}))
     found = with_daemons_at_start(known, lines, pl.Series([9], dtype=pl.Int32))
     assert found.select("tid", "start_ns", "role", "name").rows() == [
-        (9, 0, "daemon", "cvmfs2"), (11, 0, "daemon", "cvmfs2"), (12, 5, "daemon", ""),
-    ]  # fmt: skip
+        (9, 0, "daemon", "cvmfs2"),
+        (11, 0, "daemon", "cvmfs2"),
+        (12, 5, "daemon", ""),
+    ]
 
 
 def test_a_client_that_became_the_daemon_by_forking_twice_worked_for_the_same_mount(

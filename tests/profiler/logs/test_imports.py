@@ -73,8 +73,10 @@ def test_what_the_log_does_not_say_is_null(log: DebugLogWriter, tmp_path: Path) 
     assert all(downloads[name] is None for name in unknown)
     assert calls["end_ns"].null_count() == calls["unique"].null_count() == 1
     assert run.tables["fetches"].select("call_id", "offset_bytes", "unpacked_bytes").row(0) == (
-        None, None, None,
-    )  # fmt: skip
+        None,
+        None,
+        None,
+    )
     empty = {"operations", "hits", "fuse_requests", "waits", "tasks", "blocked", "segments"}
     assert {table.name for table in TABLES if run.tables[table.name].is_empty()} >= empty
 
@@ -84,9 +86,12 @@ def test_meta_says_what_it_was_made_from(log: DebugLogWriter, tmp_path: Path) ->
     log.call(f"open on inode: {INODE}")
     run = imported(log.text(), tmp_path)
     assert run.meta["imported"] == {
-        "kind": "debug log", "file": "client.log", "precision_ns": SECOND, "lines": 7,
+        "kind": "debug log",
+        "file": "client.log",
+        "precision_ns": SECOND,
+        "lines": 7,
         "bad_lines": 0,
-    }  # fmt: skip
+    }
     assert run.is_complete
     begin = 1772366398  # 2026-03-01 11:59:58 UTC
     assert run.meta["utc_offset_ns"] == begin * SECOND
@@ -102,8 +107,10 @@ def test_times_are_whole_seconds(log: DebugLogWriter, tmp_path: Path) -> None:
     run = imported(log.text(), tmp_path)
     assert run.tables["fetches"].select("start_ns", "end_ns").row(0) == (0, 3 * SECOND)
     assert run.tables["downloads"].select("sent_ns", "last_byte_ns", "committed_ns").row(0) == (
-        0, 3 * SECOND, 3 * SECOND,
-    )  # fmt: skip
+        0,
+        3 * SECOND,
+        3 * SECOND,
+    )
 
 
 def test_fetches_of_several_threads_are_told_apart(log: DebugLogWriter, tmp_path: Path) -> None:
@@ -294,11 +301,17 @@ def test_a_trace_file(tmp_path: Path) -> None:
     run = imported(traced(), tmp_path)
     calls = run.tables["daemon_calls"]
     assert calls["function"].to_list() == [
-        "cvmfs_lookup", "cvmfs_open", "cvmfs_open", "cvmfs_getattr",
-    ]  # fmt: skip
+        "cvmfs_lookup",
+        "cvmfs_open",
+        "cvmfs_open",
+        "cvmfs_getattr",
+    ]
     assert calls["start_ns"].to_list() == [
-        123_999_000, 2_000_001_000, 2_000_500_000, 3 * SECOND,
-    ]  # fmt: skip
+        123_999_000,
+        2_000_001_000,
+        2_000_500_000,
+        3 * SECOND,
+    ]
     assert run.meta["utc_offset_ns"] == 1772366398 * SECOND
     paths = dict(run.tables["files"].select("file_id", "path").iter_rows())
     assert [paths[number] for number in calls["file_id"]] == [PATH, PATH, '/a "b", c', "/"]
@@ -329,4 +342,3 @@ def test_the_run_is_plain_data(log: DebugLogWriter, tmp_path: Path) -> None:
     assert names == {"meta.json", "tables"}
     assert json.loads((run.path / "meta.json").read_text())["version"] == "1.2.3"
     assert pl.read_parquet(run.path / "tables" / "files.parquet").height == 1
-

@@ -35,8 +35,10 @@ def bcc(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if importlib.util.find_spec("bcc") is None:
         place = subprocess.run(
             ["/usr/bin/python3", "-c", "import bcc; print(bcc.__path__[0])"],
-            check=True, stdout=subprocess.PIPE, text=True,
-        ).stdout.strip()  # fmt: skip
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout.strip()
         link = tmp_path_factory.mktemp("bcc") / "bcc"
         link.symlink_to(place)
         sys.path.append(str(link.parent))
@@ -132,11 +134,15 @@ class Recording:
         files = [os.open(directory / name, os.O_CREAT | os.O_RDWR | os.O_APPEND) for name in names]
         self._here, there = protocol.socket_pair()
         self._process = subprocess.Popen(
-            [sys.executable, HERE / "recorder_process.py", str(there.fileno()),
-             json.dumps(changes)],
+            [
+                sys.executable,
+                HERE / "recorder_process.py",
+                str(there.fileno()),
+                json.dumps(changes),
+            ],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             pass_fds=(there.fileno(),),
-        )  # fmt: skip
+        )
         there.close()
         protocol.send(self._here, "configure", tuple(files), options=options, files=names)
         for file in files:
@@ -224,5 +230,3 @@ def _value(field: Field, blob: bytes, position: int) -> Any:
     if field.type in _FORMATS:
         return struct.unpack_from("<" + _FORMATS[field.type], blob, position)[0]
     return blob[position : position + field.size]
-
-

@@ -24,6 +24,8 @@ def printed_by(script: str, *arguments: str) -> Any:
     path = os.pathsep.join(each for each in sys.path if each)
     said = subprocess.check_output(
         [sys.executable, str(Path(__file__).with_name(script)), *arguments],
-        env={**os.environ, "PYTHONPATH": path}, text=True, timeout=60,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+        timeout=60,
+    )
     return json.loads(said)

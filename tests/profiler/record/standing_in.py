@@ -33,10 +33,15 @@ def main(directory: Path, mode: str) -> None:
     losses = recording.stop(was_asked=True)["losses"]
     told = (json.loads(line) for line in (directory / recorder.JOURNAL).read_text().splitlines())
     hits = next(note["rows"] for note in told if note["kind"] == "hits")
-    print(json.dumps({
-        "stood_in": recording._state.stood_in()["on_page_cache_insertion"], "losses": losses,
-        "hits": next(row["hits"] for row in hits if row["event"] == "page-cache insertion"),
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "stood_in": recording._state.stood_in()["on_page_cache_insertion"],
+                "losses": losses,
+                "hits": next(row["hits"] for row in hits if row["event"] == "page-cache insertion"),
+            }
+        )
+    )
     sys.stdout.flush()
     os._exit(0)  # as the recorder does: the kernel takes off what was attached
 

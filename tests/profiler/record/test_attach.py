@@ -53,9 +53,12 @@ def record(recorder: Recording, process: Stopping) -> Recorded:
 def test_the_numbers_of_functions() -> None:
     names = [events.DAEMON_FUNCTIONS[number] for number in (READ, FETCH, DOWNLOAD, OPEN, STATFS)]
     assert names == [
-        "cvmfs_read", "Fetcher::Fetch", "DownloadManager::Fetch", "CacheManager::Open",
+        "cvmfs_read",
+        "Fetcher::Fetch",
+        "DownloadManager::Fetch",
+        "CacheManager::Open",
         "cvmfs_statfs",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(params=["uprobe_multi", "uprobe"])

@@ -86,8 +86,9 @@ def test_where_a_client_will_find_its_library(
     process = stopping(daemon, 0, 0)
     root = f"/proc/{process.pid}/root"
     assert libraries_near(process.pid) == (
-        f"{root}{other}", f"{root}{daemon.parent}/libcvmfs_fuse3.so",
-    )  # fmt: skip
+        f"{root}{other}",
+        f"{root}{daemon.parent}/libcvmfs_fuse3.so",
+    )
 
 
 def test_a_process_that_is_gone_has_no_libraries(zombie: int) -> None:

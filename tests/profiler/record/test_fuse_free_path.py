@@ -72,9 +72,13 @@ def said(expression: str) -> str:
     """What the recorder's code says, in a process that can be killed where it waits."""
     script = f"from cvmprof.profiler.record import daemons, fuse_free_path\nprint({expression})"
     return subprocess.run(
-        [sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True,
-        timeout=PATIENCE_S, env={"PYTHONPATH": os.pathsep.join(sys.path)},
-    ).stdout.strip()  # fmt: skip
+        [sys.executable, "-c", script],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE_S,
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout.strip()
 
 
 def inode(path: str | Path) -> int:
@@ -116,8 +120,9 @@ def test_where_a_client_looks_on_a_hung_mount_is_left_alone(
     hung = hang(tmp_path / "mnt")  # now: its own loader has looked already
     root = f"/proc/{process.pid}/root"
     expected = (
-        f"{root}{tmp_path}/plain/libcvmfs_fuse.so", f"{root}{daemon.parent}/libcvmfs_fuse3.so",
-    )  # fmt: skip
+        f"{root}{tmp_path}/plain/libcvmfs_fuse.so",
+        f"{root}{daemon.parent}/libcvmfs_fuse3.so",
+    )
     monkeypatch.undo()
     assert said(f"daemons.libraries_near({process.pid})") == str(expected)
     assert hung.asked() == []

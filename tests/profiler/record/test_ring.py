@@ -61,9 +61,12 @@ def drained(ring: Ring) -> int:
 
 
 def test_every_record_of_a_storm_arrives_in_order(
-    bcc: Any, numbers: Any, build: Callable[..., Path], stopping: Callable[..., Stopping],
+    bcc: Any,
+    numbers: Any,
+    build: Callable[..., Path],
+    stopping: Callable[..., Stopping],
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     spool = tmp_path / "number.ring"
     wanted = Map(bcc, numbers, "wanted", 4, 4)
     ring_map = Map(bcc, numbers, "number_ring", 0, 0)
@@ -88,9 +91,12 @@ def test_every_record_of_a_storm_arrives_in_order(
 
 @pytest.mark.parametrize("numbers", [1], indirect=True)
 def test_what_finds_the_ring_full_is_told_to_the_program(
-    bcc: Any, numbers: Any, build: Callable[..., Path], stopping: Callable[..., Stopping],
+    bcc: Any,
+    numbers: Any,
+    build: Callable[..., Path],
+    stopping: Callable[..., Stopping],
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     small = Layout("number", "", FIELDS, 1)
     storm = stopping(build("storm.c", "storm"), "getppid", 1009, 1009)
     Map(bcc, numbers, "wanted", 4, 4).update(bytes(4), struct.pack("<I", storm.pid))

@@ -24,10 +24,18 @@ def nested(layout: events.Layout, **values: Any) -> Any:
 def test_everything_absent(spool_writer: SpoolWriter) -> None:
     spool = Spool(spool_writer.run)
     for frame in (
-        spool.operations(), spool.hits(), spool.blocked(), spool.requests(), spool.calls(),
-        spool.downloads(), spool.served(), spool.cache_files(), spool.tasks(), spool.files(),
+        spool.operations(),
+        spool.hits(),
+        spool.blocked(),
+        spool.requests(),
+        spool.calls(),
+        spool.downloads(),
+        spool.served(),
+        spool.cache_files(),
+        spool.tasks(),
+        spool.files(),
         spool.touches(),
-    ):  # fmt: skip
+    ):
         assert frame.height == 0
     assert spool.phase_lines() == []
     assert spool.journal().lines == ()
@@ -36,12 +44,15 @@ def test_everything_absent(spool_writer: SpoolWriter) -> None:
 def test_what_a_thread_had_in_progress(spool_writer: SpoolWriter) -> None:
     e = events
     spool_writer.in_flight(
-        e.THREAD, pid=1, tid=2, role=1,
+        e.THREAD,
+        pid=1,
+        tid=2,
+        role=1,
         operation=nested(e.OPERATION, start_ns=10, tid=2, kind=1),
         fault=nested(e.OPERATION, start_ns=12, tid=2, kind=3),
         hit=nested(e.HIT, start_ns=5, count=3, tid=2),
         blocked=nested(e.BLOCKED, start_ns=13, tid=2, state=2),
-    )  # fmt: skip
+    )
     spool_writer.in_flight(e.THREAD, pid=1, tid=3, role=1)
     spool = Spool(spool_writer.run)
     assert spool.operations().select("tid", "start_ns", "end_ns", "kind").rows() == [

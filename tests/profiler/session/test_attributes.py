@@ -24,9 +24,18 @@ def used(writer: SpoolWriter, mountpoint: Path, name: str, magic: int, number: i
     """Append the record of a file right below a mount point."""
     upwards = [name, *reversed(mountpoint.parts[1:])]
     text = b"".join(part.encode() + b"\0" for part in upwards)
-    writer.ring(events.FILE, time_ns=1500 + number, ino=number, dev=50, components=text,
-                text=len(text), mount_text=len(name) + 1, depth=len(upwards), complete=1,
-                magic=magic)  # fmt: skip
+    writer.ring(
+        events.FILE,
+        time_ns=1500 + number,
+        ino=number,
+        dev=50,
+        components=text,
+        text=len(text),
+        mount_text=len(name) + 1,
+        depth=len(upwards),
+        complete=1,
+        magic=magic,
+    )
 
 
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -63,9 +72,7 @@ def test_files_beyond_the_first_are_told(
     ]
 
 
-def test_all_files_asked_leave_nothing_to_tell(
-    spool_writer: SpoolWriter, mountpoint: Path
-) -> None:
+def test_all_files_asked_leave_nothing_to_tell(spool_writer: SpoolWriter, mountpoint: Path) -> None:
     spool_writer.begin()
     used(spool_writer, mountpoint, "1", FUSE_MAGIC, 1)
     attributes.collect(spool_writer.run)

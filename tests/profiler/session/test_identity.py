@@ -68,9 +68,14 @@ def traced(home: Path, *command: str, **reset: str) -> subprocess.CompletedProce
     self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", *command]
     return subprocess.run(
         ["/usr/bin/python3", "-I", "-c", SUDO, json.dumps({**RESET, **reset}), *self],
-        cwd=home, env=USERS_OWN, umask=0o027,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=home,
+        env=USERS_OWN,
+        umask=0o027,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -82,10 +87,17 @@ def untraced(home: Path, **added: str) -> dict[str, Any]:
     """What the command tells when the user runs it without either."""
     groups = subprocess.check_output(["id", "-G", USER], text=True).split()
     done = subprocess.run(
-        ["/usr/bin/python3", "-I", "-c", TELL], cwd=home, env={**USERS_OWN, **added}, umask=0o027,
-        user=UID, group=UID, extra_groups=[int(group) for group in groups],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["/usr/bin/python3", "-I", "-c", TELL],
+        cwd=home,
+        env={**USERS_OWN, **added},
+        umask=0o027,
+        user=UID,
+        group=UID,
+        extra_groups=[int(group) for group in groups],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return told(done)
 
 
@@ -102,10 +114,17 @@ def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
 def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, Any]:
     """Where sudo has executed cvmprof in its own stead, only the reset environment is left."""
     self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", *command]
-    return told(subprocess.run(
-        self, cwd=home, env={**RESET, **reset}, capture_output=True, text=True, timeout=120,
-        check=False,
-    ))  # fmt: skip
+    return told(
+        subprocess.run(
+            self,
+            cwd=home,
+            env={**RESET, **reset},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    )
 
 
 def test_where_sudo_has_gone_the_account_tells(home: Path) -> None:
@@ -114,9 +133,13 @@ def test_where_sudo_has_gone_the_account_tells(home: Path) -> None:
     assert seen["ids"] == [[UID] * 3, [UID] * 3]
     del seen["environment"]["CVMPROF_PHASE_FD"]
     assert seen["environment"] == {
-        "PATH": RESET["PATH"], "HF_HOME": "/kept", "USER": USER, "LOGNAME": USER,
-        "HOME": account[5], "SHELL": account[6],
-    }  # fmt: skip
+        "PATH": RESET["PATH"],
+        "HF_HOME": "/kept",
+        "USER": USER,
+        "LOGNAME": USER,
+        "HOME": account[5],
+        "SHELL": account[6],
+    }
 
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/zsh", "/usr/bin/su"])
@@ -167,15 +190,19 @@ def test_the_recorder_sees_nothing_of_the_users(home: Path) -> None:
     self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", "sh", "-c"]
     with subprocess.Popen(
         ["/usr/bin/python3", "-I", "-c", SUDO, json.dumps(RESET), *self, script, str(home)],
-        cwd=home, env=USERS_OWN, pass_fds=(writing,), stderr=subprocess.DEVNULL,
-    ) as sudo:  # fmt: skip
+        cwd=home,
+        env=USERS_OWN,
+        pass_fds=(writing,),
+        stderr=subprocess.DEVNULL,
+    ) as sudo:
         os.close(writing)
         parent = int(begun.read_text())
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
         recorder = next(
-            Path(f"/proc/{child}") for child in children
+            Path(f"/proc/{child}")
+            for child in children
             if b"profiler.record" in Path(f"/proc/{child}/cmdline").read_bytes()
-        )  # fmt: skip
+        )
         variables = (recorder / "environ").read_bytes().split(b"\0")
         kept = {entry.partition(b"=")[0] for entry in variables if entry}
         opened = {os.readlink(link) for link in (recorder / "fd").iterdir()}

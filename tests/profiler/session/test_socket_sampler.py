@@ -36,8 +36,9 @@ class Sampled:
     def announce(self, connection: socket.socket, **values: Any) -> int:
         """Announces a connection; its inode."""
         (local, local_port, *_), (remote, remote_port, *_) = (
-            connection.getsockname(), connection.getpeername(),
-        )  # fmt: skip
+            connection.getsockname(),
+            connection.getpeername(),
+        )
         addresses = [socket.inet_pton(connection.family, each) for each in (local, remote)]
         inode = os.fstat(connection.fileno()).st_ino
         told = {"socket": inode, "net_namespace": HERE, "family": connection.family,

@@ -55,16 +55,29 @@ def test_the_name_in_a_handshake() -> None:
     assert server_name(hello[:320]) == "cvmfs.example.org"
     assert server_name(client_hello(None)) is None
     for cut in range(0, len(hello), 7):
-        assert server_name(hello[:cut]) in (None, "cvmfs.example.org"[: max(0, cut - 9)], *(
-            "cvmfs.example.org"[:n] for n in range(18)
-        ))  # fmt: skip
+        assert server_name(hello[:cut]) in (
+            None,
+            "cvmfs.example.org"[: max(0, cut - 9)],
+            *("cvmfs.example.org"[:n] for n in range(18)),
+        )
     assert server_name(b"CONNECT cvmfs.example.org:443 HTTP/1.1\r\n\r\n" + bytes(60)) is None
 
 
 def request(sent: int, text: bytes, socket: int = 1, **values: Any) -> dict[str, Any]:
-    return {"sent_ns": sent, "request": text, "pid": 200, "tid": 9, "fd": 5, "socket": socket,
-            "family": IPV4, "remote": SERVER, "remote_port": 80, "local": PROXY,
-            "local_port": 4321, **values}  # fmt: skip
+    return {
+        "sent_ns": sent,
+        "request": text,
+        "pid": 200,
+        "tid": 9,
+        "fd": 5,
+        "socket": socket,
+        "family": IPV4,
+        "remote": SERVER,
+        "remote_port": 80,
+        "local": PROXY,
+        "local_port": 4321,
+        **values,
+    }
 
 
 def wire_of(make_raw: Any, *rows: dict[str, Any]) -> pl.DataFrame:
@@ -79,11 +92,16 @@ def test_a_proxy_is_known_by_the_form_of_the_request_or_by_the_address(make_raw:
         request(20, f"GET http://s1{PATH} HTTP/1.1\r\nHost: s1\r\n\r\n".encode(), 2, **through),
         request(30, f"GET {PATH} HTTP/1.1\r\nHost: 10.0.0.9\r\n\r\n".encode(), 3),
         request(40, f"GET {PATH} HTTP/1.1\r\nHost: 10.0.0.9:80\r\n\r\n".encode(), 4, **through),
-        request(50, b"CONNECT s1:443 HTTP/1.1\r\nHost: s1:443\r\n\r\n", 5, **through,
-                flags=events.DOWNLOAD_TLS | events.DOWNLOAD_TUNNEL),
+        request(
+            50,
+            b"CONNECT s1:443 HTTP/1.1\r\nHost: s1:443\r\n\r\n",
+            5,
+            **through,
+            flags=events.DOWNLOAD_TLS | events.DOWNLOAD_TUNNEL,
+        ),
         request(60, client_hello("s2")[:320], 6, flags=events.DOWNLOAD_TLS, remote_port=443),
         request(70, b"", 7, flags=events.DOWNLOAD_TLS, remote_port=443),
-    )  # fmt: skip
+    )
     assert wire.select("host", "proxy", "encrypted", "url_path").rows() == [
         ("s1", None, False, PATH),
         ("s1", "10.0.0.7:3128", False, PATH),
@@ -150,9 +168,7 @@ def test_what_is_not_seen_is_named_only_where_one_object_was_being_fetched(make_
     pairs = tried.sort("download_id").select("fetch_id", "download_id", "attempt").rows()
     assert pairs == [(0, 0, 1), (0, 1, 2), (1, 3, 1), (2, 5, 1)]
     queued = busy.select("fetch_id", queued_ns=pl.lit(None, pl.Int64))
-    none = pl.DataFrame(
-        schema={"pid": pl.Int32, "object_hash": pl.String, "end_ns": pl.Int64}
-    )
+    none = pl.DataFrame(schema={"pid": pl.Int32, "object_hash": pl.String, "end_ns": pl.Int64})
     table = downloads(named, tried, queued, none)
     assert table["sent_ns"].to_list() == [None, 15, 25, 45, 55, 75]
     assert table["attempt"].to_list() == [1, 2, 1, 1, 1, 1]
@@ -160,8 +176,13 @@ def test_what_is_not_seen_is_named_only_where_one_object_was_being_fetched(make_
 
 def test_samples_find_their_connection_by_the_socket(make_raw: Any) -> None:
     get = f"GET {PATH} HTTP/1.1\r\n".encode()
-    wire = wire_of(make_raw, request(10, get, 7), request(20, get, 7, sequence=1),
-                   request(30, get, 8), request(40, get, 0, fd=6))  # fmt: skip
+    wire = wire_of(
+        make_raw,
+        request(10, get, 7),
+        request(20, get, 7, sequence=1),
+        request(30, get, 8),
+        request(40, get, 0, fd=6),
+    )
     sampled = sockets(
         make_raw(
             SOCKET_SAMPLE,

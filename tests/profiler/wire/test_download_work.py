@@ -10,16 +10,34 @@ from cvmprof.probes.events import WORK
 from cvmprof.profiler.wire.download_work import divided_work, download_work
 
 WIRE = pl.DataFrame(
-    {"download_id": [0, 1], "pid": [9, 9], "fd": [4, 5], "sent_ns": [100, 90],
-     "handed_ns": [None, 340]},
-    schema={"download_id": pl.Int32, "pid": pl.Int32, "fd": pl.Int32, "sent_ns": pl.Int64,
-            "handed_ns": pl.Int64},
-)  # fmt: skip
+    {
+        "download_id": [0, 1],
+        "pid": [9, 9],
+        "fd": [4, 5],
+        "sent_ns": [100, 90],
+        "handed_ns": [None, 340],
+    },
+    schema={
+        "download_id": pl.Int32,
+        "pid": pl.Int32,
+        "fd": pl.Int32,
+        "sent_ns": pl.Int64,
+        "handed_ns": pl.Int64,
+    },
+)
 
 
 def piece(fd: int, sent: int, start: int, end: int, turn: int, **more: int) -> dict[str, Any]:
-    return {"fd": fd, "sent_ns": sent, "start_ns": start, "end_ns": end, "round": turn, "pid": 9,
-            "tid": 8, **more}  # fmt: skip
+    return {
+        "fd": fd,
+        "sent_ns": sent,
+        "start_ns": start,
+        "end_ns": end,
+        "round": turn,
+        "pid": 9,
+        "tid": 8,
+        **more,
+    }
 
 
 def test_pieces_are_named_by_process_descriptor_and_request(make_raw: Any) -> None:

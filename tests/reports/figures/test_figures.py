@@ -30,10 +30,17 @@ def test_every_cause_has_its_own_colour_and_meaning() -> None:
 
 
 def test_gaps_between_bricks_are_bricks_that_lead_nowhere() -> None:
-    bricks = pl.DataFrame({
-        "start_ns": [100, 200, 350], "end_ns": [200, 250, 400], "code": [1, 0, 1],
-        "merged": [1, 1, 1], "fetch_id": [None, 7, None], "file": ["a", None, "a"],
-    }, schema_overrides={"code": pl.UInt8, "fetch_id": pl.Int32})  # fmt: skip
+    bricks = pl.DataFrame(
+        {
+            "start_ns": [100, 200, 350],
+            "end_ns": [200, 250, 400],
+            "code": [1, 0, 1],
+            "merged": [1, 1, 1],
+            "fetch_id": [None, 7, None],
+            "file": ["a", None, "a"],
+        },
+        schema_overrides={"code": pl.UInt8, "fetch_id": pl.Int32},
+    )
     group = LaneGroup("g", "G", "", (("x", "#111111"), ("y", "#222222")), (Lane("one", bricks),))
     figure = lane_figure(group, Window(100, 500))
     (trace,) = figure["data"]
@@ -86,8 +93,17 @@ def test_a_download_that_hangs_waits_for_what_it_lacks() -> None:
 
 def test_a_request_that_was_never_answered_lasts_to_the_end() -> None:
     rows = tiny_rows()
-    rows.add("fuse_requests", mount_id=0, unique=8, opcode=15, node_id=17, pid=100, tid=101,
-             queued_ns=START + 96 * MS, error=0)  # fmt: skip
+    rows.add(
+        "fuse_requests",
+        mount_id=0,
+        unique=8,
+        opcode=15,
+        node_id=17,
+        pid=100,
+        tid=101,
+        queued_ns=START + 96 * MS,
+        error=0,
+    )
     material = gather(run_of(rows))
     group = request_lanes(material.frames, material.window)
     (brick,) = group.lanes[0].bricks.rows(named=True)

@@ -8,9 +8,15 @@ from cvmprof.reports.figures.lanes import clip, disjoint, longest, merge_short, 
 
 
 def bricks(*rows: tuple[int, int | None, int]) -> pl.DataFrame:
-    return pl.DataFrame(rows, orient="row", schema={
-        "start_ns": pl.Int64, "end_ns": pl.Int64, "code": pl.UInt8,
-    })  # fmt: skip
+    return pl.DataFrame(
+        rows,
+        orient="row",
+        schema={
+            "start_ns": pl.Int64,
+            "end_ns": pl.Int64,
+            "code": pl.UInt8,
+        },
+    )
 
 
 def test_few_bricks_stay_as_they_are() -> None:
@@ -35,8 +41,10 @@ def test_merging_never_crosses_a_bucket() -> None:
     assert merge_short(many, 10, "code").rows() == [(0, 10, 2, 2), (10, 20, 1, 2)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 5)), min_size=1, max_size=300),
-       st.integers(1, 40))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 5)), min_size=1, max_size=300),
+    st.integers(1, 40),
+)
 def test_merging_keeps_the_time_covered_and_bounds_the_number(
     parts: list[tuple[int, int]], budget: int
 ) -> None:

@@ -91,9 +91,18 @@ def test_the_cold_run_of_the_example() -> None:
 
 def test_overlapping_fetches_are_not_called_one_after_another() -> None:
     rows = tiny_rows()
-    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 10 * MS, end_ns=START + 95 * MS,
-             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
-             outcome="downloaded")  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        mount_id=0,
+        start_ns=START + 10 * MS,
+        end_ns=START + 95 * MS,
+        pid=DAEMON,
+        tid=DAEMON + 2,
+        object_hash=sha1("other"),
+        object_kind="chunk",
+        outcome="downloaded",
+    )
     rows.rows["segments"][4]["fetch_id"] = 2  # the load waits for it, too
     # 155 ms of fetching within 85 ms.
     assert (
@@ -104,10 +113,26 @@ def test_overlapping_fetches_are_not_called_one_after_another() -> None:
 def test_what_limits_trust_comes_first() -> None:
     rows = tiny_rows()
     rows.add("losses", probe="operations", cause="ring full", count=1234)
-    rows.add("incidents", time_ns=START + 40 * MS, kind="crash", pid=DAEMON, signal=9,
-             detail="cvmfs2 of models.example.org")  # fmt: skip
-    rows.add("operations", op_id=9, kind="read", start_ns=START + 97 * MS, pid=100, tid=101,
-             file_id=0, offset_bytes=77, size_bytes=1, result=0)  # fmt: skip
+    rows.add(
+        "incidents",
+        time_ns=START + 40 * MS,
+        kind="crash",
+        pid=DAEMON,
+        signal=9,
+        detail="cvmfs2 of models.example.org",
+    )
+    rows.add(
+        "operations",
+        op_id=9,
+        kind="read",
+        start_ns=START + 97 * MS,
+        pid=100,
+        tid=101,
+        file_id=0,
+        offset_bytes=77,
+        size_bytes=1,
+        result=0,
+    )
     assert headlines(rows, complete=False, exit_status=3 << 8)[:5] == [
         "This run is incomplete: recording stopped before the command ended.",
         "1,234 events were lost.",
@@ -129,9 +154,17 @@ def test_unknown_time_is_said_when_it_matters(share_ms: int, said: bool) -> None
 def test_joined_and_failed_fetches_are_said() -> None:
     rows = tiny_rows()
     for number, outcome in ((2, "joined"), (3, "failed")):
-        rows.add("fetches", fetch_id=number, start_ns=START, end_ns=START + MS, pid=DAEMON,
-                 tid=DAEMON, object_hash=sha1("chunk 0"), object_kind="chunk",
-                 outcome=outcome)  # fmt: skip
+        rows.add(
+            "fetches",
+            fetch_id=number,
+            start_ns=START,
+            end_ns=START + MS,
+            pid=DAEMON,
+            tid=DAEMON,
+            object_hash=sha1("chunk 0"),
+            object_kind="chunk",
+            outcome=outcome,
+        )
     found = headlines(rows)
     assert "1 fetch waited for a download that another thread had begun." in found
     assert "1 fetch failed (unknown: 1), and 0 requests to servers brought nothing." in found
@@ -144,18 +177,37 @@ def test_an_empty_run_claims_nothing_about_time() -> None:
 def test_a_phase_answers_for_the_fetches_that_it_waited_for() -> None:
     rows = tiny_rows()
     # Another thread's download, which the load does not wait for.
-    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 10 * MS, end_ns=START + 95 * MS,
-             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
-             outcome="downloaded")  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        mount_id=0,
+        start_ns=START + 10 * MS,
+        end_ns=START + 95 * MS,
+        pid=DAEMON,
+        tid=DAEMON + 2,
+        object_hash=sha1("other"),
+        object_kind="chunk",
+        outcome="downloaded",
+    )
     expected = "70 % of “load” waited for 2 chunks fetched one after another."
     assert headlines(rows)[0] == expected
 
 
 def test_a_wait_for_anothers_download_counts_as_that_download() -> None:
     rows = tiny_rows()
-    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 60 * MS, end_ns=START + 95 * MS,
-             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("chunk 1"), object_kind="chunk",
-             outcome="joined", joined_fetch_id=1)  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        mount_id=0,
+        start_ns=START + 60 * MS,
+        end_ns=START + 95 * MS,
+        pid=DAEMON,
+        tid=DAEMON + 2,
+        object_hash=sha1("chunk 1"),
+        object_kind="chunk",
+        outcome="joined",
+        joined_fetch_id=1,
+    )
     for segment in rows.rows["segments"]:
         if segment.get("fetch_id") == 1:
             segment |= {"fetch_id": 2, "cause": "fetch_joined"}
@@ -174,8 +226,14 @@ def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
     rows = tiny_rows()
     rows.rows["probes"].clear()
     for target in ("fuse_file_read_iter", "another"):
-        rows.add("probes", event="asynchronous read", family="none", target=target, hits=0,
-                 reason="this kernel is built without kprobes")  # fmt: skip
+        rows.add(
+            "probes",
+            event="asynchronous read",
+            family="none",
+            target=target,
+            hits=0,
+            reason="this kernel is built without kprobes",
+        )
     for family, target in (("none", "no symbol"), ("uprobe", "libcvmfs")):
         rows.add("probes", event="daemon call", family=family, target=target, hits=0, reason="x")
     (finding,) = [each for each in of(rows) if "could not be observed" in each.headline]
@@ -191,12 +249,26 @@ def test_unrelated_files_that_share_a_lock_are_named() -> None:
     assert not [line for line in headlines(rows) if "lock" in line]
     rows.add("files", file_id=9, mount_id=0, inode=99, generation=0, path="/cvmfs/other")
     for unique, node in ((901, 17), (902, 99)):
-        rows.add("fuse_requests", mount_id=0, unique=unique, opcode=15, node_id=node, pid=1, tid=1,
-                 error=0)  # fmt: skip
+        rows.add(
+            "fuse_requests",
+            mount_id=0,
+            unique=unique,
+            opcode=15,
+            node_id=node,
+            pid=1,
+            tid=1,
+            error=0,
+        )
     waited = {"mount_id": 0, "unique": 901, "pid": DAEMON, "tid": 1, "holder_tid": 2}
     for start, end, kind in ((0, 30, "collision"), (30, 45, "collision"), (50, 60, "same_handle")):
-        rows.add("lock_waits", **waited, start_ns=START + start * MS, end_ns=START + end * MS,
-                 holder_unique=902, kind=kind)  # fmt: skip
+        rows.add(
+            "lock_waits",
+            **waited,
+            start_ns=START + start * MS,
+            end_ns=START + end * MS,
+            holder_unique=902,
+            kind=kind,
+        )
     (finding,) = [found for found in of(rows) if "lock" in found.headline]
     assert finding.headline == "1 read waited 45.0 ms for a lock that another open file held."
     assert finding.meaning.endswith(f"The longest: {MODEL} waited 30.0 ms for /cvmfs/other.")

@@ -48,9 +48,12 @@ def test_the_summary_says_what_the_times_are_worth(run: Run) -> None:
     assert "its times are whole seconds" in text
     assert "how long a call or a fetch took" in " ".join(text.split())
     for name, value in (
-        ("cvmfs_read", "5"), ("lookups in the cache", "1 hit, 10 missed"),
-        ("objects downloaded", "5"), ("fetches that failed", "1"), (f"requests to {HOST}", "5"),
-    ):  # fmt: skip
+        ("cvmfs_read", "5"),
+        ("lookups in the cache", "1 hit, 10 missed"),
+        ("objects downloaded", "5"),
+        ("fetches that failed", "1"),
+        (f"requests to {HOST}", "5"),
+    ):
         assert re.search(rf"{name} +{value}\n", text), (name, text)
     assert "1 event was lost" not in text
     assert "a line in no form that is known" in text

@@ -19,12 +19,25 @@ def rows_with(*samples: dict[str, Any]) -> Rows:
     """
     rows = tiny_rows()
     for sample in samples:
-        rows.add("sockets", **{
-            "connection_id": 0, "state": "established", "remote": "10.0.0.9:80", "rtt_us": 9_000,
-            "min_rtt_us": 500, "receive_rtt_us": 0, "retransmits": 0, "congestion_window": 10,
-            "bytes_received": 0, "segments_received": 0, "out_of_order": 0, "unread_bytes": 0,
-            "delivery_rate_bytes_s": 0, **sample,
-        })  # fmt: skip
+        rows.add(
+            "sockets",
+            **{
+                "connection_id": 0,
+                "state": "established",
+                "remote": "10.0.0.9:80",
+                "rtt_us": 9_000,
+                "min_rtt_us": 500,
+                "receive_rtt_us": 0,
+                "retransmits": 0,
+                "congestion_window": 10,
+                "bytes_received": 0,
+                "segments_received": 0,
+                "out_of_order": 0,
+                "unread_bytes": 0,
+                "delivery_rate_bytes_s": 0,
+                **sample,
+            },
+        )
     return rows
 
 
@@ -52,9 +65,10 @@ def told(rows: Rows) -> list[tuple[str, str]]:
     return [
         (finding.headline, finding.meaning)
         for finding in findings(statistics(rows))
-        if any(word in finding.headline for word in words) and finding.tone in ("note", "warning")
+        if any(word in finding.headline for word in words)
+        and finding.tone in ("note", "warning")
         and not finding.headline.startswith("Each chunk")
-    ]  # fmt: skip
+    ]
 
 
 def test_without_samples_nothing_is_said() -> None:
@@ -64,8 +78,11 @@ def test_without_samples_nothing_is_said() -> None:
 
 
 def test_the_first_byte_is_divided_by_the_shortest_round_trip() -> None:
-    found = network({"time_ns": START, "min_rtt_us": 4_000}, {"time_ns": START + 1},
-                    {"time_ns": START + 2, "min_rtt_us": 0})  # fmt: skip
+    found = network(
+        {"time_ns": START, "min_rtt_us": 4_000},
+        {"time_ns": START + 1},
+        {"time_ns": START + 2, "min_rtt_us": 0},
+    )
     assert found.downloads == 2
     assert found.round_trip_ns == 500_000
     assert (found.travel_ns, found.answer_ns) == (2 * 500_000, 2 * (20 * MS - 500_000))
@@ -128,9 +145,9 @@ def test_a_server_is_not_blamed_for_a_long_way(shortest_us: int) -> None:
 
 def test_lost_packets_come_first() -> None:
     rows = rows_with(
-        {"time_ns": START}, {"time_ns": START + 1, "segments_received": 400, "out_of_order": 4,
-                             "retransmits": 1},
-    )  # fmt: skip
+        {"time_ns": START},
+        {"time_ns": START + 1, "segments_received": 400, "out_of_order": 4, "retransmits": 1},
+    )
     ((headline, meaning),) = told(rows)
     assert headline == (
         "The network lost packets: 4 of 400 segments came out of order, 1 were sent again."
@@ -142,9 +159,14 @@ def test_lost_packets_come_first() -> None:
 def test_few_losses_are_not_worth_telling(lost: tuple[int, int]) -> None:
     segments, disordered = lost
     rows = rows_with(
-        {"time_ns": START}, {"time_ns": START + 1, "segments_received": segments,
-                             "out_of_order": disordered, "retransmits": 1},
-    )  # fmt: skip
+        {"time_ns": START},
+        {
+            "time_ns": START + 1,
+            "segments_received": segments,
+            "out_of_order": disordered,
+            "retransmits": 1,
+        },
+    )
     assert [headline for headline, _ in told(rows)] == [SLOW_SERVER]
 
 
@@ -194,18 +216,46 @@ def test_failed_connections_and_what_they_cost() -> None:
     rows = tiny_rows()
     first, second = rows.rows["downloads"]
     sent_ns = first["sent_ns"]
-    failed = {"mount_id": 0, "object_hash": first["object_hash"], "host": "10.0.0.7:3128",
-              "remote": "10.0.0.7:3128", "encrypted": False, "reused": False, "wire_bytes": 0}
+    failed = {
+        "mount_id": 0,
+        "object_hash": first["object_hash"],
+        "host": "10.0.0.7:3128",
+        "remote": "10.0.0.7:3128",
+        "encrypted": False,
+        "reused": False,
+        "wire_bytes": 0,
+    }
     first |= {"download_id": 2, "attempt": 3}
     second |= {"download_id": 4}
     for fetch, number in zip(rows.rows["fetches"], (2, 4), strict=True):
         fetch["download_id"] = number
-    rows.add("downloads", **failed, download_id=0, connection_id=7, attempt=1,
-             connect_ns=sent_ns - 9 * MS, closed_ns=sent_ns - 8 * MS)  # fmt: skip
-    rows.add("downloads", **failed, download_id=1, connection_id=8, attempt=2,
-             connect_ns=sent_ns - 4 * MS, closed_ns=sent_ns - 3 * MS)  # fmt: skip
-    rows.add("downloads", **{**failed, "object_hash": None}, download_id=3, connection_id=9,
-             attempt=1, connect_ns=sent_ns, closed_ns=sent_ns + 2 * MS)  # fmt: skip
+    rows.add(
+        "downloads",
+        **failed,
+        download_id=0,
+        connection_id=7,
+        attempt=1,
+        connect_ns=sent_ns - 9 * MS,
+        closed_ns=sent_ns - 8 * MS,
+    )
+    rows.add(
+        "downloads",
+        **failed,
+        download_id=1,
+        connection_id=8,
+        attempt=2,
+        connect_ns=sent_ns - 4 * MS,
+        closed_ns=sent_ns - 3 * MS,
+    )
+    rows.add(
+        "downloads",
+        **{**failed, "object_hash": None},
+        download_id=3,
+        connection_id=9,
+        attempt=1,
+        connect_ns=sent_ns,
+        closed_ns=sent_ns + 2 * MS,
+    )
     ((headline, meaning),) = told(rows)
     assert headline == "3 connections failed, to 10.0.0.7:3128."
     assert meaning.startswith("It took 11.0 ms until the next attempt:")

@@ -31,8 +31,11 @@ def test_phase_is_its_threads_tiling() -> None:
     assert load.name == "load"
     assert load.duration_ns == 100 * MS
     assert load.causes_ns == {
-        "first_byte": 40 * MS, "transfer": 30 * MS, "cpu": 25 * MS, "unknown": 5 * MS,
-    }  # fmt: skip
+        "first_byte": 40 * MS,
+        "transfer": 30 * MS,
+        "cpu": 25 * MS,
+        "unknown": 5 * MS,
+    }
     assert load.cvmfs_ns == 70 * MS
 
 
@@ -47,30 +50,74 @@ def test_fetches_one_after_another() -> None:
 def test_overlapping_fetches() -> None:
     rows = tiny_rows()
     # A third, from 20 to 55 ms: with the first for 25 ms, alone for 10 ms.
-    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 20 * MS, end_ns=START + 55 * MS,
-             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
-             outcome="downloaded", unpacked_bytes=MIB)  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        mount_id=0,
+        start_ns=START + 20 * MS,
+        end_ns=START + 55 * MS,
+        pid=DAEMON,
+        tid=DAEMON + 2,
+        object_hash=sha1("other"),
+        object_kind="chunk",
+        outcome="downloaded",
+        unpacked_bytes=MIB,
+    )
     fetches = of(rows).fetches
     assert (fetches.summed_ns, fetches.busy_ns, fetches.most_at_once) == (105 * MS, 80 * MS, 2)
 
 
 def test_a_fetch_that_begins_as_another_ends_does_not_overlap_it() -> None:
     rows = tiny_rows()
-    rows.add("fetches", fetch_id=2, mount_id=0, start_ns=START + 45 * MS, end_ns=START + 60 * MS,
-             pid=DAEMON, tid=DAEMON + 2, object_hash=sha1("other"), object_kind="chunk",
-             outcome="downloaded")  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        mount_id=0,
+        start_ns=START + 45 * MS,
+        end_ns=START + 60 * MS,
+        pid=DAEMON,
+        tid=DAEMON + 2,
+        object_hash=sha1("other"),
+        object_kind="chunk",
+        outcome="downloaded",
+    )
     assert of(rows).fetches.most_at_once == 1
 
 
 def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
     rows = tiny_rows()
-    rows.add("fetches", fetch_id=2, start_ns=START, end_ns=START + MS, pid=DAEMON, tid=DAEMON,
-             object_hash=sha1("c"), object_kind="catalog", outcome="downloaded")  # fmt: skip
-    rows.add("fetches", fetch_id=3, start_ns=START + 10 * MS, end_ns=START + 40 * MS, pid=DAEMON,
-             tid=DAEMON, object_hash=sha1("chunk 0"), object_kind="chunk", outcome="joined",
-             joined_fetch_id=0)  # fmt: skip
-    rows.add("fetches", fetch_id=4, start_ns=START + 99 * MS, pid=DAEMON, tid=DAEMON,
-             object_hash=sha1("chunk 9"), object_kind="chunk")  # fmt: skip
+    rows.add(
+        "fetches",
+        fetch_id=2,
+        start_ns=START,
+        end_ns=START + MS,
+        pid=DAEMON,
+        tid=DAEMON,
+        object_hash=sha1("c"),
+        object_kind="catalog",
+        outcome="downloaded",
+    )
+    rows.add(
+        "fetches",
+        fetch_id=3,
+        start_ns=START + 10 * MS,
+        end_ns=START + 40 * MS,
+        pid=DAEMON,
+        tid=DAEMON,
+        object_hash=sha1("chunk 0"),
+        object_kind="chunk",
+        outcome="joined",
+        joined_fetch_id=0,
+    )
+    rows.add(
+        "fetches",
+        fetch_id=4,
+        start_ns=START + 99 * MS,
+        pid=DAEMON,
+        tid=DAEMON,
+        object_hash=sha1("chunk 9"),
+        object_kind="chunk",
+    )
     fetches = of(rows).fetches
     assert (fetches.downloaded, fetches.chunks_downloaded) == (3, 2)
     assert (fetches.joined, fetches.unfinished, fetches.failed) == (1, 1, 0)
@@ -116,15 +163,31 @@ def test_counts_and_chunks() -> None:
 
 def test_operations_that_never_ended_are_named() -> None:
     rows = tiny_rows()
-    rows.add("operations", op_id=9, kind="read", start_ns=START + 97 * MS, pid=100, tid=101,
-             file_id=0, offset_bytes=77, size_bytes=1, result=0)  # fmt: skip
+    rows.add(
+        "operations",
+        op_id=9,
+        kind="read",
+        start_ns=START + 97 * MS,
+        pid=100,
+        tid=101,
+        file_id=0,
+        offset_bytes=77,
+        size_bytes=1,
+        result=0,
+    )
     assert of(rows).unfinished == (f"read of {MODEL} by thread 101 at offset 77",)
 
 
 def test_stalls_lead_to_what_their_thread_waited_for() -> None:
     rows = tiny_rows()
-    rows.add("stalls", stall_id=0, device="cpu", start_ns=START + 20 * MS, end_ns=START + 50 * MS,
-             waiting_tid=101)  # fmt: skip
+    rows.add(
+        "stalls",
+        stall_id=0,
+        device="cpu",
+        start_ns=START + 20 * MS,
+        end_ns=START + 50 * MS,
+        waiting_tid=101,
+    )
     stalls = of(rows).stalls
     assert (stalls.count, stalls.total_ns) == (1, 30 * MS)
     expected = {"transfer": 15 * MS, "first_byte": 10 * MS, "cpu": 5 * MS}
@@ -163,9 +226,15 @@ def test_an_empty_run_has_statistics() -> None:
 def test_many_phases_stand_together_by_name() -> None:
     rows = tiny_rows()
     rows.rows["phases"] = [
-        {"name": "step", "start_ns": START + n * MS, "end_ns": START + (n + 1) * MS, "pid": 100,
-         "tid": 101} for n in range(100)
-    ]  # fmt: skip
+        {
+            "name": "step",
+            "start_ns": START + n * MS,
+            "end_ns": START + (n + 1) * MS,
+            "pid": 100,
+            "tid": 101,
+        }
+        for n in range(100)
+    ]
     (steps,) = of(rows).phases
     assert (steps.title, steps.times, steps.duration_ns) == ("step ×100", 100, 100 * MS)
     assert steps.causes_ns["transfer"] == 30 * MS
@@ -175,10 +244,32 @@ def test_many_phases_stand_together_by_name() -> None:
 def test_page_cache_hits_within_the_cpu_time_of_a_phase() -> None:
     """Of a run of 10 ms from 55 to 65, half the time is on the CPU: at 60 a wait begins."""
     rows = tiny_rows()
-    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 55 * MS,
-             end_ns=START + 65 * MS, count=1000, bytes=1, ns=8 * MS, max_ns=MS)  # fmt: skip
-    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=START + 2 * MS,
-             end_ns=START + 4 * MS, count=10, bytes=1, ns=MS, max_ns=MS)  # fmt: skip
+    rows.add(
+        "hits",
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        kind="read",
+        start_ns=START + 55 * MS,
+        end_ns=START + 65 * MS,
+        count=1000,
+        bytes=1,
+        ns=8 * MS,
+        max_ns=MS,
+    )
+    rows.add(
+        "hits",
+        pid=PID,
+        tid=MAIN,
+        file_id=0,
+        kind="read",
+        start_ns=START + 2 * MS,
+        end_ns=START + 4 * MS,
+        count=10,
+        bytes=1,
+        ns=MS,
+        max_ns=MS,
+    )
     rows.add("phases", name="first", start_ns=START, end_ns=START + 3 * MS, pid=PID, tid=MAIN)
     phases = {phase.name: phase for phase in of(rows).phases}
     load, first = phases["load"], phases["first"]

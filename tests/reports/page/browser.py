@@ -29,10 +29,15 @@ class Browser:
     def __init__(self, port: int, profile: str) -> None:
         self._base = f"http://127.0.0.1:{port}/session"
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        options = {"args": [*_FLAGS, f"--user-data-dir={profile}"],
-                   "binary": shutil.which("chromium")}  # fmt: skip
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options,
-                  "goog:loggingPrefs": {"browser": "ALL"}}  # fmt: skip
+        options = {
+            "args": [*_FLAGS, f"--user-data-dir={profile}"],
+            "binary": shutil.which("chromium"),
+        }
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }
         made = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})
         self._base += f"/{made['sessionId']}"
 

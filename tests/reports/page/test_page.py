@@ -102,8 +102,11 @@ def test_findings_stand_first_and_chunks_are_listed(cold_page: str) -> None:
 def test_lanes_hold_every_interval_of_a_small_run(cold_page: str) -> None:
     threads = data_of(cold_page)["figures"]["threads"]
     assert [name.replace("&#", "") for name in threads["layout"]["yaxis"]["ticktext"]] == [
-        "python3 101", "python3 102", "python3 103", "python3 104",
-    ]  # fmt: skip
+        "python3 101",
+        "python3 102",
+        "python3 103",
+        "python3 104",
+    ]
     merged = base64.b64decode(threads["details"]["merged"]["bdata"])
     assert len(merged) == 4 * cold_run().tables["segments"].height
     assert "Every interval is drawn." in cold_page

@@ -36,9 +36,11 @@ def test_who_may_not_record_is_told_first_and_yet_sees_what_the_kernel_has(
 def test_a_kernel_that_tells_nothing_has_no_table() -> None:
     bare = KernelFacts("5.14", "x86_64", untold=Lack("no types", "another kernel"))
     assert render_doctor(diagnose(bare)).splitlines() == [
-        "kernel 5.14, x86_64", "cvmprof CANNOT record here:", "  no types",
+        "kernel 5.14, x86_64",
+        "cvmprof CANNOT record here:",
+        "  no types",
         "    to mend it: another kernel",
-    ]  # fmt: skip
+    ]
 
 
 def test_what_is_missing_has_every_way_out(facts: KernelFacts) -> None:

@@ -89,8 +89,11 @@ def test_a_mount(mounted: Path, lab: Lab, content: dict[str, bytes]) -> None:
 @pytest.fixture
 def claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory that a mount says is its client's cache."""
-    claims = {"user.fqrn": "x", "user.lab_cache": str(tmp_path / "claimed"),
-              "user.root_hash": "01" + "a" * 38}  # fmt: skip
+    claims = {
+        "user.fqrn": "x",
+        "user.lab_cache": str(tmp_path / "claimed"),
+        "user.root_hash": "01" + "a" * 38,
+    }
 
     def attribute(_: Path, name: str) -> str | None:
         return claims.get(name)
@@ -101,8 +104,15 @@ def claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_nothing_but_objects_is_deleted(claimed: Path, file: Path, tmp_path: Path) -> None:
-    kept = ["README", "01/README", "01/" + "a" * 38, "01/" + "b" * 37, "01/" + "b" * 39 + "C",
-            "zz/" + "c" * 38, "01/" + "c" * 38 + "/" + "d" * 38]  # fmt: skip
+    kept = [
+        "README",
+        "01/README",
+        "01/" + "a" * 38,
+        "01/" + "b" * 37,
+        "01/" + "b" * 39 + "C",
+        "zz/" + "c" * 38,
+        "01/" + "c" * 38 + "/" + "d" * 38,
+    ]
     objects = ["01/" + "b" * 38, "01/" + "b" * 38 + "C", "fe/" + "9" * 38]
     for name in (*kept, *objects):
         (claimed / name).parent.mkdir(parents=True, exist_ok=True)
