@@ -48,7 +48,7 @@ echo alive > "$0/ended"
 #: holds a command at its gate; tells its process, and its exit code if told to close the gate
 HOLD = """
 import os, sys
-from cvmprof.profiler.record import child
+from cvmprof.profiler.session import child
 held = child.fork(sys.argv[1], sys.argv[1:], dict(os.environ))
 print(held.pid, flush=True)
 if sys.stdin.readline():
@@ -66,7 +66,9 @@ def read_line(descriptor: int) -> str:
     line = b""
     while not line.endswith(b"\n"):
         assert select.select([descriptor], [], [], TIMEOUT_S)[0], f"no line but {line!r}"
-        line += os.read(descriptor, 1)
+        read = os.read(descriptor, 1)
+        assert read, f"ended after {line!r}"
+        line += read
     return line.decode().strip()
 
 
