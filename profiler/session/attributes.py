@@ -26,10 +26,10 @@ import polars as pl
 
 from ...probes import events
 from ..kernel.files import file_places
-from ..kernel.mounts import parse_mountinfo
 from ..record import journal
 from ..run.directory import JOURNAL
 from ..run.journal import Journal
+from ..run.mountinfo import parse_mountinfo
 from ..run.spool import Spool
 
 TIMEOUT_S = 2.0

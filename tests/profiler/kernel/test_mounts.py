@@ -11,7 +11,6 @@ from cvmprof.profiler.kernel.mounts import (
     device_text,
     mount_attributes,
     mounts,
-    parse_mountinfo,
     with_mount,
 )
 from cvmprof.profiler.run.journal import Journal
@@ -40,18 +39,6 @@ def places(*rows: tuple[Any, ...]) -> pl.DataFrame:
 def test_devices_both_ways() -> None:
     assert device_text(device_number("259:1048575")) == "259:1048575"
     assert device_number("8:1") == 8 << 20 | 1
-
-
-def test_mountinfo() -> None:
-    lines = parse_mountinfo(AT_START)
-    assert [line.mountpoint for line in lines] == [
-        "/",
-        "/srv/bind",
-        "/cvmfs/a b",
-        "/home",
-        "/cvmfs/c",
-    ]
-    assert [line.is_cvmfs for line in lines] == [False, True, True, False, True]
 
 
 def test_mounts_of_the_start_and_of_devices_that_events_name(make_raw: Any) -> None:

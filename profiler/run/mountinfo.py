@@ -1,0 +1,54 @@
+"""Mounts as mountinfo shows them: /proc/PID/mountinfo (proc(5)), line by line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_CVMFS_SOURCES = ("cvmfs2",)
+_CVMFS_TYPES = ("fuse.cvmfs2", "fuse.cvmfs", "cvmfs")
+
+
+@dataclass(frozen=True)
+class MountLine:
+    """What a line of mountinfo says."""
+
+    device: str
+    mountpoint: str
+    filesystem: str
+    source: str
+    is_whole: bool
+
+    @property
+    def is_cvmfs(self) -> bool:
+        """Whether it is a CVMFS client's mount."""
+        return self.filesystem in _CVMFS_TYPES or (
+            self.filesystem.startswith("fuse") and self.source in _CVMFS_SOURCES
+        )
+
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether its FUSE daemon gave no name: a CVMFS client mounted by hand does not."""
+        return self.filesystem == "fuse" and self.source == "/dev/fuse"
+
+
+def parse_mountinfo(text: str) -> list[MountLine]:
+    """Read /proc/PID/mountinfo (proc(5)); lines that do not fit are skipped."""
+    lines = (_mount_line(line) for line in text.splitlines())
+    return [line for line in lines if line is not None]
+
+
+def _mount_line(line: str) -> MountLine | None:
+    fields = line.split(" ")
+    if "-" not in fields[6:]:
+        return None
+    tail = fields[fields.index("-", 6) + 1 :]
+    if len(tail) < 2:
+        return None
+    return MountLine(fields[2], _unescape(fields[4]), tail[0], _unescape(tail[1]), fields[3] == "/")
+
+
+def _unescape(text: str) -> str:
+    """Undo octal escapes: mountinfo writes blanks and backslashes so."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
