@@ -25,11 +25,11 @@ from typing import Any
 import polars as pl
 
 from ...probes import events
-from ..kernel.files import file_places
 from ..record import journal
 from ..run.directory import JOURNAL
 from ..run.journal import Journal
 from ..run.mountinfo import parse_mountinfo
+from ..run.places import file_places
 from ..run.spool import Spool
 
 TIMEOUT_S = 2.0

@@ -6,9 +6,10 @@ import polars as pl
 
 from cvmprof.probes.events import FILE, HIT, OPERATION, TOUCH, TOUCH_KEY
 from cvmprof.profiler.client.chunks import chunk_at, chunks, with_cache_state
-from cvmprof.profiler.kernel.files import file_ids, file_places, files, with_cached_bytes
+from cvmprof.profiler.kernel.files import file_ids, files, with_cached_bytes
 from cvmprof.profiler.kernel.operations import hits, operations, touches
 from cvmprof.profiler.run.journal import Journal
+from cvmprof.profiler.run.places import file_places
 from cvmprof.profiler.tables import conform, empty
 
 MOUNTED = pl.DataFrame(
