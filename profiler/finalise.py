@@ -21,14 +21,14 @@ from typing import IO, Any
 import polars as pl
 
 from ..errors import BadRun, CvmprofError
-from .join import Part, joined_tables
-from .kernel.scope import ConcernedSpool, concerned
+from .join import joined_tables
+from .kernel.scope import ScopedSpool, scoped
 from .run.directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .run.journal import Journal
 from .run.opened import FORMAT, Run, open_run, refuse_non_directory
 from .run.spool import Spool
 from .session.attributes import collect
-from .tables import SCHEMA_VERSION, TABLES, empty
+from .tables import SCHEMA_VERSION, TABLES, Part, empty
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,7 +51,7 @@ def finalise(run_dir: str | Path, *, keep_spool: bool = False) -> Run:
         raise BadRun(f"{run} has no spool any more: its tables are made", "open it: open_run(PATH)")
     with _explained(run):
         journal = Spool(run).journal()
-        spool = concerned(Spool(run), journal)
+        spool = scoped(Spool(run), journal)
         tally = _write_tables(run, joined_tables(spool, journal))
         _write_meta(run, _meta(spool, journal), tally)
         if not keep_spool:
@@ -179,7 +179,7 @@ def _concatenate(tables: int, name: str, parts: list[str]) -> None:
     os.rename(temporary, f"{name}.parquet", src_dir_fd=tables, dst_dir_fd=tables)
 
 
-def _meta(spool: ConcernedSpool, journal: Journal) -> dict[str, Any]:
+def _meta(spool: ScopedSpool, journal: Journal) -> dict[str, Any]:
     return {
         "complete": journal.is_complete,
         "start_ns": journal.start_ns,

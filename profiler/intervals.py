@@ -1,23 +1,57 @@
-"""Sweeps over intervals: sort the boundaries, carry the state forward. No loops, no range joins."""
+"""Intervals of time: sweeps, overlaps and as-of joins, by sorting and carrying forward.
+
+No Python loop over events and no range join: the cost is that of sorting.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-# A boundary's rank among those of one time: a life begins, an interval ends, one begins, a life
-# ends.
+# Rank of a boundary among those at the same time: a life begins, an interval ends, an interval
+# begins, a life ends.
 _BIRTH, _END, _BEGIN, _DEATH = 0, 1, 2, 3
 _NONE = -1
 
 
-def sweep(lives: pl.DataFrame, layers: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Cut each life at every boundary of its layers and say what is active in each part.
+def latest_begun(
+    events: pl.DataFrame, begun: pl.DataFrame, *, at: str, begin: str, by: str | Sequence[str]
+) -> pl.DataFrame:
+    """Join each event with the row of ``begun`` that began last, at or before the event.
 
-    ``lives`` has one row (key Int32, start_ns, end_ns) per key. A layer has rows (key, start_ns,
-    end_ns, value Int32 ≥ 0) that lie within the life and, within one layer and key, do not overlap;
-    `clip_to_lives` makes it so. Returns key, start_ns, end_ns and one column per layer: its active
+    ``at``: the event's time; ``begin``: when a row of ``begun`` began; ``by``: columns that both
+    share. Returns the events in order of ``at`` with the columns of ``begun``, null where none had
+    begun. Whether that row had ended by then is for the caller to check.
+    """
+    return events.sort(at).join_asof(
+        begun.sort(begin), left_on=at, right_on=begin, by=by, check_sortedness=False
+    )
+
+
+def next_begun(
+    events: pl.DataFrame, begun: pl.DataFrame, *, at: str, begin: str, by: str | Sequence[str]
+) -> pl.DataFrame:
+    """Join each event with the row of ``begun`` that begins next, at or after the event.
+
+    Parameters and result as of `latest_begun`.
+    """
+    return events.sort(at).join_asof(
+        begun.sort(begin),
+        left_on=at,
+        right_on=begin,
+        by=by,
+        strategy="forward",
+        check_sortedness=False,
+    )
+
+
+def sweep(lives: pl.DataFrame, layers: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Cut each life at every boundary of its layers and name what is active in each part.
+
+    ``lives``: one row (key Int32, start_ns, end_ns) per key. A layer has rows (key, start_ns,
+    end_ns, value Int32 ≥ 0) inside the life; within one layer and key they do not overlap
+    (`clip_to_lives` clips them). Returns key, start_ns, end_ns and one column per layer: its active
     value or null. The parts tile every life exactly, whatever the layers hold.
     """
     marks = [_marks(lives, _BIRTH, -1), _marks(lives, _DEATH, -1)]
@@ -38,9 +72,10 @@ def sweep(lives: pl.DataFrame, layers: Mapping[str, pl.DataFrame]) -> pl.DataFra
 
 
 def clip_to_lives(intervals: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
-    """Clip intervals (key, start_ns, end_ns?, …) to their key's life; a null end lasts as long.
+    """Clip intervals (key, start_ns, end_ns?, …) to the life of their key.
 
-    Intervals of no life, or with nothing left, are dropped.
+    A null end means until the life ends. Intervals without a life, or with nothing left, are
+    dropped.
     """
     bounds = lives.select("key", birth="start_ns", death="end_ns")
     start = pl.max_horizontal("start_ns", "birth").alias("start_ns")
@@ -56,19 +91,20 @@ def clip_to_lives(intervals: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
 def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Clip segments to intervals of their thread.
 
-    ``intervals``: interval, tid, start_ns, end_ns, in any number and overlapping as they like.
-    ``segments``: tid, start_ns, end_ns and more, not overlapping per tid. Returns one row per pair
-    that overlaps: ``interval``, then the segment's columns with start_ns and end_ns clipped. The
-    cost is that of two as-of joins and of the result.
+    ``intervals``: interval, tid, start_ns, end_ns; any number, overlapping or not. ``segments``:
+    tid, start_ns, end_ns and more, not overlapping per tid. Returns one row per overlapping pair:
+    ``interval``, then the segment's columns with start_ns and end_ns clipped. Costs two as-of joins
+    and the size of the result.
     """
     tiles = segments.sort("tid", "start_ns").with_row_index("tile")
-    asked = intervals.select(
+    spans = intervals.select(
         "interval",
         pl.col("tid").cast(tiles.schema["tid"]),
         pl.col("start_ns", "end_ns").cast(pl.Int64),
     )
-    first = asked.sort("start_ns").join_asof(
-        tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end"),
+    ends = tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end")
+    first = spans.sort("start_ns").join_asof(
+        ends,
         left_on="start_ns",
         right_on="tile_end",
         by="tid",
@@ -76,22 +112,25 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
         allow_exact_matches=False,
         check_sortedness=False,
     )
+    starts = tiles.select("tid", tile_start="start_ns", last="tile").sort("tile_start")
     both = first.sort("end_ns").join_asof(
-        tiles.select("tid", tile_start="start_ns", last="tile").sort("tile_start"),
+        starts,
         left_on="end_ns",
         right_on="tile_start",
         by="tid",
-        strategy="backward",
         allow_exact_matches=False,
         check_sortedness=False,
     )
-    met = both.filter(pl.col("last") >= pl.col("first"))
-    pairs = met.select(
-        "interval",
-        low="start_ns",
-        high="end_ns",
-        tile=pl.int_ranges(pl.col("first"), pl.col("last") + 1),
-    ).explode("tile")
+    pairs = (
+        both.filter(pl.col("last") >= pl.col("first"))
+        .select(
+            "interval",
+            low="start_ns",
+            high="end_ns",
+            tile=pl.int_ranges(pl.col("first"), pl.col("last") + 1),
+        )
+        .explode("tile")
+    )
     rows = tiles.drop("tile")[pairs["tile"]]
     clipped = pl.concat([pairs.drop("tile"), rows], how="horizontal").with_columns(
         pl.max_horizontal("start_ns", "low").alias("start_ns"),
@@ -100,8 +139,44 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     return clipped.drop("low", "high").sort("interval", "start_ns")
 
 
+def uncovered(intervals: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:
+    """The parts of intervals (interval, start_ns, end_ns, …) that ``covered`` leaves.
+
+    ``covered``: interval, start_ns, end_ns, inside their interval and not overlapping each other.
+    """
+    after = covered.select("interval", from_ns="end_ns")
+    whole = intervals.select("interval", from_ns="start_ns")
+    low = pl.concat([whole, after]).sort("interval", "from_ns")
+    before = covered.select("interval", until_ns="start_ns")
+    last = intervals.select("interval", until_ns="end_ns")
+    high = pl.concat([before, last]).sort("interval", "until_ns")
+    gaps = pl.concat([low, high.select("until_ns")], how="horizontal")
+    return (
+        intervals.drop("start_ns", "end_ns")
+        .join(gaps, on="interval")
+        .rename({"from_ns": "start_ns", "until_ns": "end_ns"})
+        .filter(pl.col("end_ns") > pl.col("start_ns"))
+    )
+
+
+def merged(parts: pl.DataFrame, *same: str) -> pl.DataFrame:
+    """Merge neighbouring rows (start_ns, end_ns, …) whose columns ``same`` are equal.
+
+    ``parts`` are in order and touch each other wherever ``same`` is equal. Other columns keep the
+    value of the first row merged.
+    """
+
+    def differs(step: int) -> pl.Expr:
+        kept = (pl.col(name).eq_missing(pl.col(name).shift(step)) for name in same)
+        edge = pl.int_range(pl.len()) == (0 if step > 0 else pl.len() - 1)
+        return ~pl.all_horizontal(kept) | edge
+
+    ends = parts.filter(differs(-1))["end_ns"]
+    return parts.filter(differs(1)).with_columns(ends)
+
+
 def _marks(frame: pl.DataFrame, rank: int, layer: int) -> pl.DataFrame:
-    """Boundaries (key, mark, layer, value): ``mark`` is time and rank in one sortable number."""
+    """Boundaries (key, mark, layer, value): ``mark`` is 4 × time + rank, one sortable number."""
     time = "end_ns" if rank in (_END, _DEATH) else "start_ns"
     value = pl.col("value") if rank == _BEGIN else pl.lit(_NONE)
     return frame.select(
@@ -113,6 +188,6 @@ def _marks(frame: pl.DataFrame, rank: int, layer: int) -> pl.DataFrame:
 
 
 def _state(number: int, name: str, rank: pl.Expr) -> pl.Expr:
-    """The value last set in one layer, none from each birth on."""
+    """The value last set in one layer; a birth resets it."""
     own = pl.when((pl.col("layer") == number) | (rank == _BIRTH)).then(pl.col("value"))
     return own.forward_fill().alias(name)

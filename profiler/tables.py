@@ -19,6 +19,9 @@ SCHEMA_VERSION = 1
 
 Dtype: TypeAlias = "pl.DataType | type[pl.DataType]"
 
+#: a table's name and its rows, or some of them: `segments` comes in parts
+Part: TypeAlias = tuple[str, pl.DataFrame]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -66,17 +69,21 @@ OPERATION_CLASSES = (
 OPERATION_CLASS = pl.Enum(OPERATION_CLASSES)
 
 WAIT_HOW = pl.Enum(["queued", "waker", "range"])
-OBJECT_KIND = pl.Enum(
-    ["chunk", "file", "catalog", "manifest", "whitelist", "certificate", "history", "meta"]
-)  # fmt: skip
+#: object kinds that are not content of files
+METADATA_KINDS = ("catalog", "manifest", "whitelist", "certificate", "history", "meta")
+
+OBJECT_KIND = pl.Enum(["chunk", "file", *METADATA_KINDS])  # fmt: skip
 LOCK_KIND = pl.Enum(["same_handle", "collision", "catalog", "other"])
 OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
 ROLE = pl.Enum(["target", "daemon"])
 OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
 GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
 
-#: kinds of incident that cvmprof itself finds; the recorder may name others
-INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang")
+#: kinds of incident
+INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked")
+
+#: later than any time in a run; far enough from 2⁶³ that sweeps may multiply it by 4
+HORIZON_NS = 1 << 60
 
 _TYPES: dict[str, Dtype] = {
     "i32": pl.Int32, "i64": pl.Int64, "u32": pl.UInt32, "u64": pl.UInt64, "f64": pl.Float64,
@@ -412,9 +419,9 @@ TABLES: tuple[Table, ...] = (
     _table(
         "incidents",
         "A thing that happened to the system.",
-        """
+        f"""
         i64  time_ns   when
-        str  kind      mount, remount, reload, crash, exit, eviction, hang, unasked
+        str  kind      {", ".join(INCIDENT_KINDS)}
         i32? pid       process
         i32? tid       thread
         i32? mount_id  mount

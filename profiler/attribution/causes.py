@@ -1,17 +1,17 @@
-"""Views of the tiling: what operations, phases and stalls were spent on, and classes of operations.
+"""Views of the tiling: the causes of operations, phases and stalls, and classes of operations.
 
-All are `segments` clipped to intervals and summed. Causes of one thing add up to its duration as
-far as its thread was watched.
+All are `segments` clipped to intervals and summed. The causes of one operation, phase or stall add
+up to its duration, as far as its thread was watched.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from ..intervals import overlaps
-from ..tables import CAUSE, OPERATION_CLASS
+from ..intervals import latest_begun, overlaps, uncovered
+from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS
 
-#: how many wakers of wakers are followed
+#: how many wakers in a chain are followed
 CHAIN_PASSES = 8
 
 
@@ -34,26 +34,23 @@ def read_causes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFram
 def nested_operations(operations: pl.DataFrame) -> pl.DataFrame:
     """Page faults inside system calls: op_id, outer_id."""
     is_fault = pl.col("kind") == "fault"
-    calls = (
-        operations.filter(~is_fault)
-        .select("tid", "start_ns", outer_id="op_id", outer_end_ns="end_ns")
-        .sort("start_ns")
+    calls = operations.filter(~is_fault).select(
+        "tid", outer_id="op_id", outer_start_ns="start_ns", outer_end_ns="end_ns"
     )
-    faults = operations.filter(is_fault).select("op_id", "tid", "start_ns").sort("start_ns")
-    met = faults.join_asof(calls, on="start_ns", by="tid", check_sortedness=False)
+    faults = operations.filter(is_fault).select("op_id", "tid", "start_ns")
+    latest = latest_begun(faults, calls, at="start_ns", begin="outer_start_ns", by="tid")
     inside = pl.col("outer_end_ns").is_null() | (pl.col("outer_end_ns") > pl.col("start_ns"))
-    return met.drop_nulls("outer_id").filter(inside).select("op_id", "outer_id")
+    return latest.drop_nulls("outer_id").filter(inside).select("op_id", "outer_id")
 
 
 def clipped_segments(
     segments: pl.DataFrame, intervals: pl.DataFrame, *, follow_wakers: bool = False
 ) -> pl.DataFrame:
-    """Segments of threads clipped to intervals (interval, tid, start_ns, end_ns): the same and
-    ``interval``.
+    """Segments clipped to intervals (interval, tid, start_ns, end_ns), with ``interval`` added.
 
-    With ``follow_wakers``, sleep that another thread ended is replaced by what that thread did
-    meanwhile, up to `CHAIN_PASSES` threads away; ``tid`` is then the thread that did it,
-    ``via_tid`` the one whose wake ended the sleep. What leads to no watched thread stays
+    With ``follow_wakers``, a sleep that another thread ended is replaced by what that thread did
+    meanwhile, up to `CHAIN_PASSES` threads away. ``tid`` is then the thread that did it,
+    ``via_tid`` the one whose wake ended the sleep. Sleep that leads to no watched thread stays
     ``blocked``.
     """
     clipped = overlaps(intervals, segments)
@@ -64,10 +61,10 @@ def clipped_segments(
     for _ in range(CHAIN_PASSES):
         leads = _leads_on(watched)
         done.append(clipped.filter(~leads))
-        open_ones = clipped.filter(leads)
-        if not open_ones.height:
+        led_on = clipped.filter(leads)
+        if not led_on.height:
             return pl.concat(done).sort("interval", "start_ns")
-        clipped = _followed(open_ones, segments)
+        clipped = _followed(led_on, segments)
     return pl.concat([*done, clipped]).sort("interval", "start_ns")
 
 
@@ -83,28 +80,17 @@ def _leads_on(watched: pl.Series) -> pl.Expr:
 
 def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     """Replace each sleep by its waker's segments; what the waker's life does not cover stays."""
-    numbered = sleeps.with_columns(row=pl.int_range(pl.len(), dtype=pl.Int32))
-    asked = numbered.select("start_ns", "end_ns", interval="row", tid="via_tid")
-    theirs = (
-        overlaps(asked, segments)
-        .rename({"interval": "row"})
-        .join(numbered.select("row", "interval", lent_op="op_id", ender="via_tid"), on="row")
+    rows = sleeps.rename({"interval": "of_interval"}).with_row_index("interval")
+    waker_spans = rows.select("interval", "start_ns", "end_ns", tid="via_tid")
+    covered = overlaps(waker_spans, segments)
+    sleepers = rows.select("interval", "of_interval", sleeper_via="via_tid")
+    of_wakers = covered.join(sleepers, on="interval").with_columns(
+        pl.coalesce("via_tid", "sleeper_via").alias("via_tid")
     )
-    taken = theirs.with_columns(pl.coalesce("via_tid", "ender").alias("via_tid"))
-    rest = _uncovered(numbered, theirs)
-    return pl.concat([taken.select(sleeps.columns), rest.select(sleeps.columns)])
-
-
-def _uncovered(sleeps: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:
-    """The parts of sleeps before and after their waker's life, no longer leading anywhere."""
-    spans = covered.group_by("row").agg(low=pl.col("start_ns").min(), high=pl.col("end_ns").max())
-    met = sleeps.join(spans, on="row", how="left")
-    before = met.with_columns(end_ns=pl.coalesce("low", "end_ns"))
-    after = met.drop_nulls("high").with_columns(start_ns="high")
-    return (
-        pl.concat([before, after])
-        .filter(pl.col("end_ns") > pl.col("start_ns"))
-        .with_columns(via_tid=pl.lit(None, pl.Int32))
+    rest = uncovered(rows, covered).with_columns(via_tid=pl.lit(None, pl.Int32))
+    return pl.concat(
+        part.with_columns(interval="of_interval").select(sleeps.columns)
+        for part in (of_wakers, rest)
     )
 
 
@@ -120,13 +106,13 @@ def interval_causes(clipped: pl.DataFrame) -> pl.DataFrame:
 def phase_causes(
     segments: pl.DataFrame, phases: pl.DataFrame, *, follow_wakers: bool = True
 ) -> pl.DataFrame:
-    """What the thread that marked a phase spent it on: phase (row of ``phases``), name, cause, ns.
+    """What its thread spent each phase on: phase (row of ``phases``), name, cause, ns.
 
     A phase that never ended lasts as long as its thread.
     """
     numbered = phases.with_columns(interval=pl.int_range(pl.len(), dtype=pl.Int32))
     asked = numbered.select(
-        "interval", "tid", "start_ns", end_ns=pl.col("end_ns").fill_null(1 << 60)
+        "interval", "tid", "start_ns", end_ns=pl.col("end_ns").fill_null(HORIZON_NS)
     )
     summed = interval_causes(clipped_segments(segments, asked, follow_wakers=follow_wakers))
     named = summed.join(numbered.select("interval", "name"), on="interval", maintain_order="left")
@@ -149,9 +135,9 @@ def operation_classes(
 ) -> pl.DataFrame:
     """The deepest source that supplied each operation's bytes: op_id, class.
 
-    ``http``: it waited for a download; ``joined``: for one that another thread began; ``cvmfs
-    cache``: for the daemon's answer only; ``passthrough``, ``disk``: for a disk, the file being on
-    FUSE or not; ``page cache``: for nothing; ``unknown``: for something that is not known.
+    By what it waited for: ``http``: a download; ``joined``: a download that another thread began;
+    ``cvmfs cache``: only the daemon's answer; ``passthrough``, ``disk``: a disk, for a file on FUSE
+    or not; ``page cache``: nothing; ``unknown``: something unknown.
     """
     outcomes = fetches.select("fetch_id", "outcome")
     past = operations.select("op_id", "passthrough")

@@ -1,4 +1,4 @@
-"""What became of the time of a fetch: pieces, each with one cause."""
+"""What the time of each fetch was spent on: pieces, each with one cause."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..tables import CAUSE
+from ..intervals import latest_begun, merged
+from ..tables import CAUSE, HORIZON_NS, METADATA_KINDS
 from ..wire.download_work import divided_work, work_marks
 
-#: later than any time
-HORIZON_NS = 1 << 60
-
-#: kinds of object that files do not consist of
-METADATA_KINDS = ("catalog", "manifest", "whitelist", "certificate", "history", "meta")
-
-# the order of marks of one instant
+# the order of marks at the same time
 _BIRTH, _STORED, _QUEUED, _CONNECT, _SENT, _PARTS = range(6)
 _AFTER, _HANDED, _RETURNED = range(11, 14)
 
 
 @dataclass(frozen=True)
 class FetchEvidence:
-    """What the division of fetches is made of.
+    """What fetches are divided by.
 
     ``fetches``: the table with queued_ns and returned_ns, the bounds of the call that downloads;
     ``tried``: see `downloads.attempts`; ``downloads``: the table; ``work``: see `download_work`;
@@ -40,13 +35,13 @@ class FetchEvidence:
 def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     """Tile each fetch: fetch_id, start_ns, end_ns, cause, in order.
 
-    In the order of time: ``cache_read`` while it is looked up; ``cache_write`` while a place is
-    made for it; ``fetch_queue`` until it is on the wire; ``connect``; ``first_byte``; ``transfer``,
-    ``decompress``, ``cache_write``, ``runqueue`` and ``fetch_queue`` as its download thread spends
-    the time (`download_work`); ``runqueue`` from the result's being handed over until the thread
-    that waits runs; ``cache_write`` while it is committed. ``fetch_joined`` where another thread
-    downloads, ``catalog`` all along where the object is none of a file. What no request on the wire
-    or no work of the download thread tells stays ``fetch``.
+    In order of time: ``cache_read`` during the lookup; ``cache_write`` while the client makes room
+    for the object; ``fetch_queue`` until the request is sent; ``connect``; ``first_byte``;
+    ``transfer``, ``decompress``, ``cache_write``, ``runqueue`` and ``fetch_queue`` as the download
+    thread spends the time (`download_work`); ``runqueue`` from the hand-over of the result until
+    the waiting thread runs; ``cache_write`` during the commit. ``fetch_joined`` while another
+    thread downloads the object, ``catalog`` throughout if the object is not file content. What
+    neither a request nor the download thread's work explains stays ``fetch``.
     """
     handed = handed_over(evidence)
     lives = _lives(evidence, handed)
@@ -56,28 +51,27 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
         .join(handed, on="fetch_id", how="left")
         .with_columns(handed_ns=pl.when("is_last").then("handed_ns"))
     )
-    marks = [*_own_marks(lives, wire), *_wire_marks(wire, lives, evidence.work)]
-    placed = (
-        pl.concat(marks)
-        .drop_nulls("at")
+    marks = pl.concat([*_own_marks(lives, wire), *_wire_marks(wire, lives, evidence.work)])
+    in_life = (
+        marks.drop_nulls("at")
         .join(lives.select("fetch_id", "birth", "death"), on="fetch_id")
+        .filter((pl.col("at") >= pl.col("birth")) & (pl.col("at") < pl.col("death")))
+        .sort("fetch_id", "at", "rank")
     )
-    inside = placed.filter((pl.col("at") >= pl.col("birth")) & (pl.col("at") < pl.col("death")))
-    ordered = inside.sort("fetch_id", "at", "rank")
     following = pl.col("at").shift(-1).over("fetch_id")
-    pieces = ordered.select(
+    pieces = in_life.select(
         "fetch_id", start_ns="at", end_ns=pl.coalesce(following, "death"), cause="cause"
     ).filter(pl.col("end_ns") > pl.col("start_ns"))
-    return _merged(_named_as_metadata(pieces, evidence.fetches))
+    return merged(_named_as_metadata(pieces, evidence.fetches), "fetch_id", "cause")
 
 
 def handed_over(evidence: FetchEvidence) -> pl.DataFrame:
-    """When the download thread woke who waited: fetch_id, handed_ns, resumed_ns?.
+    """When the download thread woke the waiting thread: fetch_id, handed_ns, resumed_ns?.
 
-    The last sleep of the fetching thread that the thread which sent the last attempt ended.
+    The last sleep of the fetching thread that was ended by the thread which sent the last attempt.
     """
     last = evidence.tried.sort("attempt").unique("fetch_id", keep="last", maintain_order=True)
-    asked = evidence.fetches.join(last.select("fetch_id", "sender_tid"), on="fetch_id").select(
+    waiting = evidence.fetches.join(last.select("fetch_id", "sender_tid"), on="fetch_id").select(
         "fetch_id",
         "pid",
         "tid",
@@ -98,15 +92,10 @@ def handed_over(evidence: FetchEvidence) -> pl.DataFrame:
         )
         .drop_nulls(["sender_tid", "handed_ns"])
     )
-    met = asked.sort("until").join_asof(
-        sleeps.sort("slept_ns"),
-        left_on="until",
-        right_on="slept_ns",
-        by=["pid", "tid", "sender_tid"],
-        check_sortedness=False,
-    )
-    inside = pl.col("slept_ns") >= pl.coalesce("queued_ns", "start_ns")
-    return met.filter(inside).select("fetch_id", "handed_ns", "resumed_ns")
+    key = ["pid", "tid", "sender_tid"]
+    latest = latest_begun(waiting, sleeps, at="until", begin="slept_ns", by=key)
+    in_fetch = pl.col("slept_ns") >= pl.coalesce("queued_ns", "start_ns")
+    return latest.filter(in_fetch).select("fetch_id", "handed_ns", "resumed_ns")
 
 
 def _lives(evidence: FetchEvidence, handed: pl.DataFrame) -> pl.DataFrame:
@@ -129,20 +118,15 @@ def _lives(evidence: FetchEvidence, handed: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(until=pl.coalesce("queued_ns", "death"))
     )
-    looked = (
+    misses = (
         evidence.lookups.filter(~pl.col("hit"))
         .select("pid", "tid", "object_hash", looked_ns="end_ns", looked_from="start_ns")
         .drop_nulls()
     )
-    met = rows.sort("until").join_asof(
-        looked.sort("looked_from"),
-        left_on="until",
-        right_on="looked_from",
-        by=["pid", "tid", "object_hash"],
-        check_sortedness=False,
-    )
-    inside = pl.col("looked_from") >= pl.col("birth")
-    return met.with_columns(looked_ns=pl.when(inside).then("looked_ns"))
+    key = ["pid", "tid", "object_hash"]
+    latest = latest_begun(rows, misses, at="until", begin="looked_from", by=key)
+    in_fetch = pl.col("looked_from") >= pl.col("birth")
+    return latest.with_columns(looked_ns=pl.when(in_fetch).then("looked_ns"))
 
 
 def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
@@ -165,8 +149,9 @@ def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> list[pl.DataFrame]:
-    """Where the parts of a fetch begin, by its requests on the wire and its download thread's work;
-    none after the result was handed over.
+    """Where the parts of a fetch begin, by its requests and by the download thread's work.
+
+    None is later than the hand-over of the result.
     """
     parts = divided_work(work, wire)
     worked = wire.join(
@@ -192,10 +177,12 @@ def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> 
 
 
 def _after_work(worked: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
-    """After the last piece: more is to come where the fetch goes on; else the thread turned to
-    others before it handed the result over, or tries again.
+    """What follows the last piece.
+
+    ``transfer`` if the fetch never ended: more is to come. Else the thread served others before it
+    handed the result over, or tried again.
     """
-    told = worked.join(lives.select("fetch_id", "returned_ns", "death"), on="fetch_id")
+    rows = worked.join(lives.select("fetch_id", "returned_ns", "death"), on="fetch_id")
     goes_on = (
         pl.col("is_last")
         & pl.col("handed_ns").is_null()
@@ -203,32 +190,17 @@ def _after_work(worked: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("death") == HORIZON_NS)
     )
     cause = pl.when(goes_on).then(pl.lit("transfer")).otherwise(pl.lit("fetch_queue"))
-    return told.select("fetch_id", at="worked_ns", cause=cause, rank=pl.lit(_AFTER))
+    return rows.select("fetch_id", at="worked_ns", cause=cause, rank=pl.lit(_AFTER))
 
 
 def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str, rank: int) -> pl.DataFrame:
     return frame.select("fetch_id", at=at, cause=pl.lit(cause), rank=pl.lit(rank))
 
 
-def _named_as_metadata(pieces: pl.DataFrame, fetching: pl.DataFrame) -> pl.DataFrame:
-    kinds = fetching.select("fetch_id", "object_kind")
-    foreign = pl.col("object_kind").is_in(METADATA_KINDS).fill_null(value=False)
-    cause = pl.when(foreign).then(pl.lit("catalog")).otherwise("cause")
+def _named_as_metadata(pieces: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
+    kinds = fetches.select("fetch_id", "object_kind")
+    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS).fill_null(value=False)
+    cause = pl.when(is_metadata).then(pl.lit("catalog")).otherwise("cause")
     return pieces.join(kinds, on="fetch_id", how="left", maintain_order="left").select(
         "fetch_id", "start_ns", "end_ns", cause=cause.cast(CAUSE)
-    )
-
-
-def _merged(pieces: pl.DataFrame) -> pl.DataFrame:
-    """Merge neighbours of one fetch and cause."""
-    same = (pl.col("fetch_id") == pl.col("fetch_id").shift(1)) & (
-        pl.col("cause") == pl.col("cause").shift(1)
-    )
-    runs = pieces.with_columns(run=(~same.fill_null(value=False)).cum_sum())
-    return (
-        runs.group_by("run", maintain_order=True)
-        .agg(
-            pl.col("fetch_id", "start_ns").first(), pl.col("end_ns").last(), pl.col("cause").first()
-        )
-        .drop("run")
     )

@@ -1,6 +1,6 @@
-"""What became of the time of a FUSE request: pieces, each with one cause.
+"""What the time of each FUSE request was spent on: pieces, each with one cause.
 
-A thread that slept until a request ended spent its sleep on these pieces; see `segments`.
+A thread that slept until a request ended spent its sleep on these pieces: see `segments`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..client.chunks import chunk_at
-from ..intervals import clip_to_lives, sweep
+from ..intervals import clip_to_lives, merged, sweep
 from ..kernel.fuse_requests import OPCODE_READ, serving_requests
-from ..tables import CAUSE
-from .fetch_timelines import HORIZON_NS
+from ..tables import CAUSE, HORIZON_NS
 
-#: FLUSH, FSYNC, RELEASE, RELEASEDIR: what, like READ, concerns what the cache has open
+#: READ, FLUSH, FSYNC, RELEASE, RELEASEDIR: requests about an open file
 _HANDLE_OPCODES = (OPCODE_READ, 18, 20, 25, 29)
 
 
 @dataclass(frozen=True)
 class RequestEvidence:
-    """What the division of requests is made of, besides the requests.
+    """What requests are divided by.
 
     ``calls``: `daemon_calls`; ``fetches``: the table with unique; ``pieces``: see
     `fetch_timelines.fetch_pieces`; ``locks``: see `lock_waits.lock_waits`; ``lookups``:
@@ -39,40 +38,38 @@ class RequestEvidence:
 def request_pieces(
     requests: pl.DataFrame, needs: pl.DataFrame, evidence: RequestEvidence
 ) -> pl.DataFrame:
-    """Tile all time by what became of each request: mount_id, unique, start_ns, end_ns, cause,
-    fetch_id?.
+    """Tile all time for each request: mount_id, unique, start_ns, end_ns, cause, fetch_id?.
 
-    Before the daemon took it: ``fuse_queue``. Then, deepest last: ``cache_read`` where it concerns
-    an open file, ``catalog`` where it asks for metadata, ``daemon`` where no client of CVMFS serves
-    it; ``cache_read`` in lookups of the cache; ``daemon_lock``; the pieces of another thread's
-    fetch of a chunk that it needs; its own fetches' pieces; locks in them before they are queued.
-    From its end on: ``reply``. ``requests``: `fuse_requests` that someone waited for; ``needs``:
+    Until the daemon takes it: ``fuse_queue``. Then, the deepest last: ``cache_read`` if it is about
+    an open file, ``catalog`` if it asks for metadata, ``daemon`` if no CVMFS client serves it;
+    ``cache_read`` during cache lookups; ``daemon_lock``; the pieces of another thread's fetch of a
+    chunk that it needs; the pieces of its own fetches; locks inside those before they are queued.
+    From its end on: ``reply``. ``requests``: `fuse_requests` that a thread waited for; ``needs``:
     see `needed_chunks`.
     """
-    asked = (
+    numbered = (
         _first_served(requests, evidence.calls)
         .with_row_index("request")
         .with_columns(pl.col("request").cast(pl.Int32))
     )
-    named = asked.select("request", "mount_id", "unique", "opcode")
-    own = _own_pieces(named, evidence)
+    keys = numbered.select("request", "mount_id", "unique")
+    own = _own_pieces(keys, evidence)
     layers = {
-        "base": _base(asked, evidence.clients),
-        "cache": _cache_lookups(asked, evidence.lookups),
-        "lock": _lock(named, evidence.locks.filter(~pl.col("in_fetch"))),
-        "holder": _holder_pieces(asked, own, needs, evidence),
+        "base": _base(numbered, evidence.clients),
+        "cache": _cache_lookups(numbered, evidence.lookups),
+        "lock": _lock(keys, evidence.locks.filter(~pl.col("in_fetch"))),
+        "holder": _holder_pieces(numbered, own, needs, evidence),
         "own": own,
-        "inner": _lock(named, evidence.locks.filter("in_fetch")),
+        "inner": _lock(keys, evidence.locks.filter("in_fetch")),
     }
-    parts = _sweep_causes(_lives(asked), layers, served=_served_lives(asked))
-    keys = named.select("mount_id", "unique", key="request")
-    return parts.join(keys, on="key").select(
+    pieces = _sweep_causes(_lives(numbered), layers, served=_served_lives(numbered))
+    return pieces.join(keys.rename({"request": "key"}), on="key").select(
         "mount_id", "unique", "start_ns", "end_ns", "cause", "fetch_id"
     )
 
 
 def _first_served(requests: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Where the taking was not seen, the first call for the request bounds it."""
+    """Set ``served_ns`` where it was not seen to the first call for the request."""
     called = (
         calls.drop_nulls("unique")
         .group_by("mount_id", "unique")
@@ -83,91 +80,93 @@ def _first_served(requests: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _lives(asked: pl.DataFrame) -> pl.DataFrame:
-    return asked.select(key="request", start_ns=pl.lit(0, pl.Int64), end_ns=pl.lit(HORIZON_NS))
+def _lives(requests: pl.DataFrame) -> pl.DataFrame:
+    return requests.select(key="request", start_ns=pl.lit(0, pl.Int64), end_ns=pl.lit(HORIZON_NS))
 
 
-def _served_lives(asked: pl.DataFrame) -> pl.DataFrame:
-    """From being taken to the answer: what the daemon's own doings are clipped to."""
-    return asked.select(
+def _served_lives(requests: pl.DataFrame) -> pl.DataFrame:
+    """From the daemon taking it to its answer: bounds what the daemon did."""
+    return requests.select(
         key="request",
         start_ns=pl.col("served_ns").fill_null(0),
         end_ns=pl.col("end_ns").fill_null(HORIZON_NS),
     )
 
 
-def _base(asked: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
-    """Queue, the daemon's kind of work, reply. Ended but never seen taken: since it was queued."""
-    ended, taken = pl.col("end_ns").fill_null(HORIZON_NS), pl.col("served_ns")
-    unseen = (
+def _base(requests: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
+    """Queue, the daemon's kind of work, reply.
+
+    If the daemon was not seen to take an answered request, it is taken as soon as it is queued.
+    """
+    ended = pl.col("end_ns").fill_null(HORIZON_NS)
+    untaken = (
         pl.when(pl.col("end_ns").is_null())
         .then(HORIZON_NS)
         .otherwise(pl.col("queued_ns").fill_null(0))
     )
-    at = pl.min_horizontal(pl.coalesce(taken, unseen), ended)
+    taken = pl.min_horizontal(pl.coalesce("served_ns", untaken), ended)
     zero, horizon = pl.lit(0, pl.Int64), pl.lit(HORIZON_NS)
-    known = asked.join(clients, on="mount_id", how="semi")
+    by_client = requests.join(clients, on="mount_id", how="semi")
+    by_other = requests.join(clients, on="mount_id", how="anti")
     of_handle = pl.col("opcode").is_in(_HANDLE_OPCODES)
     return pl.concat(
         [
-            _piece(asked, zero, at, "fuse_queue"),
-            _piece(known.filter(of_handle), at, ended, "cache_read"),
-            _piece(known.filter(~of_handle), at, ended, "catalog"),
-            _piece(asked.join(clients, on="mount_id", how="anti"), at, ended, "daemon"),
-            _piece(asked, ended, horizon, "reply"),
+            _piece(requests, zero, taken, "fuse_queue"),
+            _piece(by_client.filter(of_handle), taken, ended, "cache_read"),
+            _piece(by_client.filter(~of_handle), taken, ended, "catalog"),
+            _piece(by_other, taken, ended, "daemon"),
+            _piece(requests, ended, horizon, "reply"),
         ]
     )
 
 
-def _cache_lookups(asked: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
-    """Lookups in the cache on behalf of requests for metadata."""
-    metadata = asked.filter(~pl.col("opcode").is_in(_HANDLE_OPCODES))
+def _cache_lookups(requests: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
+    """Cache lookups for requests for metadata."""
+    metadata = requests.filter(~pl.col("opcode").is_in(_HANDLE_OPCODES))
     if metadata.is_empty() or lookups.is_empty():
-        return _piece(asked.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
-    served = lookups.drop_nulls(["mount_id", "end_ns"])
-    met = (
-        served.with_columns(serving_requests(metadata, served))
+        return _piece(requests.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
+    ended = lookups.drop_nulls(["mount_id", "end_ns"])
+    of_requests = (
+        ended.with_columns(serving_requests(metadata, ended))
         .drop_nulls("unique")
         .select("mount_id", "unique", "start_ns", "end_ns")
     )
-    named = metadata.select("request", "mount_id", "unique").join(met, on=["mount_id", "unique"])
-    return _piece(named, pl.col("start_ns"), pl.col("end_ns"), "cache_read")
+    keys = metadata.select("request", "mount_id", "unique")
+    spans = keys.join(of_requests, on=["mount_id", "unique"])
+    return _piece(spans, pl.col("start_ns"), pl.col("end_ns"), "cache_read")
 
 
-def _lock(named: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
-    met = named.join(locks, on=["mount_id", "unique"])
-    return _piece(met, pl.col("start_ns"), pl.col("end_ns").fill_null(HORIZON_NS), "daemon_lock")
+def _lock(keys: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
+    waits = keys.join(locks, on=["mount_id", "unique"])
+    return _piece(waits, pl.col("start_ns"), pl.col("end_ns").fill_null(HORIZON_NS), "daemon_lock")
 
 
-def _own_pieces(named: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
-    own = named.join(
-        evidence.fetches.select("mount_id", "unique", "fetch_id"), on=["mount_id", "unique"]
-    ).join(evidence.pieces, on="fetch_id")
+def _own_pieces(keys: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
+    """The pieces of the fetches that each request made."""
+    fetches = evidence.fetches.select("mount_id", "unique", "fetch_id")
+    own = keys.join(fetches, on=["mount_id", "unique"]).join(evidence.pieces, on="fetch_id")
     return own.select("request", "start_ns", "end_ns", "cause", "fetch_id")
 
 
 def _holder_pieces(
-    asked: pl.DataFrame,
-    own: pl.DataFrame,
-    needs: pl.DataFrame,
-    evidence: RequestEvidence,
+    requests: pl.DataFrame, own: pl.DataFrame, needs: pl.DataFrame, evidence: RequestEvidence
 ) -> pl.DataFrame:
-    """Pieces of fetches, made for other requests at the time, of the chunks that a READ needs."""
+    """The pieces of other requests' fetches of chunks that a READ needs, at the time."""
     holders = evidence.fetches.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
         "mount_id", "object_hash", "fetch_id", held_ns="start_ns", freed_ns="end_ns"
     )
-    served = asked.select("request", "mount_id", "unique", "served_ns", "end_ns")
-    meets = (pl.col("held_ns") < pl.col("end_ns").fill_null(HORIZON_NS)) & (
+    overlapping = (pl.col("held_ns") < pl.col("end_ns").fill_null(HORIZON_NS)) & (
         pl.col("freed_ns").fill_null(HORIZON_NS) > pl.col("served_ns").fill_null(0)
     )
     pairs = (
-        served.join(needs, on=["mount_id", "unique"])
+        requests.select("request", "mount_id", "unique", "served_ns", "end_ns")
+        .join(needs, on=["mount_id", "unique"])
         .join(holders, on=["mount_id", "object_hash"])
-        .select("request", "fetch_id", meets=meets)
-        .filter("meets")
+        .filter(overlapping)
+        .select("request", "fetch_id")
     )
-    foreign = pairs.join(own.select("request", "fetch_id"), on=["request", "fetch_id"], how="anti")
-    return foreign.join(evidence.pieces, on="fetch_id").select(
+    others = pairs.join(own.select("request", "fetch_id"), on=["request", "fetch_id"], how="anti")
+    return others.join(evidence.pieces, on="fetch_id").select(
         "request", "start_ns", "end_ns", "cause", "fetch_id"
     )
 
@@ -186,7 +185,7 @@ def _sweep_causes(
     lives: pl.DataFrame, layers: dict[str, pl.DataFrame], served: pl.DataFrame
 ) -> pl.DataFrame:
     """Sweep pieces, the deepest layer winning: key, start_ns, end_ns, cause, fetch_id."""
-    told = pl.concat([layer.select("cause", "fetch_id") for layer in layers.values()])
+    values = pl.concat([layer.select("cause", "fetch_id") for layer in layers.values()])
     intervals: dict[str, pl.DataFrame] = {}
     row = 0
     for name, layer in layers.items():
@@ -197,37 +196,25 @@ def _sweep_causes(
         row += layer.height
     parts = sweep(lives, intervals)
     deepest = parts.select(pl.coalesce([pl.col(name) for name in reversed(layers)]))
-    chosen = told[deepest.to_series()]
-    return _merged(pl.concat([parts.select("key", "start_ns", "end_ns"), chosen], how="horizontal"))
-
-
-def _merged(parts: pl.DataFrame) -> pl.DataFrame:
-    """Merge neighbours of one key that do not differ."""
-    same = pl.all_horizontal(
-        pl.col(name).eq_missing(pl.col(name).shift(1)) for name in ("key", "cause", "fetch_id")
-    )
-    first = parts.filter(~same.fill_null(value=False))
-    continued = pl.col("key") == pl.col("key").shift(-1)
-    end = pl.when(continued).then(pl.col("start_ns").shift(-1)).otherwise(HORIZON_NS)
-    return first.with_columns(end_ns=end)
+    chosen = values[deepest.to_series()]
+    pieces = pl.concat([parts.select("key", "start_ns", "end_ns"), chosen], how="horizontal")
+    return merged(pieces, "key", "cause", "fetch_id")
 
 
 def needed_chunks(
-    requests: pl.DataFrame, known: pl.DataFrame, chunked: pl.DataFrame
+    requests: pl.DataFrame, files: pl.DataFrame, chunks: pl.DataFrame
 ) -> pl.DataFrame:
-    """Which objects READ requests need: mount_id, unique, object_hash.
+    """The objects that READ requests need: mount_id, unique, object_hash.
 
-    ``requests``: `fuse_requests`; ``known``: files, whose inode is the request's node; ``chunked``:
-    chunks.
+    ``requests``: `fuse_requests`; ``files``: the table, whose inode is the request's node;
+    ``chunks``: the table.
     """
-    inodes = known.select("mount_id", "file_id", node_id="inode").unique(["mount_id", "node_id"])
+    node = ["mount_id", "node_id"]
+    inodes = files.select("mount_id", "file_id", node_id="inode").unique(node)
     reads = (
         requests.filter(pl.col("opcode") == OPCODE_READ)
         .with_row_index("request")
-        .join(inodes, on=["mount_id", "node_id"])
+        .join(inodes, on=node)
     )
-    return (
-        chunk_at(reads, chunked)
-        .join(reads, on="request")
-        .select("mount_id", "unique", "object_hash")
-    )
+    needed = chunk_at(reads, chunks).join(reads, on="request")
+    return needed.select("mount_id", "unique", "object_hash")

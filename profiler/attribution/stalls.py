@@ -13,7 +13,7 @@ def stalls(gpu_ops: pl.DataFrame, start_ns: int, threshold_ns: int) -> pl.DataFr
     """Maximal gaps of at least ``threshold_ns`` without an operation on the device.
 
     From the command's start to the device's last operation. The waiting thread is the one that
-    submitted the operation which ends the gap; a gap before an operation of no known thread is left
+    submitted the operation after the gap; a gap before an operation of an unknown thread is left
     out.
     """
     busy = gpu_ops.filter(pl.col("end_ns") > start_ns).sort("device", "start_ns", "end_ns")

@@ -1,4 +1,4 @@
-"""Which cache manager a mount's client has, and where: from its lookups and its open files."""
+"""The cache manager of a mount's client and its directory, from lookups and open files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .daemon_calls import LOOKUP, LOOKUPS
 
 _NAMES = {name: name.removesuffix(LOOKUP).lower() or "posix" for name in LOOKUPS}
 _NUMBERS = {number: _NAMES[name] for number, name in enumerate(DAEMON_FUNCTIONS) if name in LOOKUPS}
-#: managers that keep what they have in others
+#: managers that store their objects in another manager
 _SHELLS = ("streaming", "tiered")
 _DATABASE, _PIPE = "cachedb", "cachemgr"
 
@@ -23,48 +23,48 @@ _DATABASE, _PIPE = "cachedb", "cachemgr"
 def cache_managers(
     calls: pl.DataFrame, daemons: pl.DataFrame, repositories: pl.DataFrame, journal: Journal
 ) -> pl.DataFrame:
-    """What is known of caches: mount_id, cache_manager?, cache_path?.
+    """The caches of mounts: mount_id, cache_manager?, cache_path?.
 
     ``calls``: CALL records; ``daemons``: pid, mount_id; ``repositories``: mount_id, repository?.
     """
     lookups = calls.filter(pl.col("function").is_in(list(_NUMBERS)))
-    asked: dict[int, set[str]] = {}
+    used: dict[int, set[str]] = {}
     for pid, number in lookups.select("pid", "function").unique().iter_rows():
-        asked.setdefault(pid, set()).add(_NUMBERS[number])
+        used.setdefault(pid, set()).add(_NUMBERS[number])
     opened = _opened(journal)
     named = daemons.join(repositories, on="mount_id", how="left")
     rows = [
-        {"mount_id": mount, **_described(asked.get(pid, set()), opened.get(pid, ()), repository)}
+        {"mount_id": mount, **_described(used.get(pid, set()), opened.get(pid, ()), repository)}
         for pid, mount, repository in named.select("pid", "mount_id", "repository").iter_rows()
     ]
     schema = {"mount_id": pl.Int32(), "cache_manager": pl.String(), "cache_path": pl.String()}
-    found = pl.DataFrame(rows, schema=schema, orient="row")
-    return found.unique("mount_id", keep="first", maintain_order=True)
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.unique("mount_id", keep="first", maintain_order=True)
 
 
 def working_directories(journal: Journal) -> dict[int, str]:
-    """Where the relative names of daemons begin, by pid."""
+    """The working directory of daemons, by pid: where their relative file names begin."""
     return {int(line["pid"]): str(line["directory"]) for line in journal.of("cache")}
 
 
 def _opened(journal: Journal) -> dict[int, tuple[str, ...]]:
-    """The names of cache files that daemons were seen to have open, by pid."""
-    found: dict[int, dict[str, None]] = {}
+    """The names of cache files that daemons had open, by pid."""
+    by_pid: dict[int, dict[str, None]] = {}
     for line in journal.of("cache"):
         names: Iterable[Any] = line.get("names") or ()
-        found.setdefault(int(line["pid"]), {}).update(dict.fromkeys(map(str, names)))
-    return {pid: tuple(names) for pid, names in found.items()}
+        by_pid.setdefault(int(line["pid"]), {}).update(dict.fromkeys(map(str, names)))
+    return {pid: tuple(names) for pid, names in by_pid.items()}
 
 
 def _described(
-    asked: set[str], opened: tuple[str, ...], repository: str | None
+    used: set[str], opened: tuple[str, ...], repository: str | None
 ) -> dict[str, str | None]:
     objects = (str(PurePosixPath(name).parent.parent) for name in opened if _is_object(name))
     database = next((name for name in opened if os.path.basename(name) == _DATABASE), None)
     path = os.path.dirname(database) if database else next(objects, None)
     bases = {os.path.basename(name) for name in opened}
     posix = _posix_manager(bases, path, repository)
-    kinds = asked | {"posix"} if path else asked
+    kinds = used | {"posix"} if path else used
     leaves = [posix if kind == "posix" else kind for kind in sorted(kinds - set(_SHELLS))]
     shell = " ".join(name for name in _SHELLS if name in kinds)
     inner = ", ".join(leaves)
@@ -73,8 +73,10 @@ def _described(
 
 
 def _posix_manager(bases: set[str], path: str | None, repository: str | None) -> str:
-    """How a cache of files is managed. One that is not can be anybody's: an alien cache, unless
-    its directory bears the repository's name, as a private one does.
+    """How a cache of files is managed.
+
+    A private one is in a directory named after its repository. Any other unmanaged one is an alien
+    cache, which others may use too.
     """
     if _PIPE in bases:
         return "posix shared"

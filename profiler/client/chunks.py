@@ -1,11 +1,10 @@
-"""Table `chunks`: what the client's extended attributes say of each file."""
+"""Table `chunks`, from the client's extended attributes of each file."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
+from ..intervals import latest_begun
 from ..run.hashes import hash_of_text
 from ..run.journal import Journal
 from ..tables import conform, empty
@@ -13,17 +12,17 @@ from ..tables import conform, empty
 _LIST, _HASH = "user.chunk_list", "user.hash"
 
 
-def chunks(journal: Journal, known: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
+def chunks(journal: Journal, files: pl.DataFrame, mounts: pl.DataFrame) -> pl.DataFrame:
     """Read chunk lists; a file without one is a single chunk, its ``user.hash``.
 
-    ``user.chunk_list`` is CSV (hash, offset, size) whose header repeats at every page. ``known`` is
-    the table `files`, ``mounted`` the table `mounts`. Files without either attribute have no rows.
+    ``user.chunk_list`` is CSV (hash, offset, size); its header repeats at every page. ``files``,
+    ``mounts``: the tables. Files with neither attribute have no rows.
     """
-    said = _attributes(journal)
-    if not said.height:
+    attributes = _attributes(journal)
+    if not attributes.height:
         return empty("chunks")
-    devices = mounted.select("mount_id", "device")
-    named = known.join(devices, on="mount_id").join(said, on=["device", "path"])
+    devices = mounts.select("mount_id", "device")
+    named = files.join(devices, on="mount_id").join(attributes, on=["device", "path"])
     listed = _listed(named)
     single = (
         named.join(listed, on="file_id", how="anti")
@@ -44,7 +43,7 @@ def chunks(journal: Journal, known: pl.DataFrame, mounted: pl.DataFrame) -> pl.D
 
 
 def _attributes(journal: Journal) -> pl.DataFrame:
-    """The files' attributes: device, path, chunk_list?, hash?; the last word per path counts."""
+    """The files' attributes: device, path, chunk_list?, hash?; the last line of a path counts."""
     rows = [
         {
             "device": line.get("device"),
@@ -73,42 +72,35 @@ def _listed(named: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_cache_state(
-    chunked: pl.DataFrame, lookups: pl.DataFrame, known: pl.DataFrame
+    chunks: pl.DataFrame, lookups: pl.DataFrame, files: pl.DataFrame
 ) -> pl.DataFrame:
-    """Add ``cached_at_start``: whether the first lookup of the chunk's object hit its mount's
-    cache.
-    """
+    """Add ``cached_at_start``: whether the first lookup of the object hit its mount's cache."""
     first = (
         lookups.sort("start_ns")
         .group_by("mount_id", "object_hash", maintain_order=True)
         .agg(cached_at_start=pl.col("hit").first())
     )
-    placed = chunked.drop("cached_at_start").join(
-        known.select("file_id", "mount_id"), on="file_id", maintain_order="left"
+    with_mount = chunks.drop("cached_at_start").join(
+        files.select("file_id", "mount_id"), on="file_id", maintain_order="left"
     )
-    joined = placed.join(first, on=["mount_id", "object_hash"], how="left", maintain_order="left")
+    joined = with_mount.join(
+        first, on=["mount_id", "object_hash"], how="left", maintain_order="left"
+    )
     return conform("chunks", joined)
 
 
-def chunk_at(requests: pl.DataFrame, chunked: pl.DataFrame) -> pl.DataFrame:
-    """Which chunks READ requests need: request, object_hash; at most the first and the last of
-    each.
+def chunk_at(requests: pl.DataFrame, chunks: pl.DataFrame) -> pl.DataFrame:
+    """The chunks that READ requests need: request, object_hash.
 
-    ``requests``: request, file_id, offset_bytes, size_bytes. A READ is far smaller than a chunk.
+    At most the first and the last of each request: a READ is far smaller than a chunk.
+    ``requests``: request, file_id, offset_bytes, size_bytes.
     """
     size = pl.max_horizontal(pl.col("size_bytes"), pl.lit(1))
     firsts = requests.select("request", "file_id", at="offset_bytes")
     lasts = requests.select("request", "file_id", at=pl.col("offset_bytes") + size - 1)
-    starts = chunked.select(
+    starts = chunks.select(
         "file_id", "object_hash", "offset_bytes", end=pl.col("offset_bytes") + pl.col("size_bytes")
-    ).sort("offset_bytes")
-    found: Any = (
-        pl.concat([firsts, lasts])
-        .sort("at")
-        .join_asof(
-            starts, left_on="at", right_on="offset_bytes", by="file_id", check_sortedness=False
-        )
     )
-    inside = found.filter(pl.col("at") < pl.col("end")).select("request", "object_hash")
-    result: pl.DataFrame = inside.unique()
-    return result
+    bytes_needed = pl.concat([firsts, lasts])
+    found = latest_begun(bytes_needed, starts, at="at", begin="offset_bytes", by="file_id")
+    return found.filter(pl.col("at") < pl.col("end")).select("request", "object_hash").unique()

@@ -1,4 +1,4 @@
-"""Tables `daemon_calls` and `cache_lookups`: what the daemons did with a request."""
+"""Tables `daemon_calls` and `cache_lookups`: what the daemons did with each request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..run.times import happened
 from ..tables import conform
 
 FETCH, DOWNLOAD, LOOKUP = "Fetcher::Fetch", "DownloadManager::Fetch", "CacheManager::Open"
-#: lookups in caches of one kind or another; the tables' LOOKUP is the outermost of nested ones
+#: lookups by each kind of cache manager; the tables call the outermost of nested ones LOOKUP
 LOOKUPS = tuple(name for name in DAEMON_FUNCTIONS if name.endswith(LOOKUP))
 _NUMBERS = {name: number for number, name in enumerate(DAEMON_FUNCTIONS)}
 _OF_NESTED = {LOOKUP: "PosixCacheManager::Open"}
@@ -21,15 +21,12 @@ _OPENAT, _RENAME = CACHE_SYSCALLS.index("openat"), CACHE_SYSCALLS.index("rename"
 
 
 def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
-    """Number the calls and find their parents; beside the table, ``object_suffix``.
+    """Number the calls and find their parents. The table, plus ``object_suffix``.
 
-    ``daemons``: pid, mount_id.
-
-    A lookup is called `LOOKUP` whichever cache manager does it; those that one manager makes in
-    another, whose caches it joins, bear their manager's name.
-
-    A result is what an ``int`` of the ABI holds, the register's low half; the ``cvmfs_*`` callbacks
-    return nothing, so theirs is null.
+    ``daemons``: pid, mount_id. A lookup is named `LOOKUP` whichever cache manager does it, except
+    one that a manager makes inside another one's lookup: that keeps its own name. A result is the
+    low half of the register, an ``int`` of the ABI; the ``cvmfs_*`` callbacks return nothing, so
+    their result is null.
     """
     ordered = records.sort("start_ns", "function").with_columns(
         call_id=pl.int_range(pl.len(), dtype=pl.Int32)
@@ -58,7 +55,10 @@ def daemon_calls(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
 
 
 def cache_lookups(calls: pl.DataFrame, cache_files: pl.DataFrame) -> pl.DataFrame:
-    """Lookups by daemon calls; of daemons without any, by their system calls (`with_hashes`)."""
+    """Lookups by daemon calls; for daemons without calls, by their system calls.
+
+    ``cache_files``: see `with_hashes`.
+    """
     by_call = calls.filter(
         (pl.col("function") == LOOKUP) & pl.col("end_ns").is_not_null()
     ).with_columns(hit=pl.col("result") >= 0)
@@ -71,9 +71,7 @@ def cache_lookups(calls: pl.DataFrame, cache_files: pl.DataFrame) -> pl.DataFram
 
 
 def with_hashes(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
-    """Spell CACHE_FILE records out: text paths, mount_id, ``path_hash`` and ``new_hash`` (null:
-    none).
-    """
+    """CACHE_FILE records with text paths, mount_id, ``path_hash``? and ``new_hash``?."""
     named = records.with_columns(c_strings(records["path"]), c_strings(records["new_path"]))
     return named.with_columns(
         happened("end_ns"),
@@ -83,9 +81,7 @@ def with_hashes(records: pl.DataFrame, daemons: pl.DataFrame) -> pl.DataFrame:
 
 
 def commits(cache_files: pl.DataFrame) -> pl.DataFrame:
-    """Renames into the cache: pid, tid, object_hash, start_ns, end_ns, path (of the
-    transaction).
-    """
+    """Renames into the cache: pid, tid, object_hash, start_ns, end_ns, path (the transaction)."""
     renamed = (pl.col("syscall") == _RENAME) & (pl.col("result") == 0)
     return cache_files.filter(renamed & pl.col("new_hash").is_not_null()).select(
         "pid", "tid", "start_ns", "end_ns", "path", object_hash="new_hash"
@@ -93,7 +89,7 @@ def commits(cache_files: pl.DataFrame) -> pl.DataFrame:
 
 
 def transactions(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Begun transactions of daemons without calls: pid, tid, mount_id, start_ns, end_ns, path."""
+    """Transactions that daemons without calls began: pid, tid, mount_id, start_ns, end_ns, path."""
     begun = (pl.col("syscall") == _OPENAT) & (pl.col("open_flags") & os.O_CREAT != 0)
     return (
         _without_calls(cache_files, calls)
@@ -105,7 +101,7 @@ def transactions(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame
 
 
 def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
-    """Where daemons cache: mount_id, cache_path; only from names that are whole and absolute."""
+    """Where daemons cache: mount_id, cache_path; only from complete, absolute file names."""
     path = pl.when(pl.col("new_hash").is_not_null()).then("new_path").otherwise("path")
     named = cache_files.filter(pl.any_horizontal(pl.col("path_hash", "new_hash").is_not_null()))
     places = named.select("mount_id", path=path).filter(
@@ -119,5 +115,5 @@ def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_calls(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Rows of daemons none of whose calls were seen."""
+    """Rows of daemons without any seen call."""
     return cache_files.join(calls.select("pid").unique(), on="pid", how="anti")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -11,48 +12,58 @@ from ...probes.events import TASK_KINDS
 from ..run.journal import Journal
 from ..tables import conform, empty
 
-#: an operation without end is a hang when it had lasted this long when its task or the recording
+#: an operation without end is a hang if it had lasted this long when its task or the recording
 #: ended
 HANG_NS = 1_000_000_000
 _SIGNAL = TASK_KINDS.index("signal")
 
 
-def incidents(
-    journal: Journal,
-    mounted: pl.DataFrame,
-    tasks: pl.DataFrame,
-    operations: pl.DataFrame,
-    requests: pl.DataFrame,
-    files: pl.DataFrame,
-    stop_ns: int,
-    last_calls: pl.DataFrame | None = None,
-    others: Sequence[pl.DataFrame] = (),
-) -> pl.DataFrame:
-    """Mounts, daemons' deaths, hung operations, what the recorder saw itself, and ``others`` that
-    have been found. In order of time. ``last_calls``: see `last_calls`.
+@dataclass(frozen=True)
+class IncidentEvidence:
+    """What incidents are found in.
+
+    ``mounts``, ``tasks``, ``operations``, ``files``: the tables; ``requests``: `fuse_requests`;
+    ``last_calls``: see `last_calls`; ``stop_ns``: the end of recording.
     """
-    found = [
-        _births(mounted),
-        _with_last_calls(_deaths(tasks, mounted), last_calls),
-        _hangs(_lasting(operations, tasks, stop_ns), requests, files),
-        _recorded(journal),
+
+    mounts: pl.DataFrame
+    tasks: pl.DataFrame
+    operations: pl.DataFrame
+    requests: pl.DataFrame
+    files: pl.DataFrame
+    last_calls: pl.DataFrame
+    stop_ns: int
+
+
+def incidents(
+    journal: Journal, evidence: IncidentEvidence, others: Sequence[pl.DataFrame] = ()
+) -> pl.DataFrame:
+    """Mounts, deaths of daemons, hung operations, incidents that the recorder saw, and ``others``.
+
+    By time. ``others``: incidents found elsewhere.
+    """
+    sources = [
+        _mounted(evidence.mounts),
+        _with_last_calls(_deaths(evidence.tasks, evidence.mounts), evidence.last_calls),
+        _hangs(evidence),
+        _of_recorder(journal),
         *others,
     ]
-    rows = [frame for frame in found if frame.height]
+    rows = [frame for frame in sources if frame.height]
     return pl.concat(rows).sort("time_ns") if rows else empty("incidents")
 
 
-def _births(mounted: pl.DataFrame) -> pl.DataFrame:
+def _mounted(mounts: pl.DataFrame) -> pl.DataFrame:
+    """FUSE file systems mounted during the run."""
     earliest = pl.col("start_ns").fill_null(0).min().over("mountpoint")
     again = pl.col("mountpoint").is_not_null() & (pl.col("start_ns") > earliest)
     place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
-    rows = mounted.drop_nulls("start_ns").filter(
-        pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")
-    )
+    is_fuse = pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")
     return conform(
         "incidents",
-        mounted.with_columns(again=again)
-        .join(rows.select("mount_id"), on="mount_id", how="semi")
+        mounts.with_columns(again=again)
+        .drop_nulls("start_ns")
+        .filter(is_fuse)
         .select(
             "mount_id",
             time_ns="start_ns",
@@ -63,20 +74,18 @@ def _births(mounted: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
-    """Only of whole processes: a thread's end is none.
+def _deaths(tasks: pl.DataFrame, mounts: pl.DataFrame) -> pl.DataFrame:
+    """Ends of daemon processes; the end of a single thread is not an incident.
 
-    A process that served no mount of the run and ended by itself is none either: a daemon leaves
-    some behind when it starts.
+    Nor is the exit of a process that served no mount of the run: a daemon forks some when it
+    starts.
     """
     dead = tasks.filter(
         (pl.col("role") == "daemon")
         & (pl.col("pid") == pl.col("tid"))
         & pl.col("end_ns").is_not_null()
     )
-    serving = mounted.drop_nulls("daemon_pid").unique(
-        "daemon_pid", keep="last", maintain_order=True
-    )
+    serving = mounts.drop_nulls("daemon_pid").unique("daemon_pid", keep="last", maintain_order=True)
     killed = pl.col("signal").is_not_null()
     joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left").filter(
         killed | pl.col("mount_id").is_not_null()
@@ -101,11 +110,11 @@ def _deaths(tasks: pl.DataFrame, mounted: pl.DataFrame) -> pl.DataFrame:
 
 
 def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """What daemons did when a signal that tells of a crash reached them: pid, crash_ns, crash_tid,
-    doing?, one row per process.
+    """What daemons did when a crash signal reached them: pid, crash_ns, crash_tid, doing?.
 
-    ``events``: TASK records; ``calls``: `daemon_calls`. The call is the innermost that had not
-    returned on that thread; where it was in none, the process's innermost; else its last.
+    One row per process. ``events``: TASK records; ``calls``: `daemon_calls`. ``doing`` names the
+    innermost call that had not returned on that thread; if there is none, the innermost of the
+    process; else its last call.
     """
     signals = (
         events.filter(pl.col("kind") == _SIGNAL)
@@ -113,8 +122,10 @@ def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         .unique("pid", keep="first", maintain_order=True)
         .select("pid", crash_ns="time_ns", crash_tid="tid")
     )
-    known = calls.select("pid", "tid", "function", "start_ns", "end_ns", "object_hash")
-    before = signals.join(known, on="pid").filter(pl.col("start_ns") <= pl.col("crash_ns"))
+    columns = ("pid", "tid", "function", "start_ns", "end_ns", "object_hash")
+    before = signals.join(calls.select(columns), on="pid").filter(
+        pl.col("start_ns") <= pl.col("crash_ns")
+    )
     inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("crash_ns"))
     ranked = before.with_columns(
         inside=inside, own=inside & (pl.col("tid") == pl.col("crash_tid"))
@@ -133,18 +144,18 @@ def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         .then(pl.format("while thread {} was in", "tid"))
         .otherwise(pl.lit("after its last call"))
     )
-    told = last.select(
+    described = last.select(
         "pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function", about, ago)
     )
-    return signals.join(told, on="pid", how="left", maintain_order="left")
+    return signals.join(described, on="pid", how="left", maintain_order="left")
 
 
-def _with_last_calls(deaths: pl.DataFrame, known: pl.DataFrame | None) -> pl.DataFrame:
-    """Date a crash by its signal, and say in which thread and call that was."""
-    if known is None or not deaths.height:
+def _with_last_calls(deaths: pl.DataFrame, last_calls: pl.DataFrame) -> pl.DataFrame:
+    """Date a crash by its signal and add the thread and call that it hit."""
+    if not deaths.height:
         return deaths
     crash = pl.col("kind") == "crash"
-    joined = deaths.join(known, on="pid", how="left", maintain_order="left")
+    joined = deaths.join(last_calls, on="pid", how="left", maintain_order="left")
     return conform(
         "incidents",
         joined.with_columns(
@@ -157,28 +168,36 @@ def _with_last_calls(deaths: pl.DataFrame, known: pl.DataFrame | None) -> pl.Dat
     )
 
 
-def _lasting(operations: pl.DataFrame, tasks: pl.DataFrame, stop_ns: int) -> pl.DataFrame:
-    """Operations without end that had lasted long when their task ended, or else the recording."""
-    open_ones = operations.filter(pl.col("end_ns").is_null())
-    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns").drop_nulls("died_ns")
-    deaths = open_ones.join(lives, on=["pid", "tid"]).filter(
+def _lasting(evidence: IncidentEvidence) -> pl.DataFrame:
+    """Operations without end that had lasted `HANG_NS` when their task, or else the recording,
+    ended.
+    """
+    unended = evidence.operations.filter(pl.col("end_ns").is_null())
+    lives = evidence.tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns")
+    deaths = unended.join(lives.drop_nulls("died_ns"), on=["pid", "tid"]).filter(
         pl.col("start_ns").is_between("born_ns", "died_ns")
     )
-    until = pl.min_horizontal("died_ns", pl.lit(stop_ns))
-    return open_ones.join(
+    until = pl.min_horizontal("died_ns", pl.lit(evidence.stop_ns))
+    return unended.join(
         deaths.select("op_id", "died_ns"), on="op_id", how="left", maintain_order="left"
     ).filter(until - pl.col("start_ns") >= HANG_NS)
 
 
-def _hangs(lasting: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame) -> pl.DataFrame:
-    """``lasting`` as incidents; the request that one waits for tells what it has not said."""
+def _hangs(evidence: IncidentEvidence) -> pl.DataFrame:
+    """Hung operations; where one names no file, the request that it waits for may."""
+    files = evidence.files
     nodes = files.select("mount_id", "path", node_id="inode").unique(["mount_id", "node_id"])
-    asked = requests.filter(pl.col("end_ns").is_null()).drop_nulls("op_id").unique("op_id")
-    waiting = asked.join(nodes, on=["mount_id", "node_id"], how="left").select(
-        "op_id", asked_mount="mount_id", asked_path="path"
+    unanswered = evidence.requests.filter(pl.col("end_ns").is_null())
+    waited_for = (
+        unanswered.drop_nulls("op_id")
+        .unique("op_id")
+        .join(nodes, on=["mount_id", "node_id"], how="left")
+        .select("op_id", asked_mount="mount_id", asked_path="path")
     )
-    rows = lasting.join(files.select("file_id", "mount_id", "path"), on="file_id", how="left").join(
-        waiting, on="op_id", how="left"
+    rows = (
+        _lasting(evidence)
+        .join(files.select("file_id", "mount_id", "path"), on="file_id", how="left")
+        .join(waited_for, on="op_id", how="left")
     )
     place = pl.coalesce("path", "asked_path", pl.lit("an unknown file"))
     return conform(
@@ -194,7 +213,7 @@ def _hangs(lasting: pl.DataFrame, requests: pl.DataFrame, files: pl.DataFrame) -
     )
 
 
-def _recorded(journal: Journal) -> pl.DataFrame:
+def _of_recorder(journal: Journal) -> pl.DataFrame:
     rows: list[dict[str, Any]] = [
         {
             "time_ns": line.get("time_ns", 0),

@@ -11,7 +11,7 @@ from ..tables import conform
 
 
 def probes(journal: Journal) -> pl.DataFrame:
-    """How each logical event was observed; the last count of its hits is the one that holds."""
+    """How each logical event was observed; the last count of hits is the final one."""
     hits = {row.get("event"): int(row.get("hits") or 0) for row in journal.rows("hits")}
     names = ("event", "family", "target", "build_id", "symbols", "reason")
     rows: list[dict[str, Any]] = [
@@ -28,7 +28,7 @@ def probes(journal: Journal) -> pl.DataFrame:
 
 
 def losses(journal: Journal) -> pl.DataFrame:
-    """Events lost. Counts of one probe and cause grow from line to line: the highest holds."""
+    """Events lost. Counts of one probe and cause only grow: the highest is the final one."""
     rows = [
         {
             "probe": str(row.get("probe")),

@@ -1,10 +1,10 @@
 """Table `reconciliation`: what was recorded against what the client counted itself.
 
-The client's counters are read by a helper before the command is let go and after it has ended, both
-while recording, so that whatever the client does in between is in both, whoever asked for it.
-`Fetcher::Fetch` counts an object as downloaded when it hands it to the download manager
-(``user.ndownload``); the download manager counts the bytes of an answer's body when the answer is
-over (``user.rx``, in KiB, rounded down).
+A helper reads the client's counters before the command starts and after it has ended, both while
+recording. So whatever the client does in between is in both counts, for whichever process.
+`Fetcher::Fetch` counts an object (``user.ndownload``) when it hands it to the download manager; the
+download manager counts the bytes of an answer's body (``user.rx``, in KiB, rounded down) when the
+answer is complete.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..tables import conform
 
 OBJECTS, BYTES, CHUNKS = "objects", "body_bytes", "chunks"
 _KIB = 1024
-_NO_BEFORE = "its counters at the start are not known"
-_BORN = "counted from zero: its client was started during the run"
-_RELOADED = "counted from its reload on, which set the client's counters to zero"
+_NO_BEFORE = "its counters at the start are unknown"
+_BORN = "counted from zero: the client was started during the run"
+_RELOADED = "counted since its reload, which reset the client's counters"
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The counters of one mount's client at two moments of the run, None where not told."""
+    """The counters of one mount's client at two moments of the run; None where unknown."""
 
     mount_id: int
     begin_ns: int
@@ -38,26 +38,27 @@ class _Reading:
     remark: str | None = None
 
 
-def reconciliation(
-    journal: Journal,
-    mounted: pl.DataFrame,
-    incidents: pl.DataFrame,
-    fetches: pl.DataFrame,
-    downloads: pl.DataFrame,
-    chunks: pl.DataFrame,
-    calls: pl.DataFrame,
-) -> pl.DataFrame:
-    """Rows of every mount that told its counters after the command.
+@dataclass(frozen=True)
+class Recorded:
+    """What was recorded: the tables; ``fetches`` with ``queued_ns`` beside the table."""
 
-    ``mounted``, ``calls``: the tables; ``fetches``: with ``queued_ns`` beside the table.
-    """
-    fetches = _with_handing(fetches, calls)
+    mounts: pl.DataFrame
+    incidents: pl.DataFrame
+    fetches: pl.DataFrame
+    downloads: pl.DataFrame
+    chunks: pl.DataFrame
+    calls: pl.DataFrame
+
+
+def reconciliation(journal: Journal, recorded: Recorded) -> pl.DataFrame:
+    """Three rows for every mount whose counters were read after the command."""
+    fetches = _with_handing(recorded.fetches, recorded.calls)
     rows: list[dict[str, Any]] = []
-    for reading in _readings(journal, mounted, incidents):
-        mine = pl.col("mount_id") == reading.mount_id
-        rows.append(_objects(reading, fetches.filter(mine)))
-        rows.append(_bytes(reading, downloads.filter(mine)))
-        rows.append(_chunks(reading, fetches.filter(mine), chunks))
+    for reading in _readings(journal, recorded.mounts, recorded.incidents):
+        of_mount = pl.col("mount_id") == reading.mount_id
+        rows.append(_objects(reading, fetches.filter(of_mount)))
+        rows.append(_bytes(reading, recorded.downloads.filter(of_mount)))
+        rows.append(_chunks(reading, fetches.filter(of_mount), recorded.chunks))
     names = ("mount_id", "quantity", "client_before", "client_after", "counted", "recorded",
              "difference", "remark")  # fmt: skip
     schema = dict.fromkeys(names, pl.Int64()) | {"quantity": pl.String(), "remark": pl.String()}
@@ -75,9 +76,9 @@ def _readings(
     }
     latest = mounted.unique("device", keep="last", maintain_order=True)
     for row in latest.iter_rows(named=True):
-        told = after.get(row["device"])
-        if told is not None and "user.ndownload" in told["attributes"]:
-            reading = _reading(row, before.get(row["device"]), told)
+        last = after.get(row["device"])
+        if last is not None and "user.ndownload" in last["attributes"]:
+            reading = _reading(row, before.get(row["device"]), last)
             yield _since_reload(reading, incidents)
 
 
@@ -93,13 +94,13 @@ def _reading(mount: dict[str, Any], before: Line | None, after: Line) -> _Readin
 
 
 def _serves(line: Line) -> str | None:
-    found = line["attributes"].get("user.pid")
-    return None if found is None else str(found)
+    pid = line["attributes"].get("user.pid")
+    return None if pid is None else str(pid)
 
 
 def _counters(line: Line) -> dict[str, int | None]:
-    said = line["attributes"]
-    return {name: _number(said.get(name)) for name in ("user.ndownload", "user.rx")}
+    attributes = line["attributes"]
+    return {name: _number(attributes.get(name)) for name in ("user.ndownload", "user.rx")}
 
 
 def _number(text: object) -> int | None:
@@ -120,26 +121,28 @@ def _since_reload(reading: _Reading, incidents: pl.DataFrame) -> _Reading:
 
 
 def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Add ``handed``: whether the client meant to download the object itself, for which it looks
-    twice in vain: once, and again when it knows that no other thread does. It counts that even
-    where it then finds no room in its cache for it. Without calls, any that waited for no other's.
+    """Add ``handed``: whether the client counted the object as one it downloads itself.
+
+    It does so after two misses: the first lookup, and a second one once it knows that no other
+    thread downloads the object; even if its cache then has no room for it. Where no calls are
+    known: every fetch that did not wait for another one's download.
     """
     own = calls.filter(pl.col("function") == FETCH)["call_id"]
-    vain = (
+    misses = (
         calls.filter((pl.col("function") == LOOKUP) & (pl.col("result") < 0))
         .group_by(call_id="parent_id")
-        .agg(vain=pl.len())
+        .agg(misses=pl.len())
     )
-    known = fetches.join(
-        vain.drop_nulls("call_id"), on="call_id", how="left", maintain_order="left"
+    counted = fetches.join(
+        misses.drop_nulls("call_id"), on="call_id", how="left", maintain_order="left"
     )
-    by_call = pl.col("queued_ns").is_not_null() | (pl.col("vain") > 1).fill_null(value=False)
-    silent = pl.col("outcome").ne_missing(pl.lit("joined"))
-    return known.with_columns(
+    by_call = pl.col("queued_ns").is_not_null() | (pl.col("misses") > 1).fill_null(value=False)
+    not_joined = pl.col("outcome").ne_missing(pl.lit("joined"))
+    return counted.with_columns(
         handed=pl.when(pl.col("call_id").is_not_null())
         .then(by_call & pl.col("call_id").is_in(own.implode()))
-        .otherwise(silent)
-    ).drop("vain")
+        .otherwise(not_joined)
+    ).drop("misses")
 
 
 def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
@@ -149,13 +152,13 @@ def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
 
 
 def _bytes(reading: _Reading, downloads: pl.DataFrame) -> dict[str, Any]:
-    """Differences below what rounding to KiB hides are none."""
+    """A difference below 1 KiB is rounding, not a difference."""
     ended = downloads.filter(pl.col("last_byte_ns").is_between(reading.begin_ns, reading.end_ns))
     headless = ended["header_bytes"].null_count()
     body = (ended["wire_bytes"] - ended["header_bytes"]).sum()
     row = _row(reading, BYTES, "user.rx", None if headless else int(body), _KIB)
     if headless:
-        why = f"how long the headers of {headless:,} answers were was not seen"
+        why = f"the length of the headers of {headless:,} answers was not seen"
         return {**row, "remark": "; ".join(filter(None, (row["remark"], why)))}
     if row["difference"] is not None and abs(row["difference"]) < _KIB:
         row["difference"] = 0
@@ -181,14 +184,14 @@ def _row(
 
 
 def _chunks(reading: _Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> dict[str, Any]:
-    """Downloaded chunks and files, against those that the files' chunk lists name."""
+    """Downloaded chunks and files against those in the files' chunk lists."""
     data = fetches.filter(
         (pl.col("outcome") == "downloaded") & pl.col("object_kind").is_in(["chunk", "file"])
     )
     key = ["file_id", "object_hash"]
     listed = data.join(chunks.select(key).unique(), on=key, how="semi").height
     placeless = data["file_id"].null_count()
-    why = f"for which file {placeless:,} of them were fetched is not known" if placeless else None
+    why = f"the file of {placeless:,} of them is not known" if placeless else None
     return {
         "mount_id": reading.mount_id,
         "quantity": CHUNKS,

@@ -1,4 +1,4 @@
-"""Incidents of a mount that goes on under other code or with other content: reloads, remounts."""
+"""Incidents of a mount that continues with other code (reload) or other content (remount)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from ..run.journal import Journal, Line
 from ..tables import conform
 
-#: a library is opened more than once where it is loaded from several places in turn
+#: a library that is tried at several places is opened more than once
 _ONCE_NS = 1_000_000_000
 _SCHEMA: dict[str, Any] = {
     "time_ns": pl.Int64, "kind": pl.String, "pid": pl.Int32, "mount_id": pl.Int32,
@@ -19,7 +19,7 @@ _SCHEMA: dict[str, Any] = {
 
 
 def reloads(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
-    """Daemons that loaded the client's code although they served a mount already."""
+    """Daemons that loaded the client's code again while they served a mount."""
     rows: list[dict[str, Any]] = []
     last: dict[int, int] = {}
     for line in journal.of("library"):
@@ -28,7 +28,7 @@ def reloads(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
         if mount is None or time_ns - last.get(pid, -_ONCE_NS) < _ONCE_NS:
             continue
         last[pid] = time_ns
-        detail = f"daemon {pid} loaded its code anew from {line['path']}"
+        detail = f"daemon {pid} loaded its code again from {line['path']}"
         changes = _changes(journal, str(mount["device"]))
         rows.append(
             {
@@ -45,17 +45,19 @@ def reloads(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
 def remounts(
     journal: Journal, mounted: pl.DataFrame, lookups: pl.DataFrame, manifests: pl.DataFrame
 ) -> pl.DataFrame:
-    """Mounts that went on with another revision of their repository, each time that they did.
+    """Every change of a mount to another revision of its repository.
 
-    Told by the manifests that the client downloaded, and where those were not seen, by what the
-    mount said before and after the command. Dated by the first look for the new root catalog.
-    ``lookups``: mount_id, object_hash, start_ns of lookups and fetches; ``manifests``: see
+    Found in the manifests that the client downloaded; where those were not seen, by the mount's
+    attributes before and after the command. The time is that of the first lookup of the new root
+    catalog. ``lookups``: mount_id, object_hash, start_ns of lookups and fetches; ``manifests``: see
     `downloads.manifests`.
     """
     last = mounted.unique("device", keep="last", maintain_order=True)["mount_id"]
     rows: list[dict[str, Any]] = []
     for mount in mounted.iter_rows(named=True):
-        told = _told(journal, str(mount["device"])) if mount["mount_id"] in last else (None, None)
+        attributes: tuple[Line | None, Line | None] = (None, None)
+        if mount["mount_id"] in last:
+            attributes = _attributes(journal, str(mount["device"]))
         looked = lookups.filter(mount_id=mount["mount_id"])
         seen = manifests.filter(mount_id=mount["mount_id"]).sort("time_ns")
         rows += [
@@ -66,7 +68,7 @@ def remounts(
                 "mount_id": mount["mount_id"],
                 "detail": f"{mount['mountpoint']}: {detail}",
             }
-            for time_ns, detail in _revisions(*told, looked, seen)
+            for time_ns, detail in _revisions(*attributes, looked, seen)
         ]
     return conform("incidents", pl.DataFrame(rows, schema=_SCHEMA, orient="row"))
 
@@ -74,30 +76,33 @@ def remounts(
 def _revisions(
     before: Line | None, after: Line | None, looked: pl.DataFrame, manifests: pl.DataFrame
 ) -> Iterator[tuple[int, str]]:
-    """When a mount took another revision, and which."""
+    """When a mount changed to another revision, and in words to which."""
     current = _revision(before)
     for time_ns, root, revision in manifests.select("time_ns", "root_hash", "revision").rows():
         taken = _first_look(looked, root, time_ns)
         if current is not None and revision != current and taken is not None:
             yield taken, _change("revision", current, revision)
         current = revision if taken is not None or current is None else current
-    told = _revision(after)
-    if after is None or told is None or current is None or told == current:
+    final = _revision(after)
+    if after is None or final is None or current is None or final == current:
         return
     root = str(after["attributes"].get("user.root_hash", ""))
     taken = _first_look(looked, root)
-    detail = _change("revision", current, told)
-    yield taken or int(after["time_ns"]), detail if taken else f"{detail}; when, was not seen"
+    detail = _change("revision", current, final)
+    yield (
+        taken or int(after["time_ns"]),
+        detail if taken else f"{detail}; the time of the change was not seen",
+    )
 
 
 def _first_look(looked: pl.DataFrame, root: str, after_ns: int = 0) -> int | None:
-    found = looked.filter(pl.col("start_ns") >= after_ns, object_hash=root)["start_ns"]
-    return int(found.sort()[0]) if found.len() else None
+    times = looked.filter(pl.col("start_ns") >= after_ns, object_hash=root)["start_ns"]
+    return int(times.sort()[0]) if times.len() else None
 
 
 def _revision(line: Line | None) -> int | None:
-    said = str(line["attributes"].get("user.revision", "")).strip() if line else ""
-    return int(said) if said.isdigit() else None
+    text = str(line["attributes"].get("user.revision", "")).strip() if line else ""
+    return int(text) if text.isdigit() else None
 
 
 def revisions_at_start(journal: Journal) -> pl.DataFrame:
@@ -113,12 +118,12 @@ def revisions_at_start(journal: Journal) -> pl.DataFrame:
 
 def _served(mounted: pl.DataFrame, pid: int, time_ns: int) -> dict[str, Any] | None:
     born = pl.col("start_ns").fill_null(0)
-    found = mounted.filter((pl.col("daemon_pid") == pid) & (born < time_ns))
-    return found.row(-1, named=True) if found.height else None
+    earlier = mounted.filter((pl.col("daemon_pid") == pid) & (born < time_ns))
+    return earlier.row(-1, named=True) if earlier.height else None
 
 
-def _told(journal: Journal, device: str) -> tuple[Line | None, Line | None]:
-    """What the mount of a device said before and after the command."""
+def _attributes(journal: Journal, device: str) -> tuple[Line | None, Line | None]:
+    """The attributes of a device's mount before and after the command."""
     after = [line for line in journal.of("attributes") if line.get("mountpoint")]
     lines = (journal.of("attributes_before"), after)
     before, last = (
@@ -129,16 +134,16 @@ def _told(journal: Journal, device: str) -> tuple[Line | None, Line | None]:
 
 
 def _changes(journal: Journal, device: str) -> str:
-    before, after = _told(journal, device)
+    before, after = _attributes(journal, device)
     if before is None or after is None:
         return ""
     names = ("user.version", "user.revision")
-    said = [_says(before, after, name) or _same(after, name) for name in names]
-    return ", ".join(filter(None, said))
+    texts = [_difference(before, after, name) or _same(after, name) for name in names]
+    return ", ".join(filter(None, texts))
 
 
-def _says(before: Line, after: Line, name: str) -> str:
-    """A change of an attribute in words; empty where there is none, or one is not known."""
+def _difference(before: Line, after: Line, name: str) -> str:
+    """A change of an attribute in words; empty if it did not change or a value is unknown."""
     old, new = (str(line["attributes"].get(name, "")).strip() for line in (before, after))
     if not old or not new or old == new:
         return ""

@@ -16,10 +16,11 @@ _REASONS = {
 
 
 def blocked(records: pl.DataFrame) -> pl.DataFrame:
-    """The table from BLOCKED records with mount_id; beside it ``on_disk``, and mount_id?, unique?:
-    the proof of the wake.
+    """The table from BLOCKED records with mount_id, plus ``on_disk``, mount_id?, unique?.
+
+    mount_id and unique name the FUSE request whose end woke the thread.
     """
-    proven = pl.col("unique") != 0
+    by_request = pl.col("unique") != 0
     return records.sort("start_ns").select(
         "pid",
         "tid",
@@ -30,6 +31,6 @@ def blocked(records: pl.DataFrame) -> pl.DataFrame:
         woken_by_pid=pl.when(pl.col("waker_tid") != 0).then("waker_pid"),
         woken_by_tid=pl.when(pl.col("waker_tid") != 0).then("waker_tid"),
         on_disk=(pl.col("flags") & BLOCKED_IO) != 0,
-        mount_id=pl.when(proven).then("mount_id"),
-        unique=pl.when(proven).then("unique"),
+        mount_id=pl.when(by_request).then("mount_id"),
+        unique=pl.when(by_request).then("unique"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from ..intervals import latest_begun
 from ..run.times import happened
 from ..tables import table
 
@@ -13,20 +14,18 @@ OPCODE_READ = 15
 def fuse_requests(
     records: pl.DataFrame, served: pl.DataFrame, operations: pl.DataFrame
 ) -> pl.DataFrame:
-    """Join requests with their taking by the daemon and the operation that queued them.
+    """Join requests with the moment the daemon took them and the operation that queued them.
 
     ``records``: REQUEST records with mount_id; ``served``: SERVED records with mount_id. Returns
-    the table's columns and ``served_tid``?, ``end_tid``, ``end_pid``, by time.
+    the table's columns, ``served_tid``?, ``end_tid`` and ``end_pid``, by time.
     """
-    taken = served.sort("time_ns").unique(["mount_id", "unique"], keep="first", maintain_order=True)
-    joined = records.join(
-        taken.select("mount_id", "unique", served_ns="time_ns", served_tid="tid"),
-        on=["mount_id", "unique"],
-        how="left",
-    ).join(
-        operations.select("tid", "op_id", op_start_ns="start_ns").unique(["tid", "op_start_ns"]),
-        on=["tid", "op_start_ns"],
-        how="left",
+    first = served.sort("time_ns").unique(["mount_id", "unique"], keep="first", maintain_order=True)
+    taken = first.select("mount_id", "unique", served_ns="time_ns", served_tid="tid")
+    queued_by = operations.select("tid", "op_id", op_start_ns="start_ns").unique(
+        ["tid", "op_start_ns"]
+    )
+    joined = records.join(taken, on=["mount_id", "unique"], how="left").join(
+        queued_by, on=["tid", "op_start_ns"], how="left"
     )
     is_read = pl.col("opcode") == OPCODE_READ
     rows = joined.drop_nulls("mount_id").with_columns(
@@ -42,26 +41,14 @@ def fuse_requests(
 
 
 def serving_requests(requests: pl.DataFrame, events: pl.DataFrame) -> pl.Series:
-    """Return ``unique`` of the request that a daemon thread had taken and not ended at each event.
+    """Return, per event, ``unique`` of the request that its daemon thread was serving.
 
-    ``events``: mount_id, tid, start_ns. Null where the thread served none.
+    ``events``: mount_id, tid, start_ns. Null where the thread was serving none.
     """
-    took = (
-        requests.drop_nulls(["served_ns", "served_tid"])
-        .select("mount_id", "unique", "end_ns", "served_ns", tid="served_tid")
-        .sort("served_ns")
+    taken = requests.drop_nulls(["served_ns", "served_tid"]).select(
+        "mount_id", "unique", "end_ns", "served_ns", tid="served_tid"
     )
-    found = (
-        events.select("mount_id", "tid", "start_ns")
-        .with_row_index("row")
-        .sort("start_ns")
-        .join_asof(
-            took,
-            left_on="start_ns",
-            right_on="served_ns",
-            by=["mount_id", "tid"],
-            check_sortedness=False,
-        )
-    )
-    inside = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("start_ns"))
-    return found.sort("row").select(unique=pl.when(inside).then("unique"))["unique"]
+    rows = events.select("mount_id", "tid", "start_ns").with_row_index("row")
+    latest = latest_begun(rows, taken, at="start_ns", begin="served_ns", by=["mount_id", "tid"])
+    unended = pl.col("end_ns").is_null() | (pl.col("end_ns") >= pl.col("start_ns"))
+    return latest.sort("row").select(unique=pl.when(unended).then("unique"))["unique"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import polars as pl
 
+from ..intervals import latest_begun
 from ..run.journal import Journal
 from ..run.mountinfo import MountLine, parse_mountinfo
 from ..tables import conform, table
@@ -34,31 +36,29 @@ def device_number(text: str) -> int:
 def mounts(
     journal: Journal, places: pl.DataFrame, requests: pl.DataFrame, devices: Iterable[int]
 ) -> pl.DataFrame:
-    """Find the mounts. Returns the table's columns and ``dev`` (UInt32), in the order of device and
-    time.
+    """Find the mounts. Returns the table's columns and ``dev`` (UInt32), by device and time.
 
-    ``places``: dev, time_ns, mountpoint?, filesystem? as the first file of a superblock shows them.
-    ``requests``: REQUEST records, for INIT and DESTROY. ``devices``: numbers that other events
-    name.
+    ``places``: dev, time_ns, mountpoint?, filesystem?, from the first file seen of a superblock.
+    ``requests``: REQUEST records, for INIT and DESTROY. ``devices``: device numbers in other
+    events.
     """
     lines = _lines_by_device(journal)
-    seen = _seen(places)
-    wanted = {
+    seen = _places_by_device(places)
+    of_cvmfs = {
         device_number(device)
-        for device, told in lines.items()
-        if any(line.is_cvmfs for _, line in told)
+        for device, timed in lines.items()
+        if any(line.is_cvmfs for _, line in timed)
     }
-    asked = set(requests["dev"].unique())
-    wanted |= set(devices) | asked | set(seen)
+    with_requests = set(requests["dev"].unique())
     at_start = _devices_at_start(journal)
     rows: list[dict[str, Any]] = []
-    for dev in sorted(wanted):
+    for dev in sorted(of_cvmfs | set(devices) | with_requests | set(seen)):
         births = _births(dev, requests, at_start, seen)
         for birth, next_birth in pairwise([*births, None]):
             life = (birth, next_birth)
-            told = _told(lines.get(device_text(dev), []), seen.get(dev, []), life)
-            rows.append({"device": device_text(dev), **told, "start_ns": birth, "dev": dev})
-        if dev in asked and not rows[-1]["filesystem"]:
+            place = _place(lines.get(device_text(dev), []), seen.get(dev, []), life)
+            rows.append({"device": device_text(dev), **place, "start_ns": birth, "dev": dev})
+        if dev in with_requests and not rows[-1]["filesystem"]:
             rows[-1]["filesystem"] = "fuse"
     frame = pl.DataFrame(rows, schema={**_NAMED, "dev": pl.UInt32}, orient="row")
     numbered = frame.with_columns(mount_id=pl.int_range(pl.len(), dtype=pl.Int32))
@@ -71,27 +71,29 @@ _NAMED: dict[str, Any] = {
 
 
 def _lines_by_device(journal: Journal) -> dict[str, list[tuple[int, MountLine]]]:
-    """The lines about each device with the time at which they were read, early before late."""
-    found: dict[str, list[tuple[int, MountLine]]] = {}
+    """The mountinfo lines of each device with the time they were read at, in order."""
+    by_device: dict[str, list[tuple[int, MountLine]]] = {}
     for text in journal.of("mountinfo"):
         for line in parse_mountinfo(str(text.get("text", ""))):
-            found.setdefault(line.device, []).append((int(text.get("time_ns", 0)), line))
-    return found
+            by_device.setdefault(line.device, []).append((int(text.get("time_ns", 0)), line))
+    return by_device
 
 
-def _told(
+def _place(
     lines: list[tuple[int, MountLine]],
     seen: list[dict[str, Any]],
     life: tuple[int | None, int | None],
 ) -> dict[str, Any]:
-    """Mountpoint? and filesystem? by what was learnt while the mount lived, else at any time: by
-    mountinfo, else by where files were seen to lie.
+    """The mountpoint? and filesystem? of a mount.
+
+    What was read while the mount lived comes before what was read at other times, and mountinfo
+    before the places of files.
     """
     own_lines = [(time_ns, line) for time_ns, line in lines if _within(time_ns, life)]
     own_seen = [row for row in seen if _within(row["time_ns"], life)]
-    found = (_by_line(own_lines), _by_place(own_seen), _by_line(lines), _by_place(seen))
+    sources = (_of_line(own_lines), _of_files(own_seen), _of_line(lines), _of_files(seen))
     return {
-        name: next((one[name] for one in found if one[name] is not None), None)
+        name: next((source[name] for source in sources if source[name] is not None), None)
         for name in ("mountpoint", "filesystem")
     }
 
@@ -101,8 +103,8 @@ def _within(time_ns: int, life: tuple[int | None, int | None]) -> bool:
     return (birth is None or time_ns >= birth) and (next_birth is None or time_ns < next_birth)
 
 
-def _by_line(lines: list[tuple[int, MountLine]]) -> dict[str, Any]:
-    """The line of the whole file system before that of a bind mount, early before late."""
+def _of_line(lines: list[tuple[int, MountLine]]) -> dict[str, Any]:
+    """From the first line of the whole file system, else from the first of a bind mount."""
     line = min((line for _, line in lines), key=lambda line: not line.is_whole, default=None)
     return {
         "mountpoint": line.mountpoint if line else None,
@@ -110,7 +112,7 @@ def _by_line(lines: list[tuple[int, MountLine]]) -> dict[str, Any]:
     }
 
 
-def _by_place(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _of_files(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         name: next((row[name] for row in rows if row[name] is not None), None)
         for name in ("mountpoint", "filesystem")
@@ -126,15 +128,15 @@ def _devices_at_start(journal: Journal) -> set[int]:
     }
 
 
-def _seen(places: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
-    """Where files of each device were seen to lie: every first sight of a place, in order."""
+def _places_by_device(places: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """Where files of each device were seen: the first sight of each place, in order."""
     rows = places.sort("time_ns").unique(
         ["dev", "mountpoint", "filesystem"], keep="first", maintain_order=True
     )
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_device: dict[int, list[dict[str, Any]]] = {}
     for row in rows.select("dev", "time_ns", "mountpoint", "filesystem").iter_rows(named=True):
-        found.setdefault(row["dev"], []).append(row)
-    return found
+        by_device.setdefault(row["dev"], []).append(row)
+    return by_device
 
 
 def _births(
@@ -151,33 +153,30 @@ def _births(
     return times or [seen[dev][0]["time_ns"] if dev in seen else None]
 
 
-def _with_ends(mounted: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
-    """A mount ends with its DESTROY, else when its device is mounted anew."""
-    gone = with_mount(
-        requests.filter(pl.col("opcode") == OPCODE_DESTROY).select(
-            "dev", time_ns=pl.max_horizontal("end_ns", "queued_ns")
-        ),
-        mounted,
-        "time_ns",
+def _with_ends(mounts: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    """A mount ends with its DESTROY, else when its device is mounted again."""
+    destroyed = requests.filter(pl.col("opcode") == OPCODE_DESTROY).select(
+        "dev", time_ns=pl.max_horizontal("end_ns", "queued_ns")
     )
-    ends = gone.group_by("mount_id").agg(end_ns=pl.col("time_ns").max())
-    again = pl.col("start_ns").shift(-1).over("dev")
-    return mounted.join(ends, on="mount_id", how="left", maintain_order="left").with_columns(
-        pl.coalesce("end_ns", again).alias("end_ns")
+    ends = (
+        with_mount(destroyed, mounts, "time_ns")
+        .group_by("mount_id")
+        .agg(end_ns=pl.col("time_ns").max())
+    )
+    next_start = pl.col("start_ns").shift(-1).over("dev")
+    return mounts.join(ends, on="mount_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("end_ns", next_start).alias("end_ns")
     )
 
 
-def with_mount(frame: pl.DataFrame, mounted: pl.DataFrame, time: str) -> pl.DataFrame:
+def with_mount(frame: pl.DataFrame, mounts: pl.DataFrame, time: str) -> pl.DataFrame:
     """Add ``mount_id`` (null: no such mount) by ``dev`` and the time column, keeping the order."""
-    keys = mounted.select("dev", "mount_id", "start_ns")
-    if not keys["dev"].is_duplicated().any():
-        return frame.join(keys.drop("start_ns"), on="dev", how="left", maintain_order="left")
-    births = keys.select("dev", "mount_id", birth=pl.col("start_ns").fill_null(0)).sort("birth")
-    numbered = frame.with_row_index("row").sort(time)
-    found = numbered.join_asof(
-        births, left_on=time, right_on="birth", by="dev", check_sortedness=False
-    )
-    return found.sort("row").drop("row", "birth", strict=False)
+    starts = mounts.select("dev", "mount_id", birth=pl.col("start_ns").fill_null(0))
+    if not starts["dev"].is_duplicated().any():
+        return frame.join(starts.drop("birth"), on="dev", how="left", maintain_order="left")
+    rows = frame.with_row_index("row")
+    with_ids = latest_begun(rows, starts, at=time, begin="birth", by="dev")
+    return with_ids.sort("row").drop("row", "birth")
 
 
 def daemon_mounts(
@@ -185,44 +184,40 @@ def daemon_mounts(
 ) -> pl.DataFrame:
     """Which process serves which mount: pid, mount_id, one row per pid.
 
-    Learnt from where requests ended, counting only processes that took requests; then, for daemons
-    that answered none, from the requests they took; last from the mounts' own word (``attributes``:
-    mount_id, pid). ``requests``: mount_id, unique, opcode, end_pid; ``served``: pid, unique,
-    opcode.
+    First by where requests ended, counting only processes that took requests; then, for daemons
+    that answered none, by the requests they took; last by the mounts' own attributes (mount_id,
+    pid). ``requests``: mount_id, unique, opcode, end_pid; ``served``: pid, unique, opcode.
     """
     takers = served.select(pid="pid").unique()
     answered = requests.filter(pl.col("end_pid") != 0).select("mount_id", pid="end_pid")
     if takers.height:
         answered = answered.join(takers, on="pid", how="semi")
-    known = _most_frequent(answered)
-    silent = served.join(known, on="pid", how="anti").join(
+    by_answer = _most_frequent(answered)
+    took_only = served.join(by_answer, on="pid", how="anti").join(
         requests.select("mount_id", "unique", "opcode"), on=["unique", "opcode"]
     )
-    known = pl.concat([known, _most_frequent(silent.select("mount_id", "pid"))])
-    said = attributes.drop_nulls().select("mount_id", "pid").unique("pid")
-    return pl.concat([known, said.join(known, on="pid", how="anti").select(known.columns)])
+    by_request = pl.concat([by_answer, _most_frequent(took_only.select("mount_id", "pid"))])
+    by_attribute = attributes.drop_nulls().select("pid", "mount_id").unique("pid")
+    return pl.concat([by_request, by_attribute.join(by_request, on="pid", how="anti")])
 
 
 def _most_frequent(pairs: pl.DataFrame) -> pl.DataFrame:
-    return (
-        pairs.group_by("pid", "mount_id")
-        .len()
-        .sort("len", "mount_id", descending=[True, False])
-        .unique("pid", keep="first", maintain_order=True)
-        .select("pid", "mount_id")
-    )
+    counted = pairs.group_by("pid", "mount_id").len()
+    ordered = counted.sort("len", "mount_id", descending=[True, False])
+    return ordered.unique("pid", keep="first", maintain_order=True).select("pid", "mount_id")
 
 
-def mount_attributes(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
-    """What mounts say of themselves: mount_id, repository, revision, client_version, pid, proxy.
+def mount_attributes(journal: Journal, mounts: pl.DataFrame) -> pl.DataFrame:
+    """The attributes of mounts: mount_id, repository, revision, client_version, pid, proxy.
 
-    Read from the journal's ``attributes`` lines that bear a mountpoint; the last mount of a device
-    is meant, since they are read after the command ended.
+    From the journal's ``attributes`` lines that have a mountpoint, which comes along as
+    ``said_mountpoint``. They were read after the command ended, so they are those of the last mount
+    of a device.
     """
-    last = {row["device"]: row["mount_id"] for row in mounted.iter_rows(named=True)}
+    latest = {row["device"]: row["mount_id"] for row in mounts.iter_rows(named=True)}
     rows = [
         {
-            "mount_id": last.get(line.get("device")),
+            "mount_id": latest.get(line.get("device")),
             "said_mountpoint": line.get("mountpoint"),
             "repository": line["attributes"].get("user.fqrn"),
             "revision": _number(line["attributes"].get("user.revision")),
@@ -237,62 +232,66 @@ def mount_attributes(journal: Journal, mounted: pl.DataFrame) -> pl.DataFrame:
         "mount_id": pl.Int32, "said_mountpoint": pl.String, "repository": pl.String,
         "revision": pl.Int64, "client_version": pl.String, "pid": pl.Int32, "proxy": pl.String,
     }  # fmt: skip
-    found = pl.DataFrame(rows, schema=schema, orient="row").drop_nulls("mount_id")
-    return found.unique("mount_id", keep="last", maintain_order=True)
+    frame = pl.DataFrame(rows, schema=schema, orient="row").drop_nulls("mount_id")
+    return frame.unique("mount_id", keep="last", maintain_order=True)
 
 
 def _number(text: object) -> int | None:
-    found = re.match(r"\s*(\d+)", str(text)) if text is not None else None
-    return int(found[1]) if found else None
+    digits = re.match(r"\s*(\d+)", str(text)) if text is not None else None
+    return int(digits[1]) if digits else None
 
 
-def described(
-    mounted: pl.DataFrame,
-    attributes: pl.DataFrame,
-    daemons: pl.DataFrame,
-    downloads: pl.DataFrame,
-    cache_paths: pl.DataFrame,
-    managers: pl.DataFrame | None = None,
-    at_start: pl.DataFrame | None = None,
-) -> pl.DataFrame:
-    """The table, with what the mount says, what its daemon was seen to ask for and where it caches.
+@dataclass(frozen=True)
+class MountEvidence:
+    """What describes mounts besides how they were found.
 
-    ``downloads``: mount_id, url_path; ``cache_paths``: mount_id, cache_path as names that the
-    daemon used tell; ``managers``: see `caches.cache_managers`; ``at_start``: device,
-    revision_at_start.
+    ``attributes``: see `mount_attributes`. ``serving``: pid, mount_id of daemons. ``downloads``:
+    mount_id, url_path. ``cache_paths``: mount_id, cache_path from file names that the daemon used.
+    ``managers``: see `cache_managers.cache_managers`. ``at_start``: device, revision_at_start.
     """
-    asked = (
-        downloads.select(
-            "mount_id", asked=pl.col("url_path").str.extract(r"/cvmfs/([A-Za-z0-9._-]+)/")
-        )
-        .drop_nulls()
-        .unique("mount_id", keep="first", maintain_order=True)
+
+    attributes: pl.DataFrame
+    serving: pl.DataFrame
+    downloads: pl.DataFrame
+    cache_paths: pl.DataFrame
+    managers: pl.DataFrame
+    at_start: pl.DataFrame
+
+
+def described(mounts: pl.DataFrame, evidence: MountEvidence) -> pl.DataFrame:
+    """The table `mounts`, in the order of ``mounts``."""
+    daemons = evidence.serving.unique("mount_id", keep="first", maintain_order=True)
+    rows = mounts
+    for more in (
+        evidence.attributes.drop("pid", "proxy"),
+        _requested_repositories(evidence.downloads),
+        daemons.rename({"pid": "daemon_pid"}),
+        evidence.cache_paths,
+    ):
+        rows = rows.join(more, on="mount_id", how="left", maintain_order="left")
+    rows = _with_caches(rows, evidence.managers).join(
+        evidence.at_start, on="device", how="left", maintain_order="left"
     )
-    serving = daemons.unique("mount_id", keep="first", maintain_order=True).rename(
-        {"pid": "daemon_pid"}
-    )
-    known = mounted
-    for more in (attributes.drop("pid", "proxy"), asked, serving, cache_paths):
-        known = known.join(more, on="mount_id", how="left", maintain_order="left")
-    known = _with_caches(known, managers)
-    if at_start is not None:
-        known = known.join(at_start, on="device", how="left", maintain_order="left").with_columns(
-            revision_at_start=pl.when(pl.col("start_ns").is_null()).then("revision_at_start")
-        )
-    known = known.with_columns(
-        pl.coalesce("repository", "asked").alias("repository"),
+    rows = rows.with_columns(
+        pl.coalesce("repository", "requested").alias("repository"),
         pl.coalesce("mountpoint", "said_mountpoint").alias("mountpoint"),
+        revision_at_start=pl.when(pl.col("start_ns").is_null()).then("revision_at_start"),
     )
-    return conform("mounts", known.select(*(set(table("mounts").names) & set(known.columns))))
+    return conform("mounts", rows.select(*(set(table("mounts").names) & set(rows.columns))))
 
 
-def _with_caches(known: pl.DataFrame, managers: pl.DataFrame | None) -> pl.DataFrame:
-    """What open files and lookups tell of the cache, else what the names that were used tell."""
+def _requested_repositories(downloads: pl.DataFrame) -> pl.DataFrame:
+    """The repository in the first URL that a mount's client requested: mount_id, requested."""
+    name = pl.col("url_path").str.extract(r"/cvmfs/([A-Za-z0-9._-]+)/")
+    named = downloads.select("mount_id", requested=name).drop_nulls()
+    return named.unique("mount_id", keep="first", maintain_order=True)
+
+
+def _with_caches(rows: pl.DataFrame, managers: pl.DataFrame) -> pl.DataFrame:
+    """The cache by open files and lookups, else by the file names that were used."""
     by_name = pl.when(pl.col("cache_path").is_not_null()).then(pl.lit("posix"))
-    if managers is None:
-        return known.with_columns(cache_manager=by_name)
-    told = managers.rename({"cache_path": "opened_path", "cache_manager": "told_manager"})
-    return known.join(told, on="mount_id", how="left", maintain_order="left").with_columns(
-        cache_manager=pl.coalesce("told_manager", by_name),
-        cache_path=pl.coalesce("opened_path", "cache_path"),
+    opened = managers.rename({"cache_path": "opened_path"})
+    return rows.join(opened, on="mount_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("cache_manager", by_name).alias("cache_manager"),
+        pl.coalesce("opened_path", "cache_path").alias("cache_path"),
     )

@@ -14,18 +14,21 @@ from ..run.times import happened
 from ..tables import OPERATION_KIND, conform
 
 GRANULE_BYTES = 1 << 20
-#: the kernel side spreads shorter reads itself (probes/bpf/operations.bpf.c)
+#: the BPF program spreads shorter reads itself (probes/bpf/operations.bpf.c)
 LONG_READ_BYTES = 16 << 20
 BUCKET_NS = 100_000_000
 
 
 def known_files(records: pl.DataFrame) -> pl.DataFrame:
-    """Those OPERATION records that know their file."""
+    """The OPERATION records whose file is known."""
     return records.filter((pl.col("flags") & OPERATION_KNOWN_FILE) != 0)
 
 
 def operations(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
-    """Number the operations. ``records``: OPERATION records by start; ``file_id``: theirs."""
+    """Number the operations.
+
+    ``records``: OPERATION records by start; ``file_id``: the file of each record.
+    """
     known = (pl.col("flags") & OPERATION_KNOWN_FILE) != 0
     ranged = (pl.col("flags") & OPERATION_HAS_RANGE) != 0
     rows = records.select(
@@ -51,25 +54,27 @@ def kind_name(kind: pl.Expr) -> pl.Expr:
 
 
 def hits(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
-    """Table `hits` from HIT records; those of no known file are dropped."""
+    """Table `hits` from HIT records; records without a known file are dropped."""
     rows = records.with_columns(file_id=file_id, kind=kind_name(pl.col("kind")))
     return conform("hits", rows.drop_nulls(["file_id", "kind"]).sort("start_ns"))
 
 
 def touches(records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame) -> pl.DataFrame:
-    """Table `touches` from TOUCH_KEY and TOUCH records, and from the reads that were too long for
-    the kernel side to spread; a key that occurs twice is summed.
+    """Table `touches` from TOUCH_KEY and TOUCH records, and from long reads.
+
+    Reads longer than `LONG_READ_BYTES` are not spread over granules by the BPF program but here. A
+    key that occurs twice is summed.
     """
     counts = ["bytes_read", "pages_mapped", "pages_inserted"]
     columns = ["file_id", "granule", "start_ns", *counts]
-    told = records.with_columns(
+    counted = records.with_columns(
         pl.col("granule").cast(pl.Int64),
         pl.col(counts).cast(pl.Int64),
         file_id=file_id,
         start_ns=(pl.col("bucket") * BUCKET_NS).cast(pl.Int64),
     )
     summed = (
-        pl.concat([told.select(columns), _long_reads(operations).select(columns)])
+        pl.concat([counted.select(columns), _long_reads(operations).select(columns)])
         .drop_nulls("file_id")
         .group_by("file_id", "granule", "start_ns")
         .agg(pl.col(counts).sum())
@@ -78,7 +83,7 @@ def touches(records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame)
 
 
 def _long_reads(operations: pl.DataFrame) -> pl.DataFrame:
-    """Reads above `LONG_READ_BYTES`, spread over their granules: rows as of `touches`."""
+    """Reads above `LONG_READ_BYTES` spread over their granules; rows as in `touches`."""
     first = pl.col("offset_bytes") // GRANULE_BYTES
     last = (pl.col("offset_bytes") + pl.col("result") - 1) // GRANULE_BYTES
     spread = (

@@ -1,4 +1,4 @@
-"""Table `phases`, and what phases named ``run`` tell of a device."""
+"""Table `phases`: the parts of the command that its threads named."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ import polars as pl
 
 from ...probes.events import ROLE_TARGET, TASK_KINDS
 from ..run.journal import Line
-from ..tables import conform
-
-#: the runner's name for one inference: without a GPU these calls stand for the device
-RUN_PHASE = "run"
-RUNNER_DEVICE = "runner"
-FOR_EVER_NS = (1 << 63) - 1
+from ..tables import HORIZON_NS, conform
 
 
 def phases(lines: Sequence[Line], events: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Pair begins and ends: per thread the innermost open phase of the name ends. An end alone is
-    dropped.
+    """Pair begins and ends; an end closes the innermost open phase of its name and thread.
 
-    ``events``: TASK records. A thread in a pid namespace of its own writes the numbers that it has
-    there; the table has the system's. Where two threads bear the same, the younger is meant.
+    An end without a begin is dropped. ``events``: TASK records. A thread in a pid namespace writes
+    the pid and tid it has there; the table has those of the host. Where two threads had the same,
+    the younger one is taken.
     """
-    numbers = _Numbers(events)
+    host_ids = _HostIds(events)
     rows: list[dict[str, Any]] = []
     unended: dict[tuple[int, int, str], list[int]] = {}
     for line in lines:
         if not _is_mark(line):
             continue
-        pid, tid = numbers.of(line)
+        pid, tid = host_ids.of(line)
         stack = unended.setdefault((pid, tid, line["name"]), [])
         if line["event"] == "begin":
             stack.append(len(rows))
@@ -55,8 +50,8 @@ def phases(lines: Sequence[Line], events: pl.DataFrame | None = None) -> pl.Data
     return conform("phases", pl.DataFrame(rows, schema=schema, orient="row").sort("start_ns"))
 
 
-class _Numbers:
-    """Which numbers the system gave to a thread that wrote those of its namespace."""
+class _HostIds:
+    """The host's pid and tid of threads that wrote those of their pid namespace."""
 
     def __init__(self, events: pl.DataFrame | None) -> None:
         self._lives: dict[tuple[int, int], list[tuple[int, int, tuple[int, int]]]] = {}
@@ -66,7 +61,7 @@ class _Numbers:
         lives = (
             events.filter(pl.col("role") == ROLE_TARGET)
             .group_by("pid", "tid", "start_ns", "namespace_pid", "namespace_tid")
-            .agg(end_ns=death.fill_null(FOR_EVER_NS))
+            .agg(end_ns=death.fill_null(HORIZON_NS))
             .sort("start_ns")
         )
         for life in lives.iter_rows(named=True):
@@ -75,35 +70,18 @@ class _Numbers:
             self._lives.setdefault(key, []).append(span)
 
     def of(self, line: Line) -> tuple[int, int]:
-        """The system's (pid, tid); as written, where no thread that lived then is known."""
+        """The host's (pid, tid); as written where no thread alive at the time is known."""
         written = (line["pid"], line["tid"])
-        for start_ns, end_ns, numbers in reversed(self._lives.get(written, [])):
+        for start_ns, end_ns, ids in reversed(self._lives.get(written, [])):
             if start_ns <= line["time_ns"] <= end_ns:
-                return numbers
+                return ids
         return written
 
 
 def _is_mark(line: Line) -> bool:
-    numbers = (line.get("time_ns"), line.get("pid"), line.get("tid"))
+    integers = (line.get("time_ns"), line.get("pid"), line.get("tid"))
     return (
         isinstance(line.get("name"), str)
         and line.get("event") in ("begin", "end")
-        and all(isinstance(number, int) for number in numbers)
-    )
-
-
-def runner_operations(phased: pl.DataFrame) -> pl.DataFrame:
-    """Table `gpu_ops` of a runner without a GPU: each ended phase ``run`` is an operation."""
-    rows = phased.filter((pl.col("name") == RUN_PHASE) & pl.col("end_ns").is_not_null())
-    return conform(
-        "gpu_ops",
-        rows.select(
-            "start_ns",
-            "end_ns",
-            "pid",
-            "tid",
-            device=pl.lit(RUNNER_DEVICE),
-            kind=pl.lit(RUN_PHASE),
-            source=pl.lit("runner"),
-        ),
+        and all(isinstance(number, int) for number in integers)
     )

@@ -1,8 +1,8 @@
 """Which mounts and daemons a run is about: those that its target tasks used.
 
-The kernel side learns which daemon serves which mount while it records, so the spool also holds
-what daemons of other mounts did before that was known, and the birth of every mount. What cvmprof's
-own helpers asked of a mount is left out, and counted.
+The BPF programs learn which daemon serves which mount only while they record. So the spool also
+holds what daemons of other mounts did before that was known, and the start of every mount. Requests
+by cvmprof's own helpers are left out, and counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ...probes import events
 from ..run.journal import Journal
 from ..run.spool import Spool
 from .mounts import OPCODE_DESTROY, OPCODE_INIT
+from .operations import known_files
 from .tasks import with_founders
 
 _FORK = events.TASK_KINDS.index("fork")
@@ -23,13 +24,13 @@ _UNLINK = events.CACHE_SYSCALLS.index("unlink")
 
 
 @dataclass(frozen=True)
-class ConcernedSpool(Spool):
-    """A spool without what concerns other mounts only.
+class ScopedSpool(Spool):
+    """A spool without the records of mounts that no target used.
 
-    ``devices`` are the superblocks that targets used, ``daemons`` the processes that serve them,
-    ``others`` daemons that serve none of them, ``readers`` helpers of cvmprof's own, and
-    ``readings`` when (daemon, from, to) they asked before the command, which the kernel side does
-    not record as requests yet.
+    ``devices``: superblocks that targets used. ``daemons``: processes that serve them. ``others``:
+    daemons that serve none of them. ``readers``: cvmprof's own helpers. ``readings``: (daemon,
+    from, to) of what they read before the command; the BPF programs do not yet record that as
+    requests.
     """
 
     devices: frozenset[int]
@@ -43,23 +44,23 @@ class ConcernedSpool(Spool):
         return used.filter(~pl.col("pid").is_in(list(self.readers)))
 
     def own_requests(self) -> pl.DataFrame:
-        """REQUEST records of what the helpers asked for."""
+        """REQUEST records of the helpers."""
         return super().requests().filter(pl.col("pid").is_in(list(self.readers)))
 
     def served(self) -> pl.DataFrame:
-        return self._not_own(self._by_daemons(super().served()))
+        return self._without_own(self._of_daemons(super().served()))
 
     def calls(self) -> pl.DataFrame:
-        return self._not_own(self._by_daemons(super().calls()))
+        return self._without_own(self._of_daemons(super().calls()))
 
     def downloads(self) -> pl.DataFrame:
-        return self._by_daemons(super().downloads())
+        return self._of_daemons(super().downloads())
 
     def work(self) -> pl.DataFrame:
-        return self._by_daemons(super().work())
+        return self._of_daemons(super().work())
 
     def cache_files(self) -> pl.DataFrame:
-        return self._by_daemons(super().cache_files())
+        return self._of_daemons(super().cache_files())
 
     def tasks(self) -> pl.DataFrame:
         return self._without_others(super().tasks())
@@ -68,24 +69,21 @@ class ConcernedSpool(Spool):
         return self._without_others(super().blocked())
 
     def removals(self) -> pl.DataFrame:
-        """CACHE_FILE records of any daemon that took a file away: a client lets others do that."""
+        """CACHE_FILE records of removed files, by any daemon: clients let others remove them."""
         return super().cache_files().filter(pl.col("syscall") == _UNLINK)
 
-    def families(self) -> dict[int, int]:
-        """The parents of processes that daemons started, by pid."""
-        born = (
-            super()
-            .tasks()
-            .filter(
-                (pl.col("role") == events.ROLE_DAEMON)
-                & (pl.col("kind") == _FORK)
-                & (pl.col("pid") == pl.col("tid"))
-            )
+    def daemon_parents(self) -> dict[int, int]:
+        """The parent of each process that a daemon started, by pid."""
+        records = super().tasks()
+        forks = records.filter(
+            (pl.col("role") == events.ROLE_DAEMON)
+            & (pl.col("kind") == _FORK)
+            & (pl.col("pid") == pl.col("tid"))
         )
-        return dict(born.select("pid", "parent_pid").iter_rows())
+        return dict(forks.select("pid", "parent_pid").iter_rows())
 
-    def _not_own(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """``unique`` is told apart by who answered: it is counted per mount."""
+    def _without_own(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """``unique`` counts per mount, so the answering daemon is part of the key."""
         own = self.own_requests().select("unique", pid="end_pid")
         time = "start_ns" if "start_ns" in frame.columns else "time_ns"
         before = [
@@ -95,26 +93,24 @@ class ConcernedSpool(Spool):
         rest = frame.filter(~pl.any_horizontal(before)) if before else frame
         return rest.join(own, on=["pid", "unique"], how="anti", maintain_order="left")
 
-    def _by_daemons(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _of_daemons(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("pid").is_in(list(self.daemons)))
 
     def _without_others(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(~pl.col("pid").is_in(list(self.others)))
 
 
-def concerned(spool: Spool, journal: Journal) -> ConcernedSpool:
+def scoped(spool: Spool, journal: Journal) -> ScopedSpool:
     """The part of a spool that is about the mounts that the targets used."""
-    requests = spool.requests()
+    requests, readers = spool.requests(), _readers(journal)
     used = requests.filter(
-        ~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY])
-        & ~pl.col("pid").is_in(list(_readers(journal)))
+        ~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]) & ~pl.col("pid").is_in(list(readers))
     )
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
     serving = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)
     daemons = _with_founders(serving, spool)
     others = _all_daemons(spool, journal) - daemons
-    readers, readings = _readers(journal), tuple(_readings(journal))
-    return ConcernedSpool(spool.run, devices, daemons, others, readers, readings)
+    return ScopedSpool(spool.run, devices, daemons, others, readers, tuple(_readings(journal)))
 
 
 def _readings(journal: Journal) -> Iterator[tuple[int, int, int]]:
@@ -129,26 +125,25 @@ def _readers(journal: Journal) -> frozenset[int]:
 
 
 def _devices_of_files(spool: Spool) -> frozenset[int]:
-    known = spool.operations().filter((pl.col("flags") & events.OPERATION_KNOWN_FILE) != 0)
-    frames = (known, spool.hits(), spool.touches())
+    frames = (known_files(spool.operations()), spool.hits(), spool.touches())
     return frozenset(device for frame in frames for device in frame["dev"].unique())
 
 
 def _daemons(requests: pl.DataFrame, spool: Spool, journal: Journal) -> frozenset[int]:
-    """Who ended the requests, took them, or says that it serves their mount."""
+    """Processes that ended the requests, took them, or say that they serve the mount."""
     answered = requests.filter(pl.col("end_pid") != 0)["end_pid"].unique()
-    open_ones = requests.filter(pl.col("end_pid") == 0).select("unique", "opcode")
-    took = spool.served().join(open_ones, on=["unique", "opcode"], how="semi")["pid"].unique()
-    said = (line["attributes"].get("user.pid", "") for line in journal.of("attributes"))
-    return frozenset(answered) | frozenset(took) | {int(pid) for pid in said if pid.isdigit()}
+    unanswered = requests.filter(pl.col("end_pid") == 0).select("unique", "opcode")
+    took = spool.served().join(unanswered, on=["unique", "opcode"], how="semi")["pid"].unique()
+    named = (line["attributes"].get("user.pid", "") for line in journal.of("attributes"))
+    return frozenset(answered) | frozenset(took) | {int(pid) for pid in named if pid.isdigit()}
 
 
 def _with_founders(serving: frozenset[int], spool: Spool) -> frozenset[int]:
     schema = {"pid": pl.Int32, "mount_id": pl.Int32}
-    known = pl.DataFrame([(pid, 0) for pid in serving], schema=schema, orient="row")
-    return frozenset(with_founders(known, spool.tasks())["pid"])
+    daemons = pl.DataFrame([(pid, 0) for pid in serving], schema=schema, orient="row")
+    return frozenset(with_founders(daemons, spool.tasks())["pid"])
 
 
 def _all_daemons(spool: Spool, journal: Journal) -> frozenset[int]:
-    heard = spool.tasks().filter(pl.col("role") == events.ROLE_DAEMON)["pid"].unique()
-    return frozenset(heard) | {int(line["pid"]) for line in journal.of("daemon")}
+    recorded = spool.tasks().filter(pl.col("role") == events.ROLE_DAEMON)["pid"].unique()
+    return frozenset(recorded) | {int(line["pid"]) for line in journal.of("daemon")}

@@ -1,10 +1,11 @@
-"""Table `tasks`: processes and threads, by their life events."""
+"""Table `tasks`: processes and threads, from their life events."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from ...probes.events import ROLE_DAEMON, TASK_KINDS
+from ..intervals import next_begun
 from ..run.journal import Journal
 from ..run.text import c_strings, visible
 from ..run.times import happened
@@ -13,32 +14,29 @@ from ..tables import ROLE, conform
 _FORK, _EXEC, _EXIT, _SIGNAL = (
     TASK_KINDS.index(kind) for kind in ("fork", "exec", "exit", "signal")
 )
-#: a client forks twice to leave its terminal
+#: a client forks twice to detach from its terminal
 _FORKS_TO_DAEMON = 2
 
 
 def tasks(events: pl.DataFrame) -> pl.DataFrame:
-    """Fold TASK records into one row per (tid, start_ns), the latest name and argv winning.
+    """Fold TASK records into one row per (tid, start_ns); the latest name and argv win.
 
-    A daemon that a signal killed has as ``signal`` the first of those that tell of a crash: its own
-    watchdog may have done the killing after that. An exec ends all threads of its process but one,
-    which goes on under the leader's number: what is told of the leader's exit before is no end, and
-    a thread without an exit ends at the exec (kernel: de_thread).
+    A daemon killed by a signal keeps as ``signal`` the first crash signal of its process: the
+    client's watchdog may send another one afterwards. An exec ends all threads of its process but
+    one, and that one continues under the leader's tid (kernel: de_thread). So an exit of the leader
+    before an exec is not its end, and a thread without an exit ends at the exec.
     """
-    named = (
-        events.sort("time_ns")
-        .with_columns(
-            c_strings(events.sort("time_ns")["name"]),
-            _arguments(events.sort("time_ns")),
-            start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
-            parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
-        )
-        .with_columns(
-            ended=pl.when(_is_end()).then("time_ns"),
-            code=pl.when(_is_end()).then("exit_code"),
-            # of whichever thread: it ends them all
-            crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
-        )
+    ordered = events.sort("time_ns", maintain_order=True)
+    named = ordered.with_columns(
+        c_strings(ordered["name"]),
+        _arguments(ordered),
+        start_ns=pl.coalesce(happened("start_ns"), "time_ns"),
+        parent=pl.when(pl.col("parent_pid") != 0).then("parent_pid"),
+    ).with_columns(
+        ended=pl.when(_is_end()).then("time_ns"),
+        code=pl.when(_is_end()).then("exit_code"),
+        # of any thread: the signal ends all of them
+        crash=pl.col("exit_code").filter(pl.col("kind") == _SIGNAL).first().over("pid"),
     )
     folded = named.group_by("tid", "start_ns", maintain_order=True).agg(
         pl.col("pid").last(),
@@ -55,14 +53,14 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_daemons_at_start(
-    known: pl.DataFrame, journal: Journal, serving: pl.Series
+    tasks: pl.DataFrame, journal: Journal, daemon_pids: pl.Series
 ) -> pl.DataFrame:
-    """Add the threads of daemons that were alive at the start and of which nothing was heard since.
+    """Add the threads of daemons that were alive at the start and had no life event since.
 
-    Only of processes in ``serving``: daemons of mounts that the run is not about are left out. The
-    recorder may not know when they began: ``start_ns`` is then 0.
+    Only processes in ``daemon_pids``: daemons of mounts that the command did not use are left out.
+    ``start_ns`` is 0 where the recorder does not know when a thread began.
     """
-    pids = set(serving)
+    pids = set(daemon_pids)
     rows = [
         {
             "pid": line["pid"],
@@ -75,41 +73,42 @@ def with_daemons_at_start(
         for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
     ]
     schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}
-    silent = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
-    added = silent.join(known, on="tid", how="anti", maintain_order="left").with_columns(
+    alive = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
+    silent = alive.join(tasks, on="tid", how="anti", maintain_order="left").with_columns(
         parent_pid=pl.lit(0), role=pl.lit("daemon", dtype=ROLE)
     )
-    return pl.concat([known, conform("tasks", added)]).sort("start_ns", "tid")
+    return pl.concat([tasks, conform("tasks", silent)]).sort("start_ns", "tid")
 
 
 def with_founders(serving: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Add the clients that became the daemons by forking, after having loaded manifest and catalog.
+    """Add the client processes that forked into the daemons.
 
-    ``serving``: pid, mount_id; ``events``: TASK records. Founders stand after those that serve.
+    They loaded the manifest and the catalog before they forked. ``serving``: pid, mount_id;
+    ``events``: TASK records. Founders come after the daemons.
     """
     forks = events.filter((pl.col("kind") == _FORK) & (pl.col("role") == ROLE_DAEMON)).filter(
         pl.col("pid") == pl.col("tid")
     )
     parents = forks.select("pid", founder="parent_pid").unique("pid", keep="last")
-    known = serving
+    family = serving
     for _ in range(_FORKS_TO_DAEMON):
-        found = known.join(parents, on="pid").select("mount_id", pid="founder").unique("pid")
-        added = found.join(known, on="pid", how="anti").select(known.columns)
-        known = pl.concat([known, added])
-    return known
+        founders = family.join(parents, on="pid").select("mount_id", pid="founder").unique("pid")
+        new = founders.join(family, on="pid", how="anti").select(family.columns)
+        family = pl.concat([family, new])
+    return family
 
 
-def with_unannounced(known: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
+def with_unannounced(tasks: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """Add target threads that have operations (pid, tid, start_ns) but no life event."""
     missing = (
-        operations.join(known, on="tid", how="anti")
+        operations.join(tasks, on="tid", how="anti")
         .group_by("pid", "tid")
         .agg(pl.col("start_ns").min())
     )
     rows = missing.with_columns(
         parent_pid=pl.lit(0), name=pl.lit(""), role=pl.lit("target", dtype=ROLE)
     )
-    return pl.concat([known, conform("tasks", rows)]).sort("start_ns", "tid")
+    return pl.concat([tasks, conform("tasks", rows)]).sort("start_ns", "tid")
 
 
 def _arguments(events: pl.DataFrame) -> pl.Series:
@@ -121,7 +120,7 @@ def _arguments(events: pl.DataFrame) -> pl.Series:
 
 
 def _split(argv: bytes, length: int) -> list[str]:
-    """Split argv at its NULs; records drop trailing ones, which may end empty arguments."""
+    """Split argv at its NULs. Records drop trailing NULs, which may end empty arguments."""
     whole = argv[:length].ljust(min(length, 256), b"\0")
     return [visible(part) for part in whole.removesuffix(b"\0").split(b"\0")]
 
@@ -134,16 +133,9 @@ def _is_end() -> pl.Expr:
 
 
 def _ended_by_exec(folded: pl.DataFrame, execs: pl.DataFrame) -> pl.DataFrame:
-    """Let threads without an end, leaders apart, end at the next exec of their process."""
-    times = execs.select("pid", exec_ns="time_ns").sort("exec_ns")
-    joined = folded.sort("start_ns").join_asof(
-        times,
-        left_on="start_ns",
-        right_on="exec_ns",
-        by="pid",
-        strategy="forward",
-        check_sortedness=False,
-    )
+    """End threads that have no end, except leaders, at the next exec of their process."""
+    times = execs.select("pid", exec_ns="time_ns")
+    joined = next_begun(folded, times, at="start_ns", begin="exec_ns", by="pid")
     by_exec = pl.when(pl.col("tid") != pl.col("pid")).then("exec_ns")
     return joined.with_columns(pl.coalesce("end_ns", by_exec).alias("end_ns"))
 

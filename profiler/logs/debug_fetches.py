@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..client.fetches import SUFFIXES
-from ..run.hashes import OBJECT_PATH, hash_of_path
+from ..run.hashes import KIND_BY_SUFFIX, OBJECT_PATH, hash_of_path
 from ..tables import OBJECT_KIND, OUTCOME, conform
 from .named_files import NamedFiles
 
@@ -168,7 +167,7 @@ def _commits(ordered: pl.DataFrame, named: pl.DataFrame, tried: pl.DataFrame) ->
 def _fetches(named: pl.DataFrame, tried: pl.DataFrame, files: NamedFiles) -> pl.DataFrame:
     last = tried.drop_nulls("fetch_id").group_by("fetch_id").agg(pl.col("download_id").last())
     suffix = pl.col("url").str.extract(OBJECT_PATH, 4)
-    kind = suffix.replace_strict(SUFFIXES, default=None, return_dtype=pl.String)
+    kind = suffix.replace_strict(KIND_BY_SUFFIX, default=None, return_dtype=pl.String)
     outcome = pl.col("end_kind").replace_strict(
         {"finished": "downloaded", "failed": "failed"}, default=None, return_dtype=pl.String
     )

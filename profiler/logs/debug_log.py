@@ -15,10 +15,9 @@ from typing import IO
 
 import polars as pl
 
-from ..join import Part
 from ..kernel.operations import BUCKET_NS
 from ..run.hashes import hash_of_path
-from ..tables import conform, empty
+from ..tables import Part, conform, empty
 from . import debug_fetches
 from .log_blocks import blocks, lines_of
 from .named_files import NamedFiles

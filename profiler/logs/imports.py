@@ -16,10 +16,9 @@ import polars as pl
 
 from ...errors import CvmprofError
 from ..finalise import write_run
-from ..join import Part
 from ..run.directory import SPOOL_DIRECTORY, create_run, discard_run
 from ..run.opened import Run
-from ..tables import conform
+from ..tables import Part, conform
 from . import debug_log, trace_file
 from .log_blocks import first_block
 

@@ -12,8 +12,7 @@ from typing import IO
 
 import polars as pl
 
-from ..join import Part
-from ..tables import conform
+from ..tables import Part, conform
 from .log_blocks import blocks, lines_of
 from .named_files import NamedFiles
 

@@ -9,6 +9,11 @@ from .decode import OBJECT_COLUMNS
 #: an object's file in a cache or on a server: two digits, a slash, 38 digits; then a suffix
 OBJECT_PATH = r"(?:^|/)([0-9a-f]{2})/([0-9a-f]{38})(-rmd160|-shake128)?([A-Z]?)$"
 
+#: the kind of an object by the letter behind its hash
+KIND_BY_SUFFIX = {
+    "P": "chunk", "C": "catalog", "X": "certificate", "H": "history", "M": "meta", "": "file",
+}  # fmt: skip
+
 _ALGORITHM_SUFFIX = {0: None, 1: "", 2: "-rmd160", 3: "-shake128"}
 
 

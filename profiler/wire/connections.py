@@ -1,4 +1,4 @@
-"""The daemons' connections: who is at their ends, and what their first bytes tell."""
+"""The daemons' connections: the addresses of their ends and the server named in TLS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TLS_CLIENT_HELLO, _EXTENSION_SERVER_NAME = 1, 0
 
 
 def endpoints(records: pl.DataFrame) -> pl.DataFrame:
-    """Give DOWNLOAD records ``local`` and ``remote`` as text; null where they are not known."""
+    """Replace the addresses of DOWNLOAD records by text: ``local``?, ``remote``?."""
     ends = ("local", "remote")
     key = ["family", *(name for end in ends for name in (end, f"{end}_port"))]
     distinct = records.select(key).unique()
@@ -31,23 +31,23 @@ def endpoints(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def endpoint(family: int, address: bytes, port: int) -> str | None:
-    """``address:port``; an IPv4 address within IPv6 is spelt as such. None where the port is 0."""
+    """``address:port``, an IPv4 address mapped into IPv6 as IPv4. None where the port is 0."""
     if not port:
         return None
-    found = ip_address(address if family == AF_INET6 else address[:4])
-    if isinstance(found, IPv6Address):
-        return f"{found.ipv4_mapped}:{port}" if found.ipv4_mapped else f"[{found}]:{port}"
-    return f"{found}:{port}"
+    host = ip_address(address if family == AF_INET6 else address[:4])
+    if isinstance(host, IPv6Address):
+        return f"{host.ipv4_mapped}:{port}" if host.ipv4_mapped else f"[{host}]:{port}"
+    return f"{host}:{port}"
 
 
 def server_name(hello: bytes) -> str | None:
-    """The host that a TLS handshake's first message asks for (RFC 6066, 3), where it names one.
+    """The server name in a TLS ClientHello (RFC 6066, 3), None where there is none.
 
-    A message that was cut off tells what came before the cut.
+    A message that was cut off is read up to the cut.
     """
     if len(hello) < 44 or hello[5] != _TLS_CLIENT_HELLO:
         return None
-    at = 43 + 1 + hello[43]  # behind the session's id
+    at = 43 + 1 + hello[43]  # after the session id
     at += 2 + int.from_bytes(hello[at : at + 2], "big")  # ciphers
     at += 1 + int.from_bytes(hello[at : at + 1], "big")  # compressions
     at += 2

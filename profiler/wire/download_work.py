@@ -1,17 +1,18 @@
 """What download threads did with what they received: unpacking, verifying, writing, other objects.
 
 One thread of a client serves all its connections: it receives a piece of an answer, unpacks,
-verifies and writes it, and turns to the next socket. So every nanosecond of it is one object's.
+verifies and writes it, then turns to the next socket. So each of its nanoseconds belongs to one
+object.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-#: pieces within this time of each other are told as one, each cause summed
+#: pieces within this time of each other are merged, each cause summed
 BLOCK_NS = 1_000_000
 
-#: parts of a block, in the order in which they are told
+#: parts of a block, in the order in which they are laid out
 _PARTS = (
     ("gap_ns", "transfer"),
     ("queue_ns", "fetch_queue"),
@@ -24,41 +25,41 @@ _BEFORE_PIECE = ("gap_ns", "queue_ns", "late_ns")
 _OF_PIECE = ("unpack_ns", "write_ns", "off_ns")
 
 
-def download_work(records: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
-    """Name the downloads of WORK records; ``wire``: see `downloads.wire_requests`.
+def download_work(records: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
+    """Add the download to WORK records. ``sent``: see `downloads.wire_requests`.
 
     Returns download_id?, pid, tid, round, start_ns, end_ns, late_ns, write_ns, off_ns, by time.
     """
-    names = wire.select("download_id", "pid", "fd", "sent_ns").unique(["pid", "fd", "sent_ns"])
+    names = sent.select("download_id", "pid", "fd", "sent_ns").unique(["pid", "fd", "sent_ns"])
     joined = records.join(names, on=["pid", "fd", "sent_ns"], how="left", maintain_order="left")
     return joined.select(
         "download_id", "pid", "tid", "round", "start_ns", "end_ns", "late_ns", "write_ns", "off_ns"
     ).sort("start_ns")
 
 
-def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
+def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     """Divide the time from each download's first byte to the end of its last piece.
 
-    ``work``: see `download_work`; ``wire``: download_id, sent_ns, handed_ns? (when the result was
-    handed to who waits for it: nothing later is the download's). Returns download_id, from_ns,
-    start_ns, end_ns, gap_ns, queue_ns, late_ns, unpack_ns, write_ns, off_ns, one row per piece:
-    between ``from_ns``, when the piece before it was done, and ``start_ns``, the thread waited for
-    the network (``gap_ns``), served others (``queue_ns``) or waited for a CPU (``late_ns``).
+    ``work``: see `download_work`; ``sent``: download_id, sent_ns, handed_ns? (when the result was
+    handed to the waiting thread; nothing later belongs to the download). Returns download_id,
+    from_ns, start_ns, end_ns, gap_ns, queue_ns, late_ns, unpack_ns, write_ns, off_ns, one row per
+    piece. From ``from_ns``, the end of the piece before, to ``start_ns`` the thread waited for the
+    network (``gap_ns``), served other downloads (``queue_ns``) or waited for a CPU (``late_ns``).
 
-    Others can hold a piece up only in the round in which it is received: when the thread looked at
-    its sockets before that, there was nothing to receive.
+    Other downloads can delay a piece only in the round that receives it: in earlier rounds there
+    was nothing to receive on its socket.
     """
-    known = (
+    pieces = (
         work.drop_nulls("download_id")
         .with_row_index("piece")
-        .join(wire.select("download_id", "sent_ns", "handed_ns"), on="download_id")
+        .join(sent.select("download_id", "sent_ns", "handed_ns"), on="download_id")
     )
     until = pl.coalesce("handed_ns", "end_ns")
     ended = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", until))
-    own = known.with_columns(end_ns=ended).sort("download_id", "start_ns")
+    pieces = pieces.with_columns(end_ns=ended).sort("download_id", "start_ns")
     before = pl.coalesce(pl.col("end_ns").shift(1).over("download_id"), "sent_ns")
-    placed = own.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
-    queued = placed.join(_held_up(placed, work), on="piece", how="left", maintain_order="left")
+    pieces = pieces.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
+    queued = pieces.join(_held_up(pieces, work), on="piece", how="left", maintain_order="left")
     gap, length = pl.col("start_ns") - pl.col("from_ns"), pl.col("end_ns") - pl.col("start_ns")
     queue = pl.min_horizontal(pl.col("queue_ns").fill_null(0), gap)
     late = pl.min_horizontal("late_ns", gap - queue)
@@ -79,25 +80,25 @@ def divided_work(work: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
 
 
 def _held_up(pieces: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
-    """Time that the thread gave to others in a piece's round before it: piece, queue_ns."""
+    """Time the thread spent on others in a piece's round, before the piece: piece, queue_ns."""
     turn = ["pid", "tid", "round"]
     shared = work.filter(pl.len().over(turn) > 1)
-    met = (
+    pairs = (
         pieces.select("piece", *turn, "from_ns", "start_ns")
         .join(shared.select(*turn, other_start="start_ns", other_end="end_ns"), on=turn)
         .filter(pl.col("other_start") < pl.col("start_ns"))
     )
     low = pl.max_horizontal("other_start", "from_ns")
     high = pl.min_horizontal("other_end", "start_ns")
-    return met.group_by("piece").agg(queue_ns=(high - low).clip(0).sum())
+    return pairs.group_by("piece").agg(queue_ns=(high - low).clip(0).sum())
 
 
 def work_marks(divided: pl.DataFrame) -> pl.DataFrame:
     """Where the parts of downloads begin: download_id, at, cause, part, by time.
 
-    ``divided``: see `divided_work`. Pieces of one millisecond are one block, in which each cause
-    has its sum, in the order of the work; of the time before the first piece only its end is told
-    here, what held it up.
+    ``divided``: see `divided_work`. Pieces within one millisecond form one block with the sum of
+    each cause, in the order of the work. Of the time before the first piece only the delay at its
+    end is marked here.
     """
     first = pl.col("start_ns").min().over("download_id")
     is_first = pl.col("start_ns") == first

@@ -8,12 +8,11 @@ import polars as pl
 import pytest
 
 from cvmprof.profiler.attribution.fetch_timelines import (
-    HORIZON_NS,
     FetchEvidence,
     fetch_pieces,
     handed_over,
 )
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import HORIZON_NS, conform, empty
 
 A, B = "a1" * 20, "b2" * 20
 FETCHER, SENDER = 11, 19  # threads

@@ -7,8 +7,7 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler.attribution import request_timelines as timelines
-from cvmprof.profiler.attribution.fetch_timelines import HORIZON_NS
-from cvmprof.profiler.tables import CAUSE, conform, empty
+from cvmprof.profiler.tables import CAUSE, HORIZON_NS, conform, empty
 
 A = "a1" * 20
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvmprof.profiler.attribution import segments as tiling
-from cvmprof.profiler.attribution.fetch_timelines import HORIZON_NS
-from cvmprof.profiler.tables import CAUSE, conform, empty
+from cvmprof.profiler.attribution.hung_requests import with_hung_requests
+from cvmprof.profiler.tables import CAUSE, HORIZON_NS, conform, empty
 
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -182,7 +182,7 @@ def test_a_hang_waits_for_the_request_in_flight() -> None:
         requests({"unique": 8, "queued_ns": 15, "op_id": 0}),
     )
     hung = tiling.Evidence(
-        evidence.operations, tiling.with_hung_requests(evidence), evidence.tasks, evidence.requests
+        evidence.operations, with_hung_requests(evidence), evidence.tasks, evidence.requests
     )
     tiles, waits = built(
         hung, pieces((8, 0, 40, "fuse_queue", None), (8, 40, HORIZON_NS, "daemon", None))
@@ -209,7 +209,7 @@ def test_a_request_that_vanished_with_its_sender_holds_nobody_up(
             {**asked, "unique": 7, "tid": 2, "queued_ns": 25, "served_ns": served_ns, "op_id": 0}
         ),
     )
-    assert tiling.with_hung_requests(evidence)["unique"].to_list() == [named]
+    assert with_hung_requests(evidence)["unique"].to_list() == [named]
 
 
 def test_a_tid_that_is_given_again_has_two_lives() -> None:

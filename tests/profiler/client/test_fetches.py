@@ -11,9 +11,10 @@ import pytest
 
 from cvmprof.probes.events import CACHE_FILE, CALL, DAEMON_FUNCTIONS, DOWNLOAD
 from cvmprof.profiler.client import daemon_calls as work
-from cvmprof.profiler.client.fetches import fetches, fetches_by_call, fetches_by_name, numbered
+from cvmprof.profiler.client.fetches import fetches_by_call, fetches_by_name, numbered
 from cvmprof.profiler.run.hashes import hash_of_path, hash_of_text, object_name
 from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.wire.completed_fetches import CompletionEvidence, completed_fetches
 from cvmprof.profiler.wire.downloads import attempts, downloads, manifests, wire_requests
 
 FUNCTION = {name: number for number, name in enumerate(DAEMON_FUNCTIONS)}
@@ -284,7 +285,9 @@ def test_attempts_commits_and_kinds(make_raw: Any) -> None:
         offset_bytes=pl.lit(0, pl.Int64),
         size_bytes=pl.lit(0, pl.Int64),
     )
-    table = fetches(found, tried, wire, none, empty("files"), empty("chunks"))
+    table = completed_fetches(
+        found, CompletionEvidence(tried, wire, none, empty("files"), empty("chunks"))
+    )
     assert table.select("download_id", "object_kind", "file_id").rows() == [
         (2, "chunk", None),
         (None, "chunk", None),
@@ -332,7 +335,9 @@ def places(
     )
     wire = wire_requests(make_raw(DOWNLOAD), DAEMONS, TOLD)
     rows = numbered(fetches_by_call(calls))
-    table = fetches(rows, attempts(wire, rows), wire, asked, known, chunked)
+    table = completed_fetches(
+        rows, CompletionEvidence(attempts(wire, rows), wire, asked, known, chunked)
+    )
     return table.select("file_id", "offset_bytes", "unpacked_bytes", "object_kind").row(0)
 
 
@@ -375,7 +380,9 @@ def test_a_catalog_that_an_open_fetches_is_no_part_of_the_file(make_raw: Any) ->
     known = conform(
         "files", pl.DataFrame({"file_id": [0], "mount_id": [3], "inode": [7], "generation": [0]})
     )
-    table = fetches(rows, attempts(wire, rows), wire, asked, known, empty("chunks"))
+    table = completed_fetches(
+        rows, CompletionEvidence(attempts(wire, rows), wire, asked, known, empty("chunks"))
+    )
     assert table.select("object_kind", "file_id").rows() == [("catalog", None)]
 
 
@@ -406,7 +413,10 @@ def test_what_is_loaded_past_the_fetcher_is_named_by_the_wire(make_raw: Any) -> 
         offset_bytes=pl.lit(0, pl.Int64),
         size_bytes=pl.lit(0, pl.Int64),
     )
-    table = fetches(found, attempts(wire, found), wire, none, empty("files"), empty("chunks"))
+    table = completed_fetches(
+        found,
+        CompletionEvidence(attempts(wire, found), wire, none, empty("files"), empty("chunks")),
+    )
     names = ("object_kind", "object_hash", "outcome", "download_id", "queued_ns", "returned_ns")
     assert table.select(names).rows() == [
         ("manifest", None, "downloaded", 0, 10, 20),

@@ -7,11 +7,17 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler.attribution.stalls import stalls
-from cvmprof.profiler.health.incidents import incidents
+from cvmprof.profiler.device.runner import runner_operations
+from cvmprof.profiler.health.incidents import IncidentEvidence, incidents
 from cvmprof.profiler.health.observation import losses, probes
-from cvmprof.profiler.kernel.phases import phases, runner_operations
+from cvmprof.profiler.kernel.phases import phases
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
+
+#: no daemon died of a signal
+NO_CALLS = pl.DataFrame(
+    schema={"pid": pl.Int32, "crash_ns": pl.Int64, "crash_tid": pl.Int32, "doing": pl.String}
+)
 
 
 def mark(name: str, event: str, time_ns: int, tid: int = 1) -> dict[str, Any]:
@@ -93,9 +99,16 @@ def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:
             }
         ),
     )
-    nothing = (empty("fuse_requests"), empty("files"))
-    unmounted = empty("mounts").with_columns(dev=pl.lit(0, pl.UInt32))
-    found = incidents(Journal(()), unmounted, tasks, operations, *nothing, stop_ns=9 * second)
+    evidence = IncidentEvidence(
+        mounts=empty("mounts"),
+        tasks=tasks,
+        operations=operations,
+        requests=empty("fuse_requests"),
+        files=empty("files"),
+        last_calls=NO_CALLS,
+        stop_ns=9 * second,
+    )
+    found = incidents(Journal(()), evidence)
     assert found.select("kind", "pid").rows() == [("hang", 2), ("hang", 3), ("hang", 4)]
 
 
@@ -169,7 +182,16 @@ def test_incidents_in_order() -> None:
     journal = Journal(
         ({"kind": "incident", "time_ns": 650, "incident": "reload", "pid": 200, "detail": "d"},)
     )
-    found = incidents(journal, mounted, tasks, operations, requests, files, stop_ns=2_500_000_000)
+    evidence = IncidentEvidence(
+        mounts=mounted,
+        tasks=tasks,
+        operations=operations,
+        requests=requests,
+        files=files,
+        last_calls=NO_CALLS,
+        stop_ns=2_500_000_000,
+    )
+    found = incidents(journal, evidence)
     assert found.select("time_ns", "kind", "pid", "mount_id", "signal", "detail").rows() == [
         (50, "hang", 1, 0, None, "read of /m/x never ended"),
         (60, "hang", 1, 0, None, "open of /m/x never ended"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from cvmprof.profiler.health.reconcile import reconciliation
+from cvmprof.profiler.health.reconcile import Recorded, reconciliation
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
 
@@ -109,12 +109,12 @@ CALLS = conform("daemon_calls", pl.DataFrame([one for call in range(5) for one i
 
 
 def compared(lines: list[dict[str, Any]], **frames: pl.DataFrame) -> dict[str, tuple[Any, ...]]:
-    known = {
-        "mounted": mounted(), "incidents": empty("incidents"), "fetches": fetches(),
+    tables = {
+        "mounts": mounted(), "incidents": empty("incidents"), "fetches": fetches(),
         "downloads": downloads(), "chunks": empty("chunks"), "calls": CALLS,
         **frames,
     }  # fmt: skip
-    found = reconciliation(Journal(tuple(lines)), **known)
+    found = reconciliation(Journal(tuple(lines)), Recorded(**tables))
     rows = found.select("quantity", "counted", "recorded", "difference", "remark").rows()
     return {row[0]: row[1:] for row in rows}
 
@@ -137,7 +137,7 @@ def test_bytes_differ_from_a_kibibyte_on() -> None:
     assert compared(lines, downloads=downloads(2048 - 1023))["body_bytes"][1:3] == (1025, 0)
     assert compared(lines, downloads=downloads(2048 + 1024))["body_bytes"][1:3] == (3072, 1024)
     unknown = compared(lines, downloads=downloads(2048, header=None))["body_bytes"]
-    assert unknown[1:] == (None, None, "how long the headers of 1 answers were was not seen")
+    assert unknown[1:] == (None, None, "the length of the headers of 1 answers was not seen")
 
 
 def test_who_set_out_to_download() -> None:
@@ -163,7 +163,7 @@ def test_lost_events_are_a_difference() -> None:
 
 def test_a_client_born_during_the_run_counts_from_zero() -> None:
     lines = [said("attributes", 450, 2, 0)]
-    found = compared(lines, fetches=fetches(*["downloaded"] * 2), mounted=mounted(60))
+    found = compared(lines, fetches=fetches(*["downloaded"] * 2), mounts=mounted(60))
     assert found["objects"][:3] == (2, 2, 0)
     assert "started during the run" in found["objects"][3]
 
@@ -174,7 +174,7 @@ def test_an_unknown_beginning_is_no_difference() -> None:
         None,
         1,
         None,
-        "its counters at the start are not known",
+        "its counters at the start are unknown",
     )
     other = [said("attributes_before", 50, 9, 0, pid=8), *lines]
     assert compared(other, fetches=fetches("downloaded"))["objects"][2] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 from cvmprof.probes.events import CACHE_FILE, CALL, DAEMON_FUNCTIONS, TASK
 from cvmprof.profiler.client.cache_managers import cache_managers
-from cvmprof.profiler.health.evictions import evictions
+from cvmprof.profiler.health.evictions import CacheOwners, evictions
 from cvmprof.profiler.health.incidents import last_calls
 from cvmprof.profiler.health.remounts import reloads, remounts
 from cvmprof.profiler.run.journal import Journal
@@ -56,7 +57,7 @@ def test_code_loaded_by_a_daemon_that_serves_is_a_reload() -> None:
             2 * SECOND,
             9,
             0,
-            "daemon 9 loaded its code anew from /lib/x.so: client 2.11.5.0 before "
+            "daemon 9 loaded its code again from /lib/x.so: client 2.11.5.0 before "
             "and after, revision 3 before, 4 after",
         ),
     ]
@@ -84,7 +85,7 @@ def test_a_new_revision_is_dated_by_the_first_look_for_its_root() -> None:
     journal = Journal((said("attributes_before", 3, HASH), said("attributes", 4)))
     assert revisions(journal, LOOKED) == [(800, "/m: revision 3 before, 4 after")]
     assert revisions(journal, LOOKED.head(1)) == [
-        (5000, "/m: revision 3 before, 4 after; when, was not seen")
+        (5000, "/m: revision 3 before, 4 after; the time of the change was not seen")
     ]
     same = Journal((said("attributes_before", 4), said("attributes", 4)))
     assert revisions(same, LOOKED) == []
@@ -137,25 +138,25 @@ def test_removals_close_to_each_other_are_one_eviction(make_raw: Any) -> None:
             {"file_id": 0, "index": 0, "object_hash": [HASH], "offset_bytes": 0, "size_bytes": 1}
         ),
     )
-    found = evictions(records, mounts(cache_path=["/c"]), {}, {}, chunks)
+    found = evictions(records, CacheOwners(mounts(cache_path=["/c"]), {}, {}), chunks)
     assert found.select("time_ns", "kind", "mount_id").rows() == [
         (SECOND, "eviction", 0),
         (5 * SECOND, "eviction", 0),
     ]
     assert found["detail"].to_list() == [
-        "2 objects were removed from the client's cache, 1 of them of files that the run used",
-        "1 objects were removed from the client's cache, 0 of them of files that the run used",
+        "2 objects were removed from the client's cache, 1 of them belong to files of this run",
+        "1 objects were removed from the client's cache, 0 of them belong to files of this run",
     ]
 
 
 def test_a_child_removes_by_names_of_its_daemons_directory(make_raw: Any) -> None:
     records = make_raw(CACHE_FILE, *(removal(pid, 5, f"./ab/{HASH[2:]}") for pid in (22, 33)))
     parents = {22: 21, 21: 9, 33: 44}
-    found = evictions(
-        records, mounts(cache_path=["/c"]), {9: "/c", 44: "/c"}, parents, empty("chunks")
-    )
+    owners = CacheOwners(mounts(cache_path=["/c"]), {9: "/c", 44: "/c"}, parents)
+    found = evictions(records, owners, empty("chunks"))
     assert found.select("pid", "mount_id").rows() == [(22, 0)]
-    nowhere = evictions(records, mounts(cache_path=["/c"]), {9: "/x"}, parents, empty("chunks"))
+    elsewhere = replace(owners, directories={9: "/x"})
+    nowhere = evictions(records, elsewhere, empty("chunks"))
     assert nowhere.is_empty()
 
 

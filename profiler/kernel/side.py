@@ -1,0 +1,155 @@
+"""The kernel's side of a run: tasks, file operations, mounts, FUSE requests, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ...probes.events import TASK_KINDS
+from ..run.journal import Journal
+from ..run.places import KEY, file_places
+from ..run.spool import Spool
+from ..tables import Part
+from .files import file_ids, files
+from .fuse_requests import fuse_requests
+from .mounts import (
+    OPCODE_DESTROY,
+    OPCODE_INIT,
+    daemon_mounts,
+    mount_attributes,
+    mounts,
+    with_mount,
+)
+from .operations import BUCKET_NS, hits, known_files, operations, touches
+from .tasks import tasks, with_daemons_at_start, with_founders, with_unannounced
+
+
+@dataclass(frozen=True)
+class Accesses:
+    """File operations with the mounts and files they are about.
+
+    ``mounts``: see `mounts.mounts`; ``files``, ``operations``: the tables.
+    """
+
+    mounts: pl.DataFrame
+    files: pl.DataFrame
+    operations: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class KernelSide:
+    """What the kernel saw.
+
+    ``start_ns``: the command's start; ``stop_ns``: the end of recording. ``accesses``: see there.
+    ``attributes``: see `mounts.mount_attributes`. ``serving``: pid, mount_id of daemons.
+    ``daemons``: those and the processes that forked into them. ``requests``: see
+    `fuse_requests.fuse_requests`. ``tasks``: the table. ``events``: TASK records.
+    """
+
+    start_ns: int
+    stop_ns: int
+    accesses: Accesses
+    attributes: pl.DataFrame
+    serving: pl.DataFrame
+    daemons: pl.DataFrame
+    requests: pl.DataFrame
+    tasks: pl.DataFrame
+    events: pl.DataFrame
+
+    @property
+    def mounts(self) -> pl.DataFrame:
+        """The mounts as they were found: see `mounts.mounts`."""
+        return self.accesses.mounts
+
+    @property
+    def files(self) -> pl.DataFrame:
+        """The table `files`, without ``cached_bytes_at_start``."""
+        return self.accesses.files
+
+    @property
+    def operations(self) -> pl.DataFrame:
+        """The table `operations`."""
+        return self.accesses.operations
+
+
+def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]:
+    """Operations with their files, and the tables `hits` and `touches`."""
+    places = file_places(spool.files())
+    raw = spool.operations().sort("start_ns")
+    raw_hits = spool.hits()
+    raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * BUCKET_NS)
+    firsts = [_first_uses(frame) for frame in (known_files(raw), raw_hits, raw_touches)]
+    found = _mounts(spool, journal, places, firsts)
+    known = files(places, found, [with_mount(frame, found, "time_ns") for frame in firsts])
+
+    def ids(events: pl.DataFrame) -> pl.Series:
+        return file_ids(events, found, known, "start_ns")
+
+    done = operations(raw, ids(raw))
+    touched = touches(raw_touches, ids(raw_touches), done)
+    aggregated = [("hits", hits(raw_hits, ids(raw_hits))), ("touches", touched)]
+    return Accesses(found, known, done), aggregated
+
+
+def _first_uses(events: pl.DataFrame) -> pl.DataFrame:
+    """When events first name each file: dev, ino, generation, time_ns."""
+    return events.group_by(KEY).agg(time_ns=pl.col("start_ns").min())
+
+
+def _mounts(
+    spool: Spool, journal: Journal, places: pl.DataFrame, uses: Sequence[pl.DataFrame]
+) -> pl.DataFrame:
+    requests = spool.requests()
+    devices = {dev for frame in (*uses, requests) for dev in frame["dev"].unique()}
+    changes = requests.filter(pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]))
+    return mounts(journal, places, changes, devices)
+
+
+def kernel_side(spool: Spool, journal: Journal, accesses: Accesses) -> KernelSide:
+    """Join FUSE requests with the operations that queued them and the daemons that took them."""
+    events = spool.tasks()
+    raw = spool.requests().with_columns(at=pl.max_horizontal("queued_ns", "end_ns"))
+    of_mounts = with_mount(raw, accesses.mounts, "at")
+    served = spool.served()
+    attributes = mount_attributes(journal, accesses.mounts)
+    serving = daemon_mounts(of_mounts.drop_nulls("mount_id"), served, attributes)
+    announced = with_daemons_at_start(tasks(events), journal, serving["pid"])
+    operations = accesses.operations
+    return KernelSide(
+        start_ns=command_start_ns(journal, events),
+        stop_ns=journal.stop_ns or _last_time(operations, events, spool),
+        accesses=accesses,
+        attributes=attributes,
+        serving=serving,
+        daemons=with_founders(serving, events),
+        requests=fuse_requests(of_mounts, served.join(serving, on="pid"), operations),
+        tasks=with_unannounced(announced, operations.select("pid", "tid", "start_ns")),
+        events=events,
+    )
+
+
+def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
+    """When the command first called exec; else when its process was forked; else the start of
+    recording.
+    """
+    execs = events.filter(
+        (pl.col("pid") == (journal.child_pid or -1)) & (pl.col("kind") == TASK_KINDS.index("exec"))
+    )["time_ns"]
+    forked = next((line.get("time_ns") for line in journal.of("child")), None)
+    return int(execs.min() or forked or journal.start_ns)  # type: ignore[arg-type]
+
+
+def _last_time(operations: pl.DataFrame, events: pl.DataFrame, spool: Spool) -> int:
+    """The last time in a run whose recording was never stopped."""
+    blocked = spool.blocked()
+    times = [
+        operations["start_ns"],
+        operations["end_ns"],
+        events["time_ns"],
+        blocked["start_ns"],
+        blocked["end_ns"],
+        spool.requests()["end_ns"],
+    ]
+    return max((int(column.max() or 0) for column in times), default=0)  # type: ignore[arg-type]
