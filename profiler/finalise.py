@@ -23,12 +23,12 @@ import polars as pl
 from ..errors import BadRun, CvmprofError
 from .join import joined_tables
 from .kernel.scope import ScopedSpool, scoped
-from .run.directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
+from .run.directory import JOURNAL, META, SCHEMA_VERSION, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .run.journal import Journal
 from .run.opened import FORMAT, Run, open_run, refuse_non_directory
 from .run.spool import Spool
 from .session.attributes import collect
-from .tables import SCHEMA_VERSION, TABLES, Part, empty
+from .tables import TABLES, Part, empty
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

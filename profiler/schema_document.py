@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from ..probes.events import LAYOUTS, Field, Layout
-from .tables import CAUSES, OPERATION_CLASSES, SCHEMA_VERSION, TABLES, Column, Dtype, Table
+from .run.directory import SCHEMA_VERSION
+from .tables import CAUSES, OPERATION_CLASSES, TABLES, Column, Dtype, Table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "schema.md"
 

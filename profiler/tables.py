@@ -14,10 +14,9 @@ from typing import TypeAlias
 
 import polars as pl
 
-#: version of the tables' layout; a run of a higher one is refused
-SCHEMA_VERSION = 1
-
 Dtype: TypeAlias = "pl.DataType | type[pl.DataType]"
+#: the name of a table, and its rows or some of them: `segments` comes in parts
+Part: TypeAlias = tuple[str, pl.DataFrame]
 
 #: a table's name and its rows, or some of them: `segments` comes in parts
 Part: TypeAlias = tuple[str, pl.DataFrame]

@@ -14,6 +14,8 @@ from ...probes.events import DOWNLOAD
 from ..record.recorder import JOURNAL as JOURNAL
 from ..record.recorder import spool_files
 
+#: version of the tables' layout; a run of a higher one is refused
+SCHEMA_VERSION = 1
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import BadRun
-from ..tables import SCHEMA_VERSION
+from .directory import SCHEMA_VERSION
 
 Line = dict[str, Any]
 

@@ -28,7 +28,6 @@ from . import child, identity, launch
 from .socket_sampler import EVENT as SOCKET_EVENT
 from .socket_sampler import SocketSampler
 
-SCHEMA_VERSION = 1
 PHASE_VARIABLE = "CVMPROF_PHASE_FD"
 #: compiling takes as long as the machine is slow
 READY_TIMEOUT_S = 60.0
@@ -167,7 +166,7 @@ def _start_line(
     command: list[str], user: identity.Identity, options: TraceOptions, version: str
 ) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": directory.SCHEMA_VERSION,
         "version": version,
         "command": [os.fsencode(word).decode("utf-8", "backslashreplace") for word in command],
         "utc_offset_ns": time.time_ns() - time.monotonic_ns(),

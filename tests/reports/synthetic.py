@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler import tables
+from cvmprof.profiler.run.directory import SCHEMA_VERSION
 
 MS = 1_000_000
 MIB = 1 << 20
@@ -31,7 +32,7 @@ def sha1(text: str) -> str:
 
 def meta(command: list[str], duration_ns: int, **changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "schema_version": tables.SCHEMA_VERSION,
+        "schema_version": SCHEMA_VERSION,
         "version": "0.1",
         "command": command,
         "utc_offset_ns": 1_790_000_000 * 1_000_000_000 - START,

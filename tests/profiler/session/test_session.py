@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 
 from cvmprof import open_run
-from cvmprof.profiler.session import session
-from cvmprof.profiler.tables import SCHEMA_VERSION
 
 SELF = [sys.executable, "-m", "cvmprof"]
 TIMEOUT_S = 120.0
@@ -89,10 +87,6 @@ def wait_for_end(descriptor: int) -> None:
     """Wait until the process of a pidfd has ended."""
     assert select.select([descriptor], [], [], TIMEOUT_S)[0]
     os.close(descriptor)
-
-
-def test_the_schema_version_is_the_tables() -> None:
-    assert session.SCHEMA_VERSION == SCHEMA_VERSION
 
 
 # --- signals --------------------------------------------------------------------------------------
