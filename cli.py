@@ -7,7 +7,6 @@ events were lost.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
 import json
@@ -433,12 +432,9 @@ def _default_run(command: str) -> Path:
 
 def _finish(recorded: Recorded, no_report: bool) -> None:
     """Turns the spool into tables and, unless told otherwise, a page; says where they are."""
-    from .profiler.finalise import finalise
-    from .profiler.session.attributes import collect
+    from .profiler.finalise import finish
 
-    with contextlib.suppress(OSError):  # of a full disk, which finalise explains
-        collect(recorded.run)
-    run = finalise(recorded.run)
+    run = finish(recorded.run)
     if recorded.trouble is not None:
         _tell(recorded.trouble, recorded.trouble, debug=False)
     click.echo(f"cvmprof: run {recorded.run}", err=True)

@@ -15,9 +15,9 @@ from typing import IO, Any
 import polars as pl
 
 from ...errors import CvmprofError
-from ..finalise import write_run
 from ..run.directory import SPOOL_DIRECTORY, create_run, discard_run
 from ..run.opened import Run
+from ..run.writing import write_run
 from ..tables import Part, conform
 from . import debug_log, trace_file
 from .log_blocks import first_block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -14,7 +15,7 @@ import pytest
 
 import cvmprof
 from cvmprof.errors import BadRun, CvmprofError
-from cvmprof.profiler.finalise import finalise, recover_run
+from cvmprof.profiler.finalise import finalise, finish, recover_run
 from cvmprof.profiler.run.directory import create_run
 from cvmprof.profiler.run.opened import open_run
 from cvmprof.profiler.tables import TABLES
@@ -91,7 +92,7 @@ def test_the_spool_may_be_kept_and_finalised_again(cold_read: SpoolWriter) -> No
 
 def test_tables_whose_spool_is_gone_are_not_made_again(cold_read: SpoolWriter) -> None:
     made = finalise(cold_read.run).tables["downloads"]
-    with pytest.raises(BadRun, match="no spool any more"):
+    with pytest.raises(BadRun, match="no longer has a spool"):
         finalise(cold_read.run)
     assert open_run(cold_read.run).tables["downloads"].equals(made)
 
@@ -129,6 +130,32 @@ def test_a_run_that_was_cut_off_is_recovered_and_says_so(cold_read: SpoolWriter)
     assert tiles["start_ns"].to_list() == [1100, *tiles["end_ns"].to_list()[:-1]]
     assert tiles["end_ns"].to_list()[-1] == 20000  # the exit of 101, the last thing seen
     assert recover_run(cold_read.run).meta == run.meta
+
+
+def test_attributes_are_read_once_and_a_full_disk_prevents_only_that(
+    cold_read: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def full_disk(run: Path) -> None:
+        read.append(run)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cvmprof.profiler.finalise.collect", full_disk)
+    assert finish(cold_read.run).is_complete
+    assert recover_run(cold_read.run).is_complete
+    assert read == [cold_read.run]
+
+
+def test_attributes_that_were_read_are_not_read_again(
+    cold_read: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: Path) -> None:
+        raise AssertionError(run)
+
+    monkeypatch.setattr("cvmprof.profiler.finalise.collect", fail)
+    cold_read.journal("collected", 30003)
+    assert recover_run(cold_read.run).is_complete
 
 
 @pytest.mark.parametrize(
