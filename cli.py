@@ -28,6 +28,9 @@ from .probes.catalog import BACKENDS
 from .profiler.run.directory import page_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .profiler.run.opened import Run
     from .profiler.session.session import Recorded
     from .reports.material import RunLike
 
@@ -123,9 +126,9 @@ def trace(
     """
     if not command:
         raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
-    from .profiler.session import session
+    from .profiler.session.session import TraceOptions, record
 
-    chosen = session.TraceOptions(
+    chosen = TraceOptions(
         run=output or _default_run(command[0]),
         every_read=options["every_read"],
         all_files=options["all_files"],
@@ -135,7 +138,7 @@ def trace(
         duration_s=options["duration"],
         debug=_wants_debug(context),
     )
-    recorded = session.record(list(command), chosen, __version__)
+    recorded = record(list(command), chosen, __version__, _finisher)
     try:
         _finish(recorded, no_report)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
@@ -432,9 +435,7 @@ def _default_run(command: str) -> Path:
 
 def _finish(recorded: Recorded, no_report: bool) -> None:
     """Turns the spool into tables and, unless told otherwise, a page; says where they are."""
-    from .profiler.finalise import finish
-
-    run = finish(recorded.run)
+    run = _finisher()(recorded.run)
     if recorded.trouble is not None:
         _tell(recorded.trouble, recorded.trouble, debug=False)
     click.echo(f"cvmprof: run {recorded.run}", err=True)
@@ -443,6 +444,13 @@ def _finish(recorded: Recorded, no_report: bool) -> None:
     way_out = f"make room for it there, then: cvmprof report {recorded.run}"
     page = _write_page(run, page_of(recorded.run), way_out)
     click.echo(f"cvmprof: page {page}", err=True)
+
+
+def _finisher() -> Callable[[Path], Run]:
+    """What makes tables of a spool: imported while the recorder compiles."""
+    from .profiler.finalise import finish
+
+    return finish
 
 
 def _write_page(run: RunLike, page: Path, way_out: str) -> Path:

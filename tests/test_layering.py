@@ -23,7 +23,7 @@ ALLOWED = {
     "phases": set[str](),
     "probes": {"probes", "errors"},
     "recorder": {"recorder", "probes", "errors"},
-    "profiler": {"profiler", "recorder", "probes", "errors"},
+    "profiler": {"profiler", "recorder", "probes", "phases", "errors"},
     "reports": {"reports", "profiler", "probes", "errors"},
     "runners": {"runners", "phases", "errors"},
     "cli": {"demo", "reports", "profiler", "recorder", "probes", "runners", "phases", "errors", ""},

@@ -1,13 +1,12 @@
-"""Sampling the daemons' connections while a command runs, by sock_diag(7).
+"""Sample the daemons' connections while a command runs, by sock_diag(7).
 
-A thread of the session asks, as the invoking user. It asks for each connection that the recorder
-has announced, by its two ends, and for no other: no table of sockets is ever dumped. What lies in
-another network namespace cannot be asked for without root.
+A thread of the session asks the kernel, as the invoking user, for the connections that the recorder
+has announced, each by its two addresses: the table of sockets is never dumped. A connection in
+another network namespace cannot be sampled without root.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import struct
@@ -36,7 +35,7 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Announced:
-    """A connection as its announcement tells it."""
+    """A connection as the recorder announced it."""
 
     socket: int
     net_namespace: int
@@ -48,24 +47,24 @@ class Announced:
 
 
 class Announcements:
-    """The ring's spool file of downloads, read as it grows."""
+    """The spool file of the ring of downloads, read while it grows."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._offset = 0
 
     def read(self) -> list[Announced]:
-        """The connections announced since the last call."""
-        found = list[Announced]()
+        """Return the connections announced since the last call."""
+        connections = list[Announced]()
         while len(record := os.pread(self._file, DOWNLOAD.stride, self._offset)) == DOWNLOAD.stride:
             self._offset += DOWNLOAD.stride
             values = {name: _value(record, name, kind) for name, kind in _FIELDS.items()}
             if values.pop("flags") & DOWNLOAD_ANNOUNCED:
-                found.append(Announced(**values))
-        return found
+                connections.append(Announced(**values))
+        return connections
 
     def close(self) -> None:
-        """No more is read."""
+        """Close the file."""
         os.close(self._file)
 
 
@@ -74,15 +73,20 @@ def _value(record: bytes, name: str, kind: str) -> Any:
 
 
 class Asker:
-    """Asks the kernel for single connections. Raises ImportError or OSError where it cannot."""
+    """Asks the kernel for single connections.
+
+    Raises ImportError where pyroute2 is missing, OSError where the kernel has no sock_diag.
+    """
 
     def __init__(self) -> None:
-        self._messages = importlib.import_module("pyroute2.netlink.diag")
+        from pyroute2.netlink import diag
+
+        self._messages: Any = diag  # pyroute2 has no types
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
         self._netlink.settimeout(_PATIENCE_S)
 
     def request(self, connection: Announced) -> bytes:
-        """The message that asks for a connection."""
+        """Return the message that asks for a connection."""
         message = self._messages.inet_diag_req()
         message["header"]["type"] = _SOCK_DIAG_BY_FAMILY
         message["header"]["flags"] = _NLM_F_REQUEST
@@ -98,7 +102,7 @@ class Asker:
         return bytes(message.data)
 
     def ask(self, request: bytes, inode: int) -> bytes | None:
-        """A SOCKET_SAMPLE of the connection; None where it is gone. Raises OSError."""
+        """Return a SOCKET_SAMPLE of the connection, None where it is closed. Raises OSError."""
         self._netlink.send(request)
         answer = self._netlink.recv(_ANSWER_BYTES)
         time_ns = time.monotonic_ns()
@@ -127,59 +131,66 @@ class Asker:
         )
 
     def close(self) -> None:
-        """No more is asked."""
+        """Close the socket."""
         self._netlink.close()
 
 
 def _since_4_9(microseconds: int) -> int:
-    """The kernel's word for no measurement, all bits set, as 0."""
+    """Return 0 where the kernel has no measurement yet, which it writes as all bits set."""
     return 0 if microseconds == (1 << 32) - 1 else microseconds
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a sampler did: samples taken, CPU time used, and its row for the table `probes`."""
+
+    samples: int
+    cpu_ns: int
+    row: dict[str, str | None]
 
 
 class SocketSampler:
     """A thread that samples from `start` to `stop`. ``samples`` is a descriptor to append to.
 
-    Importing what it asks with takes a fifth of a second: meanwhile the recorder compiles.
+    Importing pyroute2 takes 0.2 s: the thread does it while the recorder compiles.
     """
 
     def __init__(self, announcements: Path, samples: int) -> None:
         self._path, self._samples = announcements, samples
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="socket sampler", daemon=True)
-        self._live = dict[int, bytes]()
-        self._foreign = self._beyond = self._taken = self._cpu_ns = 0
-        self._trouble: str | None = None
+        self._requests = dict[int, bytes]()  # socket inode -> message that asks for it
+        self._in_other_namespace = self._dropped = self._samples_taken = self._cpu_ns = 0
+        self._error: str | None = None
 
     def start(self) -> None:
-        """Begins. Signals are for the caller to block: the thread inherits that."""
+        """Start. The thread inherits the signals that the caller has blocked."""
         self._thread.start()
 
-    def stop(self) -> dict[str, Any]:
-        """Takes a last sample of every connection and ends: how it went."""
+    def stop(self) -> Sampled:
+        """Take a last sample of every connection and end. May be called more than once."""
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join(2 * _PATIENCE_S)
-        return {"samples": self._taken, "cpu_ns": self._cpu_ns, "row": self._row()}
+        return Sampled(self._samples_taken, self._cpu_ns, self._row())
 
-    def _row(self) -> dict[str, Any]:
-        """For the table `probes`."""
-        lacking = list[str]()
-        if self._foreign:
-            lacking.append(
-                f"{self._foreign} of the daemons' connections are in another network namespace, "
-                "which only root may look into"
+    def _row(self) -> dict[str, str | None]:
+        gaps = list[str]()
+        if self._in_other_namespace:
+            gaps.append(
+                f"{self._in_other_namespace} of the daemons' connections are in another network "
+                "namespace, which only root can see"
             )
-        if self._beyond:
-            lacking.append(f"of {MAX_CONNECTIONS} connections at once the newest were sampled")
-        if self._trouble:
-            lacking.append(self._trouble)
-        blind = lacking and not self._taken
+        if self._dropped:
+            gaps.append(f"only the newest {MAX_CONNECTIONS} connections at a time were sampled")
+        if self._error:
+            gaps.append(self._error)
         return {
             "event": EVENT,
-            "family": "none" if blind else "sock_diag",
+            "family": "none" if gaps and not self._samples_taken else "sock_diag",
             "target": "tcp_info",
             "build_id": None,
-            "reason": "; ".join(lacking) or None,
+            "reason": "; ".join(gaps) or None,
         }
 
     def _run(self) -> None:
@@ -187,7 +198,7 @@ class SocketSampler:
             announcements = Announcements(self._path)
             asker = Asker()
         except (ImportError, OSError) as error:
-            self._trouble = f"the kernel cannot be asked: {error}"
+            self._error = f"the kernel cannot be asked for connections: {error}"
             return
         before_ns = time.thread_time_ns()
         try:
@@ -196,7 +207,7 @@ class SocketSampler:
                 self._step(announcements, asker, own_namespace)
             self._step(announcements, asker, own_namespace)
         except OSError as error:
-            self._trouble = f"the sampling ended early: {error}"
+            self._error = f"sampling ended early: {error}"
         finally:
             self._cpu_ns = time.thread_time_ns() - before_ns
             asker.close()
@@ -205,16 +216,16 @@ class SocketSampler:
     def _step(self, announcements: Announcements, asker: Asker, own_namespace: int) -> None:
         for connection in announcements.read():
             if connection.net_namespace in (0, own_namespace):
-                self._live[connection.socket] = asker.request(connection)
+                self._requests[connection.socket] = asker.request(connection)
             else:
-                self._foreign += 1
-        while len(self._live) > MAX_CONNECTIONS:
-            del self._live[next(iter(self._live))]
-            self._beyond += 1
-        for inode, request in list(self._live.items()):
+                self._in_other_namespace += 1
+        while len(self._requests) > MAX_CONNECTIONS:
+            del self._requests[next(iter(self._requests))]
+            self._dropped += 1
+        for inode, request in list(self._requests.items()):
             sample = asker.ask(request, inode)
             if sample is None:
-                del self._live[inode]
+                del self._requests[inode]
             else:
                 os.write(self._samples, sample)
-                self._taken += 1
+                self._samples_taken += 1

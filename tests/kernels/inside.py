@@ -21,8 +21,8 @@ from cvmprof.errors import CvmprofError
 from cvmprof.probes import catalog, kernel
 from cvmprof.probes.diagnosis import refusal
 from cvmprof.profiler.record.attach import check_backend
-from cvmprof.profiler.session import session
 from cvmprof.profiler.session.launch import interpreter
+from cvmprof.profiler.session.session import Recorded, TraceOptions, record
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import Lab, accesses
 
@@ -35,7 +35,6 @@ _WORKLOAD = Path(__file__).with_name("workload.py")
 
 def main(published: Path) -> None:
     """Records with each backend."""
-    _leave_out_what_is_made_outside()
     shared = Path(os.environ["SHARED"])
     facts = kernel.diagnosed_kernel()
     text = json.dumps(kernel.saved(facts), indent=1, sort_keys=True)
@@ -51,17 +50,6 @@ def main(published: Path) -> None:
                 where = [mountpoint / "read.bin", shared / point]
                 subprocess.run([*module, *where, point], check=True)
         _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
-
-
-def _leave_out_what_is_made_outside() -> None:
-    """The tables are: importing what makes them takes longer here than all the rest."""
-    changed: Any = session
-    changed.READY_TIMEOUT_S = 600.0
-    changed._import_what_follows = changed._ask_mounts = _nothing
-
-
-def _nothing(*_: object) -> None:
-    """Does nothing."""
 
 
 def _told(facts: kernel.KernelFacts, backend: str) -> dict[str, Any] | None:
@@ -84,8 +72,7 @@ def _record(lab: Lab, mountpoint: Path, backend: str, to: Path) -> dict[str, Any
     before, served, began = programs(), len(accesses(lab)), time.monotonic()
     run = Path(f"/run/{backend}.cvmprof")
     command = ["/usr/bin/python3", "-I", str(_WORKLOAD), str(mountpoint)]
-    options = session.TraceOptions(run, backend=backend)
-    recorded = session.record(command, options, "0")
+    recorded = _recorded(command, run, backend)
     shutil.copytree(run, to / "run.cvmprof")
     return {
         "status": recorded.status,
@@ -97,12 +84,17 @@ def _record(lab: Lab, mountpoint: Path, backend: str, to: Path) -> dict[str, Any
     }
 
 
+def _recorded(command: list[str], run: Path, backend: str) -> Recorded:
+    """Leaves out what makes tables, outside: importing it here takes longer than all the rest."""
+    options = TraceOptions(run, backend=backend, mount_counters=False, ready_timeout_s=600.0)
+    return record(command, options, "0", preload=lambda: None)
+
+
 def _kill_a_recorder(facts: kernel.KernelFacts, to: Path) -> dict[str, Any]:
     """What a command saw that killed its recorder, and how the session took it."""
     backend = "auto" if refusal("fentry", facts) else "fentry"
     command = [sys.executable, "-m", f"{__package__}.killer", str(to)]
-    options = session.TraceOptions(Path("/run/killed.cvmprof"), backend=backend)
-    recorded = session.record(command, options, "0")
+    recorded = _recorded(command, Path("/run/killed.cvmprof"), backend)
     return {
         "backend": backend,
         **json.loads(to.read_text()),

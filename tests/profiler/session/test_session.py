@@ -54,6 +54,20 @@ if sys.stdin.readline():
     print(os.waitstatus_to_exitcode(os.waitpid(held.pid, 0)[1]))
 """
 
+#: records with a package missing; prints the error
+WITHOUT_PACKAGE = """
+import sys
+from pathlib import Path
+from cvmprof.errors import MissingDependency
+from cvmprof.profiler.session.session import TraceOptions, record
+def preload():
+    import no_such_package
+try:
+    record(["touch", sys.argv[2]], TraceOptions(Path(sys.argv[1])), "0", preload)
+except MissingDependency as error:
+    print(error.fact)
+"""
+
 
 def trace_command(run: Path, *command: str) -> list[str]:
     return [*SELF, "trace", "--no-report", "-o", str(run), "--", *command]
@@ -172,7 +186,7 @@ def test_the_command_outlives_the_recorder(tmp_path: Path) -> None:
     assert traced.returncode == 5
     assert errors.splitlines() == [
         "cvmprof: the recorder ended unexpectedly: the run is incomplete",
-        "  try: again; if it happens again, report it with cvmprof --debug",
+        "  try: run it again; if it fails again, report what cvmprof --debug prints",
         f"cvmprof: run {tmp_path / 'a'}",
     ]
     assert not open_run(tmp_path / "a").is_complete
@@ -225,6 +239,14 @@ def test_a_command_abandoned_at_its_gate_exits_125(tmp_path: Path) -> None:
     done = subprocess.run(command, input=b"close\n", capture_output=True, check=True)
     assert done.stdout.split()[1] == b"125"
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_package_that_cannot_be_imported_leaves_no_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_PACKAGE, str(tmp_path / "a"), str(tmp_path / "ran")]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, timeout=TIMEOUT_S)
+    fact = f"user {os.geteuid()} cannot import no_such_package in {sys.executable}\n"
+    assert (done.stdout, done.stderr) == (fact, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ended_while_it_starts_cvmprof_leaves_no_run(tmp_path: Path) -> None:

@@ -34,27 +34,27 @@ class Sampled:
         self.sampler = SocketSampler(self._ring, self._write)
 
     def announce(self, connection: socket.socket, **values: Any) -> int:
-        """Announces a connection; its inode."""
+        """Announce a connection; its inode."""
         (local, local_port, *_), (remote, remote_port, *_) = (
             connection.getsockname(),
             connection.getpeername(),
         )
         addresses = [socket.inet_pton(connection.family, each) for each in (local, remote)]
         inode = os.fstat(connection.fileno()).st_ino
-        told = {"socket": inode, "net_namespace": HERE, "family": connection.family,
+        fields = {"socket": inode, "net_namespace": HERE, "family": connection.family,
                 "local_port": local_port, "remote_port": remote_port,
                 "local": addresses[0].ljust(16, b"\0"), "remote": addresses[1].ljust(16, b"\0"),
                 "flags": DOWNLOAD_ANNOUNCED, **values}  # fmt: skip
         with self._ring.open("ab") as ring:
-            ring.write(struct.pack("<II", DOWNLOAD.size, 0) + record(DOWNLOAD, **told).tobytes())
+            ring.write(struct.pack("<II", DOWNLOAD.size, 0) + record(DOWNLOAD, **fields).tobytes())
         return inode
 
     def await_sample(self, condition: pl.Expr) -> dict[str, Any]:
-        """The next sample that is as wanted."""
+        """The next sample that satisfies a condition."""
         while select.select([self._read], [], [], PATIENCE_S)[0]:
-            found = plain_frame(os.read(self._read, SOCKET_SAMPLE.size), SOCKET_SAMPLE)
-            if not found.filter(condition).is_empty():
-                return found.row(0, named=True)
+            sample = plain_frame(os.read(self._read, SOCKET_SAMPLE.size), SOCKET_SAMPLE)
+            if not sample.filter(condition).is_empty():
+                return sample.row(0, named=True)
         raise AssertionError("no such sample came")
 
     def rest(self) -> pl.DataFrame:
@@ -85,7 +85,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_a_sample_tells_what_has_arrived_and_what_is_unread(sampled: Sampled, pair: Pair) -> None:
+def test_a_sample_has_the_bytes_received_and_unread(sampled: Sampled, pair: Pair) -> None:
     near, far = pair
     far.sendall(bytes(50_021))
     near.recv(1009, socket.MSG_WAITALL)
@@ -106,22 +106,21 @@ def test_a_sample_tells_what_has_arrived_and_what_is_unread(sampled: Sampled, pa
     assert last["segments_received"] > first["segments_received"]
 
 
-def test_the_end_is_sampled(sampled: Sampled, pair: Pair) -> None:
-    """What arrives just before the stop is seen."""
+def test_bytes_that_arrive_just_before_the_stop_are_sampled(sampled: Sampled, pair: Pair) -> None:
     near, far = pair
     sampled.announce(near)
     sampled.sampler.start()
     sampled.await_sample(pl.col("bytes_received") == 0)
     far.sendall(bytes(1009))
     near.recv(1009, socket.MSG_WAITALL)
-    told = sampled.sampler.stop()
+    result = sampled.sampler.stop()
     rest = sampled.rest()
     assert rest["bytes_received"].to_list()[-1] == 1009
-    assert told["samples"] == rest.height + 1
-    assert told["row"]["reason"] is None
+    assert result.samples == rest.height + 1
+    assert result.row["reason"] is None
 
 
-def test_a_connection_that_is_gone_has_no_more_samples(sampled: Sampled, pair: Pair) -> None:
+def test_a_closed_connection_has_no_more_samples(sampled: Sampled, pair: Pair) -> None:
     near, far = pair
     inode, other = sampled.announce(near), sampled.announce(far)
     sampled.sampler.start()
@@ -132,9 +131,7 @@ def test_a_connection_that_is_gone_has_no_more_samples(sampled: Sampled, pair: P
     assert inode not in sampled.rest()["socket"]
 
 
-def test_what_is_not_an_announcement_or_not_there_is_not_sampled(
-    sampled: Sampled, pair: Pair
-) -> None:
+def test_only_announced_connections_that_exist_are_sampled(sampled: Sampled, pair: Pair) -> None:
     near, far = pair
     sampled.announce(near, flags=0)
     sampled.announce(near, socket=1)  # another socket had these addresses
@@ -146,36 +143,37 @@ def test_what_is_not_an_announcement_or_not_there_is_not_sampled(
     assert set(sampled.rest()["socket"]) == {inode}
 
 
-def test_another_network_namespace_is_said_to_be_out_of_reach(sampled: Sampled, pair: Pair) -> None:
+def test_a_connection_in_another_network_namespace_is_reported_as_unseen(
+    sampled: Sampled, pair: Pair
+) -> None:
     sampled.announce(pair[0], net_namespace=HERE + 1)
     sampled.sampler.start()
-    row = sampled.sampler.stop()["row"]
+    row = sampled.sampler.stop().row
     assert row["family"] == "none"
     assert row["reason"] == (
-        "1 of the daemons' connections are in another network namespace, which only root may look "
-        "into"
+        "1 of the daemons' connections are in another network namespace, which only root can see"
     )
     assert sampled.rest().is_empty()
 
 
-def test_no_more_than_so_many_at_once(sampled: Sampled, pair: Pair) -> None:
+def test_the_newest_connections_are_sampled(sampled: Sampled, pair: Pair) -> None:
     for number in range(MAX_CONNECTIONS + 3):
         sampled.announce(pair[0], socket=1_000_000 + number)
     inode = sampled.announce(pair[0])
     sampled.sampler.start()
     sampled.await_sample(pl.col("socket") == inode)
-    assert sampled.sampler.stop()["row"]["reason"] == (
-        f"of {MAX_CONNECTIONS} connections at once the newest were sampled"
+    assert sampled.sampler.stop().row["reason"] == (
+        f"only the newest {MAX_CONNECTIONS} connections at a time were sampled"
     )
 
 
 def test_a_sampler_that_was_never_started_can_be_stopped(sampled: Sampled) -> None:
-    assert sampled.sampler.stop()["samples"] == 0
+    assert sampled.sampler.stop().samples == 0
 
 
-def test_a_ring_that_is_gone_is_a_reason(tmp_path: Path) -> None:
+def test_a_missing_ring_is_reported(tmp_path: Path) -> None:
     sampler = SocketSampler(tmp_path / "absent", 2)
     sampler.start()
-    row = sampler.stop()["row"]
+    row = sampler.stop().row
     assert row["family"] == "none"
-    assert "No such file" in row["reason"]
+    assert "No such file" in str(row["reason"])
