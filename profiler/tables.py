@@ -18,9 +18,6 @@ Dtype: TypeAlias = "pl.DataType | type[pl.DataType]"
 #: the name of a table, and its rows or some of them: `segments` comes in parts
 Part: TypeAlias = tuple[str, pl.DataFrame]
 
-#: a table's name and its rows, or some of them: `segments` comes in parts
-Part: TypeAlias = tuple[str, pl.DataFrame]
-
 
 @dataclass(frozen=True)
 class Column:
