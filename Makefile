@@ -51,9 +51,9 @@ test: lint unit unit39
 unit: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python -m pytest -p no:cacheprovider
 
-unit39: test-packages $(VENV)/.test39
+unit39: test-packages $(VENV)/.test39 $(VENV)/typings/cvmprof
 	@if [ -s $(VENV)/.test39 ]; then set -x; \
-		tests=($(TESTING) PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/typings \
+		tests=($(TESTING) PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/$(VENV)/typings \
 			"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider); \
 		"$${tests[@]}" $(PROBES_TESTS); \
 		"$${tests[@]}" --confcutdir $(RECORDER_TESTS) $(RECORDER_TESTS); \
@@ -82,7 +82,7 @@ $(VENV)/.test-kernels: $(VENV)/.test
 bench: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python tests/bench
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test $(VENV)/typings/cvmprof
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy -p cvmprof
@@ -109,6 +109,12 @@ $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,test]'
 	touch $@ $(VENV)/.demo
+
+# A link to this directory, so that the type checkers and Python 3.9 find the package "cvmprof" whatever
+# the clone is called. It lies in the virtual environment, which searches of the source tree skip.
+$(VENV)/typings/cvmprof: | $(BIN)/python
+	mkdir -p $(@D)
+	ln -sfn ../.. $@
 
 # The fixtures above $(RECORDER_TESTS) need what Python 3.9 does not have: hence --confcutdir.
 # Holds the path of a Python 3.9, or nothing where none is to be had.
