@@ -368,7 +368,7 @@ def lab_unmount(root: Path, mountpoint: Path | None, stop: bool, force: bool) ->
 )
 def demo(size: int, latency: float, directory: Path) -> None:
     """Publish a model in a lab, trace a cold and a warm load of it, and leave two pages."""
-    from .demo import run_demo
+    from .commands.demo import run_demo
 
     run_demo(directory, size, latency)
 

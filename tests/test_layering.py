@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("probes", "profiler", "reports", "runners")
-ROOT_FILES = ("__init__", "__main__", "cli", "demo", "errors", "phases")
+ROOMS = ("commands", "probes", "profiler", "reports", "runners")
+ROOT_FILES = ("__init__", "__main__", "cli", "errors", "phases")
 
 # What each part may import of ours. "recorder" is profiler/record, a part of its own.
 ALLOWED = {
@@ -26,8 +26,27 @@ ALLOWED = {
     "profiler": {"profiler", "recorder", "probes", "phases", "errors"},
     "reports": {"reports", "profiler", "probes", "errors"},
     "runners": {"runners", "phases", "errors"},
-    "cli": {"demo", "reports", "profiler", "recorder", "probes", "runners", "phases", "errors", ""},
-    "demo": {"reports", "profiler", "recorder", "probes", "runners", "phases", "errors"},
+    "cli": {
+        "commands",
+        "reports",
+        "profiler",
+        "recorder",
+        "probes",
+        "runners",
+        "phases",
+        "errors",
+        "",
+    },
+    "commands": {
+        "commands",
+        "reports",
+        "profiler",
+        "recorder",
+        "probes",
+        "runners",
+        "phases",
+        "errors",
+    },
     "__main__": {"cli"},
     "__init__": {"phases", "profiler"},
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("probes", "profiler", "reports", "runners")
+ROOMS = ("commands", "probes", "profiler", "reports", "runners")
 
 
 def tracked(root: Path) -> list[str]:
@@ -57,7 +57,9 @@ def _wheel(clone: Path) -> Path:
 
 def test_the_tree_has_no_links(repository_root: Path) -> None:
     """A link to a parent directory is a loop for find -L, grep -R and indexers."""
-    assert [path for path in tracked(repository_root) if (repository_root / path).is_symlink()] == []
+    assert [
+        path for path in tracked(repository_root) if (repository_root / path).is_symlink()
+    ] == []
 
 
 def test_every_directory_with_an_init_is_listed_in_setup_cfg(repository_root: Path) -> None:

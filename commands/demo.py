@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from .errors import CvmprofError
-from .profiler.finalise import recover_run
-from .profiler.session.identity import Identity, become, invoking_user
-from .reports.material import gather
-from .reports.numbers.statistics import compute
-from .reports.terminal.summary import render_side_by_side
+from ..errors import CvmprofError
+from ..profiler.finalise import recover_run
+from ..profiler.session.identity import Identity, become, invoking_user
+from ..reports.material import gather
+from ..reports.numbers.statistics import compute
+from ..reports.terminal.summary import render_side_by_side
 
 _SELF = [sys.executable, "-m", "cvmprof"]
 

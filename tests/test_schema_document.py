@@ -4,13 +4,13 @@ from pathlib import Path
 
 import polars as pl
 
-from cvmprof.profiler.schema_document import page, type_name
+from cvmprof.docs.schema_document import page, type_name
 from cvmprof.profiler.tables import CAUSE, TABLES
 
 
 def test_page_is_current(repository_root: Path) -> None:
     written = (repository_root / "docs" / "schema.md").read_text()
-    assert written == page(), "run: python -m cvmprof.profiler.schema_document"
+    assert written == page(), "run: python docs/schema_document.py"
 
 
 def test_page_names_every_table() -> None:

@@ -15,7 +15,7 @@ USER = 65534
 NOTING = """
 import json, os, subprocess, sys
 from pathlib import Path
-from cvmprof import demo
+from cvmprof.commands import demo
 
 steps = []
 
