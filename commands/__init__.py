@@ -1,1 +1,3 @@
-"""The commands, one a file. Each imports what is heavy inside its function."""
+"""The commands, one a file. They load at every start, so heavy imports stay inside functions."""
+
+from __future__ import annotations

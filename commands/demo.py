@@ -1,7 +1,7 @@
-"""The demonstration: a model in a lab, traced cold and warm, told side by side.
+"""``cvmprof demo``: a model in a lab, traced cold and warm, compared side by side.
 
-Each step is a command in a process of its own: traces as root, everything else as the user who
-called, so that nothing has more rights than it needs. After the traces root is given up.
+Each step is a command in a process of its own: root traces, the invoking user does everything else,
+so nothing has more rights than it needs. After the traces this process gives root up too.
 """
 
 from __future__ import annotations
@@ -11,46 +11,83 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import CvmprofError
-from ..profiler.finalise import recover_run
-from ..profiler.session.identity import Identity, become, invoking_user
-from ..reports.material import gather
-from ..reports.numbers.statistics import compute
-from ..reports.terminal.summary import render_side_by_side
+from .units import size_bytes, time_s
 
-_SELF = [sys.executable, "-m", "cvmprof"]
+if TYPE_CHECKING:
+    from ..profiler.session.identity import Identity
+
+_CVMPROF = [sys.executable, "-m", "cvmprof"]
+_NAMES = ("cold", "warm")
 
 
-def run_demo(directory: Path, size_bytes: int, latency_s: float) -> None:
-    """Builds, publishes, serves, mounts, traces a cold and a warm load, prints both, cleans up.
+@click.command()
+@click.option(
+    "--size",
+    type=size_bytes,
+    metavar="SIZE",
+    default="256MB",
+    show_default=True,
+    help="The size of the model.",
+)
+@click.option(
+    "--latency",
+    type=time_s,
+    metavar="TIME",
+    default="20ms",
+    show_default=True,
+    help="The server's wait before each object's first byte.",
+)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("cvmprof-demo"),
+    show_default=True,
+    help="Where the lab and the runs go.",
+)
+def demo(size: int, latency: float, directory: Path) -> None:
+    """Publish a model in a lab, trace a cold and a warm load of it, and write two pages."""
+    run_demo(directory, size, latency)
+
+
+def run_demo(directory: Path, model_bytes: int, latency_s: float) -> None:
+    """Build, publish, serve, mount, trace a cold and a warm load, print both, clean up.
 
     Leaves ``cold.html``, ``warm.html`` and the two runs in ``directory``. Raises CvmprofError.
     """
+    from ..profiler.session.identity import become, invoking_user
+
     user = invoking_user()
     steps = _Steps(directory.absolute(), user)
-    steps.prepare(size_bytes)
+    steps.prepare(model_bytes)
     try:
         latency = f"{latency_s * 1e3:.3f}ms"
         steps.cvmprof("lab", "serve", "--background", "--port", "0", "--latency", latency)
         steps.cvmprof("lab", "mount")
         steps.cvmprof("cold", str(steps.mountpoint))
-        for name in ("cold", "warm"):
+        for name in _NAMES:
             steps.trace(name)
     finally:
         steps.cvmprof("lab", "unmount", "--stop", "--force")
     become(user)
-    runs = [(name, compute(gather(recover_run(steps.run(name))))) for name in ("cold", "warm")]
-    click.echo()
+    _print_results([steps.run(name) for name in _NAMES])
+
+
+def _print_results(runs: list[Path]) -> None:
+    from ..profiler.finalise import recover_run
+    from ..reports.material import gather
+    from ..reports.numbers.statistics import compute
+    from ..reports.terminal.summary import render_side_by_side
+
+    statistics = [(run.stem, compute(gather(recover_run(run)))) for run in runs]
     width = shutil.get_terminal_size((110, 40)).columns
-    click.echo(render_side_by_side(runs, width=width), nl=False)
-    click.echo()
-    click.echo("Open in a browser:")
-    for name in ("cold", "warm"):
-        click.echo(f"  {steps.run(name).with_suffix('.html')}")
+    click.echo(f"\n{render_side_by_side(statistics, width=width)}\nOpen in a browser:")
+    for run in runs:
+        click.echo(f"  {run.with_suffix('.html')}")
 
 
 class _Steps:
@@ -68,42 +105,43 @@ class _Steps:
         """The run directory of one trace."""
         return self._directory / f"{name}.cvmprof"
 
-    def prepare(self, size_bytes: int) -> None:
-        """An own directory, without the runs of the last time, and the model published."""
+    def prepare(self, model_bytes: int) -> None:
+        """Make the directory, remove the runs of the last time, publish the model."""
         model = self._directory / "model"
         self._as_user(["mkdir", "-p", str(model)], cwd=Path("/"))
-        old = [str(self.run(name)) for name in ("cold", "warm")]
+        old = [str(self.run(name)) for name in _NAMES]
         self._as_user(["rm", "-rf", "--", *old], cwd=Path("/"))
         self.cvmprof("lab", "unmount", "--stop", "--force")
-        self.cvmprof("lab", "model", str(model), "--size", str(size_bytes))
+        self.cvmprof("lab", "model", str(model), "--size", str(model_bytes))
         self.cvmprof("lab", "publish", str(model))
 
     def trace(self, name: str) -> None:
-        """Traces one load of the model."""
+        """Trace one load of the model."""
         click.echo(f"tracing a {name} load")
-        command = [*_SELF, "run", str(self.mountpoint / "model.onnx"), "--runs", "3"]
-        self._check([*_SELF, "trace", "-o", str(self.run(name)), "--", *command])
+        load = [*_CVMPROF, "run", str(self.mountpoint / "model.onnx"), "--runs", "3"]
+        command = [*_CVMPROF, "trace", "-o", str(self.run(name)), "--", *load]
+        _require(subprocess.call(command, cwd=self._directory), command)
 
     def cvmprof(self, *arguments: str) -> None:
-        """One command of cvmprof, as the user."""
-        self._as_user([*_SELF, *arguments])
+        """Run one command of cvmprof as the user."""
+        self._as_user([*_CVMPROF, *arguments])
 
     def _as_user(self, command: list[str], cwd: Path | None = None) -> None:
-        if os.geteuid() != 0 or self._user.uid == 0:
-            self._check(command, cwd)
-            return
-        self._check(
+        user = self._user
+        drops_root = os.geteuid() == 0 and user.uid != 0
+        code = subprocess.call(
             command,
-            cwd,
-            user=self._user.uid,
-            group=self._user.gid,
-            extra_groups=self._user.groups,
-            env=self._user.environment,
-            umask=self._user.umask,
+            cwd=cwd or self._directory,
+            user=user.uid if drops_root else None,
+            group=user.gid if drops_root else None,
+            extra_groups=user.groups if drops_root else None,
+            env=user.environment if drops_root else None,
+            umask=user.umask if drops_root else -1,
         )
+        _require(code, command)
 
-    def _check(self, command: list[str], cwd: Path | None = None, **identity: Any) -> None:
-        code = subprocess.call(command, cwd=cwd or self._directory, **identity)
-        if code != 0:
-            fact = f"a step of the demonstration failed: {' '.join(command[2:])}"
-            raise CvmprofError(fact, "see what it printed above; mend that and run: make demo")
+
+def _require(code: int, command: list[str]) -> None:
+    if code != 0:
+        fact = f"a step of the demonstration failed: {' '.join(command[2:])}"
+        raise CvmprofError(fact, "see what it printed above; fix that and run: make demo")

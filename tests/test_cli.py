@@ -57,8 +57,8 @@ def executable(path: Path, text: str) -> Path:
         (("trace", "--nope", "true"), "No such option '--nope'."),
         (("trace", "--duration", "5", "true"), "'5' is not a time"),
         (("trace", "--stall-threshold", "-1ms", "true"), "'-1ms' is not a time"),
-        (("trace", "-o", "", "true"), "an empty name is no place to write to"),
-        (("report", "-o", "", "run"), "an empty name is no place to write to"),
+        (("trace", "-o", "", "true"), "the path to write to is empty"),
+        (("report", "-o", "", "run"), "the path to write to is empty"),
         (("trace", "--backend", "magic", "true"), "'magic' is not one of 'auto', 'fentry'"),
         (("summary",), "Missing argument 'RUN'."),
         (("import",), "Missing argument 'LOG'."),
@@ -421,7 +421,7 @@ def test_a_disk_too_small_for_the_page(small_disk: Callable[..., Path]) -> None:
     assert done.stderr.splitlines() == [
         "cvmprof: run a",
         "cvmprof: cannot write the page a.html: No space left on device",
-        "  try: make room for it there, then: cvmprof report a",
+        "  try: free some space there, then: cvmprof report a",
     ]
     assert [path.name for path in place.iterdir()] == ["a"]
 

@@ -38,6 +38,7 @@ ALLOWED = {
         "",
     },
     "commands": {
+        "",
         "commands",
         "reports",
         "profiler",

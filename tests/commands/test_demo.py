@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 USER = 65534
-#: the steps are only noted; the run is read by who asks for it
+#: notes the steps instead of running them, and who reads the runs
 NOTING = """
 import json, os, subprocess, sys
 from pathlib import Path
 from cvmprof.commands import demo
+from cvmprof.profiler import finalise
 
 steps = []
 
@@ -29,7 +30,7 @@ def read(run):
     sys.exit()
 
 demo.subprocess.call = call
-demo.recover_run = read
+finalise.recover_run = read
 demo.run_demo(Path(sys.argv[1]), 1000, 0.01)
 """
 
@@ -49,8 +50,8 @@ def test_only_the_traces_are_roots(tmp_path: Path) -> None:
         check=True,
         timeout=60,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
-    steps = [(str(command), int(user)) for command, user in told]
+    noted = json.loads(done.stdout.splitlines()[-1])
+    steps = [(str(command), int(user)) for command, user in noted]
     as_root = [command for command, user in steps if user == 0]
     assert len(as_root) == 2
     assert all(" -m cvmprof trace " in command for command in as_root)

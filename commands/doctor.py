@@ -1,0 +1,24 @@
+"""``cvmprof doctor``: what can be observed on this machine."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+def doctor(as_json: bool) -> None:
+    """Print whether this machine can record, how each event is observed, and what is missing."""
+    from ..probes.diagnosis import diagnose
+    from ..probes.kernel import diagnosed_kernel
+    from ..profiler.record.fentry_check import tried
+    from ..profiler.session.launch import found_bcc
+    from ..reports.terminal.doctor import render_doctor
+
+    diagnosis = diagnose(tried(diagnosed_kernel()), bcc=found_bcc())
+    if as_json:
+        click.echo(json.dumps(diagnosis.as_json()))
+    else:
+        click.echo(render_doctor(diagnosis), nl=False)

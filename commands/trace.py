@@ -1,0 +1,124 @@
+"""``cvmprof trace``: record a command, then write its tables and its page."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import __version__
+from ..errors import CvmprofError, EventsLost
+from ..probes.catalog import BACKENDS
+from .ending import end_as, explain, print_error, wants_debug
+from .runs import no_report_option, output_path, write_page
+from .units import time_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..profiler.run.opened import Run
+    from ..profiler.session.session import Recorded
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-o",
+    "--output",
+    type=output_path,
+    metavar="PATH",
+    help="The run directory to make (default: COMMAND-DATE-TIME.cvmprof).",
+)
+@no_report_option
+@click.option(
+    "--backend",
+    type=click.Choice(list(BACKENDS)),
+    default="auto",
+    show_default=True,
+    help="How to observe the kernel.",
+)
+@click.option(
+    "--every-read", is_flag=True, help="Record every read, page-cache hits too, one by one."
+)
+@click.option("--all-files", is_flag=True, help="Record reads on all file systems, not only FUSE.")
+@click.option("--strict", is_flag=True, help="Exit with 123 if events were lost.")
+@click.option(
+    "--stall-threshold",
+    type=time_s,
+    metavar="TIME",
+    default="1ms",
+    show_default=True,
+    help="The shortest idle gap of the device that counts as a stall.",
+)
+@click.option(
+    "--duration", type=time_s, metavar="TIME", help="Stop recording after TIME; COMMAND goes on."
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def trace(
+    command: tuple[str, ...],
+    output: Path | None,
+    no_report: bool,
+    backend: str,
+    every_read: bool,
+    all_files: bool,
+    strict: bool,
+    stall_threshold: float,
+    duration: float | None,
+) -> None:
+    """Run COMMAND as the user who calls, and record what it waited for.
+
+    sudo cvmprof trace -- python infer.py
+
+    Writes the run directory and, beside it, its page. The exit code is the command's. Ctrl-C goes
+    to the command.
+    """
+    if not command:
+        raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
+    from ..profiler.session.session import TraceOptions, record
+
+    options = TraceOptions(
+        run=output or _default_run(command[0]),
+        every_read=every_read,
+        all_files=all_files,
+        backend=backend,
+        strict=strict,
+        stall_threshold_ns=round(stall_threshold * 1e9),
+        duration_s=duration,
+        debug=wants_debug(),
+    )
+    recorded = record(list(command), options, __version__, _finisher)
+    try:
+        _finish(recorded, no_report)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
+        print_error(explain(error, recorded.run), error)
+    if strict and recorded.status == 0 and (recorded.losses or recorded.trouble):
+        raise EventsLost("events were lost", f"list them: cvmprof summary {recorded.run}")
+    end_as(recorded.status)
+
+
+def _default_run(command: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(command).name) or "command"
+    return Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.cvmprof")
+
+
+def _finish(recorded: Recorded, no_report: bool) -> None:
+    """Make the tables from the spool and, unless ``no_report``, the page; print where they are."""
+    from ..profiler.run.directory import page_of
+
+    run = _finisher()(recorded.run)
+    if recorded.trouble is not None:
+        print_error(recorded.trouble)
+    click.echo(f"cvmprof: run {recorded.run}", err=True)
+    if not no_report:
+        way_out = f"free some space there, then: cvmprof report {recorded.run}"
+        page = write_page(run, page_of(recorded.run), way_out)
+        click.echo(f"cvmprof: page {page}", err=True)
+
+
+def _finisher() -> Callable[[Path], Run]:
+    """The function that makes the tables; imported while the recorder compiles."""
+    from ..profiler.finalise import finish
+
+    return finish
