@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* Reads of FUSE that are no system calls of their own: io_uring's, in whichever thread does them, and those of
  * io_submit(2). Within a system call that reads, the function that serves them all tells nothing new, unless
  * the kernel has skipped the programs at the call's entry, or those at its end. */

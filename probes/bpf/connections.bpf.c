@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* The daemons' TCP connections and the requests on them, by the socket system calls. */
 
 #define AF_INET 2

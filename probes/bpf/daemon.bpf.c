@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* Inside the daemon: calls of the client's functions by uprobes, and what its system calls tell. */
 
 #define MAX_DEPTH 8

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* Where a file lies: its path and its mount's, walked from its dentry to the root of its namespace. */
 
 #define PATH_DEPTH 48

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* File operations of target threads: system calls and page faults, page-cache hits aggregated. */
 
 #define MAP_LOCKED_FLAG 0x2000

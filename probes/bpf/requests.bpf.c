@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* FUSE requests: queued by whom and inside which operation, taken by the daemon, ended in which thread. */
 
 #define OPCODE_READ 15

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
+#define BPF_LICENSE Dual BSD/GPL /* bcc puts it into the module, for the kernel to check */
 /* What every program shares: who is traced, what is in progress on each thread, and what was lost.
  *
  * The layouts, the rings with their emit_* functions and the offsets (OFFSET_*) are generated and stand

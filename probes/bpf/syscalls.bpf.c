@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* The two programs on every system call: they leave early for whoever is not traced. */
 
 static __always_inline bool is_compat(u64 registers) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 #ifndef CVMPROF_TYPES_H
 #define CVMPROF_TYPES_H
 typedef unsigned char __u8, u8, uint8_t;
