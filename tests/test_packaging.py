@@ -114,3 +114,28 @@ def test_no_dependency_is_the_unrelated_bcc_of_pypi(repository_root: Path) -> No
     names = {line.split(">=")[0].strip() for line in required}
     assert "polars" in names
     assert not names & {"bcc", "bpfcc", "python-bcc"}
+
+
+@pytest.mark.parametrize(
+    ("room", "license_line"),
+    [
+        ("probes/", "// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause"),
+        ("runners/lab/client/", "// SPDX-License-Identifier: BSD-3-Clause"),
+    ],
+)
+def test_every_c_source_names_its_licence_first(
+    repository_root: Path, room: str, license_line: str
+) -> None:
+    sources = [
+        path
+        for path in tracked(repository_root)
+        if path.startswith(room) and path.endswith((".c", ".cpp", ".h"))
+    ]
+    first_lines = {(repository_root / path).read_text().splitlines()[0] for path in sources}
+    assert first_lines == {license_line}
+
+
+def test_the_wheel_holds_the_licence(wheel: Path, repository_root: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if each.endswith("/LICENSE"))
+        assert archive.read(name) == (repository_root / "LICENSE").read_bytes()

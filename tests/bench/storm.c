@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 /* Calls in a loop, timed from within: storm pread FILE COUNT | storm getppid COUNT. Prints ns per call. */
 #include <fcntl.h>
 #include <stdio.h>

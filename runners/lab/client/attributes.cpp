@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The extended attributes by which a client tells about itself and its files.
 #include <openssl/evp.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The directory tree: one SQLite catalog (schema 2.5), read-only. Nested catalogs are not followed.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The program itself: it only loads the library that lies beside it, as cvmfs2 does.
 #include <dlfcn.h>
 #include <limits.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Objects over HTTP: one thread, named MainDownload, drives all transfers with libcurl and also
 // unpacks and verifies what arrives. Other threads hand it a JobInfo and wait at a pipe.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // From the name of an object to a descriptor of its unpacked content: out of the cache, or
 // downloaded once however many threads ask.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The FUSE side. Functions keep the names by which profilers know a cvmfs2.
 #define FUSE_USE_VERSION 35
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The name of a content-addressed object. Probes read it as raw memory, so its layout is part of
 // the contract: 20 bytes of digest, the algorithm as a 32-bit integer, then the suffix that says
 // what kind of object it is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "posix_cache.h"
 
 #include <dirent.h>

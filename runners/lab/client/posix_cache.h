@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The client's cache: a directory of unpacked objects, CACHE/ab/cdef…, filled by way of CACHE/txn.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // One mounted repository: its settings, and the parts that serve it.
 #pragma once
 

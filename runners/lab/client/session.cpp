@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // The command line, and the life of the process: started in the background unless told -f; the
 // starter returns when the mount is ready.
 #include <errno.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 #include "trust.h"
 
 #include <openssl/bio.h>

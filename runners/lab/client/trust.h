@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // From a public key to a root catalog: the whitelist is signed with the master key, names the
 // certificate, and the certificate's key signed the manifest.
 #pragma once

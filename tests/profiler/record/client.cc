@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // Functions named as the client's, which only call one another. Built as the client's library.
 #include <stdint.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 // cvmfs2 by name: calls its library's functions READS times, and once DEPTH deep, between two stops.
 #include <signal.h>
 #include <stdint.h>

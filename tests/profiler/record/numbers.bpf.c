@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* Numbers the getppid calls of one process, in a ring; counts those that found it full. */
 BPF_ARRAY(wanted, u32, 1);
 BPF_ARRAY(counts, u64, 2);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: BSD-3-Clause
 /* A known number of system calls: storm getppid COUNT BATCH | storm pread COUNT FILE.
  * Stops itself before it begins, after every BATCH calls, and when it is done. */
 #include <fcntl.h>
