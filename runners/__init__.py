@@ -1,1 +1,1 @@
-"""What is run: models, the ONNX runner, the lab."""
+"""What is traced: models, the ONNX runner, the lab."""

@@ -3,7 +3,7 @@
 ``NAME.onnx`` holds the graph, ``NAME.onnx.data`` every weight as little-endian float32, each
 tensor at a multiple of the page size, so that ONNX Runtime maps it and reads it by page faults. The
 weights are pseudo-random: the same arguments give the same data file, byte for byte, on any
-machine. They are written piece by piece; memory does not grow with the model.
+machine. They are written piece by piece, so memory does not grow with the model.
 
 Input ``tokens``: int64 [batch, sequence]; output ``logits``: float32 [batch, sequence, vocabulary].
 """
@@ -76,7 +76,7 @@ def build_model(
 
     The external file is exactly ``size_bytes`` long, rounded down to whole pages. ``entropy`` is
     the share of each weight's 23 mantissa bits that is random, 0 to 1: the lower, the better the
-    file compresses. Raises CvmprofError for a size or a number of layers that makes no model.
+    file compresses. Raises CvmprofError if no model has this size and number of layers.
     """
     dimensions = plan_dimensions(size_bytes, layers)
     weights = lay_out(dimensions)
@@ -93,10 +93,10 @@ def build_model(
 
 
 def plan_dimensions(size_bytes: int, layers: int = 4) -> Dimensions:
-    """Return a transformer whose weights fill ``size_bytes`` but for a remainder of few pages.
+    """Return a transformer whose weights fill ``size_bytes`` up to a few pages.
 
-    Three quarters go to the layers where the width's step of 64 allows it, the rest to the
-    embedding and the output projection.
+    The layers get three quarters, as far as the width's step of 64 allows, the embedding and the
+    output projection the rest.
     """
     if size_bytes < SMALLEST_SIZE_BYTES or layers < 1:
         raise CvmprofError(
@@ -120,12 +120,12 @@ def plan_dimensions(size_bytes: int, layers: int = 4) -> Dimensions:
 
 def lay_out(dimensions: Dimensions) -> tuple[Weight, ...]:
     """Return the external file's tensors in file order, each beginning on a page."""
-    placed: list[Weight] = []
+    weights: list[Weight] = []
     offset_bytes = 0
     for name, shape in _all_weights(dimensions):
-        placed.append(Weight(name, shape, offset_bytes))
-        offset_bytes = _page_end(offset_bytes + placed[-1].size_bytes)
-    return tuple(placed)
+        weights.append(Weight(name, shape, offset_bytes))
+        offset_bytes = _page_end(offset_bytes + weights[-1].size_bytes)
+    return tuple(weights)
 
 
 _Shapes = list[tuple[str, tuple[int, ...]]]
@@ -154,7 +154,7 @@ def _layer_weights(layers: int, width: int) -> _Shapes:
 
 
 def _end_of(shapes: _Shapes) -> int:
-    """Return the bytes that these tensors take, each rounded up to whole pages."""
+    """Return how many bytes these tensors take, each rounded up to whole pages."""
     return sum(_page_end(math.prod(shape) * _FLOAT_BYTES) for _, shape in shapes)
 
 
@@ -178,7 +178,7 @@ def _ones(size_bytes: int) -> bytes:
 
 
 def _random_pieces(size_bytes: int, seed: int, number: int, entropy: float) -> Iterator[bytes]:
-    """Yield a tensor's bytes, of which only one piece is in memory at a time.
+    """Yield a tensor's bytes; only one piece is in memory at a time.
 
     Made from the raw output of a generator whose stream NumPy promises to keep, by operations that
     IEEE 754 defines to the last bit.
@@ -191,9 +191,9 @@ def _random_pieces(size_bytes: int, seed: int, number: int, entropy: float) -> I
 
 
 def _weights_from(raw: npt.NDArray[np.uint32], entropy: float) -> npt.NDArray[np.float32]:
-    """Turn 32 random bits each into a value in ±spread/2 with the wanted share of random bits."""
-    kept = round(_MANTISSA_BITS * min(max(entropy, 0.0), 1.0))
-    mask = (1 << _MANTISSA_BITS) - (1 << (_MANTISSA_BITS - kept))
+    """Turn each 32 random bits into a value in ±spread/2 with a mantissa random by ``entropy``."""
+    random_bits = round(_MANTISSA_BITS * min(max(entropy, 0.0), 1.0))
+    mask = (1 << _MANTISSA_BITS) - (1 << (_MANTISSA_BITS - random_bits))
     one_to_two = ((raw & np.uint32(mask)) | np.uint32(127 << _MANTISSA_BITS)).view("<f4")
     return (one_to_two - np.float32(1.5)) * np.float32(_WEIGHT_SPREAD)
 

@@ -1,4 +1,4 @@
-"""Runs an ONNX model in ONNX Runtime; its phases are ``load`` and then ``run`` for each run."""
+"""Runs an ONNX model in ONNX Runtime: one phase ``load``, then one phase ``run`` for each run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ try:
     import numpy as np
     import numpy.typing as npt
 
-    # Untyped, so it comes in as Any, and _Session says what is used of it.
+    # ONNX Runtime has no types: it is imported as Any; _Session declares the part used here.
     onnxruntime: Any = import_module("onnxruntime")
     _native = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
 except ImportError as error:
@@ -50,7 +50,7 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class ModelRun:
-    """What running a model gave and took."""
+    """The result of running a model, and how long it took."""
 
     provider: str
     """The execution provider of ONNX Runtime that ran it."""
@@ -83,16 +83,16 @@ def run_model(
     """Load the model at ``path`` and run it ``runs`` times on the same made-up inputs.
 
     ``threads`` is the number of threads within an operator, 0 for ONNX Runtime's choice.
-    ``provider`` is ``cpu``, ``cuda``, or ``auto`` for CUDA where ONNX Runtime offers it.
-    ``dimension`` stands for the dimensions that the model leaves open, but for a batch of 1.
-    Raises CvmprofError when the model cannot be loaded or run.
+    ``provider`` is ``cpu``, ``cuda``, or ``auto``: CUDA if ONNX Runtime has it.
+    ``dimension`` replaces the dimensions that the model leaves open, except the first, the batch,
+    which is 1. Raises CvmprofError if the model cannot be loaded or run.
     """
     if not path.is_file():
         raise CvmprofError(f"there is no model {path}", "name an existing .onnx file")
-    wanted = _providers(provider)
+    providers = _providers(provider)
     begun_ns = time.monotonic_ns()
     with phase("load"):
-        session = _loaded(path, threads, wanted)
+        session = _loaded(path, threads, providers)
     load_ns = time.monotonic_ns() - begun_ns
     outputs, run_ns = _timed_runs(path, session, _made_up_inputs(session, dimension), runs)
     return ModelRun(session.get_providers()[0], load_ns, run_ns, _checksum(outputs))
@@ -102,7 +102,8 @@ def _providers(choice: str) -> list[str]:
     offered = cast("list[str]", onnxruntime.get_available_providers())
     if choice == "cuda" and _CUDA not in offered:
         raise MissingDependency(
-            "this ONNX Runtime offers no CUDA", "pip install 'cvmprof[gpu]', or run on the CPU"
+            "this ONNX Runtime has no CUDA provider",
+            "pip install 'cvmprof[gpu]', or run on the CPU",
         )
     return [_CUDA, _CPU] if choice != "cpu" and _CUDA in offered else [_CPU]
 
@@ -139,15 +140,15 @@ def _refusal(path: Path, action: str, error: Exception) -> CvmprofError:
     reason = " ".join(str(error).split())
     return CvmprofError(
         f"ONNX Runtime cannot {action} {path}: {reason[:300]}",
-        "check that the model and its external data file are whole and fit this ONNX Runtime",
+        "check that the model and its external data file are complete and fit this ONNX Runtime",
     )
 
 
 def _made_up_inputs(session: _Session, dimension: int) -> dict[str, Array]:
     """Return inputs that depend on the model's signature alone.
 
-    Tokens are spread evenly over the vocabulary, which is taken from the first output's last
-    dimension, so that the whole embedding is looked at; any other input is all ones.
+    Tokens are spread evenly over the vocabulary (the first output's last dimension), so that the
+    whole embedding is read; every other input is all ones.
     """
     last = session.get_outputs()[0].shape[-1]
     vocabulary = last if isinstance(last, int) else 2
@@ -162,7 +163,7 @@ def _made_up_inputs(session: _Session, dimension: int) -> dict[str, Array]:
 
 
 def _closed(shape: Sequence[int | str | None], dimension: int) -> list[int]:
-    """Put 1 for an open first dimension, the batch, and ``dimension`` for any other open one."""
+    """Replace an open first dimension, the batch, by 1 and any other open one by ``dimension``."""
     return [
         each if isinstance(each, int) else 1 if axis == 0 else dimension
         for axis, each in enumerate(shape)

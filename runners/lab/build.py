@@ -18,7 +18,7 @@ PROGRAM_SOURCE = "cvmfs2.cpp"
 PROGRAM = "cvmfs2"
 LIBRARY = "libcvmfs_fuse3.so"
 
-# pkg-config's name: the packages of Debian and of RHEL that bring it.
+# pkg-config's name: the packages of Debian and of RHEL that contain it.
 LIBRARIES = {
     "fuse3": ("libfuse3-dev", "fuse3-devel"),
     "libcurl": ("libcurl4-openssl-dev", "libcurl-devel"),
@@ -27,8 +27,8 @@ LIBRARIES = {
     "sqlite3": ("libsqlite3-dev", "sqlite-devel"),
 }
 
-# Beside the optimisation: whatever would merge, split, clone or rename the functions that uprobes
-# attach to is off. Nothing is stripped: like cvmfs2's, these functions are in .symtab only.
+# Besides optimising: no pass may merge, split, clone or rename the functions that uprobes attach
+# to. Nothing is stripped: as in cvmfs2, these functions are in .symtab only.
 FLAGS = (
     "-std=c++17",
     "-O2",
@@ -49,11 +49,10 @@ FLAGS = (
 
 
 def client_program() -> Path:
-    """The compiled client, ``…/cvmfs2`` with its library beside it; compiles it where there is none
-    yet.
+    """The compiled client, ``…/cvmfs2`` with its library beside it; compiled at the first call.
 
-    Raises MissingDependency where the compiler or a library's headers are absent, CvmprofError
-    where compiling fails.
+    Raises MissingDependency if the compiler or a library's headers are absent, CvmprofError if
+    compiling fails.
     """
     compiler = _compiler()
     directory = _cache_home() / "cvmprof" / f"lab-{_fingerprint(compiler)}"
@@ -67,7 +66,7 @@ def _compiler() -> str:
     for tool, package in (("g++", "g++ (gcc-c++ on RHEL)"), ("pkg-config", "pkg-config")):
         if shutil.which(tool) is None:
             raise MissingDependency(
-                f"{tool} is needed to compile the lab's client and is not installed",
+                f"the lab's client needs {tool} to compile, which is not installed",
                 f"install {package}",
             )
     missing = [
@@ -77,14 +76,14 @@ def _compiler() -> str:
         debian = " ".join(LIBRARIES[name][0] for name in missing)
         redhat = " ".join(LIBRARIES[name][1] for name in missing)
         raise MissingDependency(
-            f"to compile the lab's client, the headers of {', '.join(missing)} are missing",
+            f"the lab's client needs the headers of {', '.join(missing)} to compile",
             f"apt install {debian}   (RHEL: dnf install {redhat})",
         )
     return "g++"
 
 
 def _fingerprint(compiler: str) -> str:
-    """Names one build: the sources, the flags, and the compiler's version."""
+    """A name for one build: a hash of the sources, the flags and the compiler's version."""
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True)
     digest.update(version.stdout)
@@ -94,14 +93,12 @@ def _fingerprint(compiler: str) -> str:
 
 
 def _cache_home() -> Path:
-    """XDG_CACHE_HOME or ~/.cache; under sudo root's own, so that the user's never holds root's
-    files.
-    """
+    """XDG_CACHE_HOME or ~/.cache; under sudo root's own: the user's must not get files of root."""
     own = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache"
     named = os.environ.get("XDG_CACHE_HOME")
-    wished = Path(named) if named else Path.home() / ".cache"
-    existing = next(path for path in (wished, *wished.parents) if path.exists())
-    return wished if existing.stat().st_uid == os.geteuid() else own
+    cache = Path(named) if named else Path.home() / ".cache"
+    existing = next(path for path in (cache, *cache.parents) if path.exists())
+    return cache if existing.stat().st_uid == os.geteuid() else own
 
 
 def _compile_into(directory: Path, compiler: str) -> None:
@@ -112,8 +109,8 @@ def _compile_into(directory: Path, compiler: str) -> None:
         flags = _pkg_config()
         _run([compiler, *FLAGS, "-shared", "-o", str(work / LIBRARY), *library, *flags])
         _run([compiler, *FLAGS, "-o", str(work / PROGRAM), str(SOURCES / PROGRAM_SOURCE), "-ldl"])
-        # The program is moved last: its presence means that the build is complete. Another process
-        # that compiled the same at the same time wrote the same.
+        # The program is moved last: if it is there, the build is complete. Another process that
+        # compiles at the same time writes the same.
         make_directory(directory)
         for built in (LIBRARY, PROGRAM):
             os.replace(work / built, directory / built)

@@ -52,8 +52,8 @@ class Chunk:
 class Entry:
     """One directory entry.
 
-    ``path`` is "" for the root, else begins with a slash. ``object_hash`` belongs to an unchunked
-    file; ``chunks`` to a chunked one; ``symlink`` is a link's target.
+    ``path`` is "" for the root, else it begins with a slash. An unchunked file has ``object_hash``,
+    a chunked one ``chunks``; ``symlink`` is a link's target.
     """
 
     path: str
@@ -87,17 +87,15 @@ def write_catalog(
 ) -> None:
     """Write a root catalog; the first entry must be the root (path "").
 
-    ``previous`` is the root hash of the revision before, None for the first.
+    ``previous`` is the previous revision's root hash, None for the first revision.
     """
     database = sqlite3.connect(file, isolation_level=None)
     try:
         database.executescript(f"BEGIN; {_TABLES} COMMIT; BEGIN;")
-        known = tuple(entries)
-        database.executemany(
-            f"INSERT INTO catalog VALUES ({', '.join('?' * 16)})", map(_row, known)
-        )
-        database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", _chunk_rows(known))
-        database.executemany("INSERT INTO statistics VALUES (?, ?)", _statistics(known))
+        rows = tuple(entries)
+        database.executemany(f"INSERT INTO catalog VALUES ({', '.join('?' * 16)})", map(_row, rows))
+        database.executemany("INSERT INTO chunks VALUES (?, ?, ?, ?, ?)", _chunk_rows(rows))
+        database.executemany("INSERT INTO statistics VALUES (?, ?)", _statistics(rows))
         properties = _properties(revision, modified_s, previous)
         database.executemany("INSERT INTO properties VALUES (?, ?)", properties.items())
         database.execute("COMMIT")
@@ -110,8 +108,8 @@ def _row(entry: Entry) -> tuple[object, ...]:
     seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)
     digest = bytes.fromhex(entry.object_hash) if entry.object_hash else None
     name = entry.path.rpartition("/")[2]
-    kept = (entry.links, digest, entry.size_bytes, entry.mode, seconds, nanoseconds, entry.flags)
-    return (*path_key(entry.path), *parent, *kept, name, entry.symlink, entry.uid, entry.gid, None)
+    inode = (entry.links, digest, entry.size_bytes, entry.mode, seconds, nanoseconds, entry.flags)
+    return (*path_key(entry.path), *parent, *inode, name, entry.symlink, entry.uid, entry.gid, None)
 
 
 def _chunk_rows(entries: Iterable[Entry]) -> Iterable[tuple[object, ...]]:
@@ -135,7 +133,7 @@ def _properties(revision: int, modified_s: int, previous: str | None) -> dict[st
 
 
 def _statistics(entries: tuple[Entry, ...]) -> Iterable[tuple[str, int]]:
-    """Counters of this catalog; there are no nested ones, so the subtree's are all zero."""
+    """Counters of this catalog; there are no nested catalogs, so the subtree's are zero."""
     files = [entry for entry in entries if stat.S_ISREG(entry.mode)]
     chunked = [entry for entry in files if entry.chunks]
     own = {

@@ -1,4 +1,4 @@
-"""Make files cold again: out of the client's cache, and out of the kernel's page cache."""
+"""Makes files cold: out of the client's cache, and out of the kernel's page cache."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .mounting import mount_table
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 TALK_TIMEOUT_S = 60
-#: the names of objects in a client's cache: ab/cdef…, with the suffix of some kinds
+#: names of objects in a client's cache: ab/cdef…, some kinds with a suffix
 _OBJECT_DIRECTORY = re.compile("[0-9a-f]{2}")
 _OBJECT = re.compile("[0-9a-f]{38}[A-Z]?")
 
 
 @dataclass(frozen=True)
 class Cooled:
-    """One file: bytes in the page cache before and after; None where the kernel does not tell."""
+    """One file: bytes in the page cache before and after; None if the kernel does not say."""
 
     path: Path
     size_bytes: int
@@ -37,9 +37,7 @@ class Cooled:
 
 @dataclass(frozen=True)
 class Emptied:
-    """One client's cache: its mount, and how many objects were removed (None: the client does not
-    tell).
-    """
+    """One client's cache: its mount, and how many objects were removed (None: it does not say)."""
 
     mountpoint: Path
     objects: int | None
@@ -56,12 +54,12 @@ class ColdResult:
 def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
     """Make files, or all files below mount points or directories, cold.
 
-    Drops each file's pages with posix_fadvise(DONTNEED) after an fsync, and then empties the cache
-    of every CVMFS client that serves one of them; catalogs in use stay. Opening a file that is not
-    chunked makes the client fetch it, so a directory of many small files takes its time.
-    ``drop_all`` also drops the page cache, dentries and inodes of the whole machine (root only).
+    Drops each file's pages with posix_fadvise(DONTNEED) after an fsync, then empties the cache of
+    every CVMFS client that serves one of them; catalogs in use stay. Opening a file that is not
+    chunked makes the client fetch it, so a directory of many small files takes long. ``drop_all``
+    also drops the page cache, dentries and inodes of the whole machine (root only).
 
-    Raises CvmprofError where a path does not exist, or pages remain because a process maps them.
+    Raises CvmprofError if a path does not exist, or if pages remain because a process maps them.
     """
     files: list[Cooled] = []
     clients: set[Path] = set()
@@ -78,8 +76,7 @@ def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
 def cached_bytes(path: Path) -> int | None:
     """Bytes of the file in the page cache, in whole pages (mincore).
 
-    None where the kernel does not tell: it answers only the file's owner, who may write it, and
-    root.
+    None if the kernel does not say: it answers only the file's owner, who may write it, and root.
     """
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -115,7 +112,7 @@ def _drop_pages(path: Path) -> Cooled:
     try:
         status = os.fstat(fd)
         before = _resident_bytes(fd, status)
-        # Dirty pages would stay.
+        # DONTNEED leaves dirty pages.
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         return Cooled(path, status.st_size, before, _resident_bytes(fd, status))
@@ -130,8 +127,8 @@ def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
         return None
     pages = (status.st_size + mmap.PAGESIZE - 1) // mmap.PAGESIZE
     residency = (ctypes.c_ubyte * pages)()
-    # A private writable mapping of a read-only descriptor: ctypes takes the address of writable
-    # buffers only.
+    # A private writable mapping of a read-only descriptor, since ctypes takes the address of
+    # writable buffers only.
     with mmap.mmap(
         fd, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
     ) as mapping:
@@ -148,10 +145,10 @@ def _resident_bytes(fd: int, status: os.stat_result) -> int | None:
 
 def _client_mounts(root: Path) -> set[Path]:
     """The CVMFS mounts that hold ``root`` or lie below it."""
-    place = root.resolve()
+    root = root.resolve()
     table = [Path(mountpoint) for mountpoint, _ in mount_table()]
-    below = {mountpoint for mountpoint in table if mountpoint.is_relative_to(place)}
-    holding = max((m for m in table if place.is_relative_to(m)), key=lambda m: len(m.parts))
+    below = {mountpoint for mountpoint in table if mountpoint.is_relative_to(root)}
+    holding = max((m for m in table if root.is_relative_to(m)), key=lambda m: len(m.parts))
     return {m for m in (*below, holding) if _attribute(m, "user.fqrn") is not None}
 
 
@@ -170,11 +167,10 @@ def _empty_client(place: Path) -> Emptied:
 
 
 def _empty_lab_cache(place: Path, cache: Path) -> int:
-    """Delete the lab client's objects; deleted ones are misses. The catalog in use stays, as with
-    cvmfs2.
+    """Delete the lab client's objects; the catalog in use stays, as with cvmfs2.
 
-    Where the cache is, the mount says, whoever mounted it: root deletes nothing but objects, in a
-    directory of the user who mounted, and follows no link.
+    The mount says where the cache is, and anybody may have mounted it. So root deletes nothing but
+    objects, only in a directory that belongs to the user who mounted, and follows no link.
     """
     in_use = _attribute(place, "user.root_hash") or ""
     try:
@@ -184,8 +180,8 @@ def _empty_lab_cache(place: Path, cache: Path) -> int:
             return sum(_remove_objects(top, name, in_use) for name in names)
     except PermissionError as error:
         raise NotPermitted(
-            f"the client's cache {cache} may not be changed by you",
-            "run as root, or as who mounted it",
+            f"you may not change the client's cache {cache}",
+            "run as root, or as the user who mounted it",
         ) from error
     except OSError as error:
         raise CvmprofError(
@@ -198,24 +194,24 @@ def _require_mounters(directory: int, place: Path, cache: Path) -> None:
     owner = os.fstat(directory).st_uid
     if os.geteuid() == 0 and owner != _mounted_by(place):
         raise NotPermitted(
-            f"the client at {place} calls {cache} its cache, which user {owner} owns, not the one "
+            f"the client at {place} calls {cache} its cache, which user {owner} owns, not the user "
             "who mounted",
             "run it as the user who mounted, not as root",
         )
 
 
 def _mounted_by(place: Path) -> int:
-    """The user who mounted with FUSE, as the kernel says; root where it does not."""
+    """The user who mounted with FUSE, by the kernel's mount options; root if they have none."""
     number = os.stat(place).st_dev
     device = f" {os.major(number)}:{os.minor(number)} "
     table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     options = next((line for line in table.splitlines() if device in line), "").rpartition(" - ")[2]
-    found = re.search(r",user_id=(\d+)", options)
-    return int(found[1]) if found else 0
+    user = re.search(r",user_id=(\d+)", options)
+    return int(user[1]) if user else 0
 
 
 def _remove_objects(top: int, directory: str, in_use: str) -> int:
-    """Delete the objects in one directory of a cache; how many. What is no directory has none."""
+    """Delete the objects in one directory of a cache; return how many. No directory: none."""
     removed = 0
     try:
         with _directory(directory, top) as inside:
@@ -229,7 +225,7 @@ def _remove_objects(top: int, directory: str, in_use: str) -> int:
 
 
 def _remove(directory: int, name: str) -> bool:
-    """Delete a file; whether there was one."""
+    """Delete a file; return whether there was one."""
     try:
         os.unlink(name, dir_fd=directory)
     except (FileNotFoundError, IsADirectoryError):
@@ -239,7 +235,7 @@ def _remove(directory: int, name: str) -> bool:
 
 @contextlib.contextmanager
 def _directory(name: str | Path, parent: int | None = None) -> Generator[int]:
-    """A descriptor of a directory that is itself no link."""
+    """A descriptor of a directory, not of a link to one."""
     descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         yield descriptor
@@ -254,16 +250,16 @@ def _empty_real_cache(place: Path) -> Emptied:
     command = [talk, *_talk_target(place), "cleanup", "0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=TALK_TIMEOUT_S)
     if result.returncode:
-        said = (result.stderr + result.stdout).strip().splitlines() or ["no reason given"]
+        output = (result.stderr + result.stdout).strip().splitlines() or ["no reason given"]
         raise CvmprofError(
-            f"the cache of the client at {place} was not emptied: {said[-1]}",
+            f"the cache of the client at {place} was not emptied: {output[-1]}",
             "run as root, or as the user that cvmfs2 runs as",
         )
     return Emptied(place, None)
 
 
 def _talk_target(place: Path) -> list[str]:
-    """The client's socket where it lies in its working directory, else the repository's name."""
+    """The client's socket if it lies in its working directory, else the repository's name."""
     name = _attribute(place, "user.fqrn") or ""
     socket = Path(f"/proc/{_attribute(place, 'user.pid')}/cwd/cvmfs_io.{name}")
     return ["-p", str(socket.resolve())] if socket.exists() else ["-i", name]
@@ -275,7 +271,7 @@ def _drop_everything() -> None:
         DROP_CACHES.write_text("3")
     except PermissionError as error:
         raise NotPermitted(
-            "only root may drop the machine's page cache", "run it through sudo"
+            "only root may drop the machine's page cache", "run it with sudo"
         ) from error
 
 

@@ -1,9 +1,10 @@
-"""The two key pairs of a repository, and signatures in the CVMFS manner.
+"""The two key pairs of a repository, and signatures as CVMFS makes them.
 
 The master key signs the whitelist, which names the certificate; the certificate's key signs the
-manifest. Both are RSA with PKCS#1 v1.5 padding over the *hexadecimal text* of a SHA-1, and differ
-in one point: the manifest's is an ordinary SHA-1 signature of that text (a digest of the digest,
-with its identifier), the whitelist's holds the text itself, as ``openssl pkeyutl -sign`` does.
+manifest. Both signatures are RSA with PKCS#1 v1.5 padding over the *hexadecimal text* of a SHA-1.
+They differ in one point: the manifest's is an ordinary SHA-1 signature of that text (a digest of
+the digest, with its identifier), the whitelist's holds the text itself, as ``openssl pkeyutl
+-sign`` makes it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Keys:
 def load_or_create(lab: Lab) -> Keys:
     """The lab's keys, created at the first call (private keys with mode 0600).
 
-    Raises MissingDependency where the package ``cryptography`` is absent.
+    Raises MissingDependency if the package ``cryptography`` is absent.
     """
     _require_cryptography()
     if not (lab.keys / f"{lab.repository}.crt").exists():
@@ -53,8 +54,8 @@ def load_or_create(lab: Lab) -> Keys:
 def sign_raw(key: RSAPrivateKey, content: bytes) -> bytes:
     """PKCS#1 v1.5 signature (block type 1) that holds ``content`` itself, without an identifier.
 
-    Written out because most releases of ``cryptography`` cannot leave the identifier out, and
-    because some distributions forbid SHA-1 in signatures. The keys are a lab's: no blinding.
+    Written by hand because most releases of ``cryptography`` cannot leave the identifier out, and
+    because some distributions forbid SHA-1 in signatures. No blinding: the keys are a lab's.
     """
     numbers = key.private_numbers()
     modulus = numbers.public_numbers.n
@@ -110,7 +111,7 @@ def _create(lab: Lab) -> None:
     _write(lab.keys / f"{name}.masterkey", _private_pem(master), 0o600)
     _write(lab.keys / f"{name}.key", _private_pem(signing), 0o600)
     _write(lab.public_key, public, 0o644)
-    # The certificate comes last: its presence means that the set is complete.
+    # The certificate comes last: if it is there, the set is complete.
     _write(lab.keys / f"{name}.crt", certificate_pem(_self_signed(signing, name)), 0o644)
 
 

@@ -51,13 +51,13 @@ def publish(
 ) -> Published:
     """Make the repository's content equal to the directory ``source`` (see ``publisher.publish``).
 
-    A client that has the repository mounted sees it when it is mounted anew.
+    A client that has the repository mounted sees the change when it is mounted anew.
     """
     return publisher.publish(source, lab, cutting, level)
 
 
 def serve(lab: Lab, port: int = 0, shaping: Shaping | None = None) -> Serving:
-    """Serve in the background; a server that runs takes the new orders. Port 0 takes a free one."""
+    """Serve in the background; a running server takes the new orders. Port 0 takes a free port."""
     return serving.start(lab, port, shaping or Shaping())
 
 
@@ -67,18 +67,18 @@ def serve_here(lab: Lab, port: int = DEFAULT_PORT, shaping: Shaping | None = Non
 
 
 def order(lab: Lab, shaping: Shaping) -> None:
-    """Order the server to behave so from its next request on."""
+    """Give the server new orders, from its next request on."""
     write_orders(lab.orders, shaping)
 
 
 def accesses(lab: Lab) -> list[Access]:
-    """The access log, once every request so far is over: ground truth."""
+    """The access log, after every request so far is over: ground truth."""
     settle(lab)
     return read_access_log(lab.access_log)
 
 
 def stop(lab: Lab, force: bool = False) -> None:
-    """Unmount everything that this lab mounted, and end its server."""
-    for place in mounts(lab):
-        unmount(lab, place, force)
+    """Unmount everything that this lab mounted, and stop its server."""
+    for mountpoint in mounts(lab):
+        unmount(lab, mountpoint, force)
     serving.stop(lab)

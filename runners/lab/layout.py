@@ -1,4 +1,4 @@
-"""Where a lab keeps its things."""
+"""Where a lab keeps its files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ DEFAULT_REPOSITORY = "models.lab.test"
 
 @dataclass(frozen=True)
 class Lab:
-    """One repository with its keys, what the server serves, the client's cache, the mount and the
-    logs.
+    """One repository: its keys, the server's files, the client's cache, the mount and the logs.
 
     ``root`` holds ``keys/``, ``srv/`` (the server's document root), ``cache/``, ``mnt/`` and
     ``logs/``; ``repository`` is a fully qualified repository name such as ``models.lab.test``.
@@ -44,7 +43,7 @@ class Lab:
 
     @property
     def published(self) -> Path:
-        """The repository as the server sees it: ``srv/cvmfs/REPOSITORY``."""
+        """The repository below the server's document root: ``srv/cvmfs/REPOSITORY``."""
         return self.srv / "cvmfs" / self.repository
 
     @property
@@ -68,7 +67,7 @@ class Lab:
 
     @property
     def orders(self) -> Path:
-        """What the server is ordered to do (see ``shaping.py``); read again at every request."""
+        """The server's orders (see ``shaping.py``), read again at every request."""
         return self.root / "orders.json"
 
     @property
@@ -77,24 +76,24 @@ class Lab:
 
 
 @contextmanager
-def permissions_told() -> Generator[None]:
-    """Tell what may not be written: a lab that root made is not the user's."""
+def permissions_explained() -> Generator[None]:
+    """Name the file that may not be written: a user cannot use a lab that root made."""
     try:
         yield
     except PermissionError as error:
         raise NotPermitted(
-            f"{error.filename} may not be written by you",
-            "run as who made the lab, or choose another place for yours",
+            f"you may not write {error.filename}",
+            "run as the user who made the lab, or choose another directory for yours",
         ) from error
 
 
 def make_directory(path: Path, mode: int = 0o777) -> Path:
-    """Create ``path`` and its parents; a fact and a way out where that is not possible."""
+    """Create ``path`` and its parents. Raises CvmprofError if that is not possible."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=mode)
     except OSError as error:
         raise CvmprofError(
             f"cannot create the directory {path}: {error.strerror}",
-            "choose another place for the lab, one that you may write",
+            "choose another directory for the lab, where you may write",
         ) from error
     return path

@@ -13,7 +13,7 @@ WHITELIST_DAYS = 3650
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a client reads first: which catalog is the root of which revision.
+    """What a client reads first: the revision, and which catalog is its root.
 
     Hashes are 40 hex digits without suffix; ``published_s`` is seconds since 1970.
     """
@@ -43,8 +43,9 @@ class Manifest:
 
 
 def parse(letter: bytes) -> Manifest:
-    """Read a manifest back; the signature is not checked. Raises ValueError or KeyError on another
-    text.
+    """Read a manifest back, without checking its signature.
+
+    Raises ValueError or KeyError if the text is not a manifest.
     """
     payload = letter.split(b"--\n", 1)[0].decode("utf-8")
     fields = {line[0]: line[1:] for line in payload.splitlines() if line}
@@ -59,8 +60,9 @@ def parse(letter: bytes) -> Manifest:
 
 
 def whitelist(repository: str, fingerprint: str, now: datetime.datetime) -> bytes:
-    """The whitelist's lines before the signature: created, expiry, name, who may sign. ``now`` is
-    UTC.
+    """The whitelist's lines before the signature: created, expiry, name, who may sign.
+
+    ``now`` is UTC.
     """
     expiry = now + datetime.timedelta(days=WHITELIST_DAYS)
     stamp = "%Y%m%d%H%M%S"

@@ -1,6 +1,4 @@
-"""Mount a lab's repository: with the real cvmfs2 where it is installed, else with the lab's own
-client.
-"""
+"""Mounts a lab's repository, with the real cvmfs2 if it is installed, else the lab's own client."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from typing import Literal
 from ...errors import CvmprofError, MissingDependency
 from . import serving
 from .build import client_program
-from .layout import Lab, make_directory, permissions_told
+from .layout import Lab, make_directory, permissions_explained
 from .processes import Daemon, recall, remember
 
 Client = Literal["auto", "lab", "real"]
@@ -29,12 +27,12 @@ END_TIMEOUT_S = 10.0
 class MountOptions:
     """How to mount.
 
-    ``client``: ``lab``, ``real``, or ``auto`` for the real cvmfs2 where it is in PATH.
-    ``timeout_s`` and ``retries`` are the client's for one download (0 s: wait for ever, the lab's
-    client only). ``proxy`` is one, or several with ; between them, tried in turn. ``url`` is that
-    of another server with the lab's content, ``certificate`` the authority by which one of https is
-    verified (the lab's client only). ``cache`` replaces the lab's cache base. ``quota_mb`` is the
-    real client's cache limit.
+    ``client``: ``lab``, ``real``, or ``auto``: the real cvmfs2 if it is in PATH. ``timeout_s`` and
+    ``retries`` apply to one download (0 s: wait for ever, the lab's client only). ``proxy`` is one
+    proxy, or several separated by ; and tried in turn. ``url`` replaces the lab's server by another
+    with the lab's content; ``certificate`` is the authority that verifies an https server (the
+    lab's client only). ``cache`` replaces the lab's cache base. ``quota_mb`` is the real client's
+    cache limit.
     """
 
     client: Client = "auto"
@@ -48,8 +46,9 @@ class MountOptions:
 
 
 def chosen_client(client: Client) -> Literal["lab", "real"]:
-    """Which client ``client`` means here. Raises MissingDependency where the real one is asked for
-    in vain.
+    """Which client ``client`` means on this machine.
+
+    Raises MissingDependency if it asks for the real one and there is none.
     """
     if client == "lab":
         return "lab"
@@ -62,38 +61,38 @@ def chosen_client(client: Client) -> Literal["lab", "real"]:
     return "lab"
 
 
-@permissions_told()
+@permissions_explained()
 def mount(lab: Lab, mountpoint: Path | None = None, options: MountOptions | None = None) -> Path:
     """Mount the repository from the lab's running server; returns the mount point when it is ready.
 
-    Raises CvmprofError where nothing is served, the place is taken, or the client refuses: its
-    reason is told.
+    Raises CvmprofError if no server runs, something is mounted there already, or the client
+    refuses; the error holds the client's reason.
     """
-    wanted = options or MountOptions()
+    options = options or MountOptions()
     place = Path(os.path.abspath(mountpoint or lab.mountpoint))
     _require_free(place)
     server = serving.current(lab)
     if server is None:
         raise CvmprofError(
-            f"no server of the lab {lab.root} runs", "start it first: cvmprof lab serve"
+            f"the lab {lab.root} has no running server", "start it first: cvmprof lab serve"
         )
     make_directory(place)
     make_directory(lab.logs)
-    client = chosen_client(wanted.client)
+    client = chosen_client(options.client)
     start = _command_real if client == "real" else _command_lab
-    _run_client(start(lab, place, wanted.url or server.url, wanted), place, lab)
+    _run_client(start(lab, place, options.url or server.url, options), place, lab)
     daemon = Daemon.of(int(os.getxattr(place, "user.pid")))
     make_directory(lab.root / "mounts")
     remember(_state_file(lab, place), daemon, mountpoint=str(place), client=client)
     return place
 
 
-@permissions_told()
+@permissions_explained()
 def unmount(lab: Lab, mountpoint: Path | None = None, force: bool = False) -> None:
-    """Unmount and wait for the client's end; nothing happens where nothing is mounted.
+    """Unmount and wait until the client has ended; do nothing if nothing is mounted.
 
-    ``force`` detaches a busy mount and ends the client, so that whoever waits for it gets an error.
-    Raises CvmprofError where the mount is busy.
+    ``force`` detaches a busy mount and ends the client, so that its waiting readers get an error.
+    Raises CvmprofError if the mount is busy.
     """
     place = Path(os.path.abspath(mountpoint or lab.mountpoint))
     state = recall(_state_file(lab, place))
@@ -108,14 +107,14 @@ def unmount(lab: Lab, mountpoint: Path | None = None, force: bool = False) -> No
 
 
 def mounts(lab: Lab) -> list[Path]:
-    """Where this lab's repository is mounted now, as far as ``mount`` of this lab did it."""
+    """Where ``mount`` has mounted this lab's repository and it still is."""
     states = [recall(file) for file in sorted((lab.root / "mounts").glob("*.json"))]
     places = [Path(str(state[1]["mountpoint"])) for state in states if state]
     return [place for place in places if is_mounted(place)]
 
 
 def is_mounted(place: Path) -> bool:
-    """Whether something is mounted exactly there, dead or alive (the place is not touched)."""
+    """Whether something is mounted exactly there, dead or alive; the path is not touched."""
     return str(place) in (mounted for mounted, _ in mount_table())
 
 
@@ -191,15 +190,15 @@ def _command_real(lab: Lab, place: Path, url: str, options: MountOptions) -> lis
 
 
 def _cache(lab: Lab, options: MountOptions, client: str) -> Path:
-    """The cache base. Each client has its own: cvmfs2 keeps books on what it wrote itself."""
+    """The cache base. Each client has its own: cvmfs2 keeps a record of what it wrote itself."""
     return options.cache or lab.cache / client
 
 
 def _run_client(command: list[str], place: Path, lab: Lab) -> None:
-    """Start the client, which puts itself into the background when the mount is there."""
+    """Start the client; it returns from the foreground when the mount is ready."""
     messages = lab.logs / "mount.log"
     with open(messages, "wb") as log:
-        # Not a pipe: a daemon that keeps it open would let us wait for its end.
+        # Not a pipe: the daemon would keep it open, and reading it would wait for the daemon's end.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             status = process.wait(START_TIMEOUT_S)
@@ -208,10 +207,10 @@ def _run_client(command: list[str], place: Path, lab: Lab) -> None:
             process.wait()
             status = -1
     if status != 0 or not is_mounted(place):
-        lines = messages.read_text(errors="replace").splitlines() or ["the client said nothing"]
+        lines = messages.read_text(errors="replace").splitlines() or ["the client gave no reason"]
         raise CvmprofError(
             f"{lab.repository} cannot be mounted on {place}: {lines[-1].removeprefix('cvmfs2: ')}",
-            f"see {messages}; is the server running, and is something published?",
+            f"see {messages}; is the server running, and has something been published?",
         )
 
 
@@ -224,10 +223,10 @@ def _unmount_place(place: Path, force: bool) -> None:
     else:
         raise MissingDependency("fusermount3 is not installed", "install fuse3")
     result = subprocess.run(command, capture_output=True, text=True)
-    # The client may have detached the mount by itself while it ended.
+    # The client may have detached the mount itself as it ended.
     if result.returncode and is_mounted(place):
-        said = result.stderr.strip().splitlines() or ["no reason given"]
+        output = result.stderr.strip().splitlines() or ["no reason given"]
         raise CvmprofError(
-            f"{place} cannot be unmounted: {said[-1]}",
-            "end the programs that use it, or unmount by force",
+            f"{place} cannot be unmounted: {output[-1]}",
+            "end the programs that use it, or: cvmprof lab unmount --force",
         )

@@ -44,9 +44,9 @@ def object_path(object_hash: str, suffix: str) -> str:
 class Store:
     """The objects of one repository, with an index from content to object.
 
-    The index (``contents``: SHA-1 of the unpacked bytes and the level to hash and wire size) spares
-    compressing what was published before. It is a convenience: without it everything is compressed
-    again to the same names. Safe for threads.
+    The index (SHA-1 of the unpacked bytes and the level, to hash and wire size) saves compressing
+    what was published before. Without it everything is compressed again, to the same names. Safe
+    for threads.
     """
 
     def __init__(self, published: Path, index: Path, level: int) -> None:
@@ -61,28 +61,26 @@ class Store:
         return self._compress([content], len(content), suffix)
 
     def put_range(self, path: Path, offset: int, size_bytes: int, suffix: str) -> Stored:
-        """Store one range of a file as one object. Raises OSError; EOFError where the file is
-        shorter.
-        """
+        """Store part of a file as an object. Raises OSError; EOFError if the file is shorter."""
         raw = hashlib.sha1()
         for block in _blocks(path, offset, size_bytes):
             raw.update(block)
         key = f"{raw.hexdigest()}:{self._level}"
-        known = self._known(key, suffix, size_bytes)
-        if known is not None:
-            return known
+        earlier = self._stored_before(key, suffix, size_bytes)
+        if earlier is not None:
+            return earlier
         stored = self._compress(_blocks(path, offset, size_bytes), size_bytes, suffix)
         with self._lock:
             self._contents[key] = (stored.object_hash, stored.wire_bytes)
         return stored
 
     def save_index(self) -> None:
-        """Write the index, by way of a temporary file."""
+        """Write the index, through a temporary file."""
         temporary = self._index.with_suffix(".tmp")
         temporary.write_text(json.dumps(self._contents))
         os.replace(temporary, self._index)
 
-    def _known(self, key: str, suffix: str, size_bytes: int) -> Stored | None:
+    def _stored_before(self, key: str, suffix: str, size_bytes: int) -> Stored | None:
         with self._lock:
             entry = self._contents.get(key)
         if entry is None or not (self._published / object_path(entry[0], suffix)).exists():

@@ -1,6 +1,4 @@
-"""Daemons of the lab, remembered in files: a pid alone may have been given to another process
-since.
-"""
+"""Daemons of the lab, remembered in files by pid and start time: pids are reused."""
 
 from __future__ import annotations
 
@@ -15,32 +13,32 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Daemon:
-    """One process: its pid and the clock ticks since boot at which it started."""
+    """One process: its pid, and when it started in clock ticks since boot."""
 
     pid: int
     start_ticks: int
 
     @classmethod
     def of(cls, pid: int) -> Daemon:
-        """The process that has this pid now. Raises ProcessLookupError where there is none."""
+        """The process that has this pid now. Raises ProcessLookupError if there is none."""
         ticks = _start_ticks(pid)
         if ticks is None:
             raise ProcessLookupError(pid)
         return cls(pid, ticks)
 
     def alive(self) -> bool:
-        """Whether the very process still runs."""
+        """Whether this process, and not another with its pid, still runs."""
         return _start_ticks(self.pid) == self.start_ticks
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; False where it lives on after ``timeout_s``."""
+        """Wait for its end; False if it still runs after ``timeout_s``."""
         return self._wait_pidfd(None, timeout_s)
 
     def end(self, timeout_s: float = 5.0) -> None:
         """SIGTERM, then SIGKILL after ``timeout_s``; returns when it is gone."""
         if not self._wait_pidfd(signal.SIGTERM, timeout_s):
             self._wait_pidfd(signal.SIGKILL, timeout_s)
-        # Where it is our own child, nobody else collects it.
+        # Nobody else reaps our own child.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
 
@@ -50,7 +48,7 @@ class Daemon:
         except ProcessLookupError:
             return True
         try:
-            # The descriptor pins the process; whether it is the right one is asked only now.
+            # The descriptor pins the process, so only now can we check that it is the right one.
             if not self.alive():
                 return True
             if number is not None:
@@ -65,14 +63,14 @@ class Daemon:
 
 
 def remember(file: Path, daemon: Daemon, **about: str | int) -> None:
-    """Write who it is, and what else is to be known about it, to ``file``."""
+    """Write the daemon, and more ``about`` it, to ``file``."""
     temporary = file.with_suffix(".new")
     temporary.write_text(json.dumps({**asdict(daemon), **about}))
     os.replace(temporary, file)
 
 
 def recall(file: Path) -> tuple[Daemon, dict[str, str | int]] | None:
-    """Who was remembered; None where nobody was, or the text is damaged."""
+    """The remembered daemon, and what else was written; None if absent or damaged."""
     try:
         fields = json.loads(file.read_text())
         daemon = Daemon(int(fields.pop("pid")), int(fields.pop("start_ticks")))
@@ -82,7 +80,7 @@ def recall(file: Path) -> tuple[Daemon, dict[str, str | int]] | None:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat; None where the process is gone or only waits to be reaped."""
+    """Field 22 of /proc/PID/stat; None if the process is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Publish a directory as a repository in the CVMFS format that the real client mounts too."""
+"""Publishes a directory as a repository in the real CVMFS format, which cvmfs2 mounts too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from ...errors import CvmprofError
 from . import keys, manifest
 from .catalog import Chunk, Entry, write_catalog
-from .layout import Lab, make_directory, permissions_told
+from .layout import Lab, make_directory, permissions_explained
 from .objects import SUFFIX_CATALOG, SUFFIX_CERTIFICATE, SUFFIX_CHUNK, SUFFIX_FILE, Store, Stored
 
 DEFAULT_CHUNK_BYTES = 8 << 20
@@ -28,7 +28,7 @@ DEFAULT_LEVEL = 6
 class Cutting:
     """How files are cut: those larger than ``threshold_bytes`` into pieces of ``chunk_bytes``.
 
-    ``chunk_bytes`` None means that every file is one object.
+    ``chunk_bytes`` None keeps every file as one object.
     """
 
     chunk_bytes: int | None = DEFAULT_CHUNK_BYTES
@@ -38,11 +38,11 @@ class Cutting:
         if self.chunk_bytes is not None and self.chunk_bytes <= 0:
             raise CvmprofError(
                 f"a chunk size of {self.chunk_bytes} bytes is not possible",
-                "give a size above zero, or ask for no chunks",
+                "give a size above zero, or --no-chunks",
             )
 
     def ranges(self, size_bytes: int) -> tuple[tuple[int, int], ...]:
-        """(offset, size) of each chunk of a file of this size; empty where the file stays whole."""
+        """(offset, size) of each chunk of a file of this size; empty if the file stays whole."""
         if self.chunk_bytes is None or size_bytes <= self.threshold_bytes:
             return ()
         offsets = range(0, size_bytes, self.chunk_bytes)
@@ -64,20 +64,20 @@ class Published:
     objects_kept: int
 
 
-@permissions_told()
+@permissions_explained()
 def publish(
     source: Path, lab: Lab, cutting: Cutting | None = None, level: int = DEFAULT_LEVEL
 ) -> Published:
     """Make the repository's content equal to the directory ``source``, as a new revision.
 
     Objects that exist are kept: publishing the same content again writes only a catalog. Identical
-    contents share one object. Regular files, directories and symbolic links are published; owner,
-    mode and time are taken over. Raises CvmprofError where ``source`` cannot be read or holds
-    something else (a socket, a device).
+    contents share one object. Regular files, directories and symbolic links are published with
+    their owner, mode and time. Raises CvmprofError if ``source`` cannot be read or holds something
+    else (a socket, a device).
     """
     if not source.is_dir():
         raise CvmprofError(
-            f"{source} is not a directory", "give a directory that holds the files to publish"
+            f"{source} is not a directory", "give the directory that holds the files to publish"
         )
     make_directory(lab.published / "data")
     with _locked(lab):
@@ -89,7 +89,7 @@ def publish(
         except (OSError, EOFError) as error:
             raise CvmprofError(
                 f"cannot publish {source}: {error}",
-                "mend that file or make room, then publish again",
+                "fix that file or free some space, then publish again",
             ) from error
 
 
@@ -102,7 +102,7 @@ def _locked(lab: Lab) -> Generator[None]:
 
 
 def _store_tree(source: Path, store: Store, cutting: Cutting) -> tuple[list[Entry], list[Stored]]:
-    """The entries below ``source``, the root first, and every object that they name."""
+    """The entries below ``source``, the root first, and every object they name."""
     entries: list[Entry] = []
     stored: list[Stored] = []
     # zlib and hashlib release the interpreter's lock, so threads compress in parallel.
@@ -181,12 +181,12 @@ def _entry(
 
 
 def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[Stored]) -> Published:
-    owned = keys.load_or_create(lab)
+    pairs = keys.load_or_create(lab)
     before = _last_manifest(lab)
     revision = before.revision + 1 if before else 1
     now = datetime.datetime.now(datetime.UTC)
     catalog = _store_catalog(store, entries, revision, int(now.timestamp()), before)
-    certificate = store.put_bytes(keys.certificate_pem(owned.certificate), SUFFIX_CERTIFICATE)
+    certificate = store.put_bytes(keys.certificate_pem(pairs.certificate), SUFFIX_CERTIFICATE)
     signed = manifest.Manifest(
         repository=lab.repository,
         root_hash=catalog.object_hash,
@@ -195,12 +195,12 @@ def _sign_revision(lab: Lab, store: Store, entries: list[Entry], stored: list[St
         certificate_hash=certificate.object_hash,
         published_s=int(now.timestamp()),
     )
-    fingerprint = keys.fingerprint(owned.certificate)
+    fingerprint = keys.fingerprint(pairs.certificate)
     whitelist = manifest.whitelist(lab.repository, fingerprint, now)
-    listed = keys.whitelist_letter(whitelist, owned.master)
+    listed = keys.whitelist_letter(whitelist, pairs.master)
     _replace(lab.published / ".cvmfswhitelist", listed)
-    # Last: a client that sees the new manifest finds everything that it names.
-    published = keys.manifest_letter(signed.export(), owned.signing)
+    # Last, so that a client that sees the new manifest finds everything it names.
+    published = keys.manifest_letter(signed.export(), pairs.signing)
     _replace(lab.published / ".cvmfspublished", published)
     return _summary(signed, entries, stored)
 

@@ -1,18 +1,18 @@
-"""The lab's HTTP server: HTTP/1.1, keep-alive, a thread per connection, slow and wrong to order.
+"""The lab's HTTP server: HTTP/1.1, keep-alive, a thread per connection, slow and faulty to order.
 
 Its access log is ground truth. One JSON line per request, written when the request is over:
 
 ``connection``      the client's port: one connection has one
 ``path``            the URL's path
-``status``          HTTP status; 0 where no answer was begun
+``status``          HTTP status; 0 if no answer was begun
 ``bytes``           bytes of the body that were sent
-``request_ns``      the request's last header line had been read
-``first_byte_ns``   just before the status line was sent; null where it never was
-``last_byte_ns``    just before the kernel was given the body's last piece; null where it was not
-``fault``           what was done to it on order (an action of ``shaping.Rule``); else null
+``request_ns``      after the request's last header line was read
+``first_byte_ns``   just before the status line was sent; null if it never was
+``last_byte_ns``    just before the body's last piece was given to the kernel; null if it never was
+``fault``           the fault that was ordered for it (an action of ``shaping.Rule``); else null
 
 Times are nanoseconds of CLOCK_MONOTONIC. ``GET /.lab/settle`` answers once every earlier request is
-over and logged, ``GET /.lab/stalled`` once a request is held back on order; neither is logged.
+over and logged, ``GET /.lab/stalled`` once a request is stalled on order; neither is logged.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read_access_log(file: Path) -> list[Access]:
 
 
 class Orders:
-    """The orders in force: read again when their file changes, with a count of matches per rule."""
+    """The current orders, read again when their file changes, with a count of matches per rule."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -78,7 +78,7 @@ class Orders:
         self.shaping = Shaping()
 
     def decide(self, path: str) -> tuple[Shaping, tuple[Rule, ...]]:
-        """The shaping in force and the rules that hit this request."""
+        """The current shaping, and the rules that apply to this request."""
         with self._lock:
             self._refresh()
             return self.shaping, tuple(
@@ -109,7 +109,7 @@ class Orders:
 class LabServer(ThreadingMixIn, TCPServer):
     """Serves ``document_root`` on 127.0.0.1. ``port`` 0 takes a free one; ``self.port`` says which.
 
-    Raises CvmprofError where the port is taken.
+    Raises CvmprofError if the port is taken.
     """
 
     daemon_threads = True
@@ -139,7 +139,7 @@ class LabServer(ThreadingMixIn, TCPServer):
 
     @property
     def wake_fd(self) -> int:
-        """Becomes readable when the server stops: ends whatever waits on order."""
+        """Becomes readable when the server stops, which ends every ordered wait."""
         return self._wake_read
 
     @contextmanager
@@ -198,7 +198,7 @@ class LabServer(ThreadingMixIn, TCPServer):
         os.close(self._log)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no error of ours; anything else is told on stderr."""
+        """Ignore a client that went away; print anything else to stderr."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -219,7 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the access log is ours."""
+        """Log nothing here: the access log is our own."""
 
     def do_GET(self) -> None:
         if self.path in (SETTLE_PATH, STALLED_PATH):
@@ -262,7 +262,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer_file(shaping, rules)
 
     def _wait(self, seconds: float | None) -> bool:
-        """Wait; False when the client left or the server stops. None waits for one of these."""
+        """Wait; False if the client leaves or the server stops. None: wait for one of these."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -271,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return True
             if self.lab.wake_fd in readable or not self.connection.recv(1, socket.MSG_PEEK):
                 return False
-            # A pipelined request waits its turn; look at the connection no more.
+            # A pipelined request waits its turn, so stop watching the connection.
             if seconds is not None and deadline is not None:
                 self.lab.stopping.wait(max(0.0, deadline - time.monotonic()))
                 return True
@@ -294,7 +294,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = self.close_connection or "truncate" in rules
 
     def _open_file(self) -> BinaryIO | None:
-        """The file below the document root that the path names, if there is one."""
+        """The file that the path names below the document root, or None."""
         root = self.lab.document_root.resolve()
         path = (root / self.path.split("?", 1)[0].lstrip("/")).resolve()
         if not path.is_relative_to(root) or not path.is_file():
@@ -361,7 +361,7 @@ def _now() -> int:
 
 
 def serve_until_signal(server: LabServer, on_ready: Callable[[int], None]) -> None:
-    """Serve until SIGTERM or SIGINT; ``on_ready`` is called with the port once it listens."""
+    """Serve until SIGTERM or SIGINT; call ``on_ready`` with the port once it listens."""
     endings = {signal.SIGTERM, signal.SIGINT}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, endings)
     try:
@@ -374,7 +374,7 @@ def serve_until_signal(server: LabServer, on_ready: Callable[[int], None]) -> No
 
 
 def main(arguments: list[str]) -> int:
-    """``server ROOT PORT ORDERS LOG``: serve until a signal; prints the port when it listens."""
+    """``server ROOT PORT ORDERS LOG``: serve until a signal; print the port once it listens."""
     root, port, orders, log = arguments
     try:
         server = LabServer(Path(root), int(port), Path(orders), Path(log))

@@ -1,7 +1,7 @@
-"""What the lab's server is ordered to do: its speed, and what goes wrong with which object.
+"""Orders for the lab's server: its speed, and what goes wrong with which object.
 
-Kept as a JSON file that the server reads again whenever it changes, so that a running server takes
-new orders with the next request. A *count* is kept per rule since these orders were given.
+They are a JSON file that the server reads again whenever it changes, so a running server takes new
+orders with the next request. It counts the matches of each rule from then on.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Action = Literal["status", "stall", "corrupt", "delay", "truncate", "drop"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that goes wrong (or slow).
+    """One thing that goes wrong or slowly.
 
     ``action``: ``status`` answers with HTTP ``status``; ``stall`` never answers while the client
     waits; ``corrupt`` flips one byte of the body; ``delay`` waits ``delay_s`` more before the first
     byte; ``truncate`` ends the connection after half of the body; ``drop`` ends it without an
-    answer. ``path`` is a regular expression searched in the URL's path. Of the matching requests
-    the first ``skip`` pass unharmed, then ``times`` are hit (None: all that follow).
+    answer. ``path`` is a regular expression searched in the URL's path. The first ``skip`` matching
+    requests pass unharmed, the next ``times`` are hit (None: all that follow).
     """
 
     action: Action
@@ -60,9 +60,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Shaping:
-    """Latency before the first byte of every object in seconds, bytes/s per connection (None:
-    unlimited).
-    """
+    """Latency before every object's first byte, bytes/s of each connection (None: no limit)."""
 
     latency_s: float = 0.0
     bandwidth_bytes_s: float | None = None
@@ -73,13 +71,13 @@ class Shaping:
             self.bandwidth_bytes_s is not None and self.bandwidth_bytes_s <= 0
         ):
             raise CvmprofError(
-                "a latency below zero or a bandwidth of zero is not possible",
+                "a latency below zero, or a bandwidth of zero or less, is not possible",
                 "give a latency such as 0.02 s and a bandwidth above zero, or leave them out",
             )
 
 
 def write_orders(file: Path, shaping: Shaping) -> None:
-    """Order a server, running or yet to start, to behave so."""
+    """Give these orders to a server, running or not yet started."""
     make_directory(file.parent)
     temporary = file.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
     temporary.write_text(json.dumps(asdict(shaping)))
@@ -87,9 +85,9 @@ def write_orders(file: Path, shaping: Shaping) -> None:
 
 
 def read_orders(file: Path) -> Shaping:
-    """The orders in ``file``; none given means full speed and no fault.
+    """The orders in ``file``; no file means full speed and no fault.
 
-    Raises CvmprofError where the file is not what ``write_orders`` writes.
+    Raises CvmprofError if the file is not what ``write_orders`` writes.
     """
     try:
         fields = cast("Mapping[str, object]", json.loads(file.read_text()))

@@ -1,4 +1,4 @@
-"""The built model: sizes to order, the same bytes again, small memory, and valid ONNX."""
+"""The built model: the size as ordered, reproducible bytes, little memory, and valid ONNX."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def _model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def external_tensors(model: Path) -> list[tuple[str, int, int, int]]:
     """Return (name, offset, length, count of values) of each external tensor."""
     loaded = onnx.load(str(model), load_external_data=False)
-    found: list[tuple[str, int, int, int]] = []
+    tensors: list[tuple[str, int, int, int]] = []
     for tensor in loaded.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             entry = {each.key: each.value for each in tensor.external_data}
             assert entry["location"] == "model.onnx.data"
             count = math.prod(tensor.dims)
-            found.append((tensor.name, int(entry["offset"]), int(entry["length"]), count))
-    return found
+            tensors.append((tensor.name, int(entry["offset"]), int(entry["length"]), count))
+    return tensors
 
 
 def test_the_model_passes_the_checker_with_shape_inference(model: Path) -> None:
@@ -66,7 +66,7 @@ def test_every_tensor_begins_on_a_page_and_none_overlap(model: Path) -> None:
     assert 5 * MIB - end_of_previous < 2 * 4096
 
 
-def test_the_same_arguments_give_the_known_bytes(tmp_path: Path) -> None:
+def test_the_same_arguments_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     """The digest was taken once: a change of it means that every user's model changes."""
     model = build_model(tmp_path, MIB, seed=1)
     assert digest(tmp_path / "model.onnx.data") == KNOWN_DIGEST
@@ -122,7 +122,7 @@ def test_any_size_is_filled_to_within_a_page_row(size_mib: int, layers: int) -> 
 
 
 @pytest.mark.parametrize(("size_bytes", "layers"), [(MIB - 1, 4), (MIB, 0), (MIB, 1000), (0, 4)])
-def test_what_makes_no_model_is_refused_with_a_way_out(size_bytes: int, layers: int) -> None:
+def test_an_impossible_model_is_refused_with_a_way_out(size_bytes: int, layers: int) -> None:
     with pytest.raises(CvmprofError) as refusal:
         plan_dimensions(size_bytes, layers)
     assert refusal.value.help_text.startswith("ask for")

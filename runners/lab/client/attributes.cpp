@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The extended attributes by which a client tells about itself and its files.
+// The extended attributes that describe the client and its files.
 #include <openssl/evp.h>
 #include <unistd.h>
 
@@ -45,7 +45,7 @@ std::string CountChunks(Repository *repository, const catalog::Entry &entry) {
   return std::to_string(chunks ? chunks->size() : 0);
 }
 
-// The hash of the cached content as it lies on disk, unpacked.
+// The hash of the cached content, unpacked as it lies on disk.
 std::string LocalHash(Repository *repository, const catalog::Entry &entry) {
   const int fd =
       repository->cache().Open(CacheManager::LabeledObject(entry.hash, CacheManager::Label()));
@@ -114,7 +114,7 @@ bool MountAttribute(Repository *repository, const std::string &name, Pages *page
 
 }  // namespace
 
-// "NAME" is the first page, "NAME~2" the third, "NAME~?" says how many there are.
+// "NAME" is the first page, "NAME~2" the third, "NAME~?" the number of pages.
 bool ReadAttribute(Repository *repository, const catalog::Entry &entry, const std::string &name,
                    std::string *value) {
   const size_t mark = name.find('~');

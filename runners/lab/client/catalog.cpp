@@ -161,8 +161,8 @@ std::vector<Entry> Catalog::Children(const Entry &parent) {
 
 std::shared_ptr<const ChunkList> Catalog::Chunks(const Entry &entry) {
   const std::lock_guard<std::mutex> guard(lock_);
-  const auto known = chunk_lists_.find(entry.inode);
-  if (known != chunk_lists_.end()) return known->second;
+  const auto cached = chunk_lists_.find(entry.inode);
+  if (cached != chunk_lists_.end()) return cached->second;
   auto list = std::make_shared<ChunkList>();
   BindKey(chunks_, entry.path_key);
   while (sqlite3_step(chunks_) == SQLITE_ROW) {

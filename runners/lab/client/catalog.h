@@ -43,13 +43,13 @@ using ChunkList = std::vector<Chunk>;
 class Catalog {
  public:
   ~Catalog();
-  // False where the file is no catalog; the reason goes to `why`.
+  // False if the file is not a catalog; `why` gets the reason.
   bool Open(const std::string &path, std::string *why);
   bool FindInode(uint64_t inode, Entry *entry);
   bool FindChild(uint64_t parent, const std::string &name, Entry *entry);
   bool FindParent(const Entry &entry, Entry *parent);
   std::vector<Entry> Children(const Entry &parent);
-  // Null where the catalog has no chunks for this file.
+  // Null if the catalog has no chunks for this file.
   std::shared_ptr<const ChunkList> Chunks(const Entry &entry);
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The program itself: it only loads the library that lies beside it, as cvmfs2 does.
+// The program: it only loads the library beside it, as cvmfs2 does.
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>

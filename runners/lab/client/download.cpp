@@ -44,7 +44,7 @@ Value Receive(int fd) {
   return value;
 }
 
-// Unpacks one piece into the sink; zlib's end must be the object's end.
+// Unpacks one piece into the sink; the zlib stream must end where the object ends.
 Failures Unpack(JobInfo *info, unsigned char *bytes, size_t count) {
   unsigned char unpacked[kBufferBytes];
   info->unpacker.next_in = bytes;
@@ -216,7 +216,7 @@ void DownloadManager::StartAttempt(JobInfo *info) {
   curl_multi_add_handle(multi_, handle);
 }
 
-// The proxy whose turn it is: the next one of the list once a connection has failed.
+// The current proxy: the next one of the list after a connection has failed.
 std::string DownloadManager::Proxy() const {
   std::vector<std::string> proxies;
   std::stringstream list(settings_.proxy);
@@ -271,7 +271,7 @@ void DownloadManager::Answer(JobInfo *info, Failures failure) {
   idle_handles_.push_back(info->handle);
   info->handle = nullptr;
   running_.erase(info);
-  // The job is the asking thread's again from here on.
+  // From here on the job belongs to the asking thread again.
   Send(info->result_pipe[1], failure);
 }
 

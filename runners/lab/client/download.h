@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Objects over HTTP: one thread, named MainDownload, drives all transfers with libcurl and also
-// unpacks and verifies what arrives. Other threads hand it a JobInfo and wait at a pipe.
+// unpacks and verifies what arrives. Other threads hand it a JobInfo and wait on a pipe.
 #pragma once
 
 #include <curl/curl.h>
@@ -51,7 +51,7 @@ class MemorySink : public Sink {
   std::string content;
 };
 
-// One download. Owned by the thread that asks, which reuses it for the next.
+// One download. It belongs to the asking thread, which reuses it for the next one.
 struct JobInfo {
   JobInfo();
   ~JobInfo();
@@ -64,7 +64,7 @@ struct JobInfo {
   Sink *sink = nullptr;
   std::function<bool()> canceled;  // asked by the download thread about once a second
 
-  // Of the download thread, while it works on the job.
+  // Used by the download thread while it works on the job.
   int result_pipe[2];
   std::string url;
   CURL *handle = nullptr;
@@ -77,8 +77,8 @@ struct JobInfo {
 
 struct Settings {
   std::string base_url;
-  std::string proxy;        // one, or several with ; between them, tried in turn; empty: direct
-  std::string certificate;  // of the authority that an https server is verified by
+  std::string proxy;        // one, or several separated by ; and tried in turn; empty: direct
+  std::string certificate;  // of the authority that verifies an https server
   unsigned timeout_s = 10;  // to connect, and without a byte; 0: wait for ever
   unsigned retries = 1;
 };
@@ -96,7 +96,7 @@ class DownloadManager {
   void Spawn();
   // Waits until the job is done; the sink then holds the content.
   PROBED Failures Fetch(JobInfo *info);
-  // Fails what is under way and everything that comes.
+  // Fails every download, current and future.
   void Abort();
 
   const Settings &settings() const { return settings_; }

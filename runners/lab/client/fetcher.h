@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// From the name of an object to a descriptor of its unpacked content: out of the cache, or
-// downloaded once however many threads ask.
+// From an object's name to a descriptor of its unpacked content: from the cache, or downloaded
+// once, however many threads ask.
 #pragma once
 
 #include <atomic>
@@ -20,11 +20,11 @@ class Fetcher {
   Fetcher(PosixCacheManager *cache, download::DownloadManager *downloads)
       : cache_(cache), downloads_(downloads) {}
 
-  // A read-only descriptor that the caller closes, or -errno (-EIO where it could not be had).
-  // `alternative` is the path below the repository's URL where it is not the object's own.
+  // A read-only descriptor that the caller closes, or -errno (-EIO if it cannot be fetched).
+  // `alternative` is the path below the repository's URL if it is not the object's own.
   PROBED int Fetch(const CacheManager::LabeledObject &object, const std::string &alternative = "");
 
-  // What the calling thread serves may be given up when this says so; ends with an empty function.
+  // The calling thread gives up its downloads when this returns true; an empty function resets it.
   static void SetInterrupted(std::function<bool()> interrupted);
 
   int64_t downloads() const { return n_downloads_; }

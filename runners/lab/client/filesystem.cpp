@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The FUSE side. Functions keep the names by which profilers know a cvmfs2.
+// The FUSE side. The functions have the names by which profilers recognise cvmfs2.
 #define FUSE_USE_VERSION 35
 
 #include <errno.h>
@@ -29,7 +29,7 @@ constexpr uint64_t kChunkedBit = 1ULL << 62;
 constexpr unsigned kHandleLocks = 128;
 constexpr unsigned kIdleThreads = 10;
 
-// An open chunked file: which chunk it has at hand.
+// An open chunked file, and which of its chunks is open.
 struct ChunkedHandle {
   std::shared_ptr<const catalog::ChunkList> chunks;
   std::string name;
@@ -50,7 +50,7 @@ std::mutex g_listings_lock;
 std::unordered_map<uint64_t, std::string> g_listings;
 uint64_t g_next_listing = 1;
 
-// While a request is served, its downloads end when its caller is interrupted.
+// Gives up the downloads of a request when its caller is interrupted.
 class RequestScope {
  public:
   explicit RequestScope(fuse_req_t request) {
@@ -76,7 +76,7 @@ CacheManager::Label LabelOf(const std::string &name, uint64_t size) {
   return label;
 }
 
-// Kept by each thread from one read to the next.
+// Each thread keeps it from one read to the next.
 char *ThreadBuffer(size_t size) {
   static thread_local std::vector<char> buffer;
   if (buffer.size() < size) buffer.resize(size);
@@ -119,7 +119,7 @@ void StoreHandle(uint64_t handle, const ChunkedHandle &state) {
   g_handles[handle] = state;
 }
 
-// Makes `index` the chunk at hand, fetching it where need be. 0 or -errno.
+// Opens chunk `index`, fetching it if necessary. 0 or -errno.
 int TakeChunk(size_t index, ChunkedHandle *state) {
   if (state->fd >= 0 && state->index == index) return 0;
   if (state->fd >= 0) close(state->fd);
@@ -143,10 +143,10 @@ ssize_t ReadChunks(ChunkedHandle *state, char *buffer, size_t size, off_t offset
     if (inside >= chunks[index].size) break;
     const int failure = TakeChunk(index, state);
     if (failure != 0) return failure;
-    const size_t wanted = std::min<uint64_t>(size - done, chunks[index].size - inside);
-    const ssize_t count = ReadFully(state->fd, buffer + done, wanted, static_cast<off_t>(inside));
+    const size_t piece = std::min<uint64_t>(size - done, chunks[index].size - inside);
+    const ssize_t count = ReadFully(state->fd, buffer + done, piece, static_cast<off_t>(inside));
     if (count < 0) return count;
-    if (static_cast<size_t>(count) < wanted) return -EIO;
+    if (static_cast<size_t>(count) < piece) return -EIO;
     done += static_cast<size_t>(count);
   }
   return static_cast<ssize_t>(done);
@@ -219,7 +219,7 @@ PROBED static void cvmfs_lookup(fuse_req_t req, fuse_ino_t parent, const char *n
     fuse_reply_entry(req, &parameter);
     return;
   }
-  // An entry without inode lets the kernel remember that there is none.
+  // An entry without inode lets the kernel cache that the name does not exist.
   fuse_entry_param nothing = {};
   nothing.entry_timeout = kTimeoutS;
   fuse_reply_entry(req, &nothing);
@@ -392,9 +392,8 @@ std::atomic<bool> g_loop_ended{false};
 
 void IgnoreSignal(int) {}
 
-// Waits for SIGTERM or SIGINT, or for the end of the session by an unmount. Either way downloads
-// that hang are given up, so that no thread keeps the process from ending; where it does not end,
-// it is made to.
+// Waits for SIGTERM, SIGINT or an unmount. Hanging downloads are then given up, so that no thread
+// keeps the process alive; if it does not end by itself, it is killed.
 void WatchForEnd(fuse_session *session, pthread_t loop) {
   sigset_t signals;
   sigemptyset(&signals);
@@ -407,7 +406,7 @@ void WatchForEnd(fuse_session *session, pthread_t loop) {
   g_repository->downloads().Abort();
   fuse_session_exit(session);
   for (int round = 0; round < kGraceRounds && !g_loop_ended; ++round) {
-    // The loop waits at a semaphore; a signal makes it look whether the session has ended.
+    // The loop waits on a semaphore; a signal makes it check whether the session has ended.
     pthread_kill(loop, SIGUSR1);
     nanosleep(&pause, nullptr);
   }

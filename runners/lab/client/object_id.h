@@ -28,7 +28,7 @@ struct Any {
   char suffix = kSuffixNone;
 
   std::string ToString() const;
-  // "ab/cdef…": where the cache keeps it; with the suffix appended, where the server does.
+  // "ab/cdef…": its path in the cache; with the suffix appended, its path on the server.
   std::string MakePathWithoutSuffix() const;
   std::string MakePath() const;
 
@@ -45,7 +45,7 @@ static_assert(offsetof(Any, digest) == 0 && offsetof(Any, algorithm) == 20 &&
                   offsetof(Any, suffix) == 24,
               "the probes read the object's name at these offsets");
 
-// From 40 hex digits; false where `hex` is anything else.
+// From 40 hex digits; false if `hex` is anything else.
 bool FromHex(const std::string &hex, char suffix, Any *result);
 std::string Hex(const unsigned char *bytes, size_t count);
 

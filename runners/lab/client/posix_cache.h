@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The client's cache: a directory of unpacked objects, CACHE/ab/cdef…, filled by way of CACHE/txn.
+// The client's cache: a directory of unpacked objects, CACHE/ab/cdef…, filled through CACHE/txn.
 #pragma once
 
 #include <sys/types.h>
@@ -12,9 +12,9 @@
 
 class CacheManager {
  public:
-  // What is known of an object beside its name.
+  // An object's name and what else is known of it.
   struct Label {
-    std::string path;            // the file that wants it, for messages
+    std::string path;            // the file that needs it, for messages
     uint64_t size = UINT64_MAX;  // unpacked; UINT64_MAX: not known
   };
 

@@ -90,7 +90,7 @@ bool Repository::LoadCatalog(std::string *why) {
     *why = "cannot get " + label.path;
     return false;
   }
-  // SQLite keeps a descriptor of its own: the cache may be emptied while it is in use.
+  // SQLite keeps its own descriptor, so the cache may be emptied while the catalog is in use.
   const bool opened = tree_.Open("/proc/self/fd/" + std::to_string(fd), why);
   close(fd);
   if (!opened) *why = label.path + " cannot be read: " + *why;

@@ -31,8 +31,8 @@ class Repository {
  public:
   explicit Repository(const Settings &settings);
 
-  // Fetches and verifies manifest, whitelist, certificate and catalog. False with the reason in
-  // `why`.
+  // Fetches and verifies manifest, whitelist, certificate and catalog. False, with the reason in
+  // `why`, if one of them fails.
   bool Load(std::string *why);
 
   const Settings &settings() const { return settings_; }
@@ -58,14 +58,14 @@ class Repository {
   std::atomic<int64_t> n_io_errors_{0};
 };
 
-// An extended attribute of a file, page `page` of it; false where the file has none of this name.
+// Page `page` of a file's extended attribute; false if the file has none of this name.
 bool ReadAttribute(Repository *repository, const catalog::Entry &entry, const std::string &name,
                    std::string *value);
-// Names separated by NUL, as listxattr gives them: only the root lists its attributes.
+// Names separated by NUL, as listxattr returns them: only the root lists its attributes.
 std::string ListAttributes(const catalog::Entry &entry);
 
-// Mounts and serves until unmounted or ended; `ready` is called once the kernel may use it. Returns
-// the process's exit status, with the reason in `why` where it could not start.
+// Mounts and serves until unmounted or ended; calls `ready` once the kernel can use the mount.
+// Returns the process's exit status, with the reason in `why` if it could not start.
 int Serve(Repository *repository, void (*ready)(), std::string *why);
 
 }  // namespace cvmfs

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The command line, and the life of the process: started in the background unless told -f; the
-// starter returns when the mount is ready.
+// The command line, and the life of the process. It goes into the background unless -f is given;
+// the parent returns when the mount is ready.
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -18,9 +18,9 @@ namespace {
 // Where the parent waits to learn that the mount is ready, or why it is not.
 int g_ready_pipe[2] = {-1, -1};
 
-void TellReady() {
+void ReportReady() {
   if (g_ready_pipe[1] < 0) return;
-  // Nobody waits any more: whoever wanted this mount has given up.
+  // The parent has given up: nobody wants this mount any more.
   if (write(g_ready_pipe[1], "", 1) < 0) kill(getpid(), SIGTERM);
   close(g_ready_pipe[1]);
   g_ready_pipe[1] = -1;
@@ -82,22 +82,22 @@ void EndChild(int) {
   _exit(1);
 }
 
-// In the parent: the exit status, once the child has told. The child's own messages go to the same
-// stderr. Who ends the parent before that ends the child.
+// In the parent: waits until the child is ready or has failed, and returns the exit status. The
+// child writes to the same stderr. A signal that ends the parent also ends the child.
 int AwaitChild(pid_t child) {
   g_child = child;
   signal(SIGTERM, EndChild);
   signal(SIGINT, EndChild);
   close(g_ready_pipe[1]);
-  char told;
+  char ready;
   ssize_t count;
   do {
-    count = read(g_ready_pipe[0], &told, 1);
+    count = read(g_ready_pipe[0], &ready, 1);
   } while (count < 0 && errno == EINTR);
   return count == 1 ? 0 : 1;
 }
 
-// The streams that a daemon keeps: nothing to read, and the log.
+// A daemon's standard streams: nothing to read, output to the log.
 void TurnToLog(const cvmfs::Settings &settings) {
   const char *log = settings.log_file.empty() ? "/dev/null" : settings.log_file.c_str();
   const int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -113,7 +113,7 @@ const cvmfs::Settings *g_settings = nullptr;
 
 void ReadyAsDaemon() {
   TurnToLog(*g_settings);
-  TellReady();
+  ReportReady();
 }
 
 void WritePid(const std::string &path) {
@@ -133,7 +133,7 @@ void BlockSignals() {
   signal(SIGHUP, SIG_IGN);
 }
 
-// Every open file of the mount is an open file here.
+// Every file open on the mount is also open in this process.
 void RaiseFileLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
@@ -147,7 +147,7 @@ int RunRepository(const cvmfs::Settings &settings) {
   repository.downloads().Spawn();
   int status = 1;
   if (repository.Load(&why)) {
-    status = cvmfs::Serve(&repository, settings.foreground ? TellReady : ReadyAsDaemon, &why);
+    status = cvmfs::Serve(&repository, settings.foreground ? ReportReady : ReadyAsDaemon, &why);
   }
   if (!why.empty()) fprintf(stderr, "cvmfs2: %s\n", why.c_str());
   if (!settings.pid_file.empty()) unlink(settings.pid_file.c_str());

@@ -42,7 +42,7 @@ Owned<X509> ReadCertificate(const std::string &pem) {
   return Owned<X509>(PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr));
 }
 
-// A letter: lines, "--", the SHA-1 of these lines in hex, and a signature.
+// A letter: lines, "--", the SHA-1 of those lines in hex, and a signature.
 bool SplitLetter(const std::string &letter, std::string *payload, std::string *hash,
                  std::string *signature) {
   const size_t mark = letter.find("\n--\n");
@@ -94,7 +94,7 @@ std::string Fingerprint(X509 *certificate) {
   return text;
 }
 
-// "E20270101120000" against the clock, both UTC.
+// Compares "E20270101120000" with the clock, both UTC.
 bool Expired(const std::string &line) {
   if (line.size() != 15 || line[0] != 'E') return true;
   char now_text[16];

@@ -1,4 +1,4 @@
-"""The compiled client: the functions that probes attach to, and what is said where it cannot be."""
+"""The compiled client: the functions that probes attach to, and errors of its build."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def symbols(*options: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_each_function_exists_once_and_is_local(function: str) -> None:
-    # A clone would bear the same name with a suffix such as [clone .isra.0].
+    # A clone would have the same name with a suffix such as [clone .isra.0].
     assert [kind for kind, name in symbols() if name.startswith(function)] == ["t"]
 
 
@@ -66,7 +66,7 @@ def test_it_is_compiled_once() -> None:
     assert stat.S_IMODE(first.stat().st_mode) & 0o111
 
 
-def test_it_says_how_it_is_used() -> None:
+def test_it_prints_its_usage() -> None:
     result = subprocess.run([str(client_program())], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith("usage: cvmfs2")
@@ -76,15 +76,15 @@ def tools(directory: Path, *names: str) -> str:
     """A PATH that leads to these tools only."""
     directory.mkdir()
     for name in names:
-        found = shutil.which(name)
-        assert found is not None
-        (directory / name).symlink_to(found)
+        tool = shutil.which(name)
+        assert tool is not None
+        (directory / name).symlink_to(tool)
     return str(directory)
 
 
-def test_a_missing_compiler_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", tools(tmp_path / "bin", "pkg-config"))
-    with pytest.raises(MissingDependency, match=r"^g\+\+ is needed") as raised:
+    with pytest.raises(MissingDependency, match=r"needs g\+\+ to compile") as raised:
         client_program()
     assert "g++" in raised.value.help_text
 

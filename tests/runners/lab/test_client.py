@@ -44,7 +44,7 @@ def attribute(path: Path, name: str) -> str:
 
 
 def chunk_list(path: Path) -> list[tuple[str, int, int]]:
-    """(hash, offset, size) as the client tells."""
+    """(hash, offset, size) as the client reports."""
     header, *rows = attribute(path, "chunk_list").splitlines()
     assert header == "hash,offset,size"
     return [(row.split(",")[0], int(row.split(",")[1]), int(row.split(",")[2])) for row in rows]
@@ -242,7 +242,7 @@ def test_the_daemon_looks_like_cvmfs2(mounted: Path) -> None:
     assert line.startswith("cvmfs2 ")
 
 
-# libcurl itself asks once more where a connection that it reused closes without an answer.
+# libcurl itself retries once if a reused connection closes without an answer.
 @pytest.mark.parametrize(
     ("action", "requests"), [("status", 2), ("corrupt", 2), ("truncate", 2), ("drop", 3)]
 )
@@ -292,8 +292,8 @@ def hung(mounted: Path, lab: Lab, request: pytest.FixtureRequest) -> subprocess.
 
 
 def error_of(reader: subprocess.Popen[bytes]) -> str:
-    _, said = reader.communicate(timeout=20)
-    return said.decode()
+    _, message = reader.communicate(timeout=20)
+    return message.decode()
 
 
 def test_a_forced_unmount_frees_a_hung_reader(
@@ -329,7 +329,7 @@ def test_a_killed_reader_leaves_a_usable_mount(
     assert mounts(lab) == []
 
 
-def test_a_busy_mount_is_said(mounted: Path, lab: Lab) -> None:
+def test_a_busy_mount_is_reported(mounted: Path, lab: Lab) -> None:
     with (
         open(mounted / "whole.bin", "rb"),
         pytest.raises(CvmprofError, match="cannot be unmounted"),
@@ -363,18 +363,18 @@ def test_two_mounts_with_caches_of_their_own(mounted: Path, lab: Lab, tmp_path: 
     assert len(fresh.paths()) == 2
 
 
-def test_a_taken_place_is_said(mounted: Path, lab: Lab) -> None:
+def test_mounting_twice_is_reported(mounted: Path, lab: Lab) -> None:
     with pytest.raises(CvmprofError, match="is a mount point already"):
         mount(lab, options=LAB)
 
 
-def test_no_server_is_said(lab: Lab, source: Path) -> None:
+def test_no_server_is_reported(lab: Lab, source: Path) -> None:
     publish(lab, source, CUTTING)
-    with pytest.raises(CvmprofError, match="no server"):
+    with pytest.raises(CvmprofError, match="no running server"):
         mount(lab, options=LAB)
 
 
-def test_nothing_published_is_said(lab: Lab) -> None:
+def test_nothing_published_is_reported(lab: Lab) -> None:
     serve(lab)
     with pytest.raises(CvmprofError, match=r"cannot get .*\.cvmfspublished"):
         mount(lab, options=LAB)

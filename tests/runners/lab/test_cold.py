@@ -51,7 +51,7 @@ def test_a_directory(tmp_path: Path) -> None:
     assert [entry.path for entry in result.files] == [tmp_path / "b", tmp_path / "in/a"]
 
 
-def test_a_mapped_file_is_said(file: Path) -> None:
+def test_a_mapped_file_is_reported(file: Path) -> None:
     with (
         open(file, "rb") as opened,
         mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapping,
@@ -63,7 +63,7 @@ def test_a_mapped_file_is_said(file: Path) -> None:
     assert cold([file]).files[0].cached_bytes_after == 0
 
 
-def test_a_path_that_does_not_exist_is_said(tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CvmprofError, match="No such file"):
         cold([tmp_path / "absent"])
 

@@ -1,4 +1,4 @@
-"""What the publisher writes, read back with other tools than its own."""
+"""What the publisher writes, read back with independent tools."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_ranges_tile_the_file(size: int, chunk: int) -> None:
     assert end == size
 
 
-def test_refuses_what_is_no_directory(lab: Lab, source: Path) -> None:
+def test_refuses_a_file(lab: Lab, source: Path) -> None:
     with pytest.raises(CvmprofError, match="is not a directory"):
         publish(lab, source / "whole.bin", CUTTING)
 
@@ -262,7 +262,7 @@ def test_refuses_a_socket(lab: Lab, source: Path) -> None:
             publish(lab, source, CUTTING)
 
 
-def test_refuses_a_name_that_is_no_text(lab: Lab, source: Path) -> None:
+def test_refuses_a_name_that_is_not_text(lab: Lab, source: Path) -> None:
     Path(os.fsdecode(bytes(source) + b"/\xff\xfe")).write_bytes(b"")
     with pytest.raises(CvmprofError, match="not UTF-8 text"):
         publish(lab, source, CUTTING)
@@ -274,12 +274,12 @@ def test_refuses_a_chunk_size_of_zero() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "white space", ".hidden"])
-def test_refuses_a_name_that_is_no_repository(tmp_path: Path, name: str) -> None:
+def test_refuses_what_is_not_a_repository_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(CvmprofError, match="is not a repository name"):
         Lab(tmp_path, name)
 
 
-def test_a_damaged_manifest_is_said(lab: Lab, source: Path) -> None:
+def test_a_damaged_manifest_is_reported(lab: Lab, source: Path) -> None:
     publish(lab, source, CUTTING)
     (lab.published / ".cvmfspublished").write_bytes(b"Cshort\n--\n")
     with pytest.raises(CvmprofError, match="is not a manifest"):

@@ -1,4 +1,4 @@
-"""The lab's repository through the real cvmfs2, where that is installed: the format is its own."""
+"""The lab's repository through the real cvmfs2, if it is installed: the format is the real one."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def test_it_reads_what_was_published(real: Path, content: dict[str, bytes]) -> N
     assert not os.getxattr(real, "user.version").decode().endswith("lab")
 
 
-def test_it_tells_the_same_as_the_labs_client(real: Path, lab: Lab) -> None:
-    def told(name: str) -> list[bytes]:
+def test_it_has_the_same_attributes_as_the_labs_client(real: Path, lab: Lab) -> None:
+    def attributes(name: str) -> list[bytes]:
         return [os.getxattr(real / name, f"user.{key}") for key in ("chunk_list", "chunks")]
 
     names = ("chunked.bin", "whole.bin", "empty", "twins/two.bin")
-    theirs = [told(name) for name in names]
+    theirs = [attributes(name) for name in names]
     their_root = os.getxattr(real, "user.root_hash")
     inodes = [(real / name).stat().st_ino for name in names]
     unmount(lab)
     mount(lab, options=MountOptions(client="lab"))
-    assert [told(name) for name in names] == theirs
+    assert [attributes(name) for name in names] == theirs
     assert os.getxattr(real, "user.root_hash") == their_root
     assert [(real / name).stat().st_ino for name in names] == inodes
 
@@ -72,7 +72,7 @@ def test_a_forced_unmount_ends_it(real: Path, lab: Lab) -> None:
     daemon = Daemon.of(int(os.getxattr(real, "user.pid")))
     fd = os.open(real / "whole.bin", os.O_RDONLY)
     unmount(lab, force=True)
-    # The file's connection is gone, which close(2) may tell.
+    # The file's connection is gone; close(2) may report it.
     with contextlib.suppress(OSError):
         os.close(fd)
     assert not os.path.ismount(real)

@@ -1,4 +1,4 @@
-"""The server does what it is ordered to, and its log tells exactly what it did."""
+"""The server does what it is ordered to, and its log says exactly what it did."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def times(access: Access) -> tuple[int, int, int]:
     return access.request_ns, access.first_byte_ns, access.last_byte_ns
 
 
-def test_log_tells_what_was_sent(bench: Bench) -> None:
+def test_the_log_has_what_was_sent(bench: Bench) -> None:
     before = time.monotonic_ns()
     assert bench.get() == (200, BODY)
     after = time.monotonic_ns()
@@ -228,7 +228,7 @@ def test_many_connections_are_all_logged(bench: Bench) -> None:
     assert len({entry.connection for entry in logged}) == 8
 
 
-def test_a_taken_port_is_said(bench: Bench, tmp_path: Path) -> None:
+def test_a_taken_port_is_reported(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(CvmprofError, match=f"127.0.0.1:{bench.server.port}"):
         LabServer(tmp_path, bench.server.port, bench.orders, bench.log)
 
@@ -239,7 +239,7 @@ def test_orders_survive_their_file(tmp_path: Path) -> None:
     assert read_orders(tmp_path / "orders.json") == shaping
 
 
-def test_damaged_orders_are_said(tmp_path: Path) -> None:
+def test_damaged_orders_are_reported(tmp_path: Path) -> None:
     (tmp_path / "orders.json").write_text('{"latency_s": ')
     with pytest.raises(CvmprofError, match="does not hold orders"):
         read_orders(tmp_path / "orders.json")
