@@ -29,7 +29,7 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
 
-.PHONY: help demo test test-real test-kernels bench bench-kernels lint install unit unit39 demo-packages test-packages
+.PHONY: help demo test test-real test-kernels bench bench-kernels lint docs install unit unit39 demo-packages test-packages
 
 help:
 	@echo 'make demo       publish a model, trace a cold and a warm load of it, leave two report pages'
@@ -39,6 +39,7 @@ help:
 	@echo 'make bench      the benchmarks, each with what it should reach'
 	@echo 'make bench-kernels  what each way of observing costs, in instructions of the kernel'
 	@echo 'make lint       ruff, mypy, pyright, and the recorder held to Python 3.9'
+	@echo 'make docs       write the generated pages of docs/ again'
 	@echo 'make install    install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
 
 # --- what to run ----------------------------------------------------------------------------------
@@ -89,6 +90,12 @@ lint: $(VENV)/.test $(VENV)/typings/cvmprof
 	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/vermin --quiet --violations --no-tips --target=3.9- $(RECORDER)
+
+# What is generated from the sources: the tests fail while it is stale.
+docs: $(VENV)/.test
+	$(BIN)/python docs/schema_document.py
+	$(BIN)/python docs/draw_architecture.py
+	cd tests && ../$(BIN)/python -m kernels.document
 
 # --- what that needs ------------------------------------------------------------------------------
 

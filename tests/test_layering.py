@@ -1,127 +1,90 @@
-"""The arrows of docs/architecture.md, held: who may import whom.
-
-Only the parts of a file that import are looked at, wherever they stand in it, so an import inside a
-function or under TYPE_CHECKING counts like any other.
-"""
+"""The arrows of docs/architecture.md, held: who may import whom."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOMS = ("commands", "probes", "profiler", "reports", "runners")
-ROOT_FILES = ("__init__", "__main__", "cli", "errors", "phases")
+from cvmprof.docs.imports import ROOT_FILES, Import, arrows, imports_of, room_of, sources
 
-# What each part may import of ours. "recorder" is profiler/record, a part of its own.
-ALLOWED = {
-    "errors": set[str](),
-    "phases": set[str](),
-    "probes": {"probes", "errors"},
-    "recorder": {"recorder", "probes", "errors"},
-    "profiler": {"profiler", "recorder", "probes", "phases", "errors"},
-    "reports": {"reports", "profiler", "probes", "errors"},
-    "runners": {"runners", "phases", "errors"},
-    "cli": {
-        "commands",
-        "reports",
-        "profiler",
-        "recorder",
-        "probes",
-        "runners",
-        "phases",
-        "errors",
-        "",
-    },
-    "commands": {
-        "",
-        "commands",
-        "reports",
-        "profiler",
-        "recorder",
-        "probes",
-        "runners",
-        "phases",
-        "errors",
-    },
+# What a recording's bytes are and where they lie: what every side of profiler/ reads.
+RECORDING = {"errors", "probes", "profiler/tables", "profiler/intervals", "profiler/run"}
+# What reports/ may use of the floors below: a run's tables and the views of its tiling.
+TABLES = {"errors", "probes", "profiler/tables", "profiler/intervals", "profiler/run",
+          "profiler/attribution"}  # fmt: skip
+MATERIAL = {*TABLES, "reports/escape", "reports/palette", "reports/words", "reports/material"}
+
+# The rooms that each room may import, beside itself. A room that is not named here is refused.
+ALLOWED: dict[str, set[str]] = {
+    # standard library only
+    "errors": set(),
+    "phases": set(),
+    "probes": {"errors"},
+    "profiler/record": {"errors", "probes", "profiler/record/names"},
+    "profiler/record/names": {"probes"},
+    # floor 2: the recording, the sides of the chain of identity, and what is derived from them
+    "profiler": set(),
+    "profiler/tables": set(),
+    "profiler/intervals": {"profiler/tables"},
+    "profiler/run": {"errors", "phases", "probes", "profiler/tables", "profiler/intervals",
+                     "profiler/record/names"},
+    "profiler/session": {"errors", "phases", "probes", "profiler/tables", "profiler/run",
+                         "profiler/record", "profiler/record/names"},
+    "profiler/kernel": RECORDING,
+    "profiler/client": {*RECORDING, "profiler/kernel"},
+    "profiler/wire": {*RECORDING, "profiler/kernel", "profiler/client"},
+    "profiler/device": {*RECORDING, "profiler/kernel"},
+    "profiler/sides": {"profiler/kernel", "profiler/client", "profiler/wire"},
+    "profiler/attribution": {*RECORDING, "profiler/sides", "profiler/kernel", "profiler/client",
+                             "profiler/wire", "profiler/device"},
+    "profiler/health": {*RECORDING, "profiler/sides", "profiler/kernel", "profiler/client",
+                        "profiler/wire", "profiler/device", "profiler/attribution"},
+    "profiler/logs": {*RECORDING, "profiler/kernel", "profiler/client"},
+    "profiler/join": {*RECORDING, "profiler/sides", "profiler/kernel", "profiler/client",
+                      "profiler/wire", "profiler/device", "profiler/attribution",
+                      "profiler/health"},
+    "profiler/finalise": {*RECORDING, "profiler/kernel", "profiler/join", "profiler/session"},
+    # floor 3
+    "reports": set(),
+    "reports/escape": set(),
+    "reports/words": set(),
+    "reports/palette": {"profiler/tables"},
+    "reports/material": {*TABLES, "reports/palette", "reports/words"},
+    "reports/numbers": MATERIAL,
+    "reports/findings": {*MATERIAL, "reports/numbers"},
+    "reports/figures": {*MATERIAL, "reports/numbers", "reports/findings"},
+    "reports/page": {*MATERIAL, "reports/numbers", "reports/findings", "reports/figures"},
+    "reports/terminal": {*MATERIAL, "reports/numbers", "reports/findings"},
+    # apart
+    "runners": {"errors", "phases"},
+    # floor 4: only what a command calls, not how it is made
+    "commands": {"", "errors", "probes", "runners", "profiler/run", "profiler/record",
+                 "profiler/session", "profiler/logs", "profiler/finalise", "reports/material",
+                 "reports/numbers", "reports/page", "reports/terminal"},
+    "cli": {"", "commands"},
     "__main__": {"cli"},
-    "__init__": {"phases", "profiler"},
-}
-PACKAGE_VALUES = {"__version__", "open_run", "phase"}
-STANDARD_LIBRARY_ONLY = {"errors", "phases", "probes", "recorder", "__init__"}
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import: by which part and line, of which absolute module."""
-
-    part: str
-    place: str
-    module: str
-
-    @property
-    def top(self) -> str:
-        return self.module.split(".")[0]
-
-
-def part_of(module: str) -> str:
-    """Return the part that a module of ours belongs to: "" for the package and its values."""
-    names = module.split(".")[1:]
-    if names[:2] == ["profiler", "record"]:
-        return "recorder"
-    return names[0] if names and names[0] not in PACKAGE_VALUES else ""
-
-
-def module_of(path: Path, root: Path) -> str:
-    names = ("cvmprof", *path.relative_to(root).with_suffix("").parts)
-    return ".".join(names[:-1] if names[-1] == "__init__" and len(names) > 2 else names)
-
-
-def targets(node: ast.AST, module: str, is_package: bool) -> Iterator[str]:
-    """Yield the absolute names of what one statement imports; relative ones resolved."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    if isinstance(node, ast.ImportFrom):
-        base = node.module or ""
-        if node.level:
-            kept = module.split(".")
-            kept = kept[: len(kept) - node.level + is_package]
-            base = ".".join([*kept, *([base] if base else [])])
-        # "from .. import errors" names a module, "from ..errors import X" a value in one.
-        yield from (f"{base}.{alias.name}" if base.count(".") < 1 else base for alias in node.names)
-
-
-def imports_of(path: Path, root: Path) -> list[Import]:
-    module = module_of(path, root)
-    is_package = path.name == "__init__.py" and path.parent != root
-    name = module if module != "cvmprof.__init__" else "cvmprof.__init__"
-    return [
-        Import(part_of(name), f"{path.relative_to(root)}:{getattr(node, 'lineno', 0)}", target)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for target in targets(node, module, is_package)
-    ]
-
-
-def sources(root: Path) -> list[Path]:
-    """Return every Python file of the package itself."""
-    at_root = [path for path in root.glob("*.py") if path.stem in ROOT_FILES]
-    return at_root + [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
+    "__init__": {"phases", "profiler/run"},
+}  # fmt: skip
+STANDARD_LIBRARY_ONLY = {
+    "errors", "phases", "probes", "profiler/record", "profiler/record/names", "__init__"
+}  # fmt: skip
 
 
 def forbidden(found: Import) -> str | None:
-    """Return why an import breaks the house's rules, or None."""
+    """Return why an import breaks the rules, or None."""
     if found.top == "cvmprof":
-        if part_of(found.module) not in ALLOWED[found.part]:
-            return f"{found.place}: {found.part} may not import {found.module}"
+        target = room_of(found.module)
+        if target != found.room and target not in ALLOWED[found.room]:
+            return f"{found.place}: {found.room} may not import {target or found.module}"
     elif found.top == "bcc":
-        if found.part != "recorder":
+        if found.room != "profiler/record":
             return f"{found.place}: only profiler/record imports bcc"
-    elif found.part in STANDARD_LIBRARY_ONLY and found.top not in sys.stdlib_module_names:
-        return f"{found.place}: {found.part} may import the standard library only, not {found.top}"
+    elif found.room in STANDARD_LIBRARY_ONLY and found.top not in sys.stdlib_module_names:
+        return f"{found.place}: {found.room} may import the standard library only, not {found.top}"
     return None
 
 
@@ -130,6 +93,15 @@ def test_every_import_follows_the_arrows(repository_root: Path) -> None:
     assert {"errors.py", "phases.py"} <= {path.name for path in files}
     broken = [forbidden(each) for path in files for each in imports_of(path, repository_root)]
     assert [each for each in broken if each] == []
+
+
+def test_every_room_has_a_line(repository_root: Path) -> None:
+    assert set(arrows(repository_root)) == set(ALLOWED)
+
+
+def test_the_rules_hold_no_circle() -> None:
+    order = list(TopologicalSorter(ALLOWED).static_order())
+    assert order.index("probes") < order.index("profiler/kernel") < order.index("cli")
 
 
 def test_the_root_holds_no_module_that_the_rules_do_not_know(repository_root: Path) -> None:
@@ -150,28 +122,44 @@ def test_ours_is_imported_relatively_by_ours(repository_root: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "source", "verdict"),
     [
-        ("probes/a.py", "from ..profiler import tables", "may not import cvmprof.profiler"),
-        ("probes/a.py", "from ..profiler.tables import X", "may not import cvmprof.profiler"),
+        ("probes/a.py", "from ..profiler import tables", "may not import profiler/tables"),
+        ("probes/a.py", "from ..profiler.tables import X", "may not import profiler/tables"),
         ("probes/a.py", "import polars", "standard library only"),
         ("probes/a.py", "def f():\n    import bcc", "only profiler/record imports bcc"),
-        ("probes/a.py", "from .. import reports", "may not import cvmprof.reports"),
+        ("probes/a.py", "from .. import reports", "may not import reports"),
         ("probes/a.py", "from ..errors import X\nfrom .b import Y\nimport os", None),
-        ("probes/__init__.py", "from ..reports import X", "may not import cvmprof.reports"),
+        ("probes/__init__.py", "from ..reports import X", "may not import reports"),
         ("probes/__init__.py", "from .a import X", None),
-        ("profiler/a.py", "from bcc import BPF", "only profiler/record imports bcc"),
-        ("profiler/a.py", "from .record.drain import X\nimport polars", None),
+        ("profiler/kernel/a.py", "from bcc import BPF", "only profiler/record imports bcc"),
+        ("profiler/session/a.py", "from ..record.load import X\nimport polars", None),
+        ("profiler/run/a.py", "from ..record.names import X", None),
+        ("profiler/run/a.py", "from ..record import names", None),
+        ("profiler/run/a.py", "from ..record.ring import X", "may not import profiler/record"),
+        ("profiler/kernel/a.py", "from ..client.calls import X", "may not import profiler/client"),
+        ("profiler/wire/a.py", "from ..client.calls import X\nfrom ..tables import Y", None),
+        ("profiler/client/a.py", "from .. import join", "may not import profiler/join"),
+        ("reports/numbers/a.py", "from ..figures.a import X", "may not import reports/figures"),
+        ("reports/terminal/a.py", "from ..findings.a import X", None),
         ("profiler/record/a.py", "from bcc import BPF\nfrom ...probes.b import X", None),
-        ("profiler/record/a.py", "from ..tables import X", "may not import cvmprof.profiler"),
+        ("profiler/record/a.py", "from ..tables import X", "may not import profiler/tables"),
         ("profiler/record/a.py", "import numpy", "standard library only"),
-        ("reports/a.py", "from ..runners import model", "may not import cvmprof.runners"),
-        ("runners/a.py", "from ..probes import x", "may not import cvmprof.probes"),
+        ("reports/page/a.py", "from ...runners import model", "may not import runners"),
+        ("runners/a.py", "from ..probes import x", "may not import probes"),
         ("runners/lab/a.py", "from ...phases import phase\nfrom ..model import X", None),
-        ("runners/lab/a.py", "from cvmprof.profiler.x import Y", "may not import cvmprof.profiler"),
-        ("phases.py", "from .errors import X", "may not import cvmprof.errors"),
+        ("runners/lab/a.py", "from cvmprof.profiler.tables import Y", "may not import profiler"),
+        ("phases.py", "from .errors import X", "may not import errors"),
         ("errors.py", "import click", "standard library only"),
-        ("__init__.py", "from .cli import main", "may not import cvmprof.cli"),
-        ("cli.py", "from . import __version__\nfrom .reports import x\nimport click", None),
-        ("reports/a.py", "from .. import __version__", "may not import cvmprof.__version__"),
+        ("__init__.py", "from .cli import main", "may not import cli"),
+        (
+            "commands/a.py",
+            "from .. import __version__\nfrom ..reports.page.page import x\nimport click",
+            None,
+        ),
+        ("commands/a.py", "from ..profiler.join import x", "may not import profiler/join"),
+        ("commands/a.py", "from ..cli import x", "may not import cli"),
+        ("cli.py", "from . import __version__\nfrom .commands.a import x\nimport click", None),
+        ("cli.py", "from .reports.page.page import x", "may not import reports/page"),
+        ("reports/page/a.py", "from ... import __version__", "may not import cvmprof.__version__"),
     ],
 )
 def test_the_rules_tell_right_from_wrong(
