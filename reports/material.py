@@ -11,10 +11,32 @@ import polars as pl
 from ..profiler.attribution import causes
 from ..profiler.intervals import overlaps
 from ..profiler.tables import TABLES
-from .figures.timeline import Frames, Window
+
+Frames = Mapping[str, pl.DataFrame]
 
 WHOLE_COMMAND = "whole command"
+#: the FUSE opcode of READ
+FUSE_READ = 15
 _FOREVER_NS = 1 << 60
+
+
+@dataclass(frozen=True)
+class Window:
+    """The time shown: integer nanoseconds of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """The length."""
+        return self.end_ns - self.start_ns
+
+
+def file_names(frames: Frames) -> pl.DataFrame:
+    """Return file_id and path, named by mount and inode where no path is known."""
+    inode = pl.format("inode {} on mount {}", "inode", "mount_id")
+    return frames["files"].select("file_id", path=pl.coalesce("path", inode))
 
 
 class RunLike(Protocol):

@@ -50,18 +50,6 @@ STYLES: dict[str, CauseStyle] = {
 #: the causes in the order of the legend and of stacked bars: by family
 ORDER: tuple[str, ...] = tuple(STYLES)
 
-#: causes that are waits for CVMFS: the daemon, its cache or the network
-CVMFS_CAUSES = frozenset(
-    cause
-    for cause, style in STYLES.items()
-    if style.family in {"Daemon", "Network"} or cause == "fuse_queue"
-)
-#: causes that are waits for the network
-NETWORK_CAUSES = frozenset(c for c, style in STYLES.items() if style.family == "Network")
-
-#: causes inside the fetch of an object: the network, and what follows a download
-FETCH_CAUSES = NETWORK_CAUSES | {"decompress", "cache_write"}
-
 #: colours by position in ``CAUSES``
 CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
 

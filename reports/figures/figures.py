@@ -14,10 +14,11 @@ import polars as pl
 
 from .. import palette
 from ..escape import as_plotly
+from ..material import Window
 from ..numbers.log import SERIES
 from .encode import Json, column, seconds, typed
 from .heat import Heat
-from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall, Window
+from .timeline import DOWNLOAD_PARTS, Lane, LaneGroup, Waterfall
 
 LEFT_MARGIN_PX, RIGHT_MARGIN_PX = 178, 24
 _PHASE_MARGIN_PX = 230

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from .timeline import Frames, Window, file_names
+from ..material import Frames, Window, file_names
 
 GRANULE_BYTES = 1 << 20
 PAGE_BYTES = 4096

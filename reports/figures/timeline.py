@@ -7,13 +7,13 @@ them fetch_id (Int32, null where none), by which the page links lanes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from ...profiler.tables import CAUSES
+from ...profiler.tables import CAUSES, CVMFS_CAUSES
 from .. import palette
+from ..material import FUSE_READ, Frames, Window, file_names
 from .lanes import DURATION, clip, disjoint, longest, merge_short, pack, resolution_ns
 
 #: bounds on what is drawn, whatever the run's size
@@ -31,7 +31,6 @@ FUSE_OPCODES = {
 }  # fmt: skip
 
 Palette = tuple[tuple[str, str], ...]
-Frames = Mapping[str, pl.DataFrame]
 
 CAUSE_PALETTE: Palette = tuple(zip(CAUSES, palette.CAUSE_COLOURS, strict=True))
 OVERVIEW_PALETTE: Palette = (
@@ -75,25 +74,6 @@ class LaneGroup:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Window:
-    """The time shown: integer nanoseconds of CLOCK_MONOTONIC."""
-
-    start_ns: int
-    end_ns: int
-
-    @property
-    def duration_ns(self) -> int:
-        """The length."""
-        return self.end_ns - self.start_ns
-
-
-def file_names(frames: Frames) -> pl.DataFrame:
-    """Return file_id and path, named by mount and inode where no path is known."""
-    inode = pl.format("inode {} on mount {}", "inode", "mount_id")
-    return frames["files"].select("file_id", path=pl.coalesce("path", inode))
-
-
 def fetches_of_requests(frames: Frames) -> pl.DataFrame:
     """Return mount_id, unique, fetch_id: the first fetch that each FUSE request caused."""
     return (
@@ -131,7 +111,7 @@ def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFra
     """Return pid, tid by rank: threads that marked a phase, then by time spent on CVMFS, on all."""
     cause = pl.col("cause").cast(pl.String)
     spent = segments.group_by("pid", "tid").agg(
-        cvmfs_ns=DURATION.filter(cause.is_in(list(palette.CVMFS_CAUSES))).sum(),
+        cvmfs_ns=DURATION.filter(cause.is_in(list(CVMFS_CAUSES))).sum(),
         awake_ns=DURATION.filter(cause != "blocked").sum(),
     )
     marked = pl.col("tid").is_in(phases["tid"].unique().implode())
@@ -298,9 +278,9 @@ def _request_code() -> pl.Expr:
     return (
         pl.when(pl.col("unanswered"))
         .then(4)
-        .when((pl.col("error") < 0) & (pl.col("opcode") == 15))
+        .when((pl.col("error") < 0) & (pl.col("opcode") == FUSE_READ))
         .then(3)
-        .when(pl.col("opcode") != 15)
+        .when(pl.col("opcode") != FUSE_READ)
         .then(2)
         .when(pl.col("fetch_id").is_not_null())
         .then(1)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...probes.diagnosis import lost
+from ...profiler.tables import FETCH_CAUSES
 from ..numbers.network import Network
 from ..numbers.statistics import Fetches, Phase, Statistics
-from ..palette import FETCH_CAUSES
 from ..words import duration, percent, plural, size
 
 Tone = Literal["warning", "main", "good", "note"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..figures.timeline import file_names
+from ..material import file_names
 
 
 @dataclass(frozen=True)

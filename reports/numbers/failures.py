@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..figures.timeline import Frames
+from ..material import Frames
 
 
 @dataclass(frozen=True)

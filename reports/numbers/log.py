@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from ..figures.timeline import Frames, Window, file_names
+from ..material import Frames, Window, file_names
 
 MOST_FETCHES = 300
 _MOST_BARS = 600

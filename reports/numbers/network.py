@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..figures.timeline import Frames
+from ..material import Frames
 
 #: what a client takes from a socket at once: less unread is a read under way
 READ_BYTES = 16 << 10

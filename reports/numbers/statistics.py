@@ -14,9 +14,8 @@ from typing import Any, cast
 
 import polars as pl
 
-from ..figures.timeline import Frames, Window, file_names
-from ..material import Material
-from ..palette import CVMFS_CAUSES
+from ...profiler.tables import CVMFS_CAUSES
+from ..material import FUSE_READ, Frames, Material, Window, file_names
 from .contention import Collisions, collisions, own_fetches
 from .failures import Failures, failures
 from .log import Imported, imported_of
@@ -25,7 +24,6 @@ from .network import Network, network
 SLOWEST_CHUNKS = 30
 SLOWEST_STALLS = 50
 MAX_PHASES = 24
-READ = 15
 
 
 @dataclass(frozen=True)
@@ -216,7 +214,7 @@ def counts(frames: Frames) -> dict[str, int]:
         "page_cache_hits": _total(frames["hits"], "count"),
         "page_cache_ns": _total(frames["hits"], "ns"),
         "fuse_requests": requests.height,
-        "fuse_reads": _count(requests, pl.col("opcode") == READ),
+        "fuse_reads": _count(requests, pl.col("opcode") == FUSE_READ),
         "cache_lookups": frames["cache_lookups"].height,
         "downloads": frames["downloads"].height,
         "download_errors": _count(frames["downloads"], pl.col("status") >= 400),

@@ -10,8 +10,8 @@ import pytest
 from cvmprof.profiler.tables import CAUSES
 from cvmprof.reports import palette
 from cvmprof.reports.figures.figures import lane_figure, phase_figure, waterfall_figure
-from cvmprof.reports.figures.timeline import Lane, LaneGroup, Window, request_lanes, waterfall
-from cvmprof.reports.material import gather
+from cvmprof.reports.figures.timeline import Lane, LaneGroup, request_lanes, waterfall
+from cvmprof.reports.material import Window, gather
 from cvmprof.tests.reports.synthetic import MS, START, Rows, run_of, tiny_rows
 
 FORMATS = {"f8": "d", "i4": "i", "u1": "B", "f4": "f"}
