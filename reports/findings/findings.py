@@ -11,8 +11,10 @@ from typing import Literal
 
 from ...probes.diagnosis import lost
 from ...profiler.tables import FETCH_CAUSES
+from ..numbers.fetching import Fetches
 from ..numbers.network import Network
-from ..numbers.statistics import Fetches, Phase, Statistics
+from ..numbers.phases import Phase
+from ..numbers.statistics import Statistics
 from ..words import duration, percent, plural, size
 
 Tone = Literal["warning", "main", "good", "note"]

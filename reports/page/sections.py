@@ -10,8 +10,10 @@ from .. import palette, words
 from ..escape import as_html, visible
 from ..figures.timeline import DOWNLOAD_PARTS, LaneGroup, Palette
 from ..findings.findings import Finding
+from ..numbers.fetching import Chunk
 from ..numbers.log import SERIES, Imported
-from ..numbers.statistics import Chunk, Stall, Statistics
+from ..numbers.stalls import Stall
+from ..numbers.statistics import Statistics
 from ..words import duration, moment, percent, plural, size
 
 _PART_COLOURS = {

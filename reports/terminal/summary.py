@@ -20,7 +20,8 @@ from .. import palette
 from ..escape import visible
 from ..findings.findings import Finding, findings
 from ..numbers.log import Imported
-from ..numbers.statistics import Phase, Statistics
+from ..numbers.phases import Phase
+from ..numbers.statistics import Statistics
 from ..words import duration, hits, moment, percent, plural, reconciled, size, source
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}

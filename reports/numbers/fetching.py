@@ -1,0 +1,190 @@
+"""Fetches of objects: how many, how they overlapped, the slowest, and what a download takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ..material import Frames, Window, file_names
+from .sums import count_of, total
+
+SLOWEST_CHUNKS = 30
+
+
+@dataclass(frozen=True)
+class Fetches:
+    """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress."""
+
+    downloaded: int
+    joined: int
+    failed: int
+    unfinished: int
+    chunks_downloaded: int
+    unpacked_bytes: int
+    summed_ns: int
+    busy_ns: int
+    most_at_once: int
+
+    @property
+    def mean_at_once(self) -> float:
+        """Fetches in progress at once, on average while there is any: 1 is one after another."""
+        return self.summed_ns / self.busy_ns if self.busy_ns else 0.0
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A fetch of an object of a file, with the parts of its time (absent where unknown)."""
+
+    fetch_id: int
+    path: str | None
+    offset_bytes: int | None
+    size_bytes: int | None
+    wire_bytes: int | None
+    object_hash: str
+    kind: str | None
+    outcome: str | None
+    start_ns: int
+    duration_ns: int
+    parts_ns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Medians over the downloads of chunks and files; null where none was seen whole."""
+
+    first_byte_ns: int | None
+    transfer_ns: int | None
+    bytes_per_s: float | None
+    downloads: int
+    reused_connections: int
+
+
+def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
+    """Return the summed time, the time with any in progress, and the most in progress at once."""
+    edges = (
+        pl.concat(
+            [
+                intervals.select(time="start_ns", step=pl.lit(1)),
+                intervals.select(time="end_ns", step=pl.lit(-1)),
+            ]
+        )
+        .sort("time", "step")
+        .with_columns(depth=pl.col("step").cum_sum())
+    )
+    lasting = pl.col("time").shift(-1) - pl.col("time")
+    busy = edges.select(lasting.filter(pl.col("depth") > 0).sum()).item()
+    summed = intervals.select((pl.col("end_ns") - pl.col("start_ns")).sum()).item()
+    most = edges.select(pl.col("depth").max()).item()
+    return int(summed or 0), int(busy or 0), int(most or 0)
+
+
+def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
+    """Return the fetches by outcome and how far they overlapped.
+
+    Concurrency counts downloaded chunks and files only: those that joined wait for one of them.
+    """
+    outcome = pl.col("outcome")
+    data = pl.col("object_kind").is_in(["chunk", "file"])
+    downloaded = fetches.filter((outcome == "downloaded") & data)
+    ended = downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns))
+    summed, busy, most = _overlap(ended)
+    return Fetches(
+        downloaded=count_of(fetches, outcome == "downloaded"),
+        joined=count_of(fetches, outcome == "joined"),
+        failed=count_of(fetches, outcome == "failed"),
+        unfinished=count_of(fetches, outcome.is_null()),
+        chunks_downloaded=downloaded.height,
+        unpacked_bytes=total(downloaded, "unpacked_bytes"),
+        summed_ns=summed,
+        busy_ns=busy,
+        most_at_once=most,
+    )
+
+
+def _with_downloads(frames: Frames) -> pl.DataFrame:
+    downloads = frames["downloads"].select(
+        "download_id",
+        "wire_bytes",
+        "queued_ns",
+        "sent_ns",
+        "first_byte_ns",
+        "last_byte_ns",
+        "committed_ns",
+    )
+    return (
+        frames["fetches"]
+        .join(downloads, on="download_id", how="left")
+        .join(file_names(frames), on="file_id", how="left")
+    )
+
+
+def slowest_chunks(
+    frames: Frames, window: Window, count: int = SLOWEST_CHUNKS
+) -> tuple[Chunk, ...]:
+    """Return the ``count`` longest fetches of chunks and files, the longest first."""
+    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
+    ended = pl.col("end_ns").fill_null(window.end_ns)
+    rows = (
+        _with_downloads(frames)
+        .filter(data | pl.col("object_kind").is_null())
+        .drop_nulls("object_hash")
+        .with_columns(duration_ns=ended - pl.col("start_ns"))
+        .sort("duration_ns", "fetch_id", descending=[True, False])
+        .head(count)
+    )
+    return tuple(_chunk(row) for row in rows.iter_rows(named=True))
+
+
+def _chunk(row: Mapping[str, Any]) -> Chunk:
+    times = [
+        row["start_ns"],
+        row["sent_ns"],
+        row["first_byte_ns"],
+        row["last_byte_ns"],
+        row["committed_ns"],
+    ]
+    names = ("before_request", "first_byte", "transfer", "commit")
+    own = row["outcome"] == "downloaded"
+    parts = {
+        name: end - start
+        for name, start, end in zip(names, times, times[1:], strict=False)
+        if own and start is not None and end is not None and end >= start
+    }
+    return Chunk(
+        fetch_id=row["fetch_id"],
+        path=row["path"],
+        offset_bytes=row["offset_bytes"],
+        size_bytes=row["unpacked_bytes"],
+        wire_bytes=row["wire_bytes"] if own else None,
+        object_hash=row["object_hash"],
+        kind=row["object_kind"],
+        outcome=row["outcome"],
+        start_ns=row["start_ns"],
+        duration_ns=row["duration_ns"],
+        parts_ns=parts,
+    )
+
+
+def latency(frames: Frames) -> Latency:
+    """Return the medians of what a download of a chunk or file takes."""
+    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
+    wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
+    downloads = frames["downloads"].filter(pl.col("download_id").is_in(wanted.implode()))
+    transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
+    rate = pl.col("wire_bytes") * 1e9 / transfer
+    row = downloads.select(
+        first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(),
+        transfer=transfer.median(),
+        rate=rate.filter(transfer > 0).median(),
+        reused=pl.col("reused").sum(),
+    ).row(0, named=True)
+    return Latency(
+        first_byte_ns=None if row["first"] is None else round(row["first"]),
+        transfer_ns=None if row["transfer"] is None else round(row["transfer"]),
+        bytes_per_s=row["rate"],
+        downloads=downloads.height,
+        reused_connections=int(row["reused"] or 0),
+    )

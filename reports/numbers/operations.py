@@ -1,0 +1,44 @@
+"""File operations and requests: how many of each kind, and which never ended."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from ..material import FUSE_READ, Frames, file_names
+from .sums import count_of, total
+
+
+def counts(frames: Frames) -> dict[str, int]:
+    """Return how many operations of each kind, hits, requests and downloads there were, and the
+    hits' time.
+    """
+    operations, requests = frames["operations"], frames["fuse_requests"]
+    by_kind = operations.group_by(pl.col("kind").cast(pl.String)).len().sort("kind")
+    return {
+        "operations": operations.height,
+        **{f"operations_{kind}": number for kind, number in by_kind.iter_rows()},
+        "page_cache_hits": total(frames["hits"], "count"),
+        "page_cache_ns": total(frames["hits"], "ns"),
+        "fuse_requests": requests.height,
+        "fuse_reads": count_of(requests, pl.col("opcode") == FUSE_READ),
+        "cache_lookups": frames["cache_lookups"].height,
+        "downloads": frames["downloads"].height,
+        "download_errors": count_of(frames["downloads"], pl.col("status") >= 400),
+        "target_threads": count_of(frames["tasks"], pl.col("role").cast(pl.String) == "target"),
+    }
+
+
+def unfinished_operations(frames: Frames, count: int = 20) -> tuple[str, ...]:
+    """Return in words the operations that never ended, the oldest first."""
+    open_ones = (
+        frames["operations"]
+        .filter(pl.col("end_ns").is_null())
+        .sort("start_ns")
+        .head(count)
+        .join(file_names(frames), on="file_id", how="left", maintain_order="left")
+    )
+    return tuple(
+        f"{row['kind']} of {row['path'] or 'an unknown file'} by thread {row['tid']}"
+        + ("" if row["offset_bytes"] is None else f" at offset {row['offset_bytes']}")
+        for row in open_ones.iter_rows(named=True)
+    )
