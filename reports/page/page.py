@@ -33,7 +33,7 @@ from ..figures.timeline import (
     thread_lanes,
     waterfall,
 )
-from ..findings.findings import findings
+from ..findings.rules import findings
 from ..material import Material, RunLike, gather
 from ..numbers.log import Imported, bar_ns, counts_over_time
 from ..numbers.statistics import Statistics, compute

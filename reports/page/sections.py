@@ -9,7 +9,7 @@ from typing import Any
 from .. import palette, words
 from ..escape import as_html, visible
 from ..figures.timeline import DOWNLOAD_PARTS, LaneGroup, Palette
-from ..findings.findings import Finding
+from ..findings.finding import Finding
 from ..numbers.fetching import Chunk
 from ..numbers.log import SERIES, Imported
 from ..numbers.stalls import Stall

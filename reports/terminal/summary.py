@@ -18,7 +18,8 @@ from rich.text import Text
 
 from .. import palette
 from ..escape import visible
-from ..findings.findings import Finding, findings
+from ..findings.finding import Finding
+from ..findings.rules import findings
 from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cvmprof.reports.findings.findings import Finding, findings
+from cvmprof.reports.findings.finding import Finding
+from cvmprof.reports.findings.rules import findings
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.statistics import compute
 from cvmprof.tests.reports.synthetic import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cvmprof.reports.findings.findings import findings
+from cvmprof.reports.findings.rules import findings
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.network import Network
 from cvmprof.reports.numbers.statistics import Statistics, compute

@@ -1,0 +1,122 @@
+"""What came from the client's cache and the kernel's, and what had to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..numbers.statistics import Statistics
+from ..words import duration, percent, plural, size
+from .finding import Finding, capital
+
+#: all together; shorter ones are the ordinary business of threads
+_SHORTEST_COLLISION_NS = 1_000_000
+_READS = ("operations_read", "operations_splice", "operations_fault")
+
+
+def cached_chunks(s: Statistics) -> Iterator[Finding]:
+    """Say how many chunks the client's cache had when they were first looked up."""
+    if s.chunks_looked_up and s.fetches.downloaded:
+        cached, known = s.chunks_cached_at_start, s.chunks_looked_up
+        were = f"{plural(known, 'chunk')} {'was' if cached == 1 else 'were'} already"
+        wire = size(s.bytes.over_http)
+        yield Finding(
+            "note",
+            f"{cached:,} of {were} in the client's cache at start.",
+            f"{size(s.bytes.unpacked)} of data came over HTTP, in {wire} on the wire.",
+        )
+
+
+def page_cache(s: Statistics) -> Iterator[Finding]:
+    """Say how much came from the kernel's page cache, and why the daemon sees none of it."""
+    hits, requests = s.counts["page_cache_hits"], s.counts["fuse_reads"]
+    if not hits:
+        return
+    why = (
+        "The kernel keeps pages that it has read, so cvmfs2 never sees these accesses. That is why "
+        "cvmfs_read seems to be called only once per file."
+    )
+    done = hits + sum(s.counts.get(kind, 0) for kind in _READS)
+    if not requests:
+        headline = f"No read reached the daemon: all {done:,} came from the kernel's page cache."
+    elif hits >= done / 2:
+        headline = (
+            f"{percent(hits / done)} of {done:,} reads and page faults came from the kernel's page "
+            f"cache; cvmfs2 answered {plural(requests, 'READ')}."
+        )
+    else:
+        return
+    yield Finding("note", headline, why)
+
+
+_RENEWALS = {
+    "reload": "A client was reloaded",
+    "remount": "A repository was remounted",
+    "eviction": "A client removed objects from its cache",
+}
+
+
+def renewed(s: Statistics) -> Iterator[Finding]:
+    """Name the reloads, remounts and evictions."""
+    for incident in s.incidents:
+        if incident["kind"] in _RENEWALS:
+            after = duration(incident["time_ns"] - s.start_ns)
+            headline = f"{_RENEWALS[incident['kind']]} {after} after the start."
+            yield Finding("note", headline, f"{capital(str(incident['detail']))}.")
+
+
+def downloaded_again(s: Statistics) -> Iterator[Finding]:
+    """Say how many objects were downloaded more than once, and why."""
+    again = s.failures.downloaded_again
+    if not again:
+        return
+    managers = {str(mount["cache_manager"]) for mount in s.mounts}
+    if any(manager.startswith("streaming") for manager in managers):
+        why = (
+            "This client streams: it keeps nothing of what it downloads, and each READ that "
+            "reaches it downloads its whole chunk anew."
+        )
+    elif any(incident["kind"] == "eviction" for incident in s.incidents):
+        why = "They had been removed from the client's cache meanwhile: its limit is too low."
+    else:
+        why = "They were not in the client's cache when they were asked for again."
+    objects = plural(again, "object was", "objects were")
+    yield Finding("warning", f"{objects} downloaded more than once.", why)
+
+
+def joined(s: Statistics) -> Iterator[Finding]:
+    """Say how many fetches waited for the download of another thread."""
+    if s.fetches.joined:
+        number = plural(s.fetches.joined, "fetch", "fetches")
+        yield Finding(
+            "note",
+            f"{number} waited for a download that another thread had begun.",
+            "The object was downloaded once; nothing was fetched twice.",
+        )
+
+
+def collisions(s: Statistics) -> Iterator[Finding]:
+    """Say how long reads waited for a lock that another open file held."""
+    met = s.collisions
+    if met.total_ns < _SHORTEST_COLLISION_NS:
+        return
+    reads = plural(met.count, "read")
+    waiting, holding = met.waiting_path or "a file", met.holding_path or "another"
+    yield Finding(
+        "note",
+        f"{reads} waited {duration(met.total_ns)} for a lock that another open file held.",
+        "cvmfs2 holds a lock while it fetches a chunk, and has 128 of them for all open files: "
+        "files that have nothing to do with each other may share one. The longest: "
+        f"{waiting} waited {duration(met.longest_ns)} for {holding}.",
+    )
+
+
+def ahead(s: Statistics) -> Iterator[Finding]:
+    """Say how many objects the client fetched without a request."""
+    if s.fetched_for_no_request:
+        number = plural(s.fetched_for_no_request, "object was", "objects were")
+        yield Finding(
+            "note",
+            f"{number} fetched by the client on its own account.",
+            "No request asked for them: the client fetches bundles ahead, or the request "
+            "was taken before recording began.",
+        )

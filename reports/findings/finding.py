@@ -1,0 +1,32 @@
+"""A finding, and what its rules share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..numbers.phases import Phase
+from ..numbers.statistics import Statistics
+
+Tone = Literal["warning", "main", "good", "note"]
+#: a wait below this share of a phase is not worth a reader's time
+NEGLIGIBLE = 0.02
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A headline, what it means, and its tone."""
+
+    tone: Tone
+    headline: str
+    meaning: str = ""
+
+
+def capital(text: str) -> str:
+    """Return the text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def main_phase(statistics: Statistics) -> Phase | None:
+    """Return the phase that waited longest for CVMFS, else the longest one."""
+    return max(statistics.phases, key=lambda p: (p.cvmfs_ns, p.duration_ns), default=None)

@@ -1,0 +1,123 @@
+"""What limits trust in the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...probes.diagnosis import lost
+from ..numbers.statistics import Statistics
+from ..words import duration, percent, plural
+from .finding import NEGLIGIBLE, Finding, capital, main_phase
+
+
+def incomplete(s: Statistics) -> Iterator[Finding]:
+    """Say that recording stopped before the command ended."""
+    if not s.outcome.complete:
+        yield Finding(
+            "warning",
+            "This run is incomplete: recording stopped before the command ended.",
+            "What was recorded up to then is shown; the last second may be missing.",
+        )
+
+
+def lost_events(s: Statistics) -> Iterator[Finding]:
+    """Say how many events were lost."""
+    if s.lost:
+        worst = max(s.losses, key=lambda loss: int(loss["count"]))
+        yield Finding(
+            "warning",
+            f"{plural(s.lost, 'event was', 'events were')} lost.",
+            f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, "
+            "and time that those events would explain may count as unknown.",
+        )
+
+
+def died(s: Statistics) -> Iterator[Finding]:
+    """Name the processes that crashed, hung or ended."""
+    for incident in s.incidents:
+        if incident["kind"] in {"crash", "hang", "exit"}:
+            after = duration(incident["time_ns"] - s.start_ns)
+            who = "A task" if incident["pid"] is None else f"Process {incident['pid']}"
+            word = {"crash": "died", "hang": "hung", "exit": "ended"}[incident["kind"]]
+            signal = "" if incident["signal"] is None else f" of signal {incident['signal']}"
+            yield Finding(
+                "warning", f"{who} {word}{signal} {after} after the start.", str(incident["detail"])
+            )
+
+
+def unasked(s: Statistics) -> Iterator[Finding]:
+    """Name the files whose chunks are not known."""
+    for incident in s.incidents:
+        if incident["kind"] == "unasked":
+            yield Finding(
+                "note", "The chunks of some files are not known.", f"{incident['detail']}."
+            )
+
+
+def unfinished(s: Statistics) -> Iterator[Finding]:
+    """Name the operations that never ended."""
+    if s.unfinished:
+        number = plural(len(s.unfinished), "file operation")
+        yield Finding("warning", f"{number} never ended.", "; ".join(s.unfinished[:3]) + ".")
+
+
+def command_failed(s: Statistics) -> Iterator[Finding]:
+    """Say how the command failed."""
+    if s.outcome.signal:
+        yield Finding("warning", f"The command was killed by signal {s.outcome.signal}.")
+    elif s.outcome.exit_code:
+        yield Finding("warning", f"The command failed with exit code {s.outcome.exit_code}.")
+
+
+def unreconciled(s: Statistics) -> Iterator[Finding]:
+    """Say where the run differs from what the client counted."""
+    for row in s.reconciliation:
+        if row["difference"]:
+            what = _QUANTITIES[str(row["quantity"])]
+            more = "more" if row["difference"] > 0 else "fewer"
+            remark = f" {capital(str(row['remark']))}." if row["remark"] else ""
+            yield Finding(
+                "warning",
+                f"{abs(row['difference']):,} {more} {what} than the client counted.",
+                f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}."
+                f"{remark}",
+            )
+
+
+_QUANTITIES = {
+    "objects": "objects handed to download", "body_bytes": "bytes received",
+    "chunks": "chunks downloaded",
+}  # fmt: skip
+
+
+def unexplained(s: Statistics) -> Iterator[Finding]:
+    """Say how much of the main phase is unknown."""
+    phase = main_phase(s)
+    if phase is not None and phase.duration_ns:
+        share = phase.causes_ns.get("unknown", 0) / phase.duration_ns
+        if share > NEGLIGIBLE:
+            yield Finding(
+                "warning",
+                f"{percent(share)} of “{phase.title}” could not be explained.",
+                "It is counted as unknown. The probes listed at the end say what was not observed.",
+            )
+
+
+def unobserved(s: Statistics) -> Iterator[Finding]:
+    """Name the kinds of event that could not be observed, and what a run lacks without them."""
+    seen = {probe["event"] for probe in s.probes if probe["family"] not in {"none", ""}}
+    missing = [each for each in s.probes if each["event"] not in seen and each["reason"]]
+    reasons = {str(probe["event"]): str(probe["reason"]) for probe in missing[::-1]}
+    if reasons:
+        told = " ".join(_missing(event, why) for event, why in reasons.items())
+        yield Finding(
+            "note",
+            f"{plural(len(reasons), 'kind of event', 'kinds of event')} could not be "
+            "observed here.",
+            f"{told} The way to get it: cvmprof doctor.",
+        )
+
+
+def _missing(event: str, reason: str) -> str:
+    effect = lost(event)
+    return f"{event}: {reason}" + (f"; so {effect}." if effect else ".")
