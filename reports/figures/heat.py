@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..material import Frames, Window, file_names
+from .encode import Json, seconds, typed
+from .layout import layout_over_time
 
 GRANULE_BYTES = 1 << 20
 PAGE_BYTES = 4096
@@ -68,3 +70,30 @@ def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> 
         [float(min(place * per_part, granules)) for place in range(parts + 1)],
         dense,
     )
+
+
+def touches_figure(heat: Heat, window: Window) -> Json:
+    """Return where a file was touched when."""
+    axis = {"range": [heat.edges_mib[-1], 0], "ticksuffix": " MiB", "nticks": 6}
+    edges = seconds(pl.Series(heat.edges_ns), window.start_ns)
+    return {
+        "data": [
+            {
+                "type": "heatmap",
+                "x": typed(edges, "f8"),
+                "y": heat.edges_mib,
+                "z": typed(heat.mib, "f4", rows=len(heat.edges_mib) - 1),
+                "colorscale": [
+                    [0, "#f6f8fa"],
+                    [0.001, "#cfe0ef"],
+                    [0.5, "#5b8fc4"],
+                    [1, "#16385c"],
+                ],
+                "showscale": False,
+                "zmin": 0,
+                "hovertemplate": "%{y:.0f} MiB into the file, at %{x:.2f} s: "
+                "%{z:.2f} MiB touched<extra></extra>",
+            }
+        ],
+        "layout": layout_over_time(210, window, axis),
+    }

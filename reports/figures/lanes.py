@@ -1,94 +1,175 @@
-"""Intervals made drawable: a bounded number of bricks per lane, disjoint and in order.
+"""Lanes of bricks, and their Plotly figure as plain data.
 
-A frame of bricks has ``start_ns``, ``end_ns`` and whatever columns describe each interval.
+Intervals are bricks of one-row heat maps: they are painted on a canvas, need no WebGL, answer the
+pointer anywhere inside, and twenty thousand of them cost a few milliseconds.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 
-DURATION = pl.col("end_ns") - pl.col("start_ns")
+from ..escape import as_plotly
+from ..material import Window
+from .encode import Json, column, seconds, typed
+from .layout import layout_over_time
+
+_MAX_CAPTIONS = 200
+
+Palette = tuple[tuple[str, str], ...]
 
 
-def resolution_ns(bricks: pl.DataFrame, budget: int) -> int:
-    """Return the length below which bricks must merge so that about ``budget`` remain; 0: none."""
-    if bricks.height <= budget:
-        return 0
-    span: int = bricks.select(pl.col("end_ns").max() - pl.col("start_ns").min()).item()
-    return max(span // budget, 1)
+@dataclass(frozen=True)
+class Lane:
+    """One row: its label and its bricks."""
+
+    label: str
+    bricks: pl.DataFrame
 
 
-def merge_short(bricks: pl.DataFrame, shortest_ns: int, by: str) -> pl.DataFrame:
-    """Merge neighbours shorter than ``shortest_ns``, never across a longer one.
+@dataclass(frozen=True)
+class LaneGroup:
+    """Lanes that share a palette and details; ``note`` says what was merged or left out."""
 
-    A merged brick covers at most about ``shortest_ns``; it takes the value of ``by`` that held
-    longest in it, and the other columns of the longest brick with that value. ``merged`` counts
-    what went into each. At most three times span / ``shortest_ns`` bricks come back.
+    name: str
+    title: str
+    explanation: str
+    palette: Palette
+    lanes: tuple[Lane, ...]
+    note: str = ""
+
+
+def _colourscale(colours: list[str]) -> list[list[object]]:
+    """One flat step per code, and a transparent one for gaps."""
+    steps = [*colours, "rgba(255,255,255,0)"]
+    return [
+        [edge / len(steps), colour]
+        for place, colour in enumerate(steps)
+        for edge in (place, place + 1)
+    ]
+
+
+def _with_gaps(bricks: pl.DataFrame, gap_code: int) -> pl.DataFrame:
+    """Return start_ns, end_ns, code, row with a brick for every gap between two bricks."""
+    solid = bricks.select("start_ns", "end_ns", pl.col("code").cast(pl.Int32), "row")
+    gaps = solid.select(
+        pl.col("end_ns").shift(1).alias("start_ns"),
+        pl.col("start_ns").alias("end_ns"),
+        pl.lit(gap_code, dtype=pl.Int32).alias("code"),
+        pl.lit(-1, dtype=pl.Int32).alias("row"),
+    ).filter(pl.col("start_ns") < pl.col("end_ns"))
+    return pl.concat([solid, gaps]).sort("start_ns")
+
+
+def _lane_trace(
+    bricks: pl.DataFrame, y: tuple[float, float], colours: list[str], origin_ns: int
+) -> tuple[Json, Json]:
+    """Return the heat map of a lane, and the place of each of its bricks in the details."""
+    filled = _with_gaps(bricks, len(colours))
+    edges = pl.concat([filled["start_ns"], filled["end_ns"].tail(1)])
+    trace = {
+        "type": "heatmap",
+        "x": typed(seconds(edges, origin_ns), "f8"),
+        "y": list(y),
+        "z": typed(filled["code"], "u1", rows=1),
+        "zmin": -0.5,
+        "zmax": len(colours) + 0.5,
+        "colorscale": _colourscale(colours),
+        "showscale": False,
+        "hoverinfo": "none",
+    }
+    return trace, typed(filled["row"], "i4")
+
+
+def _edges(place: int, label: str) -> tuple[float, float]:
+    thin = label == "fetches"
+    return (-place - 0.36, -place + 0.5) if thin else (-place - 0.4, -place + 0.4)
+
+
+def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
+    """Return what the page's script needs of each brick; ``lanes`` is the row that it lies on."""
+    known = ("start_ns", "end_ns", "code", "merged", "fetch_id", "row", "caption")
+    extra = bricks.drop(known, strict=False)
+    return {
+        "start": typed(seconds(bricks["start_ns"], origin_ns), "f8"),
+        "end": typed(seconds(bricks["end_ns"], origin_ns), "f8"),
+        "code": typed(bricks["code"], "u1"),
+        "merged": typed(bricks["merged"], "i4"),
+        "fetch": typed(bricks["fetch_id"], "i4"),
+        "lane": typed(lanes, "i4"),
+        "columns": [column(extra[name]) for name in extra.columns],
+    }
+
+
+def _lane_height_px(count: int) -> int:
+    return 22 if count <= 8 else 17 if count <= 14 else 13 if count <= 20 else 7
+
+
+def lane_figure(group: LaneGroup, window: Window) -> Json:
+    """Return a group's figure: Plotly's data and layout, the rows of its bricks, their details."""
+    drawn = [(place, lane) for place, lane in enumerate(group.lanes) if lane.bricks.height]
+    if not drawn:
+        return {}
+    columns = drawn[0][1].bricks.columns
+    stacked = pl.concat([lane.bricks.select(columns) for _, lane in drawn], how="vertical_relaxed")
+    together = stacked.with_row_index("row").cast({"row": pl.Int32})
+    colours = [colour for _, colour in group.palette]
+    traces: list[Json] = []
+    rows: list[Json] = []
+    first = 0
+    for place, lane in drawn:
+        part = together.slice(first, lane.bricks.height)
+        trace, places = _lane_trace(part, _edges(place, lane.label), colours, window.start_ns)
+        traces.append(trace)
+        rows.append(places)
+        first += lane.bricks.height
+    lanes = pl.concat(
+        [pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn]
+    )
+    layout = layout_over_time(_height_px(group.lanes), window, _lane_axis(group.lanes))
+    return {
+        "data": traces,
+        "layout": layout,
+        "rows": rows,
+        "details": details(together, lanes, window.start_ns),
+        "words": [name for name, _ in group.palette],
+        "captions": _captions(drawn, window),
+        "sparse": group.name != "threads",
+    }
+
+
+def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
+    """Return the names to write on bricks, from the column ``caption`` of lanes that have it.
+
+    The page's script writes those for which the present zoom has room.
     """
-    if not shortest_ns:
-        return bricks.with_columns(merged=pl.lit(1, dtype=pl.Int32))
-    long = shortest_ns <= DURATION
-    bucket = pl.col("start_ns") // shortest_ns
-    begins = long | long.shift(1, fill_value=True) | (bucket != bucket.shift(1))
-    grouped = bricks.sort("start_ns").with_columns(_group=begins.fill_null(True).cum_sum())
-    weighed = grouped.with_columns(
-        _duration=DURATION, _weight=DURATION.sum().over("_group", by, order_by=None)
-    )
-    ends = pl.col("end_ns").max(), pl.len().cast(pl.Int32).alias("merged")
-    others = [name for name in bricks.columns if name not in ("start_ns", "end_ns")]
-    return (
-        weighed.sort("_group", "_weight", "_duration")
-        .group_by("_group", maintain_order=True)
-        .agg(pl.col("start_ns").min(), *ends, pl.col(others).last())
-        .select(*bricks.columns, "merged")
-    )
+    captions: list[Json] = []
+    for place, lane in drawn:
+        if "caption" not in lane.bricks.columns:
+            continue
+        named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption")
+        for start, end, name in named.head(_MAX_CAPTIONS).iter_rows():
+            captions.append(
+                {
+                    "start": (start - window.start_ns) / 1e9,
+                    "end": (end - window.start_ns) / 1e9,
+                    "y": -place,
+                    "text": as_plotly(name, 24),
+                }
+            )
+    return captions
 
 
-def longest(bricks: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Return the ``count`` longest bricks in the order of their start."""
-    if bricks.height > count:
-        bricks = bricks.with_columns(_duration=DURATION).top_k(count, by="_duration")
-        bricks = bricks.drop("_duration")
-    return bricks.sort("start_ns")
+def _height_px(lanes: tuple[Lane, ...]) -> int:
+    return 34 + max(len(lanes) * _lane_height_px(len(lanes)), 40)
 
 
-def pack(bricks: pl.DataFrame, rows: int) -> list[pl.DataFrame]:
-    """Spread overlapping bricks over at most ``rows`` rows, each on the first row that is free.
-
-    Bricks for which no row is free are left out; the caller sees it by counting.
-    """
-    ends: list[int] = []
-    places: list[int] = []
-    ordered = bricks.sort("start_ns")
-    for start, end in ordered.select("start_ns", "end_ns").iter_rows():
-        place = next((row for row, busy_until in enumerate(ends) if busy_until <= start), None)
-        if place is None and len(ends) < rows:
-            place = len(ends)
-            ends.append(0)
-        if place is not None:
-            ends[place] = end
-        places.append(-1 if place is None else place)
-    placed = ordered.with_columns(_row=pl.Series(places, dtype=pl.Int32))
-    return [placed.filter(pl.col("_row") == row).drop("_row") for row in range(len(ends))]
-
-
-def clip(bricks: pl.DataFrame, start_ns: int, end_ns: int) -> pl.DataFrame:
-    """Return the bricks inside the window, cut at its edges; a null end is the window's end."""
-    return (
-        bricks.with_columns(
-            pl.col("start_ns").clip(start_ns, end_ns),
-            pl.col("end_ns").fill_null(end_ns).clip(start_ns, end_ns),
-        )
-        .filter(pl.col("end_ns") > pl.col("start_ns"))
-        .sort("start_ns")
-    )
-
-
-def disjoint(bricks: pl.DataFrame) -> pl.DataFrame:
-    """Return sorted bricks with each start moved past every earlier end; swallowed ones go."""
-    floor = pl.col("end_ns").cum_max().shift(1)
-    return (
-        bricks.sort("start_ns", "end_ns")
-        .with_columns(start_ns=pl.max_horizontal("start_ns", floor))
-        .filter(pl.col("end_ns") > pl.col("start_ns"))
-    )
+def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
+    labelled = [(place, lane) for place, lane in enumerate(lanes) if lane.label]
+    return {
+        "range": [-len(lanes) + 0.45, 0.55],
+        "tickmode": "array",
+        "tickvals": [-place for place, _ in labelled],
+        "ticktext": [as_plotly(lane.label, 24) for _, lane in labelled],
+    }

@@ -7,21 +7,19 @@ them fetch_id (Int32, null where none), by which the page links lanes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 
 from ...profiler.tables import CAUSES, CVMFS_CAUSES
 from .. import palette
 from ..material import FUSE_READ, Frames, Window, file_names
-from .lanes import DURATION, clip, disjoint, longest, merge_short, pack, resolution_ns
+from .bricks import DURATION, clip, disjoint, left_out, longest, merge_short, pack, resolution_ns
+from .lanes import Lane, LaneGroup, Palette
 
 #: bounds on what is drawn, whatever the run's size
 MAX_LANES = 20
 REQUEST_ROWS = 32
 BRICKS_OF_THREADS = 12_000
 BRICKS_OF_LANES = 6_000
-MAX_DOWNLOADS = 500
 
 FUSE_OPCODES = {
     1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 5: "READLINK", 14: "OPEN", 15: "READ", 17: "STATFS",
@@ -30,7 +28,6 @@ FUSE_OPCODES = {
     44: "READDIRPLUS", 46: "LSEEK", 52: "STATX",
 }  # fmt: skip
 
-Palette = tuple[tuple[str, str], ...]
 
 CAUSE_PALETTE: Palette = tuple(zip(CAUSES, palette.CAUSE_COLOURS, strict=True))
 OVERVIEW_PALETTE: Palette = (
@@ -51,27 +48,6 @@ DAEMON_PALETTE: Palette = (
     ("fetch: joined another's", palette.STYLES["fetch_joined"].colour),
     ("fetch: failed or never ended", "#8f1d14"),
 )
-DOWNLOAD_PARTS = ("fetch_queue", "first_byte", "transfer", "cache_write")
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One row: its label and its bricks."""
-
-    label: str
-    bricks: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class LaneGroup:
-    """Lanes that share a palette and details; ``note`` says what was merged or left out."""
-
-    name: str
-    title: str
-    explanation: str
-    palette: Palette
-    lanes: tuple[Lane, ...]
-    note: str = ""
 
 
 def fetches_of_requests(frames: Frames) -> pl.DataFrame:
@@ -103,10 +79,6 @@ def _merged_note(shortest_ns: int) -> str:
     )
 
 
-def _left_out(what: str, drawn: int, total: int) -> str:
-    return "" if drawn >= total else f" {drawn:,} of {total:,} {what} are drawn, the longest."
-
-
 def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
     """Return pid, tid by rank: threads that marked a phase, then by time spent on CVMFS, on all."""
     cause = pl.col("cause").cast(pl.String)
@@ -125,7 +97,7 @@ def _thread_labels(frames: Frames) -> dict[int, str]:
     return {tid: f"{name} {tid}" for tid, name in tasks.iter_rows() if name}
 
 
-def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
+def _segmentdetails(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
     operations = frames["operations"].select("op_id", "kind", "file_id", "offset_bytes")
     fetches = frames["fetches"].select("fetch_id", "object_hash")
     return (
@@ -161,7 +133,7 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
         mine = coded.filter((pl.col("pid") == pid) & (pl.col("tid") == tid))
         limit = resolution_ns(mine, per_lane)
         shortest = max(shortest, limit)
-        bricks = _segment_details(frames, merge_short(mine, limit, "code"))
+        bricks = _segmentdetails(frames, merge_short(mine, limit, "code"))
         lanes.append(Lane(labels.get(tid, f"thread {tid}"), bricks))
     left = ranked.height - len(shown)
     note = _merged_note(shortest) + (f" {left:,} calmer threads are not drawn." if left else "")
@@ -315,7 +287,7 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
     )
     rows = pack(drawn.drop("error", "opcode", "unanswered"), REQUEST_ROWS)
     lanes = tuple(Lane("in flight" if not n else "", row) for n, row in enumerate(rows))
-    note = _left_out("requests", drawn.height, requests.height).strip()
+    note = left_out("requests", drawn.height, requests.height).strip()
     homeless = drawn.height - sum(row.height for row in rows)
     if homeless:
         note += f" {homeless:,} more have no row: over {REQUEST_ROWS} were in flight at once."
@@ -395,57 +367,3 @@ def daemon_lanes(frames: Frames, window: Window) -> LaneGroup:
         tuple(lanes),
         note,
     )
-
-
-@dataclass(frozen=True)
-class Waterfall:
-    """Downloads in the order sent: one row each, with its parts.
-
-    ``rows``: start_ns, end_ns, fetch_id, the boundaries sent_ns, first_byte_ns, last_byte_ns
-    (null where unknown) and the details.
-    """
-
-    rows: pl.DataFrame
-    note: str
-
-
-def waterfall(frames: Frames, window: Window) -> Waterfall:
-    """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
-    owners = (
-        frames["fetches"]
-        .drop_nulls("download_id")
-        .sort("fetch_id")
-        .select("download_id", "fetch_id", "file_id", "offset_bytes")
-        .unique("download_id", keep="first")
-        .join(file_names(frames), on="file_id", how="left")
-    )
-    ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
-    downloads = (
-        frames["downloads"]
-        .join(owners, on="download_id", how="left")
-        .select(
-            pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
-            ended.alias("end_ns"),
-            "sent_ns",
-            "first_byte_ns",
-            "last_byte_ns",
-            "fetch_id",
-            pl.col("path").alias("file"),
-            "offset_bytes",
-            pl.col("object_hash").alias("object"),
-            pl.col("url_path").alias("url"),
-            "host",
-            "proxy",
-            "remote",
-            "status",
-            "attempt",
-            "connection_id",
-            "reused",
-            "wire_bytes",
-            (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
-            (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
-        )
-    )
-    inside = clip(downloads, window.start_ns, window.end_ns)
-    rows = longest(inside, MAX_DOWNLOADS)
-    return Waterfall(rows, _left_out("downloads", rows.height, inside.height).strip())

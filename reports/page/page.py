@@ -12,27 +12,14 @@ from string import Template
 
 from .. import palette
 from ..escape import as_html, as_script_json
+from ..figures.bars import counts_figure, phase_figure
 from ..figures.encode import Json
-from ..figures.figures import (
-    LEFT_MARGIN_PX,
-    RIGHT_MARGIN_PX,
-    counts_figure,
-    incidents_figure,
-    lane_figure,
-    phase_figure,
-    touches_figure,
-    waterfall_figure,
-    with_incidents,
-)
-from ..figures.heat import hottest_file
-from ..figures.timeline import (
-    LaneGroup,
-    daemon_lanes,
-    overview_lanes,
-    request_lanes,
-    thread_lanes,
-    waterfall,
-)
+from ..figures.heat import hottest_file, touches_figure
+from ..figures.lanes import LaneGroup, lane_figure
+from ..figures.layout import LEFT_MARGIN_PX, RIGHT_MARGIN_PX
+from ..figures.marks import incidents_figure, with_incidents
+from ..figures.timeline import daemon_lanes, overview_lanes, request_lanes, thread_lanes
+from ..figures.waterfall import waterfall, waterfall_figure
 from ..findings.rules import findings
 from ..material import Material, RunLike, gather
 from ..numbers.log import Imported, bar_ns, counts_over_time

@@ -8,7 +8,8 @@ from typing import Any
 
 from .. import palette, words
 from ..escape import as_html, visible
-from ..figures.timeline import DOWNLOAD_PARTS, LaneGroup, Palette
+from ..figures.lanes import LaneGroup, Palette
+from ..figures.waterfall import DOWNLOAD_PARTS
 from ..findings.finding import Finding
 from ..numbers.fetching import Chunk
 from ..numbers.log import SERIES, Imported

@@ -9,8 +9,10 @@ import pytest
 
 from cvmprof.profiler.tables import CAUSES
 from cvmprof.reports import palette
-from cvmprof.reports.figures.figures import lane_figure, phase_figure, waterfall_figure
-from cvmprof.reports.figures.timeline import Lane, LaneGroup, request_lanes, waterfall
+from cvmprof.reports.figures.bars import phase_figure
+from cvmprof.reports.figures.lanes import Lane, LaneGroup, lane_figure
+from cvmprof.reports.figures.timeline import request_lanes
+from cvmprof.reports.figures.waterfall import waterfall, waterfall_figure
 from cvmprof.reports.material import Window, gather
 from cvmprof.tests.reports.synthetic import MS, START, Rows, run_of, tiny_rows
 

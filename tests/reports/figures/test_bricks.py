@@ -4,7 +4,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvmprof.reports.figures.lanes import clip, disjoint, longest, merge_short, pack, resolution_ns
+from cvmprof.reports.figures.bricks import clip, disjoint, longest, merge_short, pack, resolution_ns
 
 
 def bricks(*rows: tuple[int, int | None, int]) -> pl.DataFrame:

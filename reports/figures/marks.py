@@ -1,0 +1,88 @@
+"""Incidents: a mark for each, and a line through every figure over time."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from .. import palette
+from ..escape import as_plotly
+from ..material import Window
+from .encode import Json
+from .layout import layout_over_time
+
+_INCIDENT_ROWS = 4
+_LABEL_SHARE = 0.08
+_FATAL = frozenset(("crash", "hang", "exit"))
+
+
+def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Json:
+    """Return a mark for each incident, where it happened, that says all of it to the pointer."""
+    if not incidents:
+        return {}
+    seconds_in = _seconds_in(incidents, window)
+    label, late = _LABEL_SHARE * window.duration_ns / 1e9, 0.9 * window.duration_ns / 1e9
+    rows = _rows_for_labels([at - label if at > late else at for at in seconds_in], label)
+    trace = {
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": seconds_in,
+        "y": [-row for row in rows],
+        "text": [as_plotly(str(each["kind"]), 24) for each in incidents],
+        "cliponaxis": False,
+        "textposition": ["middle left" if at > late else "middle right" for at in seconds_in],
+        "textfont": {"size": 11},
+        "hoverinfo": "text",
+        "marker": {"symbol": "diamond", "size": 9, "color": [*map(_incident_colour, incidents)]},
+        "hovertext": [*map(_incident_text, incidents, seconds_in)],
+    }
+    used = max(rows) + 1
+    axis: Json = {"range": [-used + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
+    layout = layout_over_time(34 + 20 * used, window, axis) | {"hoverdistance": 12}
+    return {"data": [trace], "layout": layout}
+
+
+def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Window) -> Json:
+    """Return a figure over time with a line through it at each incident."""
+    lines = [
+        {
+            "type": "line",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "above",
+            "x0": at,
+            "x1": at,
+            "line": {"width": 1, "dash": "dot", "color": _incident_colour(each)},
+        }
+        for each, at in zip(incidents, _seconds_in(incidents, window), strict=True)
+    ]
+    return figure | {"layout": figure["layout"] | {"shapes": lines}}
+
+
+def _seconds_in(incidents: Sequence[dict[str, Any]], window: Window) -> list[float]:
+    return [(each["time_ns"] - window.start_ns) / 1e9 for each in incidents]
+
+
+def _incident_text(incident: dict[str, Any], seconds_in: float) -> str:
+    names = {"process": "pid", "thread": "tid", "signal": "signal"}
+    who = [f"{word} {incident[key]}" for word, key in names.items() if incident[key] is not None]
+    kind = as_plotly(str(incident["kind"]), 24)
+    head = ", ".join((f"<b>{kind}</b> at {seconds_in:.6g} s", *who))
+    lines = textwrap.wrap(str(incident["detail"]), 90)
+    return "<br>".join((head, *(as_plotly(line) for line in lines)))
+
+
+def _incident_colour(incident: dict[str, Any]) -> str:
+    return palette.FATAL_COLOUR if incident["kind"] in _FATAL else palette.INCIDENT_COLOUR
+
+
+def _rows_for_labels(begins: list[float], length: float) -> list[int]:
+    """The first row on which each label has room; the last where none has."""
+    free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int]()
+    for at in begins:
+        row = next((n for n, free in enumerate(free_from) if free <= at), _INCIDENT_ROWS - 1)
+        free_from[row] = at + length
+        rows.append(row)
+    return rows

@@ -1,0 +1,145 @@
+"""The downloads as a waterfall: one row each, its parts stacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from .. import palette
+from ..escape import as_plotly
+from ..material import Frames, Window, file_names
+from .bricks import clip, left_out, longest
+from .encode import Json, seconds, typed
+from .lanes import details
+from .layout import layout_over_time
+
+MAX_DOWNLOADS = 500
+DOWNLOAD_PARTS = ("fetch_queue", "first_byte", "transfer", "cache_write")
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """Downloads in the order sent: one row each, with its parts.
+
+    ``rows``: start_ns, end_ns, fetch_id, the boundaries sent_ns, first_byte_ns, last_byte_ns
+    (null where unknown) and the details.
+    """
+
+    rows: pl.DataFrame
+    note: str
+
+
+def waterfall(frames: Frames, window: Window) -> Waterfall:
+    """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
+    owners = (
+        frames["fetches"]
+        .drop_nulls("download_id")
+        .sort("fetch_id")
+        .select("download_id", "fetch_id", "file_id", "offset_bytes")
+        .unique("download_id", keep="first")
+        .join(file_names(frames), on="file_id", how="left")
+    )
+    ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
+    downloads = (
+        frames["downloads"]
+        .join(owners, on="download_id", how="left")
+        .select(
+            pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
+            ended.alias("end_ns"),
+            "sent_ns",
+            "first_byte_ns",
+            "last_byte_ns",
+            "fetch_id",
+            pl.col("path").alias("file"),
+            "offset_bytes",
+            pl.col("object_hash").alias("object"),
+            pl.col("url_path").alias("url"),
+            "host",
+            "proxy",
+            "remote",
+            "status",
+            "attempt",
+            "connection_id",
+            "reused",
+            "wire_bytes",
+            (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
+            (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
+        )
+    )
+    inside = clip(downloads, window.start_ns, window.end_ns)
+    rows = longest(inside, MAX_DOWNLOADS)
+    return Waterfall(rows, left_out("downloads", rows.height, inside.height).strip())
+
+
+def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
+    """Return the downloads as a waterfall: one row each in the order sent, its parts stacked.
+
+    A part whose end is unknown lasts to the next time that is known: a download that hangs before
+    its first byte is all ``first_byte``.
+    """
+    rows = downloads.rows
+    if not rows.height:
+        return {}
+    bounds = [pl.col("start_ns"), pl.col("sent_ns"), pl.col("first_byte_ns"),
+              pl.col("last_byte_ns"), pl.col("end_ns")]  # fmt: skip
+    known = rows.select(
+        pl.coalesce(bound, *bounds[place + 1 :]).alias(f"b{place}")
+        for place, bound in enumerate(bounds)
+    )
+    traces = [_part_trace(known, place, window) for place in range(len(DOWNLOAD_PARTS))]
+    per_row = max(3, min(16, 420 // rows.height))
+    detail = rows.with_columns(
+        code=pl.lit(0, dtype=pl.UInt8),
+        merged=pl.lit(1, dtype=pl.Int32),
+        row=pl.lit(0, dtype=pl.Int32),
+    ).drop("sent_ns", "first_byte_ns", "last_byte_ns")
+    places = pl.Series(range(rows.height), dtype=pl.Int32)
+    height_px = 34 + max(per_row * rows.height, 48)
+    layout = layout_over_time(height_px, window, _waterfall_axis(rows))
+    return {
+        "data": traces,
+        "layout": layout_over_time(
+            34 + max(per_row * rows.height, 48), window, _waterfall_axis(rows)
+        )
+        | {"bargap": 0.12, "barmode": "overlay"},
+        "rows": [typed(places, "i4")] * len(traces),
+        "details": details(detail, places, window.start_ns),
+        "words": ["download"],
+    }
+
+
+def _part_trace(known: pl.DataFrame, place: int, window: Window) -> Json:
+    start, end = known[f"b{place}"], known[f"b{place + 1}"]
+    colour = palette.STYLES[DOWNLOAD_PARTS[place]].colour
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "hoverinfo": "none",
+        "base": typed(seconds(start, window.start_ns), "f8"),
+        "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
+        "y": typed(pl.Series(range(0, -known.height, -1)), "i4"),
+        "marker": {"color": colour, "line": {"width": 0.6, "color": colour}},
+    }
+
+
+def _waterfall_axis(rows: pl.DataFrame) -> Json:
+    count = rows.height
+    axis: Json = {"range": [-count + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
+    if count <= 40:
+        names = [
+            _download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()
+        ]
+        axis |= {
+            "tickvals": [-n for n in range(count)],
+            "ticktext": names,
+            "tickfont": {"size": 10 if count <= 30 else 9},
+        }
+    return axis
+
+
+def _download_name(path: str | None, offset_bytes: int | None, url: str) -> str:
+    name = (path or url).rpartition("/")[2]
+    if offset_bytes is None or path is None:
+        return as_plotly(name, 25)
+    return f"{as_plotly(name, 17)} @{offset_bytes / (1 << 20):.0f} MiB"
