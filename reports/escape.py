@@ -1,13 +1,12 @@
 """Foreign text, made safe and visible.
 
 Paths, arguments, symbols and thread names come from the traced system and are hostile until shown
-otherwise. Every one of them passes through ``visible`` and then through the one function for the
-place where it stands: ``as_html``, ``as_plotly`` or ``as_script_json``.
+otherwise. All of it passes through ``visible`` and is then escaped for the place where it goes:
+HTML by the templates of the page, the rest by ``as_plotly`` and ``as_script_json``.
 """
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import unicodedata
@@ -43,11 +42,6 @@ def visible(text: str, limit: int | None = None) -> str:
         return shown
     head = (limit - 1) // 3
     return shown[:head] + _ELLIPSIS + shown[len(shown) - (limit - 1 - head) :]
-
-
-def as_html(text: str, limit: int | None = None) -> str:
-    """Return ``text`` for an HTML text node or a quoted attribute."""
-    return html.escape(visible(text, limit), quote=True)
 
 
 def as_plotly(text: str, limit: int | None = None) -> str:

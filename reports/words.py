@@ -57,6 +57,11 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def capital(text: str) -> str:
+    """Return the text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def reconciled(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return how what was recorded compares with what the clients counted: table
     `reconciliation`.

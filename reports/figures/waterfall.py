@@ -99,10 +99,7 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
     layout = layout_over_time(height_px, window, _waterfall_axis(rows))
     return {
         "data": traces,
-        "layout": layout_over_time(
-            34 + max(per_row * rows.height, 48), window, _waterfall_axis(rows)
-        )
-        | {"bargap": 0.12, "barmode": "overlay"},
+        "layout": layout | {"bargap": 0.12, "barmode": "overlay"},
         "rows": [typed(places, "i4")] * len(traces),
         "details": details(detail, places, window.start_ns),
         "words": ["download"],

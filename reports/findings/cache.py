@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural, size
-from .finding import Finding, capital
+from ..words import capital, duration, percent, plural, size
+from .finding import Finding
 
 #: all together; shorter ones are the ordinary business of threads
 _SHORTEST_COLLISION_NS = 1_000_000

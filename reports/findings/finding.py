@@ -22,11 +22,6 @@ class Finding:
     meaning: str = ""
 
 
-def capital(text: str) -> str:
-    """Return the text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
 def main_phase(statistics: Statistics) -> Phase | None:
     """Return the phase that waited longest for CVMFS, else the longest one."""
     return max(statistics.phases, key=lambda p: (p.cvmfs_ns, p.duration_ns), default=None)

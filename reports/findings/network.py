@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural, size
-from .finding import Finding, capital
+from ..words import capital, duration, percent, plural, size
+from .finding import Finding
 
 #: lost segments, or samples, below which nothing is said
 _FEW = 5

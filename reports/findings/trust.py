@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from ...probes.diagnosis import lost
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural
-from .finding import NEGLIGIBLE, Finding, capital, main_phase
+from ..words import capital, duration, percent, plural
+from .finding import NEGLIGIBLE, Finding, main_phase
 
 
 def incomplete(s: Statistics) -> Iterator[Finding]:

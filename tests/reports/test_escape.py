@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cvmprof.reports.escape import as_html, as_plotly, as_script_json, visible
+from cvmprof.reports.escape import as_plotly, as_script_json, visible
 
 
 @pytest.mark.parametrize(
@@ -31,34 +30,6 @@ def test_what_cannot_be_seen_is_spelt_out(foreign: str, shown: str) -> None:
 def test_a_cut_text_keeps_both_ends() -> None:
     assert visible("/cvmfs/a/very/long/path/model.onnx", 16) == "/cvmf…model.onnx"
     assert visible("short", 16) == "short"
-
-
-def test_html_is_text() -> None:
-    assert as_html("<img src=x onerror='alert(1)'>&\"") == (
-        "&lt;img src=x onerror=&#x27;alert(1)&#x27;&gt;&amp;&quot;"
-    )
-
-
-class _Collector(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@given(st.text())
-def test_any_text_comes_back_from_html_as_its_visible_self(text: str) -> None:
-    parser = _Collector()
-    parser.feed(f"<p>{as_html(text)}</p>")
-    parser.close()
-    assert parser.tags == ["p"]
-    assert parser.text == visible(text)
 
 
 def test_plotly_finds_no_markup() -> None:

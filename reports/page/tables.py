@@ -1,0 +1,317 @@
+"""The tables below the timeline, as data: sections, columns, rows and cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .. import palette, words
+from ..escape import visible
+from ..numbers.fetching import Chunk
+from ..numbers.log import Imported
+from ..numbers.stalls import Stall
+from ..numbers.statistics import Statistics
+from ..words import duration, percent, plural, size
+
+#: stalls that have a row
+_STALLS = 15
+#: characters of a path that a cell shows, and of an object's hash
+_PATH, _HASH = 56, 16
+
+#: how a column is set: as a number, a path that may break, a file's name, a hash, bars
+Kind = Literal["", "n", "path", "file", "hash", "bars"]
+Columns = tuple[tuple[str, Kind], ...]
+
+_CHUNKS: Columns = (
+    ("Fetch", "n"), ("At", "n"), ("Took", "n"), ("", "bars"), ("First byte", "n"),
+    ("Transfer", "n"), ("Size", "n"), ("On the wire", "n"), ("Offset", "n"), ("File", "file"),
+    ("Object", "hash"), ("", ""),
+)  # fmt: skip
+_FETCHED: Columns = (
+    ("Fetch", "n"), ("At", "n"), ("File", "file"), ("Object", "hash"), ("Kind", ""), ("Ended", ""),
+    ("Host", ""), ("Proxy", ""), ("Status", ""),
+)  # fmt: skip
+_STALL: Columns = (
+    ("Stall", "n"), ("Device", ""), ("At", "n"), ("Lasted", "n"), ("Thread", "n"),
+    ("Waited for", ""),
+)  # fmt: skip
+_MOUNTS: Columns = (
+    ("Mount point", "path"), ("Repository", ""), ("Revision", ""), ("Client", ""), ("Daemon", "n"),
+    ("Cache", "path"), ("Of the cache is seen", ""), ("Against the client’s counters", ""),
+)  # fmt: skip
+_PROBES: Columns = (
+    ("Event", ""), ("Observed by", ""), ("At", "path"), ("Hits", "n"), ("Remark", ""),
+)  # fmt: skip
+_INCIDENTS: Columns = (("At", "n"), ("What", ""), ("Process", "n"), ("Detail", "path"))
+_LOSSES: Columns = (("Probe", ""), ("Why", ""), ("Events", "n"))
+
+#: parts of a chunk's time: the cause whose colour it has, and its name
+_PARTS = {
+    "before_request": ("fetch_queue", "before the request"),
+    "first_byte": ("first_byte", "to the first byte"),
+    "transfer": ("transfer", "transfer"),
+    "commit": ("cache_write", "unpack and write to cache"),
+}
+_QUANTITIES = {
+    "objects": "objects downloaded", "body_bytes": "bytes received",
+    "chunks": "chunks as listed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A part of a bar: its share of it in per cent, and its colour."""
+
+    percent: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: text, ``title`` under the pointer; what a click on it ``follows`` in the timeline;
+    or bars, which together are ``percent`` of the cell wide.
+    """
+
+    text: str = ""
+    title: str = ""
+    follows: str = ""
+    bars: tuple[Bar, ...] = ()
+    percent: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; ``anchor`` is its id in the page."""
+
+    cells: tuple[Cell, ...]
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the columns' kinds hold for their cells."""
+
+    columns: Columns
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and a table; ``anchor`` is the section's id in the page."""
+
+    anchor: str
+    title: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Observed:
+    """How a run was observed: a summary, the probes with a remark, and all of them."""
+
+    summary: str
+    remarked: Table
+    all: Table
+
+
+def sections_of_run(s: Statistics) -> list[Section]:
+    """Return the tables of a run that have any row."""
+    made = (
+        Section("chunks", "The slowest chunks", _chunks(s)),
+        Section("stalls", "The longest stalls", _stalls(s)),
+        Section("incidents", "Incidents", _incidents(s)),
+        Section("mounts", "Mounts", _mounts(s)),
+    )
+    return [section for section in made if section.table.rows]
+
+
+def sections_of_log(s: Statistics, imported: Imported) -> list[Section]:
+    """Return the tables of a log that have any row."""
+    made = (
+        Section("chunks", "What was fetched, in order", _fetched(s, imported)),
+        Section("incidents", "Incidents", _incidents(s)),
+    )
+    return [section for section in made if section.table.rows]
+
+
+def losses(s: Statistics) -> Table:
+    """Return what was lost."""
+    return _table(
+        _LOSSES,
+        ((str(loss["probe"]), str(loss["cause"]), f"{loss['count']:,}") for loss in s.losses),
+    )
+
+
+def observed(s: Statistics) -> Observed:
+    """Return how the run was observed."""
+    families = Counter(visible(str(probe["family"])) for probe in s.probes)
+    counted = ", ".join(f"{count} by {family}" for family, count in families.most_common())
+    return Observed(
+        f"{plural(len(s.probes), 'attach point')}: {counted}.",
+        _probes(probe for probe in s.probes if probe["reason"]),
+        _probes(s.probes),
+    )
+
+
+def _table(columns: Columns, rows: Iterable[Iterable[str | Cell]]) -> Table:
+    return Table(columns, tuple(Row(tuple(_cells(row))) for row in rows))
+
+
+def _cells(row: Iterable[str | Cell]) -> Iterator[Cell]:
+    for each in row:
+        yield each if isinstance(each, Cell) else Cell(each)
+
+
+def _chunks(s: Statistics) -> Table:
+    longest_ns = max((chunk.duration_ns for chunk in s.slowest_chunks), default=0)
+    return Table(_CHUNKS, tuple(_chunk_row(chunk, s, longest_ns) for chunk in s.slowest_chunks))
+
+
+def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> Row:
+    offset = "" if chunk.offset_bytes is None else f"{chunk.offset_bytes / (1 << 20):,.1f} MiB"
+    cells: tuple[str | Cell, ...] = (
+        _button("fetch", chunk.fetch_id),
+        duration(chunk.start_ns - s.start_ns),
+        duration(chunk.duration_ns),
+        _parts(chunk, longest_ns),
+        _part(chunk, "first_byte"),
+        _part(chunk, "transfer"),
+        "" if chunk.size_bytes is None else size(chunk.size_bytes),
+        "" if chunk.wire_bytes is None else size(chunk.wire_bytes),
+        offset,
+        _file(chunk.path),
+        _hash(chunk.object_hash),
+        chunk.outcome or "never ended",
+    )
+    return Row(tuple(_cells(cells)), f"fetch-{chunk.fetch_id}")
+
+
+def _parts(chunk: Chunk, longest_ns: int) -> Cell:
+    """The parts of a chunk's time as bars, on the scale of the slowest chunk."""
+    total = max(chunk.duration_ns, 1)
+    return Cell(
+        title=", ".join(f"{_PARTS[name][1]} {duration(ns)}" for name, ns in chunk.parts_ns.items()),
+        bars=tuple(
+            Bar(f"{100 * ns / total:.2f}", palette.STYLES[_PARTS[name][0]].colour)
+            for name, ns in chunk.parts_ns.items()
+        ),
+        percent=f"{100 * chunk.duration_ns / max(longest_ns, 1):.1f}",
+    )
+
+
+def _part(chunk: Chunk, name: str) -> str:
+    ns = chunk.parts_ns.get(name)
+    return "" if ns is None else duration(ns)
+
+
+def _button(what: str, number: int) -> Cell:
+    return Cell(str(number), follows=what)
+
+
+def _file(path: str | None) -> Cell:
+    return Cell("no file known") if path is None else Cell(visible(path, _PATH), path)
+
+
+def _hash(object_hash: str) -> Cell:
+    return Cell(f"{visible(object_hash[:_HASH])}…", object_hash)
+
+
+def _fetched(s: Statistics, imported: Imported) -> Table:
+    return _table(_FETCHED, (_fetched_row(row, s) for row in imported.fetched))
+
+
+def _fetched_row(row: Mapping[str, Any], s: Statistics) -> tuple[str | Cell, ...]:
+    return (
+        str(row["fetch_id"]),
+        f"{(row['start_ns'] - s.start_ns) // 1_000_000_000:,} s",
+        _file(row["path"]),
+        _hash(str(row["object_hash"])),
+        str(row["object_kind"] or ""),
+        str(row["outcome"] or "no end in the log"),
+        str(row["host"] or ""),
+        str(row["proxy"] or ""),
+        _text(row["status"]),
+    )
+
+
+def _stalls(s: Statistics) -> Table:
+    return _table(_STALL, (_stall_row(stall, s) for stall in s.stalls.longest[:_STALLS]))
+
+
+def _stall_row(stall: Stall, s: Statistics) -> tuple[str | Cell, ...]:
+    total = max(stall.end_ns - stall.start_ns, 1)
+    causes = list(stall.causes_ns.items())[:4]
+    return (
+        _button("stall", stall.stall_id),
+        stall.device,
+        duration(stall.start_ns - s.start_ns),
+        duration(total),
+        str(stall.waiting_tid),
+        ", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes),
+    )
+
+
+def _mounts(s: Statistics) -> Table:
+    served = [mount for mount in s.mounts if mount["daemon_pid"] is not None]
+    return _table(_MOUNTS, (_mount_row(mount, s) for mount in served))
+
+
+def _mount_row(mount: Mapping[str, Any], s: Statistics) -> tuple[str, ...]:
+    revisions = dict.fromkeys((mount["revision_at_start"], mount["revision"]))
+    compared = [row for row in s.reconciliation if row["mount_id"] == mount["mount_id"]]
+    return (
+        mount["mountpoint"] or "",
+        mount["repository"] or "",
+        ", then ".join(str(revision) for revision in revisions if revision is not None),
+        mount["client_version"] or "",
+        str(mount["daemon_pid"]),
+        " in ".join(filter(None, (mount["cache_manager"], mount["cache_path"]))),
+        words.cache_shown(mount["cache_manager"]),
+        "; ".join(map(_comparison, compared)) or "not known",
+    )
+
+
+def _comparison(row: Mapping[str, Any]) -> str:
+    """A row of `reconciliation` in words."""
+    name, difference = _QUANTITIES[str(row["quantity"])], row["difference"]
+    if difference is None:
+        return f"{name}: {row['remark'] or 'not known'}"
+    result = "no difference" if difference == 0 else f"{difference:+,} against {row['counted']:,}"
+    remark = f" ({row['remark']})" if row["remark"] else ""
+    return f"{name}: {row['recorded']:,}, {result}{remark}"
+
+
+def _probes(probes: Iterable[Mapping[str, Any]]) -> Table:
+    return _table(
+        _PROBES,
+        (
+            (
+                str(probe["event"]),
+                str(probe["family"]),
+                str(probe["target"]),
+                f"{probe['hits']:,}",
+                str(probe["reason"] or ""),
+            )
+            for probe in probes
+        ),
+    )
+
+
+def _incidents(s: Statistics) -> Table:
+    return _table(
+        _INCIDENTS,
+        (
+            (
+                duration(incident["time_ns"] - s.start_ns),
+                str(incident["kind"]),
+                _text(incident["pid"]),
+                str(incident["detail"]),
+            )
+            for incident in s.incidents
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
