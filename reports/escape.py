@@ -1,7 +1,7 @@
 """Foreign text, made safe and visible.
 
-Paths, arguments, symbols and thread names come from the traced system and are hostile until shown
-otherwise. All of it passes through ``visible`` and is then escaped for the place where it goes:
+Paths, arguments, symbols and thread names come from the traced system and count as hostile. All of
+it passes through ``visible`` and is then escaped for the place where it goes:
 HTML by the templates of the page, the rest by ``as_plotly`` and ``as_script_json``.
 """
 
@@ -12,8 +12,8 @@ import re
 import unicodedata
 from typing import Any
 
-#: C0, C1 and DEL; characters without width or that turn the direction of the text; separators that
-#: break lines; lone surrogates (bytes that were not UTF-8, decoded with surrogateescape)
+#: control characters; characters without width or that change the direction of text; line and
+#: paragraph separators; lone surrogates (bytes that were not UTF-8, decoded with surrogateescape)
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 _ELLIPSIS = "…"
 #: what Plotly reads as markup in any text: pseudo-HTML, entities, %{…} and MathJax's $…$

@@ -17,6 +17,8 @@ Frames = Mapping[str, pl.DataFrame]
 WHOLE_COMMAND = "whole command"
 #: the FUSE opcode of READ
 FUSE_READ = 15
+#: fetches of the content of files; the others are metadata of the repository
+IS_FILE_DATA = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
 _FOREVER_NS = 1 << 60
 
 
@@ -57,10 +59,10 @@ class RunLike(Protocol):
 class Material:
     """A run's description, tables and views.
 
-    ``phases``: the table, or one row for the first thread where the command marked none. Views,
-    wakers followed: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
-    phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, ns of the page-cache
-    hits, as far as it is ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
+    ``phases``: the table, or one row for the first thread where the command marked none. Views
+    that follow wakers: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
+    phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache
+    hits that is ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
     ``source_bytes``: source, bytes supplied to reads.
     """
 
@@ -96,7 +98,7 @@ def gather(run: RunLike) -> Material:
 
 
 def _window(frames: Frames, meta: Mapping[str, Any]) -> Window:
-    """The watched life of the command: its segments, else what the recorder said."""
+    """The time that the segments cover, else from start to stop as recorded in meta.json."""
     segments = frames["segments"]
     if segments.height:
         start, end = segments.select(pl.col("start_ns").min(), pl.col("end_ns").max()).row(0)
@@ -120,22 +122,22 @@ def _phases(frames: Frames, window: Window) -> pl.DataFrame:
 
 def _phase_tiling(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
     """Segments clipped to the phases, wakers followed: ``interval`` is the row of ``phases``."""
-    asked = phases.select(
+    intervals = phases.select(
         "tid",
         "start_ns",
         pl.col("end_ns").fill_null(_FOREVER_NS),
         interval=pl.int_range(pl.len(), dtype=pl.Int32),
     )
-    return causes.clipped_segments(segments, asked, follow_wakers=True)
+    return causes.clipped_segments(segments, intervals, follow_wakers=True)
 
 
 def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     """The downloads that phases waited for, directly or by joining: phase, fetch_id."""
-    held = tiling.drop_nulls("fetch_id").select("fetch_id", phase="interval").unique()
+    waited = tiling.drop_nulls("fetch_id").select("fetch_id", phase="interval").unique()
     joined = fetches.select("fetch_id", "joined_fetch_id")
-    met = held.join(joined, on="fetch_id", how="left")
     return (
-        met.select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id"))
+        waited.join(joined, on="fetch_id", how="left")
+        .select("phase", fetch_id=pl.coalesce("joined_fetch_id", "fetch_id"))
         .unique()
         .sort("phase", "fetch_id")
     )
@@ -144,17 +146,18 @@ def _waited_for(tiling: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
 def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
     """Hits inside each phase, and their time on the CPU: phase, count, ns.
 
-    Of a run of hits that is partly inside, its share; that in which the thread was made to wait for
-    the CPU is no time of hits.
+    A run of hits that lies partly inside counts with its share. ``ns`` is only the part in which
+    the thread was running: cause ``cpu``.
     """
     parts = tiling.with_row_index("row")
     runs = hits.select(
         "tid", "start_ns", "end_ns", "count", "ns", lasted=pl.col("end_ns") - pl.col("start_ns")
     )
-    met = overlaps(parts.select("tid", "start_ns", "end_ns", interval="row"), runs)
+    overlapping = overlaps(parts.select("tid", "start_ns", "end_ns", interval="row"), runs)
     share = (pl.col("end_ns") - pl.col("start_ns")) / pl.max_horizontal("lasted", 1)
     return (
-        met.join(parts.select("row", "cause", phase="interval"), left_on="interval", right_on="row")
+        overlapping.rename({"interval": "row"})
+        .join(parts.select("row", "cause", phase="interval"), on="row")
         .with_columns(pl.col("count", "ns") * share)
         .group_by("phase")
         .agg(pl.col("count").sum(), pl.col("ns").filter(pl.col("cause") == "cpu").sum())
@@ -166,14 +169,14 @@ def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
 def _source_bytes(frames: Frames) -> pl.DataFrame:
     """Bytes of reads by the deepest source that supplied them; page-cache hits count as such.
 
-    Page faults supply no bytes of their own: they do not count, aggregated hits do.
+    Page faults supply no bytes of their own and do not count; aggregated hits do.
     """
-    reading = frames["operations"].filter(
+    reads = frames["operations"].filter(
         pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > 0)
     )
-    classes = causes.operation_classes(frames["segments"], reading, frames["fetches"])
-    read = reading.select("op_id", bytes="result").join(classes, on="op_id")
+    classes = causes.operation_classes(frames["segments"], reads, frames["fetches"])
+    by_operation = reads.select("op_id", bytes="result").join(classes, on="op_id")
     hits = frames["hits"].select(source=pl.lit("page cache"), bytes="bytes")
-    by_class = read.select(pl.col("class").cast(pl.String).alias("source"), "bytes")
+    by_class = by_operation.select(pl.col("class").cast(pl.String).alias("source"), "bytes")
     summed = pl.concat([by_class, hits]).group_by("source").agg(pl.col("bytes").sum())
     return summed.sort("bytes", "source", descending=[True, False])

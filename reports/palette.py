@@ -1,9 +1,9 @@
 """The colours and words of the page: one fixed set for the closed list of causes.
 
-Five families of hue that stay apart for the common colour blindnesses (blue, green, violet, orange,
-grey), told apart within a family by lightness. ``first_byte`` (latency) and ``transfer``
-(bandwidth) are the strongest contrast among the oranges, since telling them apart is what the page
-is for.
+Five families of hue (blue, green, violet, orange, grey) that people with the common colour
+blindnesses can distinguish; within a family the lightness differs. ``first_byte`` (latency) and
+``transfer`` (bandwidth) have the strongest contrast among the oranges: to show which of the two it
+was is what the page is for.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ FAMILIES = ("CPU", "Kernel", "Daemon", "Network", "Not explained")
 STYLES: dict[str, CauseStyle] = {
     "cpu": CauseStyle("CPU", "#5b8fc4", "running, page-cache hits included"),
     "copy": CauseStyle("CPU", "#a9cbe8", "copying from the page cache, mapping pages"),
-    "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, or the client's thread is: no CPU free"),
+    "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, or the client's thread is; no CPU is free"),
     "disk": CauseStyle("Kernel", "#2c7a62", "local disk"),
     "fuse_queue": CauseStyle("Kernel", "#66b99f", "request waits for the daemon to take it"),
     "reply": CauseStyle("Kernel", "#b9e3d4", "answered, not yet running again"),
-    "daemon": CauseStyle("Daemon", "#8a6bb1", "inside a daemon that cannot be looked into"),
+    "daemon": CauseStyle("Daemon", "#8a6bb1", "inside the daemon, not divided further"),
     "daemon_lock": CauseStyle("Daemon", "#45286e", "waiting for a lock in the daemon"),
     "cache_read": CauseStyle("Daemon", "#bba6d6", "served from the client's cache"),
     "catalog": CauseStyle("Daemon", "#6a4795", "looking up or fetching a catalog"),
     "decompress": CauseStyle("Daemon", "#a8478f", "unpacking and verifying"),
     "cache_write": CauseStyle("Daemon", "#ddcfea", "writing into the client's cache"),
-    "fetch": CauseStyle("Network", "#e08a1e", "fetching an object, unseen how"),
+    "fetch": CauseStyle("Network", "#e08a1e", "fetching an object, not divided further"),
     "fetch_joined": CauseStyle("Network", "#fbd99a", "waiting for another thread's download"),
     "fetch_queue": CauseStyle("Network", "#a87b3f", "in the download queue, or between two tries"),
     "connect": CauseStyle("Network", "#6e2c00", "connecting to the server"),
@@ -53,7 +53,10 @@ ORDER: tuple[str, ...] = tuple(STYLES)
 #: colours by position in ``CAUSES``
 CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
 
-#: incidents that something died of, and the others
+#: incidents in which something died or hung, and all others
 FATAL_COLOUR, INCIDENT_COLOUR = "#8f1d14", "#44546a"
+
+#: colours of what a log counts: calls, cache hits, cache misses, downloads
+LOG_COLOURS = ("#9aa7b4", "#4c9a6a", "#d08a2e", "#b4452f")
 
 PHASE_COLOURS = ("#3a5a78", "#7d9bb5", "#506b3f", "#9db38b", "#7a5c3c", "#b79c7b")

@@ -8,7 +8,7 @@ from typing import Any
 
 _SOURCES = {
     "http": "read, waiting for HTTP",
-    "joined": "read, waiting for another's HTTP",
+    "joined": "read, waiting for another thread's HTTP",
     "cvmfs cache": "read from the client's cache",
     "passthrough": "read past the daemon",
     "disk": "read from local disk",
@@ -34,7 +34,7 @@ def size(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 1 in per cent: never 0 or 100 unless it is."""
+    """Return a share of 1 in per cent; 0 and 100 only where it is exactly that."""
     if 0 < share < 0.001:
         return "under 0.1 %"
     if 0.99 < share < 1:
@@ -43,7 +43,7 @@ def percent(share: float) -> str:
 
 
 def source(name: str) -> str:
-    """Return the class of an operation as what its bytes are."""
+    """Return what the bytes of an operation of this class are."""
     return _SOURCES.get(name, f"read, source {name}")
 
 
@@ -63,35 +63,32 @@ def capital(text: str) -> str:
 
 
 def reconciled(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return how what was recorded compares with what the clients counted: table
-    `reconciliation`.
-    """
-    told = [row for row in rows if row["difference"] is not None]
-    counted = [row for row in told if row["quantity"] != "chunks"]
-    if not counted:
+    """Return how many numbers of the table `reconciliation` differ from the clients' counters."""
+    compared = [row for row in rows if row["difference"] is not None]
+    if all(row["quantity"] == "chunks" for row in compared):
         return "not known"
-    different = sum(1 for row in told if row["difference"])
+    different = sum(1 for row in compared if row["difference"])
     if different:
-        return f"{different:,} of {plural(len(told), 'number')} differ"
-    return f"no difference in {plural(len(told), 'number')}"
+        return f"{different:,} of {plural(len(compared), 'number')} differ"
+    return f"no difference in {plural(len(compared), 'number')}"
 
 
 #: what a run shows of a cache, by the first words of `mounts.cache_manager`
 _CACHES = {
-    "posix alien": "lookups, fetches, writing; not what others do to its directory",
-    "posix unmanaged": "lookups, fetches, writing; it is never cleaned up",
+    "posix alien": "lookups, fetches, writing; not what others do in its directory",
+    "posix unmanaged": "lookups, fetches, writing; nothing is ever evicted",
     "posix": "lookups, fetches, writing, evictions",
     "ram": "lookups and fetches; no writing, no evictions",
-    "tiered": "lookups in each tier, fetches; copying between tiers is part of a lookup",
-    "external": "lookups and fetches; the plugin's work is part of them",
+    "tiered": "lookups in each tier, fetches; copying between tiers counts as lookup",
+    "external": "lookups and fetches, which include the plugin's work",
     "streaming": "downloads, one per READ; nothing is kept",
 }  # fmt: skip
 
 
 def cache_shown(manager: str | None) -> str:
     """Return what a run shows of a cache manager's work."""
-    told = (text for name, text in _CACHES.items() if (manager or "").startswith(name))
-    return next(told, "not known")
+    matching = (text for name, text in _CACHES.items() if (manager or "").startswith(name))
+    return next(matching, "not known")
 
 
 def moment(utc_ns: int) -> str:

@@ -86,7 +86,7 @@ def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window
             "width": width_s,
             "hovertemplate": f"%{{y:,}} {name} in {width_s:g} s<extra></extra>",
         }
-        for name, colour in SERIES
+        for name, colour in zip(SERIES, palette.LOG_COLOURS, strict=True)
         if name in counts
     ]
     axis = {"showgrid": True, "gridcolor": GRID, "rangemode": "tozero"}

@@ -1,4 +1,4 @@
-"""Intervals made drawable: a bounded number of bricks per lane, disjoint and in order.
+"""Intervals to draw: a bounded number of bricks per lane, disjoint and in order.
 
 A frame of bricks has ``start_ns``, ``end_ns`` and whatever columns describe each interval.
 """
@@ -11,7 +11,7 @@ DURATION = pl.col("end_ns") - pl.col("start_ns")
 
 
 def resolution_ns(bricks: pl.DataFrame, budget: int) -> int:
-    """Return the length below which bricks must merge so that about ``budget`` remain; 0: none."""
+    """Return the length below which bricks must merge to leave about ``budget``; 0: none must."""
     if bricks.height <= budget:
         return 0
     span: int = bricks.select(pl.col("end_ns").max() - pl.col("start_ns").min()).item()
@@ -21,9 +21,9 @@ def resolution_ns(bricks: pl.DataFrame, budget: int) -> int:
 def merge_short(bricks: pl.DataFrame, shortest_ns: int, by: str) -> pl.DataFrame:
     """Merge neighbours shorter than ``shortest_ns``, never across a longer one.
 
-    A merged brick covers at most about ``shortest_ns``; it takes the value of ``by`` that held
-    longest in it, and the other columns of the longest brick with that value. ``merged`` counts
-    what went into each. At most three times span / ``shortest_ns`` bricks come back.
+    A merged brick covers at most about ``shortest_ns``. Its value of ``by`` is the one that covers
+    most of it; its other columns are those of the longest brick with that value. ``merged`` is
+    how many bricks it is made of. At most three times span / ``shortest_ns`` bricks are returned.
     """
     if not shortest_ns:
         return bricks.with_columns(merged=pl.lit(1, dtype=pl.Int32))
@@ -55,21 +55,21 @@ def longest(bricks: pl.DataFrame, count: int) -> pl.DataFrame:
 def pack(bricks: pl.DataFrame, rows: int) -> list[pl.DataFrame]:
     """Spread overlapping bricks over at most ``rows`` rows, each on the first row that is free.
 
-    Bricks for which no row is free are left out; the caller sees it by counting.
+    Bricks for which no row is free are left out; the caller can count them.
     """
     ends: list[int] = []
-    places: list[int] = []
+    row_of_each: list[int] = []
     ordered = bricks.sort("start_ns")
     for start, end in ordered.select("start_ns", "end_ns").iter_rows():
-        place = next((row for row, busy_until in enumerate(ends) if busy_until <= start), None)
-        if place is None and len(ends) < rows:
-            place = len(ends)
+        row = next((row for row, busy_until in enumerate(ends) if busy_until <= start), None)
+        if row is None and len(ends) < rows:
+            row = len(ends)
             ends.append(0)
-        if place is not None:
-            ends[place] = end
-        places.append(-1 if place is None else place)
-    placed = ordered.with_columns(_row=pl.Series(places, dtype=pl.Int32))
-    return [placed.filter(pl.col("_row") == row).drop("_row") for row in range(len(ends))]
+        if row is not None:
+            ends[row] = end
+        row_of_each.append(-1 if row is None else row)
+    packed = ordered.with_columns(_row=pl.Series(row_of_each, dtype=pl.Int32))
+    return [packed.filter(pl.col("_row") == row).drop("_row") for row in range(len(ends))]
 
 
 def clip(bricks: pl.DataFrame, start_ns: int, end_ns: int) -> pl.DataFrame:
@@ -85,7 +85,7 @@ def clip(bricks: pl.DataFrame, start_ns: int, end_ns: int) -> pl.DataFrame:
 
 
 def disjoint(bricks: pl.DataFrame) -> pl.DataFrame:
-    """Return sorted bricks with each start moved past every earlier end; swallowed ones go."""
+    """Return the bricks in order, each cut where earlier ones end; covered ones are dropped."""
     floor = pl.col("end_ns").cum_max().shift(1)
     return (
         bricks.sort("start_ns", "end_ns")

@@ -1,7 +1,7 @@
-"""Columns as the page carries them: compact typed arrays in base64, strings once each.
+"""Columns as they are stored in the page: typed arrays in base64, each distinct string once.
 
-The form ``{"dtype": …, "bdata": …}`` is the one that plotly.js reads itself; our own script decodes
-the same form, so that every array of the page is written in one way.
+plotly.js itself reads ``{"dtype": …, "bdata": …}``; our own script decodes the same form, so all
+arrays of the page are written in one way.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def seconds(values: pl.Series, origin_ns: int) -> pl.Series:
 def column(values: pl.Series) -> Json:
     """Return one detail column: its name, its unit by the name's ending, its values.
 
-    Strings are numbered: ``words`` holds each once, ``data`` the places. They go into the page
-    as they are; the page's script makes them visible and never treats them as markup.
+    Strings are numbered: ``words`` holds each once, ``data`` the numbers. They go into the page
+    unchanged; the page's script makes them visible and never treats them as markup.
     """
     name = values.name
     for suffix, unit in (("_ns", "time"), ("_bytes", "bytes")):

@@ -1,4 +1,4 @@
-"""Where in a file, and when: touches as a matrix small enough to draw."""
+"""Where and when a file was touched, as a matrix small enough to draw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUCKET_NS = 100_000_000
 class Heat:
     """Bytes touched of one file: ``mib`` is row-major, one row per part of the file.
 
-    ``edges_ns`` bound the buckets of time, ``edges_mib`` the parts of the file.
+    ``edges_ns`` are the edges of the time buckets, ``edges_mib`` those of the parts of the file.
     """
 
     path: str
@@ -30,7 +30,7 @@ class Heat:
 
 
 def _touched_bytes() -> pl.Expr:
-    """Bytes that a touch stands for: what entered the page cache, else what was used of it."""
+    """Bytes of a touch: what was read, mapped or put into the page cache, whichever is most."""
     pages = pl.max_horizontal("pages_inserted", "pages_mapped") * PAGE_BYTES
     return pl.max_horizontal("bytes_read", pages)
 
@@ -38,16 +38,16 @@ def _touched_bytes() -> pl.Expr:
 def hottest_file(frames: Frames, window: Window, least_ns: int = _BUCKET_NS) -> Heat | None:
     """Return the heat of the file with the most bytes touched, or None where nothing was.
 
-    ``least_ns``: what the times of the touches can tell apart.
+    ``least_ns``: the precision of the touches' times.
     """
     touches = frames["touches"].with_columns(bytes=_touched_bytes())
     totals = touches.group_by("file_id").agg(pl.col("bytes").sum()).sort("bytes", "file_id")
     if not totals.height or not totals["bytes"][-1]:
         return None
     file_id: int = totals["file_id"][-1]
-    mine = touches.filter(pl.col("file_id") == file_id)
+    of_file = touches.filter(pl.col("file_id") == file_id)
     path = file_names(frames).filter(pl.col("file_id") == file_id)["path"].first()
-    return _matrix(str(path), mine, window, least_ns)
+    return _matrix(str(path), of_file, window, least_ns)
 
 
 def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> Heat:

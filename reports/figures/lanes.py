@@ -1,7 +1,7 @@
 """Lanes of bricks, and their Plotly figure as plain data.
 
-Intervals are bricks of one-row heat maps: they are painted on a canvas, need no WebGL, answer the
-pointer anywhere inside, and twenty thousand of them cost a few milliseconds.
+Intervals are bricks of one-row heat maps. These are painted on a canvas, need no WebGL, react to
+the pointer anywhere inside, and twenty thousand of them take a few milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class LaneGroup:
-    """Lanes that share a palette and details; ``note`` says what was merged or left out."""
+    """Lanes with a common palette and details; ``note`` says what was merged or left out."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ class LaneGroup:
 
 
 def _colourscale(colours: list[str]) -> list[list[object]]:
-    """One flat step per code, and a transparent one for gaps."""
+    """One step of plain colour per code, and a transparent one for gaps."""
     steps = [*colours, "rgba(255,255,255,0)"]
     return [
         [edge / len(steps), colour]
@@ -65,7 +65,7 @@ def _with_gaps(bricks: pl.DataFrame, gap_code: int) -> pl.DataFrame:
 def _lane_trace(
     bricks: pl.DataFrame, y: tuple[float, float], colours: list[str], origin_ns: int
 ) -> tuple[Json, Json]:
-    """Return the heat map of a lane, and the place of each of its bricks in the details."""
+    """Return the heat map of a lane, and the index of each of its bricks in the details."""
     filled = _with_gaps(bricks, len(colours))
     edges = pl.concat([filled["start_ns"], filled["end_ns"].tail(1)])
     trace = {
@@ -142,7 +142,7 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
 def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
     """Return the names to write on bricks, from the column ``caption`` of lanes that have it.
 
-    The page's script writes those for which the present zoom has room.
+    The page's script writes those that fit at the current zoom.
     """
     captions: list[Json] = []
     for place, lane in drawn:

@@ -18,7 +18,7 @@ _FATAL = frozenset(("crash", "hang", "exit"))
 
 
 def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Json:
-    """Return a mark for each incident, where it happened, that says all of it to the pointer."""
+    """Return a mark for each incident at its time; the pointer shows its details."""
     if not incidents:
         return {}
     seconds_in = _seconds_in(incidents, window)
@@ -44,7 +44,7 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
 
 
 def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Window) -> Json:
-    """Return a figure over time with a line through it at each incident."""
+    """Return the figure with a vertical line at each incident."""
     lines = [
         {
             "type": "line",
@@ -79,7 +79,7 @@ def _incident_colour(incident: dict[str, Any]) -> str:
 
 
 def _rows_for_labels(begins: list[float], length: float) -> list[int]:
-    """The first row on which each label has room; the last where none has."""
+    """The first row that has room for each label, else the last row."""
     free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int]()
     for at in begins:
         row = next((n for n, free in enumerate(free_from) if free <= at), _INCIDENT_ROWS - 1)

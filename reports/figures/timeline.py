@@ -1,8 +1,8 @@
 """The timeline as data: groups of lanes, each a bounded number of bricks with their details.
 
-Nothing is drawn here. A lane's ``bricks`` have start_ns, end_ns, code (place in the group's
+Nothing is drawn here. A lane's ``bricks`` have start_ns, end_ns, code (index into the group's
 palette), merged (how many intervals one brick stands for) and the group's detail columns, among
-them fetch_id (Int32, null where none), by which the page links lanes.
+them fetch_id (Int32, null where none), which links bricks of different lanes on the page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..material import FUSE_READ, Frames, Window, file_names
 from .bricks import DURATION, clip, disjoint, left_out, longest, merge_short, pack, resolution_ns
 from .lanes import Lane, LaneGroup, Palette
 
-#: bounds on what is drawn, whatever the run's size
+#: upper bounds on what is drawn, however large the run is
 MAX_LANES = 20
 REQUEST_ROWS = 32
 BRICKS_OF_THREADS = 12_000
@@ -75,12 +75,14 @@ def _merged_note(shortest_ns: int) -> str:
         return "Every interval is drawn."
     return (
         f"Neighbours shorter than {shortest_ns / 1e6:.3g} ms are drawn as one, "
-        "in the colour that held longest."
+        "in the colour that covers most of them."
     )
 
 
 def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
-    """Return pid, tid by rank: threads that marked a phase, then by time spent on CVMFS, on all."""
+    """Return pid and tid by rank: first threads that marked a phase, then by time waiting for
+    CVMFS, then by time awake.
+    """
     cause = pl.col("cause").cast(pl.String)
     spent = segments.group_by("pid", "tid").agg(
         cvmfs_ns=DURATION.filter(cause.is_in(list(CVMFS_CAUSES))).sum(),
@@ -130,17 +132,18 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
     lanes: list[Lane] = []
     shortest = 0
     for pid, tid in shown:
-        mine = coded.filter((pl.col("pid") == pid) & (pl.col("tid") == tid))
-        limit = resolution_ns(mine, per_lane)
+        of_thread = coded.filter((pl.col("pid") == pid) & (pl.col("tid") == tid))
+        limit = resolution_ns(of_thread, per_lane)
         shortest = max(shortest, limit)
-        bricks = _segmentdetails(frames, merge_short(mine, limit, "code"))
+        bricks = _segmentdetails(frames, merge_short(of_thread, limit, "code"))
         lanes.append(Lane(labels.get(tid, f"thread {tid}"), bricks))
     left = ranked.height - len(shown)
-    note = _merged_note(shortest) + (f" {left:,} calmer threads are not drawn." if left else "")
+    note = _merged_note(shortest) + (f" {left:,} less busy threads are not drawn." if left else "")
     return LaneGroup(
         "threads",
         "Traced threads",
-        "What each thread of the command spent its time on. Waits for a chunk lead to its fetch.",
+        "What each thread of the command spent its time on. Click a wait for a chunk to see its "
+        "fetch.",
         CAUSE_PALETTE,
         tuple(lanes),
         note,
@@ -148,7 +151,7 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
 
 
 def _plain(frame: pl.DataFrame, code: pl.Expr | int, **details: pl.Expr | str) -> pl.DataFrame:
-    """Bricks that stand for one interval each and lead to no fetch."""
+    """Bricks for one interval each, without a fetch."""
     coded = pl.lit(code) if isinstance(code, int) else code
     columns = [
         (pl.col(value) if isinstance(value, str) else value).alias(name)
@@ -288,13 +291,13 @@ def request_lanes(frames: Frames, window: Window) -> LaneGroup:
     rows = pack(drawn.drop("error", "opcode", "unanswered"), REQUEST_ROWS)
     lanes = tuple(Lane("in flight" if not n else "", row) for n, row in enumerate(rows))
     note = left_out("requests", drawn.height, requests.height).strip()
-    homeless = drawn.height - sum(row.height for row in rows)
-    if homeless:
-        note += f" {homeless:,} more have no row: over {REQUEST_ROWS} were in flight at once."
+    without_row = drawn.height - sum(row.height for row in rows)
+    if without_row:
+        note += f" {without_row:,} more have no row: over {REQUEST_ROWS} were in flight at once."
     return LaneGroup(
         "requests",
         "FUSE requests",
-        "Requests of the kernel to cvmfs2, from queued to answered.",
+        "Requests from the kernel to cvmfs2, from queued to answered.",
         REQUEST_PALETTE,
         lanes,
         note,
@@ -353,16 +356,16 @@ def daemon_lanes(frames: Frames, window: Window) -> LaneGroup:
     lanes: list[Lane] = []
     for tid in shown:
         for label, part in ((labels.get(tid, f"cvmfs2 {tid}"), calls), ("fetches", fetches)):
-            mine = disjoint(part.filter(pl.col("tid") == tid).drop("tid"))
-            if mine.height or part is calls:
-                bricks = merge_short(mine, resolution_ns(mine, budget), "code")
+            of_thread = disjoint(part.filter(pl.col("tid") == tid).drop("tid"))
+            if of_thread.height or part is calls:
+                bricks = merge_short(of_thread, resolution_ns(of_thread, budget), "code")
                 lanes.append(Lane(label, bricks))
     left = len(tids) - len(shown)
-    note = f"{left:,} calmer threads are not drawn." if left else ""
+    note = f"{left:,} less busy threads are not drawn." if left else ""
     return LaneGroup(
         "daemon",
         "cvmfs2 threads",
-        "Calls served by each thread of the daemon and, below them, its waits for objects.",
+        "The calls that each thread of the daemon serves and, below them, its fetches.",
         DAEMON_PALETTE,
         tuple(lanes),
         note,

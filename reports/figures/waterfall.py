@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -75,8 +76,8 @@ def waterfall(frames: Frames, window: Window) -> Waterfall:
 def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
     """Return the downloads as a waterfall: one row each in the order sent, its parts stacked.
 
-    A part whose end is unknown lasts to the next time that is known: a download that hangs before
-    its first byte is all ``first_byte``.
+    A part whose end is not known lasts until the next known time: a download that hangs before its
+    first byte is all ``first_byte``.
     """
     rows = downloads.rows
     if not rows.height:
@@ -124,19 +125,17 @@ def _waterfall_axis(rows: pl.DataFrame) -> Json:
     count = rows.height
     axis: Json = {"range": [-count + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
     if count <= 40:
-        names = [
-            _download_name(*row) for row in rows.select("file", "offset_bytes", "url").iter_rows()
-        ]
         axis |= {
             "tickvals": [-n for n in range(count)],
-            "ticktext": names,
+            "ticktext": [*map(_download_name, rows.iter_rows(named=True))],
             "tickfont": {"size": 10 if count <= 30 else 9},
         }
     return axis
 
 
-def _download_name(path: str | None, offset_bytes: int | None, url: str) -> str:
-    name = (path or url).rpartition("/")[2]
-    if offset_bytes is None or path is None:
+def _download_name(row: dict[str, Any]) -> str:
+    """The file and offset, else the path asked for, else (encrypted, never asked) the host."""
+    name = (row["file"] or row["url"] or row["host"]).rpartition("/")[2]
+    if row["file"] is None or row["offset_bytes"] is None:
         return as_plotly(name, 25)
-    return f"{as_plotly(name, 17)} @{offset_bytes / (1 << 20):.0f} MiB"
+    return f"{as_plotly(name, 17)} @{row['offset_bytes'] / (1 << 20):.0f} MiB"

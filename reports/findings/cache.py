@@ -8,7 +8,7 @@ from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
 from .finding import Finding
 
-#: all together; shorter ones are the ordinary business of threads
+#: collisions that take less than this in total are not worth reporting
 _SHORTEST_COLLISION_NS = 1_000_000
 _READS = ("operations_read", "operations_splice", "operations_fault")
 
@@ -22,7 +22,7 @@ def cached_chunks(s: Statistics) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{cached:,} of {were} in the client's cache at start.",
-            f"{size(s.bytes.unpacked)} of data came over HTTP, in {wire} on the wire.",
+            f"{size(s.bytes.unpacked)} of data came over HTTP, as {wire} on the wire.",
         )
 
 
@@ -73,12 +73,12 @@ def downloaded_again(s: Statistics) -> Iterator[Finding]:
     if any(manager.startswith("streaming") for manager in managers):
         why = (
             "This client streams: it keeps nothing of what it downloads, and each READ that "
-            "reaches it downloads its whole chunk anew."
+            "reaches it downloads its whole chunk again."
         )
     elif any(incident["kind"] == "eviction" for incident in s.incidents):
-        why = "They had been removed from the client's cache meanwhile: its limit is too low."
+        why = "They were evicted from the client's cache in between: its limit is too low."
     else:
-        why = "They were not in the client's cache when they were asked for again."
+        why = "They were not in the client's cache when they were needed again."
     objects = plural(again, "object was", "objects were")
     yield Finding("warning", f"{objects} downloaded more than once.", why)
 
@@ -96,17 +96,17 @@ def joined(s: Statistics) -> Iterator[Finding]:
 
 def collisions(s: Statistics) -> Iterator[Finding]:
     """Say how long reads waited for a lock that another open file held."""
-    met = s.collisions
-    if met.total_ns < _SHORTEST_COLLISION_NS:
+    waits = s.collisions
+    if waits.total_ns < _SHORTEST_COLLISION_NS:
         return
-    reads = plural(met.count, "read")
-    waiting, holding = met.waiting_path or "a file", met.holding_path or "another"
+    reads = plural(waits.count, "read")
+    waiting, holding = waits.waiting_path or "a file", waits.holding_path or "another"
     yield Finding(
         "note",
-        f"{reads} waited {duration(met.total_ns)} for a lock that another open file held.",
-        "cvmfs2 holds a lock while it fetches a chunk, and has 128 of them for all open files: "
-        "files that have nothing to do with each other may share one. The longest: "
-        f"{waiting} waited {duration(met.longest_ns)} for {holding}.",
+        f"{reads} waited {duration(waits.total_ns)} for a lock that another open file held.",
+        "cvmfs2 holds a lock while it fetches a chunk, and has 128 of them for all open files, so "
+        "unrelated files may share one. The longest: "
+        f"{waiting} waited {duration(waits.longest_ns)} for {holding}.",
     )
 
 
@@ -116,7 +116,7 @@ def ahead(s: Statistics) -> Iterator[Finding]:
         number = plural(s.fetched_for_no_request, "object was", "objects were")
         yield Finding(
             "note",
-            f"{number} fetched by the client on its own account.",
-            "No request asked for them: the client fetches bundles ahead, or the request "
-            "was taken before recording began.",
+            f"{number} fetched by the client without a request.",
+            "Either the client fetched a bundle ahead, or it took the request before recording "
+            "began.",
         )

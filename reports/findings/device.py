@@ -19,7 +19,7 @@ def stalls(s: Statistics) -> Iterator[Finding]:
     longest = s.stalls.longest[0]
     yield Finding(
         "note",
-        f"The device stood idle for {duration(s.stalls.total_ns)} in "
+        f"The device was idle for {duration(s.stalls.total_ns)} in "
         f"{plural(s.stalls.count, 'stall')}, {percent(share)} of it waiting for fetches.",
         f"The longest lasted {duration(longest.end_ns - longest.start_ns)}.",
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..numbers.failures import Failures
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
-from ..words import capital, duration, percent, plural, size
+from ..words import duration, percent, plural, size
 from .finding import Finding
 
-#: lost segments, or samples, below which nothing is said
+#: fewer lost segments, or samples, are not enough to report
 _FEW = 5
-#: share of segments lost from which on a network is lossy
+#: share of lost segments at which a network counts as lossy
 _LOSSY = 0.01
-#: a round trip or an answer from which on it may be called slow
+#: a round trip or an answer below this is not called slow
 _SLOW_NS = 5_000_000
 
 
@@ -25,8 +26,8 @@ def latency(s: Statistics) -> Iterator[Finding]:
     medians = f"(medians of {s.latency.downloads})"
     numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
     speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
-    known_better = any(slow_because(s))  # which says what would help
-    advice = "" if known_better else _what_would_help(first, transfer)
+    # where the samples of connections say why, that finding says what would help
+    advice = "" if any(slow_because(s)) else _what_would_help(first, transfer)
     yield Finding("note", f"Each chunk took {numbers}{speed}.", advice)
 
 
@@ -38,11 +39,11 @@ def _what_would_help(first_byte_ns: int, transfer_ns: int) -> str:
         )
     if transfer_ns > 2 * first_byte_ns:
         return "Bandwidth more than latency: a faster line or server, or a warm cache, would help."
-    return "Latency and bandwidth count about alike."
+    return "Latency and bandwidth matter about equally."
 
 
 def slow_because(s: Statistics) -> Iterator[Finding]:
-    """The server, the network or the client, where the samples of connections say so clearly."""
+    """Say whether the server, the network or the client was slow, where the samples are clear."""
     n = s.network
     if n.round_trip_ns is None or not n.total_ns:
         return
@@ -57,7 +58,7 @@ def _packets_lost(n: Network) -> Finding | None:
     return Finding(
         "note",
         f"The network lost packets: {n.disordered:,} of {plural(n.segments, 'segment')} "
-        f"came out of order, {n.retransmits:,} were sent again.",
+        f"came out of order, and this end sent {n.retransmits:,} again.",
         f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down.",
     )
 
@@ -72,8 +73,8 @@ def _client_slow(n: Network) -> Finding | None:
         "The client, not the network, set the pace of transfers: in "
         f"{percent(n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "bytes that had arrived waited to be read.",
-        f"{size(n.unread_bytes)} of them in the median: the daemon was still unpacking, verifying "
-        "and writing what came before. A faster line or server would not help.",
+        f"The median is {size(n.unread_bytes)}: the daemon was still unpacking, verifying and "
+        "writing what came before. A faster line or server would not help.",
     )
 
 
@@ -85,7 +86,8 @@ def _server_slow(n: Network) -> Finding | None:
         "note",
         f"The server or proxy, not the network, was slow: {duration(mean_ns)} on average "
         f"until it answered, beyond a round trip of {duration(trip_ns)}.",
-        "It had to fetch the objects itself, or is busy: look there, or put a cache before it.",
+        "It had to fetch the objects itself, or is busy: look there, or put a cache in front of "
+        "it.",
     )
 
 
@@ -95,8 +97,8 @@ def _far_away(n: Network) -> Finding | None:
         return None
     return Finding(
         "note",
-        f"The way to the server is long: of {duration(n.total_ns)} in requests "
-        f"{duration(n.travel_ns)} were round trips of {duration(trip_ns)}.",
+        f"The network path to the server is long: of {duration(n.total_ns)} in requests, "
+        f"{duration(n.travel_ns)} were round trips of {duration(trip_ns)} each.",
         "A nearer proxy or larger chunks would help.",
     )
 
@@ -108,7 +110,7 @@ def _line_slow(n: Network) -> Finding | None:
         return None
     return Finding(
         "note",
-        "The line or the server's sending set the pace of transfers, not the client: in "
+        "The line or the server, not the client, set the pace of transfers: in "
         f"{percent(1 - n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "nothing that had arrived waited to be read.",
         f"The round trip is {duration(n.round_trip_ns or 0)}.",
@@ -116,13 +118,13 @@ def _line_slow(n: Network) -> Finding | None:
 
 
 def failed_connections(s: Statistics) -> Iterator[Finding]:
-    """Say how many connections failed, to whom, and the time that cost."""
+    """Say how many connections failed, to where, and how long that took."""
     n = s.network
     if n.failed_connections:
         number = plural(n.failed_connections, "connection")
         yield Finding(
             "warning",
-            f"{number} failed, to {', '.join(n.failed_to[:4]) or 'nobody knows whom'}.",
+            f"{number} failed, to {', '.join(n.failed_to[:4]) or 'an unknown address'}.",
             f"It took {duration(n.failed_ns)} until the next attempt: a proxy or server that is "
             "down or cannot be reached.",
         )
@@ -133,23 +135,25 @@ def failed_fetches(s: Statistics) -> Iterator[Finding]:
     broken, failed = s.failures, s.fetches.failed
     if not failed and not broken.requests:
         return
-    errors = ", ".join(f"{name}: {number:,}" for name, number in broken.fetches.items())
-    named = f" ({errors})" if errors else ""
-    fetches = f"{plural(failed, 'fetch', 'fetches')} failed{named}, and"
-    if not failed:
-        fetches = "No fetch failed, but"
-    requests = plural(broken.requests, "request")
-    said = [
-        *(f"{number:,} answered with status {code}" for code, number in broken.statuses.items()),
-        *([f"{broken.unanswered:,} not answered"] if broken.unanswered else []),
-        *(
-            [f"{broken.rejected:,} answered with what the client did not accept"]
-            if broken.rejected
-            else []
-        ),
-    ]
-    meaning = [f"{capital('; '.join(said))}."] if said else []
+    meaning = _how_requests_failed(broken)
     if "ENOSPC" in broken.fetches:
         meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
-    headline = f"{fetches} {requests} to servers brought nothing."
+    requests = plural(broken.requests, "request")
+    headline = f"{_fetches_failed(broken, failed)} {requests} to servers brought no usable answer."
     yield Finding("warning", headline, " ".join(meaning))
+
+
+def _fetches_failed(broken: Failures, failed: int) -> str:
+    if not failed:
+        return "No fetch failed, but"
+    errors = ", ".join(f"{name}: {number:,}" for name, number in broken.fetches.items())
+    named = f" ({errors})" if errors else ""
+    return f"{plural(failed, 'fetch', 'fetches')} failed{named}, and"
+
+
+def _how_requests_failed(broken: Failures) -> list[str]:
+    counts = [(f"answered with status {code}", number) for code, number in broken.statuses.items()]
+    counts.append(("not answered", broken.unanswered))
+    counts.append(("answered with content that the client rejected", broken.rejected))
+    said = "; ".join(f"{number:,} {how}" for how, number in counts if number)
+    return [f"{said}."] if said else []

@@ -11,18 +11,18 @@ from ..numbers.statistics import Statistics
 from ..words import duration, percent, plural
 from .finding import NEGLIGIBLE, Finding, main_phase
 
-#: up to this many fetches at once, on average, they came one after another
+#: mean number of fetches at once below which they ran nearly one after another
 _ONE_AFTER_ANOTHER = 1.1
-#: why time may stay undivided
+#: causes that are divided further where the work is observed, and why it may not be
 _UNDIVIDED = {
-    "daemon": "No CVMFS client serves that file system, or nothing was seen of what it does.",
-    "fetch": "The HTTP requests, or what the download thread did with the answers, were not seen: "
-    "they are encrypted, or were sent before recording began.",
+    "daemon": "No CVMFS client serves that file system, or what it does was not observed.",
+    "fetch": "The HTTP requests, or what the download thread did with the answers, were not "
+    "observed: they are encrypted, or were sent before recording began.",
 }
 
 
 def _in_order(fetches: Fetches) -> str:
-    """How the fetches lay in time, in words."""
+    """Say whether the fetches ran one after another."""
     if fetches.chunks_downloaded < 2:
         return ""
     if fetches.most_at_once == 1:
@@ -42,14 +42,21 @@ def where_time_went(s: Statistics) -> Iterator[Finding]:
         yield _nothing_waited(s, phase)
         return
     fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
-    if fetch_ns >= phase.cvmfs_ns / 2 and phase.fetches.chunks_downloaded:
+    if fetch_ns < phase.cvmfs_ns / 2:
+        yield _waited_for_cvmfs(phase, "less than half of it for the network")
+    elif phase.fetches.chunks_downloaded:
         yield _waited_for_chunks(phase, fetch_ns)
     else:
-        yield Finding(
-            "main",
-            f"{percent(share)} of “{phase.title}” waited for CVMFS, little of it for the network.",
-            f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
-        )
+        yield _waited_for_cvmfs(phase, "mostly for fetches that brought no chunk")
+
+
+def _waited_for_cvmfs(phase: Phase, what: str) -> Finding:
+    share = percent(phase.cvmfs_ns / phase.duration_ns)
+    return Finding(
+        "main",
+        f"{share} of “{phase.title}” waited for CVMFS, {what}.",
+        f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
+    )
 
 
 def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
@@ -59,7 +66,7 @@ def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
     if fetches.chunks_downloaded > 1 and fetches.mean_at_once < _ONE_AFTER_ANOTHER:
         meaning += (
             " A chunk is fetched only when a read or page fault reaches it, and the next one only "
-            "when that one is there: the waits add up."
+            "after that one has arrived, so the waits add up."
         )
     headline = f"{percent(fetch_ns / phase.duration_ns)} of “{phase.title}” waited for {chunks}"
     return Finding("main", f"{headline}{_in_order(fetches)}.", meaning)
@@ -72,11 +79,11 @@ def _top_causes(phase: Phase, count: int = 4) -> str:
 
 
 def _of_page_cache(phase: Phase) -> str:
-    """How much of the CPU time went into page-cache hits, where that is worth telling."""
+    """Say how much of the CPU time page-cache hits took, unless it is negligible."""
     if phase.page_cache_ns < NEGLIGIBLE * phase.duration_ns:
         return ""
     hits = plural(phase.page_cache_hits, "hit")
-    return f" (of it {duration(phase.page_cache_ns)} reading the page cache, {hits})"
+    return f" ({duration(phase.page_cache_ns)} of it reading the page cache, {hits})"
 
 
 def _nothing_waited(s: Statistics, phase: Phase) -> Finding:
@@ -84,15 +91,16 @@ def _nothing_waited(s: Statistics, phase: Phase) -> Finding:
     if not s.fetches.downloaded:
         return Finding("good", "Nothing waited for CVMFS: no chunk had to be fetched.", spent)
     waited = percent(phase.cvmfs_ns / phase.duration_ns)
-    return Finding("good", f"Next to nothing waited for CVMFS: {waited} of “{phase.title}”.", spent)
+    return Finding("good", f"Almost nothing waited for CVMFS: {waited} of “{phase.title}”.", spent)
 
 
 def undivided(s: Statistics) -> Iterator[Finding]:
-    """Say how much time could not be divided among the daemon's work, and why."""
+    """Say how much time could not be divided further, and why."""
     phase = main_phase(s)
+    if phase is None:
+        return
     for cause, reason in _UNDIVIDED.items():
-        ns = 0 if phase is None else phase.causes_ns.get(cause, 0)
-        if phase is not None and ns > NEGLIGIBLE * phase.duration_ns:
-            yield Finding(
-                "note", f"{duration(ns)} of “{phase.title}” stay undivided as {cause}.", reason
-            )
+        ns = phase.causes_ns.get(cause, 0)
+        if ns > NEGLIGIBLE * phase.duration_ns:
+            headline = f"{duration(ns)} of “{phase.title}” counts as {cause}, not divided further."
+            yield Finding("note", headline, reason)

@@ -27,8 +27,8 @@ def lost_events(s: Statistics) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{plural(s.lost, 'event was', 'events were')} lost.",
-            f"Most by {worst['probe']} ({worst['cause']}). Counts below are too low by as many, "
-            "and time that those events would explain may count as unknown.",
+            f"Most of them by {worst['probe']} ({worst['cause']}). Counts below are too low by "
+            "that many, and time that those events would have explained may count as unknown.",
         )
 
 
@@ -40,13 +40,12 @@ def died(s: Statistics) -> Iterator[Finding]:
             who = "A task" if incident["pid"] is None else f"Process {incident['pid']}"
             word = {"crash": "died", "hang": "hung", "exit": "ended"}[incident["kind"]]
             signal = "" if incident["signal"] is None else f" of signal {incident['signal']}"
-            yield Finding(
-                "warning", f"{who} {word}{signal} {after} after the start.", str(incident["detail"])
-            )
+            headline = f"{who} {word}{signal}, {after} after the start."
+            yield Finding("warning", headline, str(incident["detail"]))
 
 
 def unasked(s: Statistics) -> Iterator[Finding]:
-    """Name the files whose chunks are not known."""
+    """Say why the chunks of some files are not known."""
     for incident in s.incidents:
         if incident["kind"] == "unasked":
             yield Finding(
@@ -78,14 +77,13 @@ def unreconciled(s: Statistics) -> Iterator[Finding]:
             remark = f" {capital(str(row['remark']))}." if row["remark"] else ""
             yield Finding(
                 "warning",
-                f"{abs(row['difference']):,} {more} {what} than the client counted.",
-                f"The client counted {row['counted']:,}, this run holds {row['recorded']:,}."
-                f"{remark}",
+                f"This run has {abs(row['difference']):,} {more} {what} than the client counted.",
+                f"The client counted {row['counted']:,}, this run has {row['recorded']:,}.{remark}",
             )
 
 
 _QUANTITIES = {
-    "objects": "objects handed to download", "body_bytes": "bytes received",
+    "objects": "objects handed to the downloader", "body_bytes": "bytes received",
     "chunks": "chunks downloaded",
 }  # fmt: skip
 
@@ -99,22 +97,23 @@ def unexplained(s: Statistics) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 f"{percent(share)} of “{phase.title}” could not be explained.",
-                "It is counted as unknown. The probes listed at the end say what was not observed.",
+                "That time counts as unknown. The list of probes at the end of the page says what "
+                "was not observed.",
             )
 
 
 def unobserved(s: Statistics) -> Iterator[Finding]:
     """Name the kinds of event that could not be observed, and what a run lacks without them."""
-    seen = {probe["event"] for probe in s.probes if probe["family"] not in {"none", ""}}
-    missing = [each for each in s.probes if each["event"] not in seen and each["reason"]]
+    observed = {probe["event"] for probe in s.probes if probe["family"] not in {"none", ""}}
+    missing = [each for each in s.probes if each["event"] not in observed and each["reason"]]
     reasons = {str(probe["event"]): str(probe["reason"]) for probe in missing[::-1]}
     if reasons:
-        told = " ".join(_missing(event, why) for event, why in reasons.items())
+        missing_events = " ".join(_missing(event, why) for event, why in reasons.items())
         yield Finding(
             "note",
             f"{plural(len(reasons), 'kind of event', 'kinds of event')} could not be "
             "observed here.",
-            f"{told} The way to get it: cvmprof doctor.",
+            f"{missing_events} cvmprof doctor says how to get them.",
         )
 
 

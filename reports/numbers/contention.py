@@ -1,18 +1,17 @@
-"""What a client's threads did besides answering requests: held each other up, fetched ahead."""
+"""What a client's threads did besides answering requests: block each other, fetch ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from ..material import file_names
+from ..material import IS_FILE_DATA, Frames, file_names
 
 
 @dataclass(frozen=True)
 class Collisions:
-    """Waits for a lock that another open file held; who waited for whom in the longest."""
+    """Waits for a lock that another open file held, and the two files of the longest one."""
 
     count: int
     total_ns: int
@@ -21,9 +20,9 @@ class Collisions:
     holding_path: str | None
 
 
-def collisions(frames: Mapping[str, pl.DataFrame]) -> Collisions:
-    """Return the collisions of `lock_waits` that ended; a wait for one holder after another counts
-    once.
+def collisions(frames: Frames) -> Collisions:
+    """Return the collisions of `lock_waits` that ended. A request that waits for several holders
+    in turn counts once.
     """
     waits = (
         frames["lock_waits"]
@@ -53,8 +52,8 @@ def collisions(frames: Mapping[str, pl.DataFrame]) -> Collisions:
     )
 
 
-def _paths(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Files that requests are about: mount_id, unique, path?."""
+def _paths(frames: Frames) -> pl.DataFrame:
+    """The file of each request: mount_id, unique, path."""
     inodes = (
         frames["files"]
         .select("mount_id", "file_id", node_id="inode")
@@ -68,7 +67,6 @@ def _paths(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     )
 
 
-def own_fetches(frames: Mapping[str, pl.DataFrame]) -> int:
-    """Return how many objects of files clients fetched for no request: bundles fetched ahead."""
-    ahead = pl.col("unique").is_null() & pl.col("object_kind").is_in(["chunk", "file"])
-    return frames["fetches"].filter(ahead).height
+def own_fetches(frames: Frames) -> int:
+    """Return how many objects of files the clients fetched without a request, such as bundles."""
+    return frames["fetches"].filter(pl.col("unique").is_null() & IS_FILE_DATA).height

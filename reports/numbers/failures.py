@@ -1,4 +1,4 @@
-"""What went wrong with objects: fetches that failed, and requests that had to be made again."""
+"""Fetches that failed, and requests to servers that had to be repeated."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..material import Frames
 
 @dataclass(frozen=True)
 class Failures:
-    """``fetches`` that failed by the error that the client returned for them; requests to servers
-    by the ``statuses`` of answers that were errors, ``unanswered`` though the client went on, and
-    ``rejected``: answered in full, yet asked again or given up, as when content does not match its
-    hash. ``downloaded_again``: objects that came more than once.
+    """``fetches``: failed ones by the error that the client returned. Requests to servers that
+    failed: by HTTP status (``statuses``); ``unanswered``, given up or repeated by the client;
+    ``rejected``: answered completely, yet repeated or given up, as when the content does not match
+    its hash. ``downloaded_again``: objects that were downloaded more than once.
     """
 
     fetches: dict[str, int]
@@ -26,28 +26,28 @@ class Failures:
 
     @property
     def requests(self) -> int:
-        """Requests that brought nothing."""
+        """Requests that brought no usable answer."""
         return sum(self.statuses.values()) + self.unanswered + self.rejected
 
 
 def failures(frames: Frames) -> Failures:
     """Return what failed in a run."""
-    tried = _outcomes(frames)
-    bad = tried.filter(pl.col("status") >= 400)["status"].value_counts().sort("status")
-    good = tried.filter(pl.col("is_answered") & ~pl.col("is_useless"))
+    attempts = _outcomes(frames)
+    bad = attempts.filter(pl.col("status") >= 400)["status"].value_counts().sort("status")
+    good = attempts.filter(pl.col("is_answered") & ~pl.col("is_useless"))
     again = good.drop_nulls("object_hash").group_by("mount_id", "object_hash").len()
     return Failures(
         fetches=_errors(frames),
         statuses=dict(bad.iter_rows()),
-        unanswered=tried.filter(pl.col("is_useless") & pl.col("status").is_null()).height,
-        rejected=tried.filter(pl.col("is_useless") & pl.col("is_answered")).height,
+        unanswered=attempts.filter(pl.col("is_useless") & pl.col("status").is_null()).height,
+        rejected=attempts.filter(pl.col("is_useless") & pl.col("is_answered")).height,
         downloaded_again=again.filter(pl.col("len") > 1).height,
     )
 
 
 def _outcomes(frames: Frames) -> pl.DataFrame:
-    """The downloads with ``is_answered`` (without an error) and ``is_useless``: tried again by the
-    same fetch, or the last try of one that failed.
+    """The downloads with ``is_answered`` (without an error status) and ``is_useless``: repeated by
+    the same fetch, or the last attempt of a fetch that failed.
     """
     of_object = ["mount_id", "object_hash"]
     failed = frames["fetches"].filter(pl.col("outcome") == "failed")["download_id"]

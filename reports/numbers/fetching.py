@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from ..material import Frames, Window, file_names
+from ..material import IS_FILE_DATA, Frames, Window, file_names
 from .sums import count_of, total
 
 SLOWEST_CHUNKS = 30
@@ -30,13 +30,13 @@ class Fetches:
 
     @property
     def mean_at_once(self) -> float:
-        """Fetches in progress at once, on average while there is any: 1 is one after another."""
+        """Mean number of fetches in progress while there is any: 1 is one after another."""
         return self.summed_ns / self.busy_ns if self.busy_ns else 0.0
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A fetch of an object of a file, with the parts of its time (absent where unknown)."""
+    """A fetch of an object of a file. ``parts_ns`` lacks the parts that are not known."""
 
     fetch_id: int
     path: str | None
@@ -53,7 +53,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians over the downloads of chunks and files; null where none was seen whole."""
+    """Medians over the downloads of chunks and files; None where none was seen completely."""
 
     first_byte_ns: int | None
     transfer_ns: int | None
@@ -82,13 +82,12 @@ def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
 
 
 def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
-    """Return the fetches by outcome and how far they overlapped.
+    """Return the fetches by outcome and how much they overlapped.
 
-    Concurrency counts downloaded chunks and files only: those that joined wait for one of them.
+    Overlap is that of downloaded chunks and files: a joined fetch only waits for one of those.
     """
     outcome = pl.col("outcome")
-    data = pl.col("object_kind").is_in(["chunk", "file"])
-    downloaded = fetches.filter((outcome == "downloaded") & data)
+    downloaded = fetches.filter((outcome == "downloaded") & IS_FILE_DATA)
     ended = downloaded.with_columns(pl.col("end_ns").fill_null(window.end_ns))
     summed, busy, most = _overlap(ended)
     return Fetches(
@@ -125,11 +124,10 @@ def slowest_chunks(
     frames: Frames, window: Window, count: int = SLOWEST_CHUNKS
 ) -> tuple[Chunk, ...]:
     """Return the ``count`` longest fetches of chunks and files, the longest first."""
-    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
     ended = pl.col("end_ns").fill_null(window.end_ns)
     rows = (
         _with_downloads(frames)
-        .filter(data | pl.col("object_kind").is_null())
+        .filter(IS_FILE_DATA | pl.col("object_kind").is_null())
         .drop_nulls("object_hash")
         .with_columns(duration_ns=ended - pl.col("start_ns"))
         .sort("duration_ns", "fetch_id", descending=[True, False])
@@ -170,9 +168,8 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
 
 def latency(frames: Frames) -> Latency:
     """Return the medians of what a download of a chunk or file takes."""
-    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
-    wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
-    downloads = frames["downloads"].filter(pl.col("download_id").is_in(wanted.implode()))
+    of_files = frames["fetches"].filter(IS_FILE_DATA)["download_id"].drop_nulls().unique()
+    downloads = frames["downloads"].filter(pl.col("download_id").is_in(of_files.implode()))
     transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
     rate = pl.col("wire_bytes") * 1e9 / transfer
     row = downloads.select(

@@ -1,4 +1,4 @@
-"""What can be said of a run that was imported from a client's log: counts, objects, order.
+"""The numbers of a run that was imported from a client's log: counts, objects, order.
 
 No durations: a log's times are too coarse for them, and its lines do not name their threads.
 """
@@ -15,18 +15,13 @@ from ..material import Frames, Window, file_names
 
 MOST_FETCHES = 300
 _MOST_BARS = 600
-#: series of the figure: name, colour
-SERIES = (
-    ("calls", "#9aa7b4"),
-    ("cache hits", "#4c9a6a"),
-    ("cache misses", "#d08a2e"),
-    ("downloads", "#b4452f"),
-)
+#: what is counted over time
+SERIES = ("calls", "cache hits", "cache misses", "downloads")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Where the run comes from, how exact its times are, and what the log tells.
+    """Where the run comes from, how exact its times are, and what the log says.
 
     ``calls`` by function; ``lookups_hit`` and ``lookups_missed`` of the client's cache;
     ``hosts``: downloads by host; ``fetched``: the first fetches, in order.
@@ -50,17 +45,17 @@ class Imported:
 
 
 def imported_of(meta: Mapping[str, Any], frames: Frames) -> Imported | None:
-    """What an imported run tells; None where the run was recorded."""
-    found = meta.get("imported")
-    if not isinstance(found, dict):
+    """Return the numbers of an imported run; None where the run was recorded."""
+    described: object = meta.get("imported")
+    if not isinstance(described, dict):
         return None
-    told = cast("dict[str, Any]", found)
+    log = cast("dict[str, Any]", described)
     lookups, hit = frames["cache_lookups"], pl.col("hit")
     return Imported(
-        kind=str(told.get("kind", "log")),
-        file=str(told.get("file", "")),
-        precision_ns=int(told.get("precision_ns") or 1_000_000_000),
-        lines=int(told.get("lines") or 0),
+        kind=str(log.get("kind", "log")),
+        file=str(log.get("file", "")),
+        precision_ns=int(log.get("precision_ns") or 1_000_000_000),
+        lines=int(log.get("lines") or 0),
         calls=_numbers(frames["daemon_calls"], "function"),
         lookups_hit=lookups.filter(hit).height,
         lookups_missed=lookups.filter(~hit).height,
@@ -101,13 +96,13 @@ def _fetched(frames: Frames) -> tuple[dict[str, Any], ...]:
 
 
 def bar_ns(window: Window, precision_ns: int) -> int:
-    """The time that a bar stands for: never less than what the times can tell apart."""
+    """Return the time that a bar stands for: no less than the precision of the times."""
     least = max(precision_ns, 1_000_000)
     return least * max(-(-window.duration_ns // (least * _MOST_BARS)), 1)
 
 
 def counts_over_time(frames: Frames, window: Window, width_ns: int) -> dict[str, pl.DataFrame]:
-    """For each of SERIES that has any: bar, number. ``bar`` counts from the window's start."""
+    """Return bar and number for each of ``SERIES`` that has any; bar 0 begins with the window."""
     lookups, hit = frames["cache_lookups"], pl.col("hit")
     times = (
         frames["daemon_calls"]["start_ns"],
@@ -120,6 +115,6 @@ def counts_over_time(frames: Frames, window: Window, width_ns: int) -> dict[str,
         .group_by("bar")
         .agg(number=pl.len())
         .sort("bar")
-        for (name, _), each in zip(SERIES, times, strict=True)
+        for name, each in zip(SERIES, times, strict=True)
         if len(each)
     }

@@ -1,8 +1,8 @@
-"""What made downloads slow: the server, the way to it, or the daemon that reads.
+"""What made downloads slow: the server, the network path to it, or the daemon that reads.
 
-By the downloads of chunks and files whose connections were sampled. The round trip is the shortest
-that a connection has had: the smoothed one holds what the server takes to answer, since an answer
-is what acknowledges a request.
+Taken from the downloads of chunks and files on connections that were sampled. The round trip is the
+shortest one measured on a connection. The smoothed one includes the time that the server takes to
+answer, since the answer is what acknowledges the request.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..material import Frames
+from ..material import IS_FILE_DATA, Frames
 
-#: what a client takes from a socket at once: less unread is a read under way
+#: what a client reads from a socket at once; with fewer bytes unread it is just reading
 READ_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
 class Network:
-    """Sums over the downloads of chunks and files on sampled connections; null: none was measured.
+    """Sums over the downloads of chunks and files on sampled connections.
 
-    ``answer_ns`` is time from a request to its first byte beyond the round trip (``travel_ns``);
-    ``transfer_samples`` were taken during transfers, ``unread_samples`` of them found more than
-    ``READ_BYTES`` that the daemon had not read, ``unread_bytes`` in the median. ``segments`` with
-    data came on these connections while sampled, ``disordered`` of them out of order;
-    ``retransmits`` is what this end sent again. ``failed_connections`` carried no request;
-    ``failed_ns`` passed from each to the next attempt, else to its end; ``failed_to`` is where they
-    led.
+    ``round_trip_ns`` is the median of the connections' shortest, None where none was measured.
+    ``travel_ns`` is one round trip per request, ``answer_ns`` the rest of the time to the first
+    byte. ``transfer_samples`` were taken during transfers; in ``unread_samples`` of them the daemon
+    had not read more than ``READ_BYTES``, ``unread_bytes`` in the median. ``segments`` with data
+    arrived on these connections while they were sampled, ``disordered`` of them out of order;
+    ``retransmits`` is how many segments this end sent again. ``failed_connections`` carried no
+    request; ``failed_ns`` is the time from each to the next attempt, else to its end;
+    ``failed_to``: their remote addresses.
     """
 
     downloads: int
@@ -47,32 +48,32 @@ class Network:
 
     @property
     def total_ns(self) -> int:
-        """From requests to last bytes."""
+        """Time from the requests to the last bytes."""
         return self.answer_ns + self.travel_ns + self.transfer_ns
 
 
 def network(frames: Frames) -> Network:
-    """Return what the samples of connections tell of the downloads."""
+    """Return what the samples of connections say about the downloads."""
     samples, failed = frames["sockets"], _failed(frames["downloads"])
     shortest = (
         samples.filter(pl.col("min_rtt_us") > 0)
         .group_by("connection_id")
         .agg(round_trip_ns=pl.col("min_rtt_us").min() * 1000)
     )
-    loads = _data(frames).join(shortest, on="connection_id", how="inner")
+    downloads = _data(frames).join(shortest, on="connection_id", how="inner")
     waited = pl.col("first_byte_ns") - pl.col("sent_ns")
     travel = pl.min_horizontal(waited, "round_trip_ns")
-    sums = loads.select(
+    sums = downloads.select(
         travel=travel.sum(),
         answer=(waited - travel).sum(),
         transfer=(pl.col("last_byte_ns") - pl.col("first_byte_ns")).sum(),
         round_trip=pl.col("round_trip_ns").median(),
     ).row(0, named=True)
-    during = _during_transfers(samples, loads)
+    during = _during_transfers(samples, downloads)
     unread = during.filter(pl.col("unread_bytes") > READ_BYTES)["unread_bytes"]
-    counted = _counted(samples.join(loads, on="connection_id", how="semi"))
+    counted = _counted(samples.join(downloads, on="connection_id", how="semi"))
     return Network(
-        downloads=loads.height,
+        downloads=downloads.height,
         round_trip_ns=None if sums["round_trip"] is None else round(sums["round_trip"]),
         answer_ns=int(sums["answer"]),
         travel_ns=int(sums["travel"]),
@@ -90,15 +91,14 @@ def network(frames: Frames) -> Network:
 
 
 def _data(frames: Frames) -> pl.DataFrame:
-    """The downloads of chunks and files that were seen whole; not the first ones by HTTPS, whose
-    first bytes may be the session's keys.
+    """The downloads of chunks and files of which all times are known. Not the first one of an
+    HTTPS connection: its first bytes may be those of the handshake.
     """
-    data = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
-    wanted = frames["fetches"].filter(data)["download_id"].drop_nulls().unique()
-    whole = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
+    of_files = frames["fetches"].filter(IS_FILE_DATA)["download_id"].drop_nulls().unique()
+    complete = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
     clear = pl.col("reused") | ~pl.col("encrypted")
-    mine = pl.col("download_id").is_in(wanted.implode())
-    return frames["downloads"].filter(mine & whole & clear)
+    with_data = pl.col("download_id").is_in(of_files.implode())
+    return frames["downloads"].filter(with_data & complete & clear)
 
 
 def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
@@ -113,20 +113,20 @@ def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
     return begun.with_columns(cost_ns=given_up_ns - pl.col("began_ns")).filter(failed)
 
 
-def _during_transfers(samples: pl.DataFrame, loads: pl.DataFrame) -> pl.DataFrame:
-    """The samples that were taken while a transfer was under way on their connection."""
-    met = samples.sort("time_ns").join_asof(
-        loads.select("connection_id", "first_byte_ns", "last_byte_ns").sort("first_byte_ns"),
+def _during_transfers(samples: pl.DataFrame, downloads: pl.DataFrame) -> pl.DataFrame:
+    """The samples that were taken during a transfer on their connection."""
+    latest = samples.sort("time_ns").join_asof(
+        downloads.select("connection_id", "first_byte_ns", "last_byte_ns").sort("first_byte_ns"),
         left_on="time_ns",
         right_on="first_byte_ns",
         by="connection_id",
         check_sortedness=False,
     )
-    return met.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
+    return latest.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
 
 
 def _counted(samples: pl.DataFrame) -> dict[str, int]:
-    """How far the counters of the connections went on while they were sampled."""
+    """How much the counters of the connections grew while they were sampled."""
     names = ("segments_received", "out_of_order", "retransmits")
     grown = samples.group_by("connection_id").agg(
         pl.col(name).max() - pl.col(name).min() for name in names

@@ -9,9 +9,7 @@ from .sums import count_of, total
 
 
 def counts(frames: Frames) -> dict[str, int]:
-    """Return how many operations of each kind, hits, requests and downloads there were, and the
-    hits' time.
-    """
+    """Return the number of operations by kind, hits, requests and downloads, and the hits' ns."""
     operations, requests = frames["operations"], frames["fuse_requests"]
     by_kind = operations.group_by(pl.col("kind").cast(pl.String)).len().sort("kind")
     return {
@@ -29,8 +27,8 @@ def counts(frames: Frames) -> dict[str, int]:
 
 
 def unfinished_operations(frames: Frames, count: int = 20) -> tuple[str, ...]:
-    """Return in words the operations that never ended, the oldest first."""
-    open_ones = (
+    """Describe the operations that never ended, the oldest first."""
+    unfinished = (
         frames["operations"]
         .filter(pl.col("end_ns").is_null())
         .sort("start_ns")
@@ -40,5 +38,5 @@ def unfinished_operations(frames: Frames, count: int = 20) -> tuple[str, ...]:
     return tuple(
         f"{row['kind']} of {row['path'] or 'an unknown file'} by thread {row['tid']}"
         + ("" if row["offset_bytes"] is None else f" at offset {row['offset_bytes']}")
-        for row in open_ones.iter_rows(named=True)
+        for row in unfinished.iter_rows(named=True)
     )

@@ -16,11 +16,11 @@ MAX_PHASES = 24
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase and what its thread's time went to, wakers followed.
+    """A phase and what its thread spent the time on, following wakers.
 
-    ``fetches`` are those that it waited for. ``page_cache_ns`` is the part of ``cpu`` that
-    ``page_cache_hits`` reads and page faults took, which came from the page cache and were only
-    counted. ``times`` is 1, or how many phases of this name stand together because there are many.
+    ``fetches`` are those that it waited for. ``page_cache_hits`` is how many reads and page faults
+    the page cache served, ``page_cache_ns`` the part of ``cpu`` that they took. ``times`` is 1, or
+    how many phases of this name are merged into this one.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Phase:
 
     @property
     def title(self) -> str:
-        """The name, with how many phases of that name stand together here."""
+        """The name, and how many phases of that name are merged."""
         return self.name if self.times == 1 else f"{self.name} ×{self.times:,}"
 
     @property
@@ -47,25 +47,27 @@ class Phase:
 
 
 def phases(material: Material) -> tuple[Phase, ...]:
-    """Return the phases in the order of their start; if many, those of one name as one."""
-    spans = material.phases.with_row_index("place").with_columns(
+    """Return the phases in the order of their start; more than ``MAX_PHASES`` are merged by name,
+    the longest first.
+    """
+    spans = material.phases.with_row_index("number").with_columns(
         lasted=pl.col("end_ns").fill_null(material.window.end_ns) - pl.col("start_ns")
     )
     if spans.height > MAX_PHASES:
         groups = spans.partition_by("name", maintain_order=True)
         groups = sorted(groups, key=lambda same: -total(same, "lasted"))[:MAX_PHASES]
     else:
-        groups = spans.sort("start_ns").partition_by("place", maintain_order=True)
+        groups = spans.sort("start_ns").partition_by("number", maintain_order=True)
     return tuple(_phase(same, material) for same in groups)
 
 
 def _phase(same: pl.DataFrame, material: Material) -> Phase:
-    """Return the phase that these rows of phases are together."""
+    """Return these rows of phases as one phase."""
     row = same.row(0, named=True)
-    mine = pl.col("phase").is_in(same["place"].implode())
-    waited = material.phase_fetches.filter(mine)["fetch_id"].unique()
+    of_these = pl.col("phase").is_in(same["number"].implode())
+    waited = material.phase_fetches.filter(of_these)["fetch_id"].unique()
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
-    hits = material.phase_hits.filter(mine)
+    hits = material.phase_hits.filter(of_these)
     return Phase(
         name=row["name"],
         pid=row["pid"],
@@ -73,7 +75,7 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
         start_ns=row["start_ns"],
         end_ns=None if same["end_ns"].has_nulls() else same.select(pl.col("end_ns").max()).item(),
         duration_ns=total(same, "lasted"),
-        causes_ns=by_cause(material.phase_causes.filter(mine)),
+        causes_ns=by_cause(material.phase_causes.filter(of_these)),
         page_cache_hits=total(hits, "count"),
         page_cache_ns=total(hits, "ns"),
         fetches=fetch_summary(fetches, material.window),

@@ -35,12 +35,12 @@ class Stalls:
 
 
 def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
-    """Return the stalls in all, and the ``count`` longest, longest first."""
+    """Return the sum of all stalls, and the ``count`` longest, longest first."""
     rows = material.frames["stalls"].with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
-    picked = rows.sort("ns", "stall_id", descending=[True, False]).head(count)
-    shown = pl.col("stall_id").is_in(picked["stall_id"].implode())
-    spent = _causes_of(material.stall_causes.filter(shown), "stall_id")
-    found = tuple(
+    slowest = rows.sort("ns", "stall_id", descending=[True, False]).head(count)
+    of_these = pl.col("stall_id").is_in(slowest["stall_id"].implode())
+    spent = _causes_of(material.stall_causes.filter(of_these), "stall_id")
+    longest = tuple(
         Stall(
             row["stall_id"],
             row["device"],
@@ -49,17 +49,17 @@ def stalls(material: Material, count: int = SLOWEST_STALLS) -> Stalls:
             row["waiting_tid"],
             spent.get(row["stall_id"], {}),
         )
-        for row in picked.iter_rows(named=True)
+        for row in slowest.iter_rows(named=True)
     )
-    return Stalls(rows.height, total(rows, "ns"), by_cause(material.stall_causes), found)
+    return Stalls(rows.height, total(rows, "ns"), by_cause(material.stall_causes), longest)
 
 
 def _causes_of(causes: pl.DataFrame, key: str) -> dict[int, dict[str, int]]:
-    """Return ns by cause, the largest first, of each number in the column ``key``."""
+    """Return ns by cause, the largest first, for each number in the column ``key``."""
     ordered = causes.filter(pl.col("ns") > 0).sort(
         "ns", pl.col("cause").cast(pl.String), descending=[True, False]
     )
-    found: dict[int, dict[str, int]] = {}
+    spent: dict[int, dict[str, int]] = {}
     for number, cause, ns in ordered.select(key, "cause", "ns").iter_rows():
-        found.setdefault(number, {})[cause] = ns
-    return found
+        spent.setdefault(number, {})[cause] = ns
+    return spent

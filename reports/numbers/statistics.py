@@ -1,6 +1,6 @@
-"""A run in numbers, computed once; the terminal, JSON and the page all render these.
+"""A run in numbers, computed once, for the terminal, JSON and the page.
 
-Every figure comes from the run's tables. Times are integer nanoseconds and end in ``_ns``, sizes in
+Every number comes from the run's tables. Times are integer nanoseconds and end in ``_ns``, sizes in
 ``_bytes``; a share is between 0 and 1. ``as_json`` keeps these names: they are stable.
 """
 
@@ -28,7 +28,7 @@ from .sums import count_of, total
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the command ended: an exit code, a signal, or neither when that was not seen."""
+    """How the command ended: by an exit code, a signal, or neither where that was not seen."""
 
     exit_code: int | None
     signal: int | None
@@ -37,7 +37,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Bytes:
-    """Where bytes came from; ``by_source`` is operations' results by class, hits included."""
+    """Where bytes came from; ``by_source``: bytes read by class of operation, hits included."""
 
     over_http: int
     unpacked: int
@@ -102,13 +102,13 @@ def _outcome(meta: Mapping[str, Any]) -> Outcome:
 
 
 def _command(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The command's words; none where the run does not say."""
+    """The command's words; none where meta.json has none."""
     words: object = meta.get("command")
     return tuple(map(str, cast("list[object]", words))) if isinstance(words, list) else ()
 
 
 def compute(material: Material) -> Statistics:
-    """Return the run in numbers; of an imported one no durations, which its times cannot give."""
+    """Return the run in numbers; an imported one has no durations, its times are too coarse."""
     measured = _measured(material)
     imported = imported_of(material.meta, material.frames)
     if imported is None:

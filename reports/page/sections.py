@@ -1,7 +1,4 @@
-"""The pieces of a page that are no tables, as data: facts, tiles, legends, blocks of the timeline.
-
-The words are ours or the run's; the templates escape all of them.
-"""
+"""The parts of a page other than tables, as data: facts, tiles, legends, blocks of the timeline."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any, Literal
 
 from .. import palette, words
 from ..escape import visible
-from ..figures.lanes import LaneGroup, Palette
+from ..figures.lanes import LaneGroup
 from ..figures.waterfall import DOWNLOAD_PARTS
 from ..numbers.log import SERIES, Imported
 from ..numbers.phases import Phase
@@ -26,7 +23,7 @@ _PHASES_NAMED = 6
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact of the header: plain, the main one, or a bad one."""
+    """A fact in the header; ``tone`` is for the main one and for bad ones."""
 
     text: str
     tone: Literal["", "main", "bad"] = ""
@@ -112,7 +109,7 @@ def _mount(mount: Mapping[str, Any]) -> str:
 
 
 def tiles_of_run(s: Statistics) -> list[tuple[str, str]]:
-    """Return the numbers that one wants at a glance, each with its name."""
+    """Return the numbers to see at a glance, each with its name."""
     cached = (
         f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
@@ -195,14 +192,21 @@ def _causes_drawn(group: LaneGroup) -> tuple[Key, ...]:
     return tuple(Key(name, palette.STYLES[name].colour) for name in palette.ORDER if name in drawn)
 
 
-def _keys(colours: Palette) -> tuple[Key, ...]:
+def _keys(colours: Iterable[tuple[str, str]]) -> tuple[Key, ...]:
     return tuple(Key(name, colour) for name, colour in colours)
 
 
 def counts_block(width_ns: int, drawn: bool) -> Block:
     """Return the block of what a log counts over time."""
-    text = f"Lines in each {width_ns / 1e9:g} s. Within that, only their order is known."
-    return Block("counts", "What the log tells, in time", text, _keys(SERIES), "", drawn)
+    text = f"Lines per {width_ns / 1e9:g} s. Within that time only their order is known."
+    return Block(
+        "counts",
+        "What the log says, over time",
+        text,
+        _keys(zip(SERIES, palette.LOG_COLOURS, strict=True)),
+        "",
+        drawn,
+    )
 
 
 def waterfall_block(note: str, drawn: bool) -> Block:
@@ -223,11 +227,11 @@ def waterfall_block(note: str, drawn: bool) -> Block:
 
 def incident_block() -> Block:
     """Return the block of the incidents."""
-    text = "What happened to the mounts and their daemons; a line through every lane below."
+    text = "What happened to the mounts and their daemons. Each is also a line through every lane."
     return Block("marks", "Incidents", text)
 
 
 def heat_block(path: str) -> Block:
     """Return the block of the heat map."""
-    text = f"{visible(path, 90)}: offset downwards, darker is more."
+    text = f"{visible(path, 90)}: the offset runs downwards, darker is more."
     return Block("touches", "Where the file was touched", text)

@@ -39,7 +39,7 @@ _STALL: Columns = (
 )  # fmt: skip
 _MOUNTS: Columns = (
     ("Mount point", "path"), ("Repository", ""), ("Revision", ""), ("Client", ""), ("Daemon", "n"),
-    ("Cache", "path"), ("Of the cache is seen", ""), ("Against the client’s counters", ""),
+    ("Cache", "path"), ("Seen of the cache", ""), ("Compared with the client’s counters", ""),
 )  # fmt: skip
 _PROBES: Columns = (
     ("Event", ""), ("Observed by", ""), ("At", "path"), ("Hits", "n"), ("Remark", ""),

@@ -1,7 +1,7 @@
-"""HTML from the templates beside this file: whatever they print is made visible and escaped.
+"""HTML from ``templates``: every string that a template prints is made visible and escaped.
 
-A template cannot forget to: every string that it prints goes through ``visible`` and Jinja's
-escaping, unless it is ``Markup``, which only our own scripts, style sheet and JSON are.
+Nothing to remember there: strings go through ``visible`` and Jinja's escaping, unless they are
+``Markup``, which only our own scripts, style sheet and JSON are.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _NAMED = 2
 
 
 def render_doctor(diagnosis: Diagnosis) -> str:
-    """Whether one can record here, each event with what observes it, and of what is missing why,
-    and the way to get it.
+    """Return whether this machine can be recorded on, what observes each event, and for each event
+    that is not observed why not and how to get it.
     """
     kernel = f"kernel {diagnosis.release}, {diagnosis.machine}"
     lines = [kernel, *_bcc(diagnosis.bcc), *_verdict(diagnosis), ""]
@@ -25,11 +25,11 @@ def render_doctor(diagnosis: Diagnosis) -> str:
         return "\n".join(lines[:-1]) + "\n"
     seen = [observed for observed in diagnosis.events if observed.family is not None]
     unseen = [observed for observed in diagnosis.events if observed.family is None]
-    lines.append(f"  {'event':<{_NAME}}{'it tells':<{_TELLS}}observed by")
+    lines.append(f"  {'event':<{_NAME}}{'shows':<{_TELLS}}observed by")
     lines += map(_seen, seen)
     for observed in unseen:
         lines += _unseen(observed)
-    lines += ["", "what --backend may force (a kernel may still refuse it when it is attached)"]
+    lines += ["", "what --backend can force (a kernel may still refuse it when it is attached)"]
     for name, refused in diagnosis.backends.items():
         lines.append(f"  {name:<{_NAME}}{f'no: {refused}' if refused else 'yes'}")
     return "\n".join(lines) + "\n"
@@ -47,7 +47,7 @@ def _verdict(diagnosis: Diagnosis) -> list[str]:
         return ["cvmprof can record here" + (f", all but: {', '.join(unseen)}" if unseen else "")]
     lines = ["cvmprof CANNOT record here:"]
     for lack in diagnosis.hindrances:
-        lines += [f"  {lack.reason}", f"    to mend it: {lack.way_out}"]
+        lines += [f"  {lack.reason}", f"    to fix it: {lack.way_out}"]
     return lines
 
 

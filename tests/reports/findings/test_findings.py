@@ -43,7 +43,7 @@ def test_time_in_the_page_cache_is_told_of_the_cpu_time() -> None:
     rows = tiny_rows()
     rows.rows["hits"][0] |= {"count": 312_000, "ns": 8 * MS, "end_ns": START + 55 * MS}
     meaning = of(rows)[0].meaning
-    assert "cpu 25.0 ms (of it 8.00 ms reading the page cache, 312,000 hits)," in meaning
+    assert "cpu 25.0 ms (8.00 ms of it reading the page cache, 312,000 hits)," in meaning
 
 
 def test_latency_and_bandwidth_are_told_apart() -> None:
@@ -52,7 +52,7 @@ def test_latency_and_bandwidth_are_told_apart() -> None:
         "at 38.1 MiB/s."
     )
     (finding,) = [f for f in of(tiny_rows()) if f.headline == latency]
-    assert finding.meaning == "Latency and bandwidth count about alike."
+    assert finding.meaning == "Latency and bandwidth matter about equally."
     rows = tiny_rows()
     for download in rows.rows["downloads"]:
         download["last_byte_ns"] -= 10 * MS
@@ -137,7 +137,7 @@ def test_what_limits_trust_comes_first() -> None:
     assert headlines(rows, complete=False, exit_status=3 << 8)[:5] == [
         "This run is incomplete: recording stopped before the command ended.",
         "1,234 events were lost.",
-        "Process 900 died of signal 9 40.0 ms after the start.",
+        "Process 900 died of signal 9, 40.0 ms after the start.",
         "1 file operation never ended.",
         "The command failed with exit code 3.",
     ]
@@ -168,7 +168,8 @@ def test_joined_and_failed_fetches_are_said() -> None:
         )
     found = headlines(rows)
     assert "1 fetch waited for a download that another thread had begun." in found
-    assert "1 fetch failed (unknown: 1), and 0 requests to servers brought nothing." in found
+    failed = "1 fetch failed (unknown: 1), and 0 requests to servers brought no usable answer."
+    assert failed in found
 
 
 def test_an_empty_run_claims_nothing_about_time() -> None:
@@ -242,7 +243,7 @@ def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
     assert finding.meaning.startswith(
         "asynchronous read: this kernel is built without kprobes; so reads by io_uring and AIO"
     )
-    assert finding.meaning.endswith("The way to get it: cvmprof doctor.")
+    assert finding.meaning.endswith("cvmprof doctor says how to get them.")
 
 
 def test_unrelated_files_that_share_a_lock_are_named() -> None:
@@ -278,19 +279,19 @@ def test_unrelated_files_that_share_a_lock_are_named() -> None:
 def test_what_the_client_fetched_for_no_request_is_told() -> None:
     rows = tiny_rows()
     rows.rows["fetches"][0]["unique"] = None
-    told = "1 object was fetched by the client on its own account."
-    assert told in headlines(rows)
+    headline = "1 object was fetched by the client without a request."
+    assert headline in headlines(rows)
     rows.rows["fetches"][0]["unique"] = 2
-    assert told not in headlines(rows)
+    assert headline not in headlines(rows)
 
 
 @pytest.mark.parametrize("cause", ["daemon", "fetch"])
 def test_time_that_stays_undivided_has_its_reason(cause: str) -> None:
     rows = tiny_rows()
-    told = f"of “load” stay undivided as {cause}."
-    assert not [line for line in headlines(rows) if line.endswith(told)]
+    headline = f"of “load” counts as {cause}, not divided further."
+    assert not [line for line in headlines(rows) if line.endswith(headline)]
     for segment in rows.rows["segments"]:
         if segment["cause"] == "transfer":
             segment["cause"] = cause
-    (finding,) = [found for found in of(rows) if found.headline.endswith(told)]
+    (finding,) = [found for found in of(rows) if found.headline.endswith(headline)]
     assert finding.headline.startswith("30.0 ms") and finding.meaning

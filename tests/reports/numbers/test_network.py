@@ -138,7 +138,8 @@ def test_a_server_is_not_blamed_for_a_long_way(shortest_us: int) -> None:
     rows = rows_with({"time_ns": START, "min_rtt_us": shortest_us})
     headlines = [headline for headline, _ in told(rows)]
     far = (
-        "The way to the server is long: of 70.0 ms in requests 38.0 ms were round trips of 19.0 ms."
+        "The network path to the server is long: of 70.0 ms in requests, 38.0 ms were round trips "
+        "of 19.0 ms each."
     )
     assert headlines == ([far] if shortest_us == 19_000 else [])
 
@@ -150,7 +151,7 @@ def test_lost_packets_come_first() -> None:
     )
     ((headline, meaning),) = told(rows)
     assert headline == (
-        "The network lost packets: 4 of 400 segments came out of order, 1 were sent again."
+        "The network lost packets: 4 of 400 segments came out of order, and this end sent 1 again."
     )
     assert meaning.startswith("The round trip is 500 µs")
 
@@ -184,7 +185,7 @@ def test_a_client_that_does_not_keep_up() -> None:
         "The client, not the network, set the pace of transfers: in 67 % of 6 samples bytes that "
         "had arrived waited to be read."
     )
-    assert meaning.startswith("68.4 KiB of them in the median")
+    assert meaning.startswith("The median is 68.4 KiB:")
 
 
 def test_no_advice_is_given_against_what_the_samples_say() -> None:
@@ -200,8 +201,8 @@ def test_no_advice_is_given_against_what_the_samples_say() -> None:
 def test_a_line_that_is_slower_than_the_client() -> None:
     ((headline, meaning),) = told(quick_answers(rows_with(*in_transfers(6))))
     assert headline == (
-        "The line or the server's sending set the pace of transfers, not the client: in 100 % of 6 "
-        "samples nothing that had arrived waited to be read."
+        "The line or the server, not the client, set the pace of transfers: in 100 % of 6 samples "
+        "nothing that had arrived waited to be read."
     )
     assert meaning == "The round trip is 500 µs."
 

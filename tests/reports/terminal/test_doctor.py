@@ -26,7 +26,7 @@ def test_who_may_not_record_is_told_first_and_yet_sees_what_the_kernel_has(
     assert text.splitlines()[1:4] == [
         "cvmprof CANNOT record here:",
         "  recording needs root: this process may not load BPF programs",
-        "    to mend it: sudo cvmprof trace -- COMMAND",
+        "    to fix it: sudo cvmprof trace -- COMMAND",
     ]
     allowed = render_doctor(diagnose(facts)).splitlines()
     assert allowed[1] == "cvmprof can record here"
@@ -39,7 +39,7 @@ def test_a_kernel_that_tells_nothing_has_no_table() -> None:
         "kernel 5.14, x86_64",
         "cvmprof CANNOT record here:",
         "  no types",
-        "    to mend it: another kernel",
+        "    to fix it: another kernel",
     ]
 
 

@@ -42,7 +42,7 @@ def test_says_how_much_of_the_cpu_time_was_the_page_cache() -> None:
         for line in render_summary(compute(gather(run_of(tiny_rows()))), 100).splitlines()
     ]
     place = next(at for at, words in enumerate(lines) if words[:3] == ["cpu", "25.0", "ms"])
-    assert lines[place + 1] == ["of", "it", "1.00", "ms", "1.0", "%", "98", "page-cache", "hits"]
+    assert lines[place + 1] == ["of", "that", "1.00", "ms", "1.0", "%", "98", "page-cache", "hits"]
     assert ["page-cache", "hits", "98", "in", "1.00", "ms"] in lines
 
 
