@@ -18,9 +18,9 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
     """Return the stacked bars of causes; each phase is (name, duration_ns, ns by cause)."""
     if not phases:
         return {}
-    places = list(range(0, -len(phases), -1))
+    rows = list(range(0, -len(phases), -1))
     used = [c for c in palette.ORDER if any(causes.get(c) for _, _, causes in phases)]
-    traces = [_cause_trace(cause, phases, places) for cause in used]
+    traces = [_cause_trace(cause, phases, rows) for cause in used]
     labels = [
         f"{as_plotly(name, 20)}  <b>{duration / 1e9:.3g} s</b>" for name, duration, _ in phases
     ]
@@ -28,7 +28,7 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
     axis = {
         "range": [-len(phases) + 0.4, 0.6],
         "tickmode": "array",
-        "tickvals": places,
+        "tickvals": rows,
         "ticktext": labels,
         "tickfont": {"size": 13},
     }
@@ -40,7 +40,7 @@ def phase_figure(phases: list[tuple[str, int, dict[str, int]]]) -> Json:
 
 
 def _cause_trace(
-    cause: str, phases: list[tuple[str, int, dict[str, int]]], places: list[int]
+    cause: str, phases: list[tuple[str, int, dict[str, int]]], rows: list[int]
 ) -> Json:
     spent = [causes.get(cause, 0) for _, _, causes in phases]
     totals = [max(sum(causes.values()), 1) for _, _, causes in phases]
@@ -51,7 +51,7 @@ def _cause_trace(
         "orientation": "h",
         "name": cause,
         "x": [ns / 1e9 for ns in spent],
-        "y": places,
+        "y": rows,
         "marker": {
             "color": palette.STYLES[cause].colour,
             "line": {"width": 0.5, "color": "#ffffff"},

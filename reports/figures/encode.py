@@ -23,10 +23,10 @@ def typed(values: pl.Series, dtype: str, rows: int | None = None) -> Json:
 
     With ``rows`` it is a matrix of that many rows, in row-major order.
     """
-    whole = dtype in ("u1", "i4")
+    is_integer = dtype in ("u1", "i4")
     packed = (
         array(_CODES[dtype], values.cast(pl.Int64).fill_null(-1).to_list())
-        if whole
+        if is_integer
         else array(_CODES[dtype], values.cast(pl.Float64).fill_null(float("nan")).to_list())
     )
     encoded: Json = {"dtype": dtype, "bdata": base64.b64encode(packed.tobytes()).decode()}
@@ -62,11 +62,11 @@ def column(values: pl.Series) -> Json:
 
 def _words(values: pl.Series) -> Json:
     distinct = values.drop_nulls().unique(maintain_order=True)
-    places = pl.DataFrame(
-        {"word": distinct, "place": pl.Series(range(len(distinct)), dtype=pl.Int32)}
+    numbers = pl.DataFrame(
+        {"word": distinct, "number": pl.Series(range(len(distinct)), dtype=pl.Int32)}
     )
-    numbered = values.to_frame("word").join(places, on="word", how="left", maintain_order="left")
+    numbered = values.to_frame("word").join(numbers, on="word", how="left", maintain_order="left")
     return {
         "words": [word[:_LONGEST_TEXT] for word in distinct],
-        "data": typed(numbered["place"], "i4"),
+        "data": typed(numbered["number"], "i4"),
     }

@@ -66,8 +66,8 @@ def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> 
     dense = empty.join(cells, on="cell", how="left", maintain_order="left")["mib"].fill_null(0.0)
     return Heat(
         path,
-        [first + step * place for place in range(columns + 1)],
-        [float(min(place * per_part, granules)) for place in range(parts + 1)],
+        [first + step * n for n in range(columns + 1)],
+        [float(min(n * per_part, granules)) for n in range(parts + 1)],
         dense,
     )
 

@@ -45,8 +45,8 @@ def _colourscale(colours: list[str]) -> list[list[object]]:
     steps = [*colours, "rgba(255,255,255,0)"]
     return [
         [edge / len(steps), colour]
-        for place, colour in enumerate(steps)
-        for edge in (place, place + 1)
+        for index, colour in enumerate(steps)
+        for edge in (index, index + 1)
     ]
 
 
@@ -82,15 +82,15 @@ def _lane_trace(
     return trace, typed(filled["row"], "i4")
 
 
-def _edges(place: int, label: str) -> tuple[float, float]:
+def _edges(index: int, label: str) -> tuple[float, float]:
     thin = label == "fetches"
-    return (-place - 0.36, -place + 0.5) if thin else (-place - 0.4, -place + 0.4)
+    return (-index - 0.36, -index + 0.5) if thin else (-index - 0.4, -index + 0.4)
 
 
 def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
     """Return what the page's script needs of each brick; ``lanes`` is the row that it lies on."""
-    known = ("start_ns", "end_ns", "code", "merged", "fetch_id", "row", "caption")
-    extra = bricks.drop(known, strict=False)
+    common = ("start_ns", "end_ns", "code", "merged", "fetch_id", "row", "caption")
+    special = bricks.drop(common, strict=False)
     return {
         "start": typed(seconds(bricks["start_ns"], origin_ns), "f8"),
         "end": typed(seconds(bricks["end_ns"], origin_ns), "f8"),
@@ -98,7 +98,7 @@ def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
         "merged": typed(bricks["merged"], "i4"),
         "fetch": typed(bricks["fetch_id"], "i4"),
         "lane": typed(lanes, "i4"),
-        "columns": [column(extra[name]) for name in extra.columns],
+        "columns": [column(special[name]) for name in special.columns],
     }
 
 
@@ -108,7 +108,7 @@ def _lane_height_px(count: int) -> int:
 
 def lane_figure(group: LaneGroup, window: Window) -> Json:
     """Return a group's figure: Plotly's data and layout, the rows of its bricks, their details."""
-    drawn = [(place, lane) for place, lane in enumerate(group.lanes) if lane.bricks.height]
+    drawn = [(index, lane) for index, lane in enumerate(group.lanes) if lane.bricks.height]
     if not drawn:
         return {}
     columns = drawn[0][1].bricks.columns
@@ -118,11 +118,11 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
     traces: list[Json] = []
     rows: list[Json] = []
     first = 0
-    for place, lane in drawn:
+    for index, lane in drawn:
         part = together.slice(first, lane.bricks.height)
-        trace, places = _lane_trace(part, _edges(place, lane.label), colours, window.start_ns)
+        trace, indices = _lane_trace(part, _edges(index, lane.label), colours, window.start_ns)
         traces.append(trace)
-        rows.append(places)
+        rows.append(indices)
         first += lane.bricks.height
     lanes = pl.concat(
         [pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn]
@@ -145,7 +145,7 @@ def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
     The page's script writes those that fit at the current zoom.
     """
     captions: list[Json] = []
-    for place, lane in drawn:
+    for index, lane in drawn:
         if "caption" not in lane.bricks.columns:
             continue
         named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption")
@@ -154,7 +154,7 @@ def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
                 {
                     "start": (start - window.start_ns) / 1e9,
                     "end": (end - window.start_ns) / 1e9,
-                    "y": -place,
+                    "y": -index,
                     "text": as_plotly(name, 24),
                 }
             )
@@ -166,10 +166,10 @@ def _height_px(lanes: tuple[Lane, ...]) -> int:
 
 
 def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
-    labelled = [(place, lane) for place, lane in enumerate(lanes) if lane.label]
+    labelled = [(index, lane) for index, lane in enumerate(lanes) if lane.label]
     return {
         "range": [-len(lanes) + 0.45, 0.55],
         "tickmode": "array",
-        "tickvals": [-place for place, _ in labelled],
+        "tickvals": [-index for index, _ in labelled],
         "ticktext": [as_plotly(lane.label, 24) for _, lane in labelled],
     }

@@ -84,39 +84,39 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
         return {}
     bounds = [pl.col("start_ns"), pl.col("sent_ns"), pl.col("first_byte_ns"),
               pl.col("last_byte_ns"), pl.col("end_ns")]  # fmt: skip
-    known = rows.select(
-        pl.coalesce(bound, *bounds[place + 1 :]).alias(f"b{place}")
-        for place, bound in enumerate(bounds)
+    times = rows.select(
+        pl.coalesce(bound, *bounds[index + 1 :]).alias(f"b{index}")
+        for index, bound in enumerate(bounds)
     )
-    traces = [_part_trace(known, place, window) for place in range(len(DOWNLOAD_PARTS))]
+    traces = [_part_trace(times, index, window) for index in range(len(DOWNLOAD_PARTS))]
     per_row = max(3, min(16, 420 // rows.height))
     detail = rows.with_columns(
         code=pl.lit(0, dtype=pl.UInt8),
         merged=pl.lit(1, dtype=pl.Int32),
         row=pl.lit(0, dtype=pl.Int32),
     ).drop("sent_ns", "first_byte_ns", "last_byte_ns")
-    places = pl.Series(range(rows.height), dtype=pl.Int32)
+    indices = pl.Series(range(rows.height), dtype=pl.Int32)
     height_px = 34 + max(per_row * rows.height, 48)
     layout = layout_over_time(height_px, window, _waterfall_axis(rows))
     return {
         "data": traces,
         "layout": layout | {"bargap": 0.12, "barmode": "overlay"},
-        "rows": [typed(places, "i4")] * len(traces),
-        "details": details(detail, places, window.start_ns),
+        "rows": [typed(indices, "i4")] * len(traces),
+        "details": details(detail, indices, window.start_ns),
         "words": ["download"],
     }
 
 
-def _part_trace(known: pl.DataFrame, place: int, window: Window) -> Json:
-    start, end = known[f"b{place}"], known[f"b{place + 1}"]
-    colour = palette.STYLES[DOWNLOAD_PARTS[place]].colour
+def _part_trace(times: pl.DataFrame, index: int, window: Window) -> Json:
+    start, end = times[f"b{index}"], times[f"b{index + 1}"]
+    colour = palette.STYLES[DOWNLOAD_PARTS[index]].colour
     return {
         "type": "bar",
         "orientation": "h",
         "hoverinfo": "none",
         "base": typed(seconds(start, window.start_ns), "f8"),
         "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
-        "y": typed(pl.Series(range(0, -known.height, -1)), "i4"),
+        "y": typed(pl.Series(range(0, -times.height, -1)), "i4"),
         "marker": {"color": colour, "line": {"width": 0.6, "color": colour}},
     }
 

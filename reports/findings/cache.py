@@ -16,8 +16,8 @@ _READS = ("operations_read", "operations_splice", "operations_fault")
 def cached_chunks(s: Statistics) -> Iterator[Finding]:
     """Say how many chunks the client's cache had when they were first looked up."""
     if s.chunks_looked_up and s.fetches.downloaded:
-        cached, known = s.chunks_cached_at_start, s.chunks_looked_up
-        were = f"{plural(known, 'chunk')} {'was' if cached == 1 else 'were'} already"
+        cached, looked_up = s.chunks_cached_at_start, s.chunks_looked_up
+        were = f"{plural(looked_up, 'chunk')} {'was' if cached == 1 else 'were'} already"
         wire = size(s.bytes.over_http)
         yield Finding(
             "note",

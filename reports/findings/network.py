@@ -155,5 +155,5 @@ def _how_requests_failed(broken: Failures) -> list[str]:
     counts = [(f"answered with status {code}", number) for code, number in broken.statuses.items()]
     counts.append(("not answered", broken.unanswered))
     counts.append(("answered with content that the client rejected", broken.rejected))
-    said = "; ".join(f"{number:,} {how}" for how, number in counts if number)
-    return [f"{said}."] if said else []
+    failed = "; ".join(f"{number:,} {how}" for how, number in counts if number)
+    return [f"{failed}."] if failed else []

@@ -1,5 +1,5 @@
-/* Draws the figures from the embedded data, keeps their time axes together, and follows a piece of
-   one lane to what it stands for in the others. Foreign text reaches the page only as textContent. */
+/* Draws the figures from the embedded data, keeps their time axes the same, and shows which pieces
+   of other lanes belong to the one that is clicked. Foreign text enters the page only as textContent. */
 (() => {
 "use strict";
 const started = performance.now();
@@ -41,7 +41,7 @@ const bytes = (n) => {
     if (Math.abs(n) >= 0.9995 * size) return `${digits(n / size)} ${unit}`;
   return `${n} B`;
 };
-// Control, format (bidirectional too), private and surrogate characters are spelt out.
+// Control, format (also bidirectional), private and surrogate characters are written as escapes.
 const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Cn}\p{Zl}\p{Zp}]/gu, (c) => {
   const code = c.codePointAt(0);
   if (code >= 0xdc80 && code <= 0xdcff) return "\\x" + (code - 0xdc00).toString(16);
@@ -73,32 +73,32 @@ function describe(entry, row) {
   return box;
 }
 
-// ---- time axes together ---------------------------------------------------------------------
+// ---- one time axis for all -----------------------------------------------------------------
 let range = [0, span], moving = false;
-function show(wanted) {
-  const width = Math.min(Math.max(wanted[1] - wanted[0], 1e-7), span);
-  const low = Math.min(Math.max(wanted[0], 0), span - width);
+function show(asked) {
+  const width = Math.min(Math.max(asked[1] - asked[0], 1e-7), span);
+  const low = Math.min(Math.max(asked[0], 0), span - width);
   range = [low, low + width];
   moving = true;
   return Promise.all(lanes.map((f) => Plotly.update(f.node, widened(f), { "xaxis.range": range.slice(), ...captions(f) })))
     .then(() => { moving = false; });
 }
-// A piece narrower than a pixel with nothing after it is drawn one pixel wide, at every zoom.
+// A piece narrower than a pixel is drawn one pixel wide at every zoom, if the space after it is free.
 function widened(entry) {
   if (!entry.edges) return {};
   const width = (entry.node.clientWidth || 1200) - page.margin[0] - page.margin[1];
   const least = 1.3 * (range[1] - range[0]) / Math.max(width, 100);
   return { x: entry.edges.map((edges, trace) => {
     const drawn = edges.slice(), rows = entry.rows[trace];
-    for (let place = 0; place < rows.length; place++) {
-      const free = place + 1 === rows.length ? span : rows[place + 1] < 0 ? edges[place + 2] : edges[place + 1];
-      if (rows[place] >= 0 && edges[place + 1] - edges[place] < least)
-        drawn[place + 1] = Math.min(edges[place] + least, Math.max(free, edges[place + 1]));
+    for (let piece = 0; piece < rows.length; piece++) {
+      const free = piece + 1 === rows.length ? span : rows[piece + 1] < 0 ? edges[piece + 2] : edges[piece + 1];
+      if (rows[piece] >= 0 && edges[piece + 1] - edges[piece] < least)
+        drawn[piece + 1] = Math.min(edges[piece] + least, Math.max(free, edges[piece + 1]));
     }
     return drawn;
   }) };
 }
-// Names on pieces wide enough to bear them, each in the middle of what is visible of its piece.
+// Names on pieces that are wide enough, each in the middle of the visible part of its piece.
 function captions(entry) {
   const texts = entry.figure.captions ?? [];
   if (!texts.length) return {};
@@ -121,7 +121,7 @@ function moved(change) {
 
 // ---- the pointer ----------------------------------------------------------------------------
 const tip = byId("tip"), cursor = byId("cursor"), box = byId("lanes"), clock = byId("clock");
-const place = (event) => {
+const placeTip = (event) => {
   const right = event.clientX + 16 + tip.offsetWidth > innerWidth;
   tip.style.left = `${Math.max(right ? event.clientX - 16 - tip.offsetWidth : event.clientX + 16, 4)}px`;
   tip.style.top = `${Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 6)}px`;
@@ -136,7 +136,7 @@ function hover(entry, event) {
   if (row < 0) { tip.hidden = true; return; }
   tip.replaceChildren(describe(entry, row));
   tip.hidden = false;
-  place(event.event);
+  placeTip(event.event);
 }
 box.addEventListener("mousemove", (event) => {
   const frame = box.getBoundingClientRect();
@@ -151,11 +151,11 @@ box.addEventListener("mouseleave", () => { cursor.style.display = "none"; tip.hi
 
 // ---- following a piece ----------------------------------------------------------------------
 function fetchesWithin(start, end) {
-  const found = new Set(), threads = figures.get("threads");
-  if (!threads) return found;
+  const fetches = new Set(), threads = figures.get("threads");
+  if (!threads) return fetches;
   for (let row = 0; row < threads.start.length; row++)
-    if (threads.fetch[row] >= 0 && threads.start[row] < end && threads.end[row] > start) found.add(threads.fetch[row]);
-  return found;
+    if (threads.fetch[row] >= 0 && threads.start[row] < end && threads.end[row] > start) fetches.add(threads.fetch[row]);
+  return fetches;
 }
 function outline(entry, fetches, chosen) {
   const shapes = [...(entry.figure.layout.shapes ?? [])];
@@ -220,7 +220,7 @@ const config = { displayModeBar: false, responsive: true, doubleClick: "reset", 
 async function draw() {
   await Promise.all([...figures.values()].map(async (entry) => {
     const wide = widened(entry).x;
-    if (wide) entry.figure.data.forEach((trace, place) => { trace.x = wide[place]; });
+    if (wide) entry.figure.data.forEach((trace, index) => { trace.x = wide[index]; });
     await Plotly.newPlot(entry.node, entry.figure.data, { ...entry.figure.layout, ...captions(entry) }, config);
     if (!lanes.includes(entry)) return;
     entry.node.on("plotly_relayout", moved);
