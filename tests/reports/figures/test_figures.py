@@ -93,6 +93,22 @@ def test_a_download_that_hangs_waits_for_what_it_lacks() -> None:
     assert waterfall_parts(rows)[1] == [0, 10, 30, 0]
 
 
+def names_of_downloads(**changes: Any) -> list[str]:
+    rows = tiny_rows()
+    rows.rows["downloads"][0] |= changes
+    material = gather(run_of(rows))
+    figure = waterfall_figure(waterfall(material.frames, material.window), material.window)
+    names: list[str] = figure["layout"]["yaxis"]["ticktext"]
+    return names
+
+
+def test_a_download_is_named_by_what_is_known_of_it() -> None:
+    assert names_of_downloads()[0] == "model.onnx.data @0 MiB"
+    rows = {"download_id": 7, "url_path": "/x/abc", "host": "10.0.0.7:3128"}
+    assert names_of_downloads(**rows)[0] == "abc"
+    assert names_of_downloads(**rows | {"url_path": None})[0] == "10.0.0.7:3128"
+
+
 def test_a_request_that_was_never_answered_lasts_to_the_end() -> None:
     rows = tiny_rows()
     rows.add(

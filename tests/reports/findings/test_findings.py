@@ -85,6 +85,23 @@ def test_a_warm_run_says_that_nothing_waited_for_cvmfs() -> None:
     assert first.headline == "Nothing waited for CVMFS: no chunk had to be fetched."
 
 
+def test_waits_for_fetches_that_bring_no_chunk_are_not_called_local() -> None:
+    rows = tiny_rows()
+    for fetch in rows.rows["fetches"]:
+        fetch["outcome"] = "failed"
+    expected = "70 % of “load” waited for CVMFS, mostly for fetches that brought no chunk."
+    assert [line for line in headlines(rows) if line.startswith("70 %")] == [expected]
+
+
+def test_waits_inside_the_daemon_are_not_waits_for_the_network() -> None:
+    rows = tiny_rows()
+    for segment in rows.rows["segments"]:
+        if segment["cause"] == "first_byte":
+            segment["cause"] = "cache_read"
+    expected = "70 % of “load” waited for CVMFS, less than half of it for the network."
+    assert headlines(rows)[0] == expected
+
+
 def test_the_cold_run_of_the_example() -> None:
     first = findings(compute(gather(cold_run())))[0].headline
     assert first == "88 % of “load” waited for 17 chunks fetched one after another."
