@@ -43,7 +43,8 @@ def where_time_went(s: Statistics) -> Iterator[Finding]:
         return
     fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
     if fetch_ns < phase.cvmfs_ns / 2:
-        yield _waited_for_cvmfs(phase, "less than half of it for the network")
+        part = "less than half" if fetch_ns else "none"
+        yield _waited_for_cvmfs(phase, f"{part} of it for the network")
     elif phase.fetches.chunks_downloaded:
         yield _waited_for_chunks(phase, fetch_ns)
     else:
