@@ -10,7 +10,7 @@ import polars as pl
 
 from ..profiler.attribution import causes
 from ..profiler.intervals import overlaps
-from ..profiler.tables import TABLES
+from ..profiler.tables import HORIZON_NS, TABLES
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -19,7 +19,6 @@ WHOLE_COMMAND = "whole command"
 FUSE_READ = 15
 #: fetches of the content of files; the others are metadata of the repository
 IS_FILE_DATA = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
-_FOREVER_NS = 1 << 60
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _phase_tiling(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
     intervals = phases.select(
         "tid",
         "start_ns",
-        pl.col("end_ns").fill_null(_FOREVER_NS),
+        pl.col("end_ns").fill_null(HORIZON_NS),
         interval=pl.int_range(pl.len(), dtype=pl.Int32),
     )
     return causes.clipped_segments(segments, intervals, follow_wakers=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...profiler.intervals import latest_begun
 from ..material import IS_FILE_DATA, Frames
 
 #: what a client reads from a socket at once; with fewer bytes unread it is just reading
@@ -115,12 +116,9 @@ def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
 
 def _during_transfers(samples: pl.DataFrame, downloads: pl.DataFrame) -> pl.DataFrame:
     """The samples that were taken during a transfer on their connection."""
-    latest = samples.sort("time_ns").join_asof(
-        downloads.select("connection_id", "first_byte_ns", "last_byte_ns").sort("first_byte_ns"),
-        left_on="time_ns",
-        right_on="first_byte_ns",
-        by="connection_id",
-        check_sortedness=False,
+    transfers = downloads.select("connection_id", "first_byte_ns", "last_byte_ns")
+    latest = latest_begun(
+        samples, transfers, at="time_ns", begin="first_byte_ns", by="connection_id"
     )
     return latest.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
 
