@@ -73,8 +73,8 @@ def _client_slow(n: Network) -> Finding | None:
         "The client, not the network, set the pace of transfers: in "
         f"{percent(n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "bytes that had arrived waited to be read.",
-        f"The median is {size(n.unread_bytes)}: the daemon was still unpacking, verifying and "
-        "writing what came before. A faster line or server would not help.",
+        f"The median is {size(n.unread_bytes)} unread: the daemon was still unpacking, verifying "
+        "and writing what came before. A faster line or server would not help.",
     )
 
 

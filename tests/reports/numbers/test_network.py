@@ -185,7 +185,7 @@ def test_a_client_that_does_not_keep_up() -> None:
         "The client, not the network, set the pace of transfers: in 67 % of 6 samples bytes that "
         "had arrived waited to be read."
     )
-    assert meaning.startswith("The median is 68.4 KiB:")
+    assert meaning.startswith("The median is 68.4 KiB unread:")
 
 
 def test_no_advice_is_given_against_what_the_samples_say() -> None:
