@@ -381,7 +381,7 @@ FAULTS = {
     "corrupt": Fault(
         Rule("corrupt", "/data/", skip=4, times=1),
         200,
-        "1 answered with what the client did not accept.",
+        "1 answered with content that the client rejected.",
     ),
 }
 
@@ -415,10 +415,10 @@ def test_a_server_that_fails_once(
     _assert_tiled(run)
     summary = " ".join(_said(run, "summary").split())
     said = "1 fetch failed (EIO: 1), and" if failed else "No fetch failed, but"
-    assert f"{said} 1 request to servers brought nothing." in summary
+    assert f"{said} 1 request to servers brought no usable answer." in summary
     assert fault.said in summary
     page = Path(_said(run, "report").strip()).read_text()
-    assert f"{said} 1 request to servers brought nothing." in page
+    assert f"{said} 1 request to servers brought no usable answer." in page
 
 
 def test_a_server_that_goes_on_failing(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
