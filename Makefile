@@ -18,7 +18,7 @@ PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 pyth
 
 DEMO_PACKAGES := python3-bpfcc python3-venv g++ pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev \
 	libssl-dev zlib1g-dev libsqlite3-dev attr
-TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium iproute2
+TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium chromium-driver iproute2
 KERNEL_PACKAGES := qemu-system-x86 kmod busybox-static debian-archive-keyring
 
 # The recorder and what it imports: Python 3.9, standard library only.

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cvmprof.profiler.logs.imports import import_log
 from cvmprof.profiler.run.opened import Run
-from cvmprof.reports.material import gather
+from cvmprof.reports.material import Window, gather
+from cvmprof.reports.numbers.log import (
+    MOST_FETCHES,
+    Imported,
+    bar_ns,
+    counts_over_time,
+    imported_of,
+)
 from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.reports.page.page import render_page
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
 
 from ...profiler.logs.client_logs import HOST, DebugLogWriter, object_hash, trace_line
+from ..synthetic import Rows
 
 PATH = "/models/<b>model</b>.bin"
 
@@ -118,3 +127,109 @@ def test_a_trace_file_has_no_fetches_to_tell_of(tmp_path: Path) -> None:
 
 def import_again(path: Path, directory: Path) -> Run:
     return import_log(path, directory / "again.cvmprof", "1")
+
+
+def of(rows: Rows, **told: Any) -> Imported:
+    found = imported_of({"imported": told}, rows.frames())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("meta", [{}, {"imported": None}, {"imported": "debug log"}])
+def test_a_recorded_run_is_not_imported(meta: dict[str, Any]) -> None:
+    assert imported_of(meta, Rows().frames()) is None
+
+
+def test_what_the_run_says_of_its_log() -> None:
+    found = of(Rows(), kind="trace file", file="client.log", precision_ns=1000, lines=7)
+    assert (found.kind, found.file, found.precision_ns, found.lines) == (
+        "trace file", "client.log", 1000, 7,
+    )  # fmt: skip
+    bare = of(Rows())
+    assert (bare.kind, bare.file, bare.precision_ns, bare.lines) == ("log", "", 1_000_000_000, 0)
+    assert bare == of(Rows(), precision_ns=None, lines=None)
+
+
+def test_times_to_the_second_and_finer_ones() -> None:
+    whole, finer = of(Rows(), precision_ns=1_000_000_000), of(Rows(), precision_ns=999_999_999)
+    assert "second" in whole.precision and "micro" not in whole.precision
+    assert "micro" in finer.precision
+
+
+def lookup(rows: Rows, start_ns: int, *, hit: bool) -> None:
+    rows.add("cache_lookups", start_ns=start_ns, pid=1, tid=1, object_hash="a", hit=hit)
+
+
+def call(rows: Rows, number: int, function: str, start_ns: int = 0) -> None:
+    rows.add("daemon_calls", call_id=number, function=function, pid=1, tid=1, start_ns=start_ns)
+
+
+def test_counts_the_most_frequent_first_and_by_name_where_equal() -> None:
+    rows = Rows()
+    for number, function in enumerate("dbacacc"):
+        call(rows, number, function)
+    for number, host in enumerate("yxx"):
+        rows.add("downloads", download_id=number, host=host, attempt=1)
+    for hit in (True, False, False, False):
+        lookup(rows, 0, hit=hit)
+    for number in range(2):
+        rows.add("files", file_id=number, mount_id=0, inode=number, generation=0)
+    found = of(rows)
+    assert list(found.calls.items()) == [("c", 3), ("a", 2), ("b", 1), ("d", 1)]
+    assert list(found.hosts.items()) == [("x", 2), ("y", 1)]
+    assert (found.lookups_hit, found.lookups_missed, found.files_named) == (1, 3, 2)
+
+
+def test_fetches_in_their_order_with_what_is_known_of_them() -> None:
+    rows = Rows()
+    rows.add("files", file_id=5, mount_id=0, inode=9, generation=0, path="/a")
+    rows.add("downloads", download_id=3, host="h", proxy="p", status=200, attempt=2)
+    rows.add("fetches", fetch_id=1, start_ns=20, pid=1, tid=1)
+    rows.add("fetches", fetch_id=0, start_ns=10, pid=1, tid=1, object_hash="a", file_id=5,
+             object_kind="chunk", outcome="downloaded", download_id=3)  # fmt: skip
+    nothing = dict.fromkeys(("object_hash", "object_kind", "outcome", "path", "host", "proxy",
+                             "status", "attempt"))  # fmt: skip
+    assert of(rows).fetched == (
+        {"fetch_id": 0, "start_ns": 10, "object_hash": "a", "object_kind": "chunk",
+         "outcome": "downloaded", "path": "/a", "host": "h", "proxy": "p", "status": 200,
+         "attempt": 2},
+        {"fetch_id": 1, "start_ns": 20, **nothing},
+    )  # fmt: skip
+
+
+def test_three_hundred_fetches_the_first_ones() -> None:
+    rows = Rows()
+    for number in range(310, 0, -1):
+        rows.add("fetches", fetch_id=number, start_ns=0, pid=1, tid=1, file_id=number,
+                 download_id=number)  # fmt: skip
+        rows.add("files", file_id=311 - number, mount_id=0, inode=number, generation=0)
+        rows.add("downloads", download_id=number, host="h", attempt=1)
+    listed = [each["fetch_id"] for each in of(rows).fetched]
+    assert MOST_FETCHES == 300
+    assert listed == list(range(1, 301))
+
+
+@pytest.mark.parametrize(("length_ns", "precision_ns", "expected"), [
+    (0, 1000, 1_000_000), (600_000_000, 1000, 1_000_000), (600_000_001, 1000, 2_000_000),
+    (1_200_000_000, 1000, 2_000_000), (1_200_000_001, 1000, 3_000_000),
+    (10, 1_000_000_000, 1_000_000_000), (600_000_000_001, 1_000_000_000, 2_000_000_000),
+])  # fmt: skip
+def test_a_bar_is_as_wide_as_the_times_and_the_number_of_bars_demand(
+    length_ns: int, precision_ns: int, expected: int
+) -> None:
+    assert bar_ns(Window(50, 50 + length_ns), precision_ns) == expected
+
+
+def test_counts_over_time() -> None:
+    rows = Rows()
+    for number, start_ns in enumerate((125, 100, 109, 110)):
+        call(rows, number, "f", start_ns)
+    for start_ns, hit in ((100, True), (130, False), (101, False)):
+        lookup(rows, start_ns, hit=hit)
+    found = counts_over_time(rows.frames(), Window(100, 200), 10)
+    assert {name: frame.rows() for name, frame in found.items()} == {
+        "calls": [(0, 2), (1, 1), (2, 1)], "cache hits": [(0, 1)],
+        "cache misses": [(0, 1), (3, 1)],
+    }  # fmt: skip
+    rows.add("downloads", download_id=0, host="h", attempt=1, sent_ns=119)
+    assert counts_over_time(rows.frames(), Window(100, 200), 10)["downloads"].rows() == [(1, 1)]

@@ -4,77 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from cvmprof.reports.findings.rules import findings
-from cvmprof.reports.material import gather
-from cvmprof.reports.numbers.network import Network
-from cvmprof.reports.numbers.statistics import Statistics, compute
-from cvmprof.tests.reports.synthetic import MS, START, Rows, run_of, tiny_rows
-
-
-def rows_with(*samples: dict[str, Any]) -> Rows:
-    """A run whose connection was sampled. Its two downloads: first byte 20 ms after the request,
-    last byte 15 ms after that.
-    """
-    rows = tiny_rows()
-    for sample in samples:
-        rows.add(
-            "sockets",
-            **{
-                "connection_id": 0,
-                "state": "established",
-                "remote": "10.0.0.9:80",
-                "rtt_us": 9_000,
-                "min_rtt_us": 500,
-                "receive_rtt_us": 0,
-                "retransmits": 0,
-                "congestion_window": 10,
-                "bytes_received": 0,
-                "segments_received": 0,
-                "out_of_order": 0,
-                "unread_bytes": 0,
-                "delivery_rate_bytes_s": 0,
-                **sample,
-            },
-        )
-    return rows
-
-
-def sent(rows: Rows) -> list[int]:
-    return [download["sent_ns"] for download in rows.rows["downloads"]]
-
-
-def in_transfers(count: int, **values: Any) -> list[dict[str, Any]]:
-    """So many samples within the first transfer."""
-    start = sent(tiny_rows())[0] + 21 * MS
-    return [{"time_ns": start + n * MS, **values} for n in range(count)]
-
-
-def statistics(rows: Rows) -> Statistics:
-    return compute(gather(run_of(rows)))
+from cvmprof.reports.numbers.network import READ_BYTES, Network
+from cvmprof.reports.numbers.network import network as network_of
+from cvmprof.tests.reports.rows import (
+    sampled_rows,
+    sent,
+    statistics_of,
+)
+from cvmprof.tests.reports.synthetic import MS, START, Rows, tiny_rows
 
 
 def network(*samples: dict[str, Any]) -> Network:
-    return statistics(rows_with(*samples)).network
+    return statistics_of(sampled_rows(*samples)).network
 
 
-def told(rows: Rows) -> list[tuple[str, str]]:
-    """The findings about the network."""
-    words = ("network", "connection", "round trip", "line or the server")
-    return [
-        (finding.headline, finding.meaning)
-        for finding in findings(statistics(rows))
-        if any(word in finding.headline for word in words)
-        and finding.tone in ("note", "warning")
-        and not finding.headline.startswith("Each chunk")
-    ]
-
-
-def test_without_samples_nothing_is_said() -> None:
+def test_without_samples_nothing_is_known() -> None:
     assert network().round_trip_ns is None
     assert network().downloads == 0
-    assert told(tiny_rows()) == []
 
 
 def test_the_first_byte_is_divided_by_the_shortest_round_trip() -> None:
@@ -91,11 +37,11 @@ def test_the_first_byte_is_divided_by_the_shortest_round_trip() -> None:
 
 
 def test_the_first_byte_behind_a_handshake_is_not_trusted() -> None:
-    rows = rows_with({"time_ns": START})
+    rows = sampled_rows({"time_ns": START})
     for download in rows.rows["downloads"]:
         download["encrypted"] = True
-    assert statistics(rows).network.downloads == 1
-    assert statistics(rows).network.answer_ns == 20 * MS - 500_000
+    assert statistics_of(rows).network.downloads == 1
+    assert statistics_of(rows).network.answer_ns == 20 * MS - 500_000
 
 
 def test_a_round_trip_longer_than_the_wait_is_no_answer_time() -> None:
@@ -122,141 +68,128 @@ def test_counters_are_counted_from_the_first_sample() -> None:
     assert (found.segments, found.disordered, found.retransmits) == (250, 11, 2)
 
 
-SLOW_SERVER = (
-    "The server or proxy, not the network, was slow: 19.5 ms on average until it answered, beyond "
-    "a round trip of 500 µs."
-)
+def sample(time_ns: int, connection: int = 0, **values: Any) -> dict[str, Any]:
+    """A row of sockets."""
+    plain = {"state": "established", "remote": "10.0.0.9:80", "rtt_us": 9_000, "min_rtt_us": 500,
+             "receive_rtt_us": 0, "retransmits": 0, "congestion_window": 10, "bytes_received": 0,
+             "segments_received": 0, "out_of_order": 0, "unread_bytes": 0,
+             "delivery_rate_bytes_s": 0}  # fmt: skip
+    return {"time_ns": time_ns, "connection_id": connection, **plain, **values}
 
 
-def test_a_slow_server() -> None:
-    ((headline, _),) = told(rows_with({"time_ns": START}))
-    assert headline == SLOW_SERVER
+def download(rows: Rows, number: int, at: int, **values: Any) -> None:
+    """A download for a chunk on connection 0: sent, first byte 10 later, last 20 later."""
+    plain = {"object_hash": f"{number}", "connection_id": 0, "reused": True, "encrypted": False,
+             "attempt": 1, "host": "h", "sent_ns": at, "first_byte_ns": at + 10,
+             "last_byte_ns": at + 20}  # fmt: skip
+    rows.add("downloads", download_id=number, **{**plain, **values})
 
 
-@pytest.mark.parametrize("shortest_us", [4_500, 19_000])
-def test_a_server_is_not_blamed_for_a_long_way(shortest_us: int) -> None:
-    rows = rows_with({"time_ns": START, "min_rtt_us": shortest_us})
-    headlines = [headline for headline, _ in told(rows)]
-    far = (
-        "The network path to the server is long: of 70.0 ms in requests, 38.0 ms were round trips "
-        "of 19.0 ms each."
-    )
-    assert headlines == ([far] if shortest_us == 19_000 else [])
+def fetch(rows: Rows, number: int | None, kind: str | None = "chunk") -> None:
+    rows.add("fetches", fetch_id=len(rows.rows.get("fetches", [])), pid=1, tid=1, start_ns=0,
+             download_id=number, object_kind=kind)  # fmt: skip
 
 
-def test_lost_packets_come_first() -> None:
-    rows = rows_with(
-        {"time_ns": START},
-        {"time_ns": START + 1, "segments_received": 400, "out_of_order": 4, "retransmits": 1},
-    )
-    ((headline, meaning),) = told(rows)
-    assert headline == (
-        "The network lost packets: 4 of 400 segments came out of order, and this end sent 1 again."
-    )
-    assert meaning.startswith("The round trip is 500 µs")
+def summed(*samples: dict[str, Any], rows: Rows) -> Network:
+    for each in samples:
+        rows.add("sockets", **each)
+    return network_of(rows.frames())
 
 
-@pytest.mark.parametrize("lost", [(401, 3), (600, 4), (0, 0)])
-def test_few_losses_are_not_worth_telling(lost: tuple[int, int]) -> None:
-    segments, disordered = lost
-    rows = rows_with(
-        {"time_ns": START},
-        {
-            "time_ns": START + 1,
-            "segments_received": segments,
-            "out_of_order": disordered,
-            "retransmits": 1,
-        },
-    )
-    assert [headline for headline, _ in told(rows)] == [SLOW_SERVER]
+def test_only_whole_downloads_of_chunks_and_files_count() -> None:
+    rows = Rows()
+    for number, kind in enumerate(("chunk", "file", "catalog", None)):
+        download(rows, number, 100 * number)
+        fetch(rows, number, kind)
+    fetch(rows, 0)  # and so does one that two fetches waited for, once
+    fetch(rows, None)
+    download(rows, 4, 400)  # for no fetch
+    for number, missing in enumerate(("sent_ns", "first_byte_ns", "last_byte_ns"), start=5):
+        download(rows, number, 100 * number, **{missing: None})
+        fetch(rows, number)
+    assert summed(sample(0), rows=rows).downloads == 2
 
 
-def quick_answers(rows: Rows) -> Rows:
-    """The same with first bytes after 1 ms, so that transfers take nearly all."""
-    for download in rows.rows["downloads"]:
-        download["first_byte_ns"] = download["sent_ns"] + 1 * MS
-    return rows
+def test_a_first_answer_by_https_does_not_count() -> None:
+    rows = Rows()
+    for number, (reused, encrypted) in enumerate(((False, True), (True, True), (False, False))):
+        download(rows, number, 100 * number, reused=reused, encrypted=encrypted)
+        fetch(rows, number)
+    found = summed(sample(0), rows=rows)
+    assert (found.downloads, found.travel_ns, found.transfer_ns) == (2, 20, 20)
 
 
-def test_a_client_that_does_not_keep_up() -> None:
-    rows = rows_with(*in_transfers(4, unread_bytes=70_000), *in_transfers(2))
-    ((headline, meaning),) = told(quick_answers(rows))
-    assert headline == (
-        "The client, not the network, set the pace of transfers: in 67 % of 6 samples bytes that "
-        "had arrived waited to be read."
-    )
-    assert meaning.startswith("The median is 68.4 KiB unread:")
+def test_the_round_trip_is_the_median_of_the_downloads() -> None:
+    rows = Rows()
+    for number, connection in enumerate((0, 0, 1, 2)):
+        download(rows, number, 100 * number, connection_id=connection)
+        fetch(rows, number)
+    trips = ((0, 900), (0, 300), (1, 500), (2, 700), (2, 0))
+    found = summed(*(sample(0, each, min_rtt_us=us) for each, us in trips), rows=rows)
+    assert found.round_trip_ns == 400_000  # of 300, 300, 500, 700
 
 
-def test_no_advice_is_given_against_what_the_samples_say() -> None:
-    def meaning(rows: Rows) -> str:
-        found = findings(statistics(rows))
-        return next(each.meaning for each in found if each.headline.startswith("Each chunk took"))
-
-    plain = quick_answers(rows_with(*in_transfers(1)))
-    assert "a faster line or server" in meaning(plain)
-    assert meaning(quick_answers(rows_with(*in_transfers(6, unread_bytes=70_000)))) == ""
+def test_a_round_trip_of_one_microsecond_is_one() -> None:
+    rows = Rows()
+    download(rows, 0, 0)
+    fetch(rows, 0)
+    assert summed(sample(0, min_rtt_us=1), rows=rows).round_trip_ns == 1000
 
 
-def test_a_line_that_is_slower_than_the_client() -> None:
-    ((headline, meaning),) = told(quick_answers(rows_with(*in_transfers(6))))
-    assert headline == (
-        "The line or the server, not the client, set the pace of transfers: in 100 % of 6 samples "
-        "nothing that had arrived waited to be read."
-    )
-    assert meaning == "The round trip is 500 µs."
+def test_samples_in_any_order_fall_into_the_transfers_of_their_connection() -> None:
+    rows = Rows()
+    for number, (at, connection) in enumerate(((300, 0), (100, 0), (200, 1))):
+        download(rows, number, at, connection_id=connection)
+        fetch(rows, number)
+    times = (321, 315, 215, 115, 320, 110, 109)  # within: 315, 320, 115, 110
+    unread = READ_BYTES + 1
+    found = summed(*(sample(time, unread_bytes=unread) for time in times), rows=rows)
+    assert (found.transfer_samples, found.unread_samples) == (4, 4)
+    assert found.unread_bytes == unread
 
 
-def test_what_samples_do_not_say_clearly_is_not_said() -> None:
-    some = (*in_transfers(2, unread_bytes=70_000), *in_transfers(4))
-    assert told(quick_answers(rows_with(*some))) == []
-    assert told(quick_answers(rows_with(*in_transfers(4)))) == []
+def test_what_a_client_takes_at_once_is_not_unread() -> None:
+    rows = Rows()
+    download(rows, 0, 0)
+    fetch(rows, 0)
+    samples = [sample(15, unread_bytes=READ_BYTES) for _ in range(3)]
+    found = summed(*samples, rows=rows)
+    assert READ_BYTES == 16_384
+    assert (found.transfer_samples, found.unread_samples, found.unread_bytes) == (3, 0, 0)
 
 
-def test_failed_connections_and_what_they_cost() -> None:
-    rows = tiny_rows()
-    first, second = rows.rows["downloads"]
-    sent_ns = first["sent_ns"]
-    failed = {
-        "mount_id": 0,
-        "object_hash": first["object_hash"],
-        "host": "10.0.0.7:3128",
-        "remote": "10.0.0.7:3128",
-        "encrypted": False,
-        "reused": False,
-        "wire_bytes": 0,
-    }
-    first |= {"download_id": 2, "attempt": 3}
-    second |= {"download_id": 4}
-    for fetch, number in zip(rows.rows["fetches"], (2, 4), strict=True):
-        fetch["download_id"] = number
-    rows.add(
-        "downloads",
-        **failed,
-        download_id=0,
-        connection_id=7,
-        attempt=1,
-        connect_ns=sent_ns - 9 * MS,
-        closed_ns=sent_ns - 8 * MS,
-    )
-    rows.add(
-        "downloads",
-        **failed,
-        download_id=1,
-        connection_id=8,
-        attempt=2,
-        connect_ns=sent_ns - 4 * MS,
-        closed_ns=sent_ns - 3 * MS,
-    )
-    rows.add(
-        "downloads",
-        **{**failed, "object_hash": None},
-        download_id=3,
-        connection_id=9,
-        attempt=1,
-        connect_ns=sent_ns,
-        closed_ns=sent_ns + 2 * MS,
-    )
-    ((headline, meaning),) = told(rows)
-    assert headline == "3 connections failed, to 10.0.0.7:3128."
-    assert meaning.startswith("It took 11.0 ms until the next attempt:")
+def connection(rows: Rows, number: int, began: int | None, **values: Any) -> None:
+    """A connection that carried no request, to where ``remote`` says; closed after 5."""
+    at = 0 if began is None else began
+    plain = {"sent_ns": None, "first_byte_ns": None, "last_byte_ns": None, "connect_ns": began,
+             "closed_ns": at + 5}  # fmt: skip
+    download(rows, number, at, **{**plain, **values})
+
+
+def test_a_failed_connection_costs_the_time_to_the_next_attempt_at_its_object() -> None:
+    rows = Rows()
+    download(rows, 3, 70, object_hash="a", attempt=2, closed_ns=500)
+    connection(rows, 2, 60, object_hash="b", attempt=2)
+    connection(rows, 0, 0, object_hash="a", attempt=1, remote="a:80")
+    connection(rows, 1, 20, object_hash="b", attempt=1)
+    found = summed(rows=rows)
+    assert found.failed_connections == 3
+    assert found.failed_ns == 70 + 40 + 5
+    assert found.failed_to == ("a:80",)
+
+
+def test_a_failed_connection_costs_its_own_time_where_no_attempt_follows() -> None:
+    rows = Rows()
+    connection(rows, 0, 0, object_hash="a", attempt=1)
+    connection(rows, 1, None, object_hash="a", attempt=3, closed_ns=900)  # connected before
+    connection(rows, 2, 50, object_hash="a", attempt=1, closed_ns=None)  # still open
+    found = summed(rows=rows)
+    assert (found.failed_connections, found.failed_ns) == (2, 5)
+
+
+def test_places_are_named_once_in_the_order_of_their_failures() -> None:
+    rows = Rows()
+    places = ("d", "b", "d", None, "a", "c", "b")
+    for number, place in enumerate(places):
+        connection(rows, number, 10 * number, remote=place)
+    assert summed(rows=rows).failed_to == ("d", "b", "a", "c")

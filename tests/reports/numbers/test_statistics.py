@@ -1,198 +1,34 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from cvmprof.reports.material import gather
-from cvmprof.reports.numbers.statistics import Statistics, compute
+from cvmprof.reports.numbers.failures import Failures
+from cvmprof.reports.numbers.log import Imported
+from cvmprof.reports.numbers.statistics import Outcome, compute
+from cvmprof.tests.reports.rows import download, fetch, fetches, phase, quiet, statistics_of, tile
 from cvmprof.tests.reports.synthetic import (
-    DAEMON,
     MAIN,
-    MIB,
-    MODEL,
     MS,
     PID,
-    START,
     Rows,
     run_of,
-    sha1,
     tiny_rows,
     warm_run,
 )
 
 
-def of(rows: Rows) -> Statistics:
-    return compute(gather(run_of(rows)))
-
-
-def test_phase_is_its_threads_tiling() -> None:
-    (load,) = of(tiny_rows()).phases
-    assert load.name == "load"
-    assert load.duration_ns == 100 * MS
-    assert load.causes_ns == {
-        "first_byte": 40 * MS,
-        "transfer": 30 * MS,
-        "cpu": 25 * MS,
-        "unknown": 5 * MS,
-    }
-    assert load.cvmfs_ns == 70 * MS
-
-
-def test_fetches_one_after_another() -> None:
-    fetches = of(tiny_rows()).fetches
-    assert (fetches.downloaded, fetches.chunks_downloaded, fetches.joined) == (2, 2, 0)
-    assert (fetches.summed_ns, fetches.busy_ns, fetches.most_at_once) == (70 * MS, 70 * MS, 1)
-    assert fetches.mean_at_once == 1.0
-    assert fetches.unpacked_bytes == 2 * MIB
-
-
-def test_overlapping_fetches() -> None:
-    rows = tiny_rows()
-    # A third, from 20 to 55 ms: with the first for 25 ms, alone for 10 ms.
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        mount_id=0,
-        start_ns=START + 20 * MS,
-        end_ns=START + 55 * MS,
-        pid=DAEMON,
-        tid=DAEMON + 2,
-        object_hash=sha1("other"),
-        object_kind="chunk",
-        outcome="downloaded",
-        unpacked_bytes=MIB,
-    )
-    fetches = of(rows).fetches
-    assert (fetches.summed_ns, fetches.busy_ns, fetches.most_at_once) == (105 * MS, 80 * MS, 2)
-
-
-def test_a_fetch_that_begins_as_another_ends_does_not_overlap_it() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        mount_id=0,
-        start_ns=START + 45 * MS,
-        end_ns=START + 60 * MS,
-        pid=DAEMON,
-        tid=DAEMON + 2,
-        object_hash=sha1("other"),
-        object_kind="chunk",
-        outcome="downloaded",
-    )
-    assert of(rows).fetches.most_at_once == 1
-
-
-def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        start_ns=START,
-        end_ns=START + MS,
-        pid=DAEMON,
-        tid=DAEMON,
-        object_hash=sha1("c"),
-        object_kind="catalog",
-        outcome="downloaded",
-    )
-    rows.add(
-        "fetches",
-        fetch_id=3,
-        start_ns=START + 10 * MS,
-        end_ns=START + 40 * MS,
-        pid=DAEMON,
-        tid=DAEMON,
-        object_hash=sha1("chunk 0"),
-        object_kind="chunk",
-        outcome="joined",
-        joined_fetch_id=0,
-    )
-    rows.add(
-        "fetches",
-        fetch_id=4,
-        start_ns=START + 99 * MS,
-        pid=DAEMON,
-        tid=DAEMON,
-        object_hash=sha1("chunk 9"),
-        object_kind="chunk",
-    )
-    fetches = of(rows).fetches
-    assert (fetches.downloaded, fetches.chunks_downloaded) == (3, 2)
-    assert (fetches.joined, fetches.unfinished, fetches.failed) == (1, 1, 0)
-    assert fetches.most_at_once == 1
-
-
-def test_slowest_chunks_have_their_parts() -> None:
-    rows = tiny_rows()
-    rows.rows["fetches"][1]["end_ns"] += 2 * MS
-    first, second = of(rows).slowest_chunks
-    assert (first.fetch_id, second.fetch_id) == (1, 0)
-    assert (first.path, first.offset_bytes, first.size_bytes) == (MODEL, MIB, MIB)
-    assert first.object_hash == sha1("chunk 1")
-    assert first.duration_ns == 37 * MS
-    assert first.parts_ns == {"before_request": 0, "first_byte": 20 * MS, "transfer": 15 * MS}
-    assert first.wire_bytes == 600_000
-
-
-def test_latency_medians() -> None:
-    latency = of(tiny_rows()).latency
-    assert (latency.first_byte_ns, latency.transfer_ns) == (20 * MS, 15 * MS)
-    assert latency.bytes_per_s == 40_000_000
-    assert (latency.downloads, latency.reused_connections) == (2, 1)
-
-
-def test_a_download_without_times_leaves_the_rate_unsaid() -> None:
-    rows = tiny_rows()
-    for download in rows.rows["downloads"]:
-        download["last_byte_ns"] = download["first_byte_ns"]
-    latency = of(rows).latency
-    assert (latency.transfer_ns, latency.bytes_per_s) == (0, None)
-
-
 def test_counts_and_chunks() -> None:
-    statistics = of(tiny_rows())
+    statistics = statistics_of(tiny_rows())
     assert statistics.counts["operations_read"] == 2
     assert statistics.counts["page_cache_hits"] == 98
     assert statistics.counts["page_cache_ns"] == MS
     assert statistics.counts["target_threads"] == 4
     assert (statistics.chunks_known, statistics.chunks_cached_at_start) == (3, 1)
     assert statistics.bytes.over_http == 1_200_000
-
-
-def test_operations_that_never_ended_are_named() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "operations",
-        op_id=9,
-        kind="read",
-        start_ns=START + 97 * MS,
-        pid=100,
-        tid=101,
-        file_id=0,
-        offset_bytes=77,
-        size_bytes=1,
-        result=0,
-    )
-    assert of(rows).unfinished == (f"read of {MODEL} by thread 101 at offset 77",)
-
-
-def test_stalls_lead_to_what_their_thread_waited_for() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "stalls",
-        stall_id=0,
-        device="cpu",
-        start_ns=START + 20 * MS,
-        end_ns=START + 50 * MS,
-        waiting_tid=101,
-    )
-    stalls = of(rows).stalls
-    assert (stalls.count, stalls.total_ns) == (1, 30 * MS)
-    expected = {"transfer": 15 * MS, "first_byte": 10 * MS, "cpu": 5 * MS}
-    assert stalls.causes_ns == expected
-    assert stalls.longest[0].causes_ns == expected
 
 
 def test_json_is_plain_and_keeps_the_names() -> None:
@@ -217,64 +53,10 @@ def test_json_is_plain_and_keeps_the_names() -> None:
 
 
 def test_an_empty_run_has_statistics() -> None:
-    statistics = of(Rows())
+    statistics = statistics_of(Rows())
     assert statistics.phases == ()
     assert statistics.slowest_chunks == ()
     assert statistics.fetches.mean_at_once == 0.0
-
-
-def test_many_phases_stand_together_by_name() -> None:
-    rows = tiny_rows()
-    rows.rows["phases"] = [
-        {
-            "name": "step",
-            "start_ns": START + n * MS,
-            "end_ns": START + (n + 1) * MS,
-            "pid": 100,
-            "tid": 101,
-        }
-        for n in range(100)
-    ]
-    (steps,) = of(rows).phases
-    assert (steps.title, steps.times, steps.duration_ns) == ("step ×100", 100, 100 * MS)
-    assert steps.causes_ns["transfer"] == 30 * MS
-    assert steps.fetches.chunks_downloaded == 2
-
-
-def test_page_cache_hits_within_the_cpu_time_of_a_phase() -> None:
-    """Of a run of 10 ms from 55 to 65, half the time is on the CPU: at 60 a wait begins."""
-    rows = tiny_rows()
-    rows.add(
-        "hits",
-        pid=PID,
-        tid=MAIN,
-        file_id=0,
-        kind="read",
-        start_ns=START + 55 * MS,
-        end_ns=START + 65 * MS,
-        count=1000,
-        bytes=1,
-        ns=8 * MS,
-        max_ns=MS,
-    )
-    rows.add(
-        "hits",
-        pid=PID,
-        tid=MAIN,
-        file_id=0,
-        kind="read",
-        start_ns=START + 2 * MS,
-        end_ns=START + 4 * MS,
-        count=10,
-        bytes=1,
-        ns=MS,
-        max_ns=MS,
-    )
-    rows.add("phases", name="first", start_ns=START, end_ns=START + 3 * MS, pid=PID, tid=MAIN)
-    phases = {phase.name: phase for phase in of(rows).phases}
-    load, first = phases["load"], phases["first"]
-    assert (load.page_cache_hits, load.page_cache_ns) == (1108, 6 * MS)
-    assert (first.page_cache_hits, first.page_cache_ns) == (5, MS // 2)
 
 
 @pytest.mark.parametrize("command", [None, "python3", 7])
@@ -282,3 +64,108 @@ def test_a_command_that_is_not_told(command: object) -> None:
     run = run_of(tiny_rows())
     untold = type(run)({**run.meta, "command": command}, run.tables)
     assert compute(gather(untold)).command == ()
+
+
+@pytest.mark.parametrize(("meta", "outcome"), [
+    ({"exit_status": 0, "complete": True}, Outcome(0, None, complete=True)),
+    ({"exit_status": 3 << 8, "complete": True}, Outcome(3, None, complete=True)),
+    ({"exit_status": 1, "complete": True}, Outcome(None, 1, complete=True)),
+    ({"exit_status": 9, "complete": True}, Outcome(None, 9, complete=True)),
+    ({"exit_status": None, "complete": False}, Outcome(None, None, complete=False)),
+])  # fmt: skip
+def test_how_the_command_ended(meta: dict[str, Any], outcome: Outcome) -> None:
+    assert compute(gather(run_of(Rows(), **meta))).outcome == outcome
+
+
+def test_what_a_run_does_not_say() -> None:
+    bare = type(run_of(Rows()))({}, Rows().frames())
+    found = compute(gather(bare))
+    assert found.outcome == Outcome(None, None, complete=False)
+    assert (found.command, found.started_utc_ns, found.kernel) == ((), None, "")
+    assert found.cvmprof_version == ""
+    assert (found.start_ns, found.duration_ns) == (0, 1)
+
+
+def test_when_it_started() -> None:
+    rows = Rows()
+    tile(rows, 100, 150, "cpu")
+    found = compute(gather(run_of(rows, utc_offset_ns=1000)))
+    assert (found.started_utc_ns, found.start_ns, found.duration_ns) == (1100, 100, 50)
+    assert compute(gather(run_of(rows, utc_offset_ns=0))).started_utc_ns == 100
+
+
+def test_chunks_by_what_their_first_lookup_found() -> None:
+    rows = Rows()
+    for index, cached in enumerate((True, False, False, None, None, None, None)):
+        rows.add("chunks", file_id=0, index=index, object_hash="a", offset_bytes=0, size_bytes=1,
+                 cached_at_start=cached)  # fmt: skip
+    found = statistics_of(rows)
+    assert found.chunks_known == 7
+    assert (found.chunks_looked_up, found.chunks_cached_at_start) == (3, 1)
+
+
+def test_bytes_of_a_run() -> None:
+    rows = Rows()
+    download(rows, 0, None, None, None, None)
+    download(rows, 1, None, None, None, None)
+    rows.rows["downloads"][1]["wire_bytes"] = None
+    fetch(rows, 0, 1, unpacked_bytes=500)
+    rows.add("hits", pid=PID, tid=MAIN, file_id=0, kind="read", start_ns=0, end_ns=1, count=1,
+             bytes=9, ns=1, max_ns=1)  # fmt: skip
+    found = statistics_of(rows).bytes
+    assert (found.over_http, found.unpacked, found.by_source) == (77, 500, {"page cache": 9})
+
+
+def test_a_hundred_incidents_the_first_ones() -> None:
+    rows = Rows()
+    for time in range(120, 0, -1):
+        rows.add("incidents", time_ns=time, kind="mount", detail="")
+    assert [each["time_ns"] for each in statistics_of(rows).incidents] == list(range(1, 101))
+
+
+def test_only_what_was_lost_is_a_loss() -> None:
+    rows = Rows()
+    for probe, count in (("a", 0), ("b", 1), ("c", 4)):
+        rows.add("losses", probe=probe, cause="full", count=count)
+    found = statistics_of(rows)
+    assert [loss["probe"] for loss in found.losses] == ["b", "c"]
+    assert found.lost == 5
+
+
+def test_other_tables_are_handed_on() -> None:
+    rows = Rows()
+    rows.add("probes", event="e", family="none", target="", hits=0)
+    rows.add("mounts", mount_id=4, device="0:1")
+    rows.add("reconciliation", mount_id=4, quantity="objects", difference=2)
+    fetch(rows, 0, 1, outcome="failed", unique=None)
+    found = statistics_of(rows)
+    assert [each["event"] for each in found.probes] == ["e"]
+    assert [each["mount_id"] for each in found.mounts] == [4]
+    assert [each["difference"] for each in found.reconciliation] == [2]
+    assert found.failures == Failures({"unknown": 1}, {}, 0, 0, 0)
+    assert found.fetched_for_no_request == 1
+
+
+def test_of_an_imported_log_no_time_is_said() -> None:
+    rows = Rows()
+    fetch(rows, 0, 10)
+    fetch(rows, 5, 10)
+    found = compute(gather(run_of(rows, imported={"kind": "debug log"})))
+    assert isinstance(found.imported, Imported)
+    assert found.fetches == fetches(downloaded=2, chunks_downloaded=2)
+    assert found.slowest_chunks == ()
+    recorded = statistics_of(rows)
+    assert (recorded.imported, recorded.fetches.summed_ns) == (None, 15)
+    assert len(recorded.slowest_chunks) == 2
+
+
+def test_json_has_what_is_derived() -> None:
+    shown = quiet(
+        fetches=fetches(summed_ns=30, busy_ns=20),
+        phases=(phase("a", 10, transfer=3, cpu=4), phase("b", 10, daemon=5)),
+        losses=({"probe": "p", "cause": "c", "count": 2}, {"probe": "q", "cause": "c", "count": 3}),
+    )  # fmt: skip
+    written = shown.as_json()
+    assert (written["lost"], written["fetches"]["mean_at_once"]) == (5, 1.5)
+    assert [each["cvmfs_ns"] for each in written["phases"]] == [3, 5]
+    assert [each["name"] for each in written["phases"]] == ["a", "b"]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cvmprof.reports.numbers.statistics import Outcome
+from cvmprof.tests.reports.rows import (
+    figures,
+    findings_of,
+    headlines,
+    incident,
+    phase,
+    spoken,
+)
+from cvmprof.tests.reports.synthetic import (
+    MS,
+    tiny_rows,
+)
+
+
+def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
+    rows = tiny_rows()
+    rows.rows["probes"].clear()
+    for target in ("fuse_file_read_iter", "another"):
+        rows.add(
+            "probes",
+            event="asynchronous read",
+            family="none",
+            target=target,
+            hits=0,
+            reason="this kernel is built without kprobes",
+        )
+    for family, target in (("none", "no symbol"), ("uprobe", "libcvmfs")):
+        rows.add("probes", event="daemon call", family=family, target=target, hits=0, reason="x")
+    (finding,) = [each for each in findings_of(rows) if "could not be observed" in each.headline]
+    assert finding.headline == "1 kind of event could not be observed here."
+    assert finding.meaning.startswith(
+        "asynchronous read: this kernel is built without kprobes; so reads by io_uring and AIO"
+    )
+    assert finding.meaning.endswith("cvmprof doctor says how to get them.")
+
+
+@pytest.mark.parametrize(("share_ms", "said"), [(1, False), (5, True)])
+def test_unknown_time_is_said_when_it_matters(share_ms: int, said: bool) -> None:
+    rows = tiny_rows()
+    rows.rows["segments"][-1]["start_ns"] += (5 - share_ms) * MS
+    rows.rows["segments"][-2]["end_ns"] += (5 - share_ms) * MS
+    found = f"{share_ms}.0 % of “load” could not be explained."
+    assert (found in headlines(rows)) is said
+
+
+def test_an_incomplete_run() -> None:
+    (finding,) = spoken(outcome=Outcome(None, None, complete=False))
+    assert finding.tone == "warning"
+
+
+def test_lost_events_are_summed_and_the_worst_probe_is_named() -> None:
+    losses = tuple({"probe": f"probe {n}", "cause": f"cause {n}", "count": n} for n in (1, 3, 2))
+    (finding,) = spoken(losses=losses)
+    assert (finding.tone, figures(finding.headline)) == ("warning", ["6"])
+    assert "probe 3" in finding.meaning and "cause 3" in finding.meaning
+    assert "probe 1" not in finding.meaning and "probe 2" not in finding.meaning
+
+
+def reconciled(difference: int | None, remark: str | None = None) -> dict[str, Any]:
+    recorded = None if difference is None else 1000 + difference
+    return {"quantity": "objects", "counted": 1000, "recorded": recorded,
+            "difference": difference, "remark": remark}  # fmt: skip
+
+
+@pytest.mark.parametrize(("difference", "word"), [(1, "more"), (-1, "fewer")])
+def test_what_differs_from_the_clients_own_count(difference: int, word: str) -> None:
+    rows = (reconciled(0), reconciled(None), reconciled(difference))
+    (finding,) = spoken(reconciliation=rows)
+    assert (finding.tone, figures(finding.headline)) == ("warning", ["1"])
+    assert word in finding.headline
+    assert figures(finding.meaning) == ["1,000", f"{1000 + difference:,}"]
+
+
+def test_the_remark_of_a_difference_is_a_sentence() -> None:
+    (with_remark,) = spoken(reconciliation=(reconciled(2, "counted twice"),))
+    (without,) = spoken(reconciliation=(reconciled(2),))
+    assert with_remark.meaning == f"{without.meaning} Counted twice."
+
+
+@pytest.mark.parametrize("kind", ["crash", "hang", "exit"])
+def test_a_daemon_that_ended(kind: str) -> None:
+    (finding,) = spoken(incidents=(incident(kind, pid=900, signal=11),))
+    assert finding.tone == "warning"
+    assert figures(finding.headline) == ["900", "11", "40.0 ms"]
+    assert finding.meaning == "the detail"
+    (unknown,) = spoken(incidents=(incident(kind),))
+    assert figures(unknown.headline) == ["40.0 ms"]
+    assert "None" not in unknown.headline and "signal" not in unknown.headline
+
+
+def test_files_whose_chunks_were_not_asked_for() -> None:
+    (finding,) = spoken(incidents=(incident("unasked"),))
+    assert (finding.tone, finding.meaning) == ("note", "the detail.")
+
+
+def test_a_new_mount_is_no_finding() -> None:
+    assert spoken(incidents=(incident("mount"),)) == []
+
+
+def test_three_of_the_operations_that_never_ended_are_named() -> None:
+    (finding,) = spoken(unfinished=("read of a", "read of b", "read of c", "read of d"))
+    assert (finding.tone, figures(finding.headline)) == ("warning", ["4"])
+    assert finding.meaning == "read of a; read of b; read of c."
+
+
+@pytest.mark.parametrize(("outcome", "number"), [
+    (Outcome(None, 1, complete=True), "1"), (Outcome(1, None, complete=True), "1"),
+    (Outcome(255, None, complete=True), "255"),
+])  # fmt: skip
+def test_a_command_that_failed(outcome: Outcome, number: str) -> None:
+    (finding,) = spoken(outcome=outcome)
+    assert (finding.tone, figures(finding.headline)) == ("warning", [number])
+    assert ("signal" in finding.headline) is (outcome.exit_code is None)
+
+
+def test_unknown_time_is_said_above_a_fiftieth() -> None:
+    at, above = (phase("load", 100, cpu=90 * MS, unknown=2 * MS + more) for more in (0, 1))
+    assert [each.tone for each in spoken(phases=(at,))] == ["good"]
+    _, finding = spoken(phases=(above,))
+    assert (finding.tone, figures(finding.headline)) == ("warning", ["2.0 %"])
+    assert spoken(phases=(phase("load", 0, unknown=MS),)) == []
+
+
+def probe(event: str, family: str, reason: str | None) -> dict[str, Any]:
+    return {"event": event, "family": family, "reason": reason}
+
+
+def test_events_that_could_not_be_observed() -> None:
+    (finding,) = spoken(probes=(
+        probe("one", "none", "first reason"), probe("one", "", "second reason"),
+        probe("two", "none", "x"), probe("two", "kprobe", "y"), probe("three", "none", None),
+        probe("four", "kprobe", "not the best way"), probe("fault-around", "none", "no tracepoint"),
+    ))  # fmt: skip
+    assert (finding.tone, figures(finding.headline)) == ("note", ["2"])
+    assert "one: first reason." in finding.meaning
+    assert "fault-around: no tracepoint; so pages_mapped" in finding.meaning
+    for absent in ("second reason", "two", "three", "four"):
+        assert absent not in finding.meaning

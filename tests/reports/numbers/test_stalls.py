@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.stalls import stalls
+from cvmprof.tests.reports.rows import statistics_of, tile
+from cvmprof.tests.reports.synthetic import (
+    MAIN,
+    MS,
+    START,
+    Rows,
+    run_of,
+    tiny_rows,
+)
+
+
+def test_stalls_lead_to_what_their_thread_waited_for() -> None:
+    rows = tiny_rows()
+    rows.add(
+        "stalls",
+        stall_id=0,
+        device="cpu",
+        start_ns=START + 20 * MS,
+        end_ns=START + 50 * MS,
+        waiting_tid=101,
+    )
+    stalls = statistics_of(rows).stalls
+    assert (stalls.count, stalls.total_ns) == (1, 30 * MS)
+    expected = {"transfer": 15 * MS, "first_byte": 10 * MS, "cpu": 5 * MS}
+    assert stalls.causes_ns == expected
+    assert stalls.longest[0].causes_ns == expected
+
+
+def test_stalls_the_longest_first() -> None:
+    rows = Rows()
+    for start, end, cause in ((0, 10, "cpu"), (10, 40, "transfer"), (40, 60, "cpu"),
+                              (60, 80, "disk"), (80, 90, "copy")):  # fmt: skip
+        tile(rows, start, end, cause)
+    for number, (start, end) in enumerate(((80, 90), (60, 80), (5, 35), (40, 60), (50, 50))):
+        rows.add("stalls", stall_id=number, device="d", start_ns=start, end_ns=end,
+                 waiting_tid=MAIN)  # fmt: skip
+    rows.rows["stalls"].reverse()
+    found = stalls(gather(run_of(rows)), 3)
+    assert (found.count, found.total_ns) == (5, 80)
+    assert list(found.causes_ns.items()) == [
+        ("cpu", 25), ("transfer", 25), ("disk", 20), ("copy", 10),
+    ]  # fmt: skip
+    assert [(each.stall_id, each.causes_ns) for each in found.longest] == [
+        (2, {"transfer": 25, "cpu": 5}), (1, {"disk": 20}), (3, {"cpu": 20}),
+    ]  # fmt: skip
+    assert list(found.longest[0].causes_ns) == ["transfer", "cpu"]
+    assert (found.longest[0].start_ns, found.longest[0].end_ns) == (5, 35)
+    last = stalls(gather(run_of(rows))).longest[-1]
+    assert (last.stall_id, last.causes_ns) == (4, {})
+
+
+def test_equal_causes_of_a_stall_stand_by_name() -> None:
+    rows = Rows()
+    for start, cause in enumerate(("transfer", "cpu", "disk")):
+        tile(rows, start, start + 1, cause)
+    rows.add("stalls", stall_id=0, device="d", start_ns=0, end_ns=3, waiting_tid=MAIN)
+    found = statistics_of(rows).stalls
+    assert list(found.longest[0].causes_ns) == ["cpu", "disk", "transfer"]
+    assert list(found.causes_ns.items()) == [("cpu", 1), ("disk", 1), ("transfer", 1)]
+
+
+def test_by_itself_the_list_has_fifty_stalls() -> None:
+    rows = Rows()
+    for number in range(52):
+        rows.add("stalls", stall_id=number, device="d", start_ns=0, end_ns=1, waiting_tid=1)
+    assert len(statistics_of(rows).stalls.longest) == 50

@@ -1,0 +1,152 @@
+"""Statistics and findings of rows, and of runs in which nothing happened but for a change."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from cvmprof.reports.findings.finding import Finding
+from cvmprof.reports.findings.rules import findings
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.contention import Collisions
+from cvmprof.reports.numbers.failures import Failures
+from cvmprof.reports.numbers.fetching import Fetches, Latency
+from cvmprof.reports.numbers.network import Network
+from cvmprof.reports.numbers.phases import Phase
+from cvmprof.reports.numbers.stalls import Stalls
+from cvmprof.reports.numbers.statistics import Bytes, Outcome, Statistics, compute
+
+from .synthetic import DAEMON, MAIN, MS, PID, START, Rows, run_of, tiny_rows
+
+NO_FETCHES = Fetches(
+    downloaded=0, joined=0, failed=0, unfinished=0, chunks_downloaded=0, unpacked_bytes=0,
+    summed_ns=0, busy_ns=0, most_at_once=0,
+)  # fmt: skip
+NO_NETWORK = Network(
+    downloads=0, round_trip_ns=None, answer_ns=0, travel_ns=0, transfer_ns=0, transfer_samples=0,
+    unread_samples=0, unread_bytes=0, segments=0, disordered=0, retransmits=0,
+    failed_connections=0, failed_ns=0, failed_to=(),
+)  # fmt: skip
+NO_FAILURES = Failures(fetches={}, statuses={}, unanswered=0, rejected=0, downloaded_again=0)
+QUIET = Statistics(
+    command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
+    outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
+    counts={"page_cache_hits": 0, "fuse_reads": 0}, phases=(), fetches=NO_FETCHES,
+    failures=NO_FAILURES, bytes=Bytes(0, 0, {}), latency=Latency(None, None, None, 0, 0),
+    network=NO_NETWORK, chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
+    slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
+    stalls=Stalls(0, 0, {}, ()), unfinished=(), incidents=(), losses=(), probes=(), mounts=(),
+    reconciliation=(),
+)  # fmt: skip
+
+_FIGURE = re.compile(r"(?<![\w.,×])\d+(?:,\d{3})*(?:\.\d+)?(?: (?:%|ns|µs|ms|s\b|[KMG]iB|B\b))?")
+
+
+def quiet(**changes: Any) -> Statistics:
+    """Return statistics without any finding, but for these changes."""
+    return replace(QUIET, **changes)
+
+
+def fetches(**changes: int) -> Fetches:
+    """Return a summary of no fetch, but for these changes."""
+    return replace(NO_FETCHES, **changes)
+
+
+def phase(name: str = "load", lasted_ms: int = 100, **causes_ns: int) -> Phase:
+    """Return a phase of the main thread with this time by cause."""
+    end_ns = START + lasted_ms * MS
+    return Phase(name, PID, MAIN, START, end_ns, lasted_ms * MS, causes_ns, 0, 0, NO_FETCHES, 1)
+
+
+def spoken(**changes: Any) -> list[Finding]:
+    """Return the findings of a quiet run with these changes."""
+    return findings(quiet(**changes))
+
+
+def figures(text: str) -> list[str]:
+    """Return the numbers in a text with their units, in order."""
+    return _FIGURE.findall(text)
+
+
+def statistics_of(rows: Rows) -> Statistics:
+    """Return the statistics of a run of 100 ms with these rows."""
+    return compute(gather(run_of(rows)))
+
+
+def findings_of(rows: Rows, **changes: Any) -> list[Finding]:
+    """Return the findings of a run of 100 ms with these rows."""
+    return findings(compute(gather(run_of(rows, **changes))))
+
+
+def headlines(rows: Rows, **changes: Any) -> list[str]:
+    """Return their headlines."""
+    return [finding.headline for finding in findings_of(rows, **changes)]
+
+
+def incident(kind: str, at_ms: int = 40, **row: Any) -> dict[str, Any]:
+    """Return a row of `incidents`, ``at_ms`` after the start."""
+    absent = {"pid": None, "tid": None, "mount_id": None, "signal": None, "detail": "the detail"}
+    return {"time_ns": START + at_ms * MS, "kind": kind, **absent, **row}
+
+
+def fetch(rows: Rows, start: int, end: int | None, **row: Any) -> None:
+    """Add a downloaded chunk, but for ``row``; fetches are numbered as they are added."""
+    plain = {"object_kind": "chunk", "outcome": "downloaded", "object_hash": "a", "pid": DAEMON,
+             "tid": DAEMON, "fetch_id": len(rows.rows.get("fetches", []))}  # fmt: skip
+    rows.add("fetches", start_ns=start, end_ns=end, **{**plain, **row})
+
+
+def download(rows: Rows, number: int, *times: int | None, **row: Any) -> None:
+    """Add a download with its times sent, first byte, last byte, committed."""
+    names = ("sent_ns", "first_byte_ns", "last_byte_ns", "committed_ns")
+    rows.add("downloads", download_id=number, host="h", attempt=1, wire_bytes=77,
+             **dict(zip(names, times, strict=True)), **row)  # fmt: skip
+
+
+def tile(rows: Rows, start: int, end: int, cause: str, tid: int = MAIN, **ids: Any) -> None:
+    """Add a segment of the main thread, or of another one."""
+    rows.add("segments", pid=PID, tid=tid, start_ns=start, end_ns=end, cause=cause, **ids)
+
+
+#: half of it waits for the network
+WAITED = phase("load", 100, transfer=50 * MS, cpu=50 * MS)
+
+
+def sampled_rows(*samples: dict[str, Any]) -> Rows:
+    """A run whose connection was sampled. Its two downloads: first byte 20 ms after the request,
+    last byte 15 ms after that.
+    """
+    rows = tiny_rows()
+    for sample in samples:
+        rows.add(
+            "sockets",
+            **{
+                "connection_id": 0,
+                "state": "established",
+                "remote": "10.0.0.9:80",
+                "rtt_us": 9_000,
+                "min_rtt_us": 500,
+                "receive_rtt_us": 0,
+                "retransmits": 0,
+                "congestion_window": 10,
+                "bytes_received": 0,
+                "segments_received": 0,
+                "out_of_order": 0,
+                "unread_bytes": 0,
+                "delivery_rate_bytes_s": 0,
+                **sample,
+            },
+        )
+    return rows
+
+
+def sent(rows: Rows) -> list[int]:
+    """Return when the requests of the downloads were sent."""
+    return [download["sent_ns"] for download in rows.rows["downloads"]]
+
+
+def in_transfers(count: int, **values: Any) -> list[dict[str, Any]]:
+    """So many samples within the first transfer."""
+    start = sent(tiny_rows())[0] + 21 * MS
+    return [{"time_ns": start + n * MS, **values} for n in range(count)]
