@@ -1,3 +1,3 @@
-"""As the user, while the command runs: start, hold, follow and stop it."""
+"""Runs as the user while the command runs: starts, holds, follows and stops it."""
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A process of its own that reads extended attributes, left behind where it hangs on a dead mount.
+"""A helper process that reads extended attributes; it is abandoned where a dead mount blocks it.
 
     python -I attribute_reader.py < requests > answers
 
-First an empty line, when it is ready; then one JSON object per line each way: {"path", "names"} ->
-{"path", "device", "inode", "attributes", "reason"}. Standard library only, nothing of ours.
+It writes an empty line when it is ready; then it reads one JSON object per line, {"path", "names"},
+and writes one, {"path", "device", "inode", "attributes", "reason"}. It imports the standard library
+only, nothing of cvmprof.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def _read(path: str, name: str) -> str:
 
 
 def _pages(path: str, name: str) -> str:
-    """An attribute with its further pages, which newer clients serve as NAME~1, NAME~2 …"""
+    """Read an attribute with its further pages, which newer clients name NAME~1, NAME~2 …"""
     text = _read(path, name)
     header = text.split("\n", 1)[0] + "\n"
     for number in range(1, _MAX_PAGES):
@@ -33,24 +34,25 @@ def _pages(path: str, name: str) -> str:
 
 
 def _answer(path: str, names: list[str]) -> dict[str, object]:
-    found: dict[str, str] = {}
+    attributes: dict[str, str] = {}
     try:
         status = os.stat(path)
     except OSError as error:
-        return {"path": path, "attributes": found, "reason": error.strerror}
+        return {"path": path, "attributes": attributes, "reason": error.strerror}
     reason = None
     for name in names:
         try:
-            found[name] = _pages(path, name) if name == "user.chunk_list" else _read(path, name)
+            read = _pages if name == "user.chunk_list" else _read
+            attributes[name] = read(path, name)
         except OSError as error:
             reason = error.strerror
     device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    answer = {"path": path, "device": device, "inode": status.st_ino, "attributes": found}
-    return {**answer, "reason": None if found else reason}
+    answer = {"path": path, "device": device, "inode": status.st_ino, "attributes": attributes}
+    return {**answer, "reason": None if attributes else reason}
 
 
 def main() -> None:
-    """Answers each line of standard input, at once."""
+    """Answer each line of standard input at once."""
     print(flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -1,4 +1,4 @@
-"""The traced command: found, forked, held at a gate until all is attached, then executed."""
+"""The traced command: found, forked, held at a gate until the probes are attached, executed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import errno
 import os
 import signal
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from ...errors import CommandNotExecutable, CommandNotFound, CvmprofError
@@ -18,34 +20,37 @@ _SHELL = "/bin/sh"
 
 @dataclass(frozen=True)
 class Child:
-    """A forked command that waits at its gate. ``refusal`` is where it tells why exec failed."""
+    """A forked command that waits at its gate.
+
+    ``gate`` and ``refusal`` are pipes: to it, and from it with the errno where exec failed.
+    """
 
     pid: int
     gate: int
     refusal: int
 
     def go(self) -> None:
-        """Lets it execute the command."""
-        with suppress(BrokenPipeError):  # it was killed while it waited; its status tells
+        """Let it execute the command."""
+        with suppress(BrokenPipeError):  # it was killed while it waited, as its wait status shows
             os.write(self.gate, b"g")
         os.close(self.gate)
 
     def abandon(self) -> None:
-        """Closes the gate unopened: the command never runs."""
+        """Close the gate unopened: the command never runs."""
         os.close(self.gate)
         os.close(self.refusal)
         with suppress(ChildProcessError):  # where the caller ignores SIGCHLD
             os.waitpid(self.pid, 0)
 
     def refused(self) -> int | None:
-        """Once it has ended: the errno of an exec that the kernel refused, else None."""
+        """Return the errno of an exec that failed, else None. To be called after its end."""
         with open(self.refusal, "rb") as refusal:
             number = refusal.read()
         return int(number) if number else None
 
 
 def find_command(name: str, environment: dict[str, str]) -> str:
-    """The file that a command's name stands for on the user's PATH, as execvp(3) finds it.
+    """Find the file of a command on the user's PATH, as execvp(3) does.
 
     Raises CommandNotFound or CommandNotExecutable.
     """
@@ -53,60 +58,58 @@ def find_command(name: str, environment: dict[str, str]) -> str:
         candidates = [name]
     else:
         path = environment.get("PATH", os.defpath)
-        candidates = [os.path.join(place or ".", name) for place in path.split(":") if name]
-    refused = [path for path in candidates if os.path.exists(path)]
-    for path in refused:
+        candidates = [os.path.join(folder or ".", name) for folder in path.split(":") if name]
+    existing = [path for path in candidates if os.path.exists(path)]
+    for path in existing:
         if os.access(path, os.X_OK, effective_ids=True) and stat.S_ISREG(os.stat(path).st_mode):
             return path
-    if refused:
-        number = errno.EISDIR if os.path.isdir(refused[0]) else errno.EACCES
-        raise not_executable(refused[0], number)
+    if existing:
+        number = errno.EISDIR if os.path.isdir(existing[0]) else errno.EACCES
+        raise not_executable(existing[0], number)
     fact = f"no command {name!r} was found"
-    raise CommandNotFound(fact, "check its name and PATH, or give its whole path")
+    raise CommandNotFound(fact, "check its name and PATH, or give its full path")
 
 
 def not_executable(path: str, number: int) -> CvmprofError:
-    """What to say of a command that the kernel does not execute, by the errno it gave."""
+    """Return the error for a command that exec refused, by its errno."""
     if number == errno.EISDIR:
         return CommandNotExecutable(f"{path} is a directory", "name a program or a script in it")
     if number == errno.ENOENT and os.path.exists(path):
         fact = f"{path} cannot be executed: its interpreter is missing"
-        return CommandNotExecutable(fact, "mend its first line (#!), or name an interpreter first")
+        return CommandNotExecutable(fact, "correct its #! line, or put an interpreter first")
     if number == errno.ENOENT:
-        return CommandNotFound(f"{path} is gone", "see what removes it while cvmprof starts")
+        return CommandNotFound(f"{path} was removed", "find what removes it while cvmprof starts")
     fact = f"{path} cannot be executed: {os.strerror(number)}"
-    return CommandNotExecutable(fact, f"chmod +x it, or name its interpreter: python {path}")
+    return CommandNotExecutable(fact, f"chmod +x it, or put its interpreter first: python {path}")
 
 
 def fork(path: str, argv: list[str], environment: dict[str, str]) -> Child:
-    """Forks the command; it executes after `Child.go`, or exits 125 when the gate just closes."""
-    hold, gate = os.pipe()  # none of these survives the exec
-    refusal, refuse = os.pipe()
+    """Fork the command; it executes after `Child.go`, and exits 125 when the gate just closes."""
+    gate_of_child, gate = os.pipe()  # the exec closes all four ends
+    refusal, refusal_of_child = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(gate)
-        _wait_and_execute(hold, refuse, path, argv, environment)
-    os.close(hold)
-    os.close(refuse)
+        _wait_and(partial(_execute, path, argv, environment), gate_of_child, refusal_of_child)
+    os.close(gate_of_child)
+    os.close(refusal_of_child)
     return Child(pid, gate, refusal)
 
 
-def _wait_and_execute(
-    hold: int, refuse: int, path: str, argv: list[str], environment: dict[str, str]
-) -> NoReturn:
+def _wait_and(execute: Callable[[], None], gate: int, refusal: int) -> NoReturn:
     try:
         _restore_signals()
-        if os.read(hold, 1) == b"g":
-            _execute(path, argv, environment)
+        if os.read(gate, 1) == b"g":
+            execute()
     except OSError as error:
-        os.write(refuse, str(error.errno).encode())
+        os.write(refusal, str(error.errno).encode())
         os._exit(CommandNotExecutable.exit_code)
     finally:
         os._exit(_NEVER_STARTED)
 
 
 def _restore_signals() -> None:
-    """Undoes what Python did at its start; what the caller had ignored (nohup) stays ignored."""
+    """Undo what Python set at its start; signals that the caller ignores (nohup) stay ignored."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -114,7 +117,7 @@ def _restore_signals() -> None:
 
 
 def _execute(path: str, argv: list[str], environment: dict[str, str]) -> None:
-    """As execvp(3): what has no #! line is the shell's. Raises OSError."""
+    """Execute as execvp(3) does: the shell runs a script without #! line. Raises OSError."""
     try:
         os.execve(path, argv, environment)
     except OSError as error:

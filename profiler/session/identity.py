@@ -1,4 +1,4 @@
-"""Who called: the user behind sudo, with that user's own environment."""
+"""The invoking user: the one behind sudo, with that user's own environment."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pwd
 from dataclasses import dataclass, field
 
 _SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "tcsh", "csh", "su"))
-#: what sudo sets itself: the user's own values stand in its process
-_OF_SUDO = frozenset((
+#: variables that sudo sets: the user's own values are in the environment of sudo's process
+_SET_BY_SUDO = frozenset((
     "HOME", "LOGNAME", "MAIL", "PATH", "SHELL", "SUDO_COMMAND", "SUDO_GID", "SUDO_HOME", "SUDO_TTY",
     "SUDO_UID", "SUDO_USER", "USER", "USERNAME",
 ))  # fmt: skip
@@ -26,11 +26,10 @@ class Identity:
 
 
 def invoking_user() -> Identity:
-    """The user who ran sudo, else the one who runs this process.
+    """Return the user who ran sudo, else the one who runs this process.
 
-    sudo resets PATH and drops variables; the original environment is the sudo process's own, to
-    which come the variables that its command line set. Who works in a shell that sudo opened is
-    root.
+    sudo resets PATH and drops variables; the original environment is that of the sudo process,
+    plus the variables set on its command line. In a shell that sudo opened the user is root.
     """
     uid = os.environ.get("SUDO_UID", "")
     if os.geteuid() != 0 or not uid.isdigit() or _in_root_shell():
@@ -47,7 +46,7 @@ def invoking_user() -> Identity:
 
 
 def become(identity: Identity) -> None:
-    """Gives up root for good; from here on files are made and opened as the user does."""
+    """Give up root for good: from here on files are created and opened as the user."""
     if os.geteuid() == 0 and identity.uid != 0:
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -58,7 +57,7 @@ def become(identity: Identity) -> None:
 def _groups(uid: int, gid: int) -> tuple[int, ...]:
     try:
         return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
-    except KeyError:  # a user that no database knows
+    except KeyError:  # a user without an entry in the user database
         return (gid,)
 
 
@@ -71,19 +70,20 @@ def _parent_is_sudo() -> bool:
 
 
 def _in_root_shell() -> bool:
-    """Whether sudo was told to open a shell (sudo -s, sudo -i, sudo su), not to run a command."""
+    """Whether sudo opened a shell (sudo -s, sudo -i, sudo su) instead of running a command."""
     command = os.environ.get("SUDO_COMMAND", "").split()
     return len(command) == 1 and os.path.basename(command[0]) in _SHELLS
 
 
 def _environment(uid: int) -> dict[str, str]:
-    given = {name: value for name, value in _environment_of("self").items() if name not in _OF_SUDO}
+    own = _environment_of("self").items()
+    passed_on = {name: value for name, value in own if name not in _SET_BY_SUDO}
     original = _environment_of(os.getppid()) if _parent_is_sudo() else {}
-    return {**(original or _account(uid)), **given}
+    return {**(original or _account(uid)), **passed_on}
 
 
 def _account(uid: int) -> dict[str, str]:
-    """What sudo replaced, by the user database, where sudo itself has left no process to ask."""
+    """What sudo replaced, from the user database: for when sudo's process no longer exists."""
     path = {"PATH": os.environ.get("PATH", os.defpath)}
     try:
         user = pwd.getpwuid(uid)
@@ -94,7 +94,7 @@ def _account(uid: int) -> dict[str, str]:
 
 
 def _environment_of(pid: int | str) -> dict[str, str]:
-    """The variables that a process was started with; Python adds to its own (PEP 538)."""
+    """The variables that a process was started with; os.environ has Python's own too (PEP 538)."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")

@@ -1,4 +1,4 @@
-"""Starting the recorder: another Python, isolated, that sees this package and the system's bcc."""
+"""Start the recorder: another Python, isolated, that sees this package and the system's bcc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 #: the distribution's Pythons, the only ones that have bcc
 INTERPRETERS = ("/usr/bin/python3", "/usr/libexec/platform-python")
 
-#: makes the package importable from its folder alone, whatever the folder is called
+#: makes the package importable from its folder alone, whatever the folder's name
 _PACKAGE = """
 import importlib.util, sys
 root = sys.argv.pop(1)
@@ -29,7 +29,7 @@ _SERVE = f"""{_PACKAGE}
 from cvmprof.profiler.record.__main__ import main
 main(int(sys.argv[1]))
 """
-_TELL = f"""{_PACKAGE}
+_PRINT_FOUND_BCC = f"""{_PACKAGE}
 import dataclasses, json
 from cvmprof.profiler.record.load import found_bcc
 print(json.dumps(dataclasses.asdict(found_bcc())))
@@ -38,7 +38,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
 def interpreter() -> str:
-    """The distribution's Python. Raises MissingDependency where there is none."""
+    """Return the distribution's Python. Raises MissingDependency where there is none."""
     for path in INTERPRETERS:
         if os.access(path, os.X_OK):
             return path
@@ -47,14 +47,14 @@ def interpreter() -> str:
 
 
 def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Starts a recorder; its process and the socket to speak to it.
+    """Start a recorder; return its process and the socket to it.
 
-    It has nothing of the user's: no variable, no directory, and no descriptor, whose other end
-    would wait for it. Raises MissingDependency.
+    It inherits no variable and no directory of the user, and no descriptor: whoever reads a pipe
+    until its end would wait for the recorder. Raises MissingDependency.
     """
-    here, there = protocol.socket_pair()
+    own_end, recorder_end = protocol.socket_pair()
     environment = {**_ENVIRONMENT, "CVMPROF_DEBUG": "1"} if debug else _ENVIRONMENT
-    descriptor = there.fileno()
+    descriptor = recorder_end.fileno()
     recorder = subprocess.Popen(
         [interpreter(), "-I", "-B", "-c", _SERVE, str(_ROOT), str(descriptor)],
         env=environment,
@@ -65,18 +65,18 @@ def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
         stdout=subprocess.DEVNULL,
         stderr=None if debug else subprocess.DEVNULL,
     )
-    there.close()
-    return recorder, here
+    recorder_end.close()
+    return recorder, own_end
 
 
 def found_bcc() -> Compiler:
-    """The bcc that a recorder would use, or why it will not do; nothing of it is recorded with."""
+    """Return the bcc that a recorder would use, or why it cannot be used. Nothing is attached."""
     try:
         path = interpreter()
     except MissingDependency as error:
         return Compiler(INTERPRETERS[0], None, error.fact, error.help_text)
-    told = subprocess.run(
-        [path, "-I", "-B", "-c", _TELL, str(_ROOT)],
+    done = subprocess.run(
+        [path, "-I", "-B", "-c", _PRINT_FOUND_BCC, str(_ROOT)],
         env=_ENVIRONMENT,
         cwd="/",
         check=False,
@@ -84,7 +84,7 @@ def found_bcc() -> Compiler:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
-    if told.returncode:
-        fact = f"the bcc of {path} cannot be imported: it ended with {told.returncode}"
+    if done.returncode:
+        fact = f"the bcc of {path} cannot be imported: it exited with {done.returncode}"
         return Compiler(path, None, fact, f"{path} -c 'import bcc' says why")
-    return Compiler(**json.loads(told.stdout))
+    return Compiler(**json.loads(done.stdout))

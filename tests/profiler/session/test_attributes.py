@@ -1,4 +1,4 @@
-"""Which mounts and files are asked for their attributes; plain directories stand in for mounts."""
+"""Which attributes of mounts and files are read; plain directories stand in for mounts."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def used(writer: SpoolWriter, mountpoint: Path, name: str, magic: int, number: i
 
 
 def lines(run: Path, kind: str) -> list[dict[str, Any]]:
-    found = map(json.loads, (run / "journal.jsonl").read_text().splitlines())
-    return [line for line in found if line["kind"] == kind]
+    journal = map(json.loads, (run / "journal.jsonl").read_text().splitlines())
+    return [line for line in journal if line["kind"] == kind]
 
 
 @pytest.fixture
 def mountpoint(tmp_path: Path) -> Path:
-    """A directory that says it is a CVMFS mount, with three files, as far as the disk lets it."""
-    place = tmp_path / "mnt"
-    place.mkdir()
+    """A directory with three files and the attribute by which a CVMFS mount is known."""
+    directory = tmp_path / "mnt"
+    directory.mkdir()
     for number in (1, 2, 3):
-        (place / str(number)).touch()
-    os.setxattr(place, "user.fqrn", b"models.lab.test")
-    return place
+        (directory / str(number)).touch()
+    os.setxattr(directory, "user.fqrn", b"models.lab.test")
+    return directory
 
 
-def test_files_beyond_the_first_are_told(
+def test_files_beyond_the_limit_leave_an_incident(
     spool_writer: SpoolWriter, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attributes, "MAX_FILES", 2)
@@ -65,14 +65,15 @@ def test_files_beyond_the_first_are_told(
     attributes.collect(spool_writer.run)
     asked = [line["path"] for line in lines(spool_writer.run, "attributes")]
     assert asked == [str(mountpoint), str(mountpoint / "1"), str(mountpoint / "2")]
-    told = finalise(spool_writer.run).tables["incidents"].filter(kind="unasked")
-    assert told["detail"].to_list() == [
-        f"3 files of {mountpoint} were used: only of the first 2 it was asked which chunks they "
-        "have"
+    incidents = finalise(spool_writer.run).tables["incidents"].filter(kind="unasked")
+    assert incidents["detail"].to_list() == [
+        f"3 files of {mountpoint} were used, but chunk lists were read only of the first 2"
     ]
 
 
-def test_all_files_asked_leave_nothing_to_tell(spool_writer: SpoolWriter, mountpoint: Path) -> None:
+def test_files_within_the_limit_leave_no_incident(
+    spool_writer: SpoolWriter, mountpoint: Path
+) -> None:
     spool_writer.begin()
     used(spool_writer, mountpoint, "1", FUSE_MAGIC, 1)
     attributes.collect(spool_writer.run)
@@ -80,7 +81,7 @@ def test_all_files_asked_leave_nothing_to_tell(spool_writer: SpoolWriter, mountp
     assert lines(spool_writer.run, "incident") == []
 
 
-def test_only_fuse_file_systems_are_asked(spool_writer: SpoolWriter, mountpoint: Path) -> None:
+def test_only_fuse_file_systems_are_read(spool_writer: SpoolWriter, mountpoint: Path) -> None:
     spool_writer.begin()
     used(spool_writer, mountpoint, "1", EXT4_MAGIC, 1)
     attributes.collect(spool_writer.run)

@@ -30,8 +30,8 @@ import cvmprof.profiler.session.attributes, cvmprof.profiler.finalise, cvmprof.r
 from cvmprof.cli import main
 sys.exit(main())
 """
-#: tells what a process can see of itself
-TELL = """
+#: prints what a process can see of itself
+PRINT_STATE = """
 import json, os
 variables = open("/proc/self/environ").read().split("\\0")  # Python adds to its own
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -78,16 +78,16 @@ def traced(home: Path, *command: str, **reset: str) -> subprocess.CompletedProce
     )
 
 
-def told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def printed(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert done.returncode == 0, done
     return dict(json.loads(done.stdout))
 
 
 def untraced(home: Path, **added: str) -> dict[str, Any]:
-    """What the command tells when the user runs it without either."""
+    """What the command prints when the user runs it without sudo and cvmprof."""
     groups = subprocess.check_output(["id", "-G", USER], text=True).split()
     done = subprocess.run(
-        ["/usr/bin/python3", "-I", "-c", TELL],
+        ["/usr/bin/python3", "-I", "-c", PRINT_STATE],
         cwd=home,
         env={**USERS_OWN, **added},
         umask=0o027,
@@ -98,11 +98,13 @@ def untraced(home: Path, **added: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    return told(done)
+    return printed(done)
 
 
 def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
-    seen = told(traced(home, "/usr/bin/python3", "-I", "-c", TELL, CHOICE="sudo's line", NEW="1"))
+    seen = printed(
+        traced(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, CHOICE="sudo's line", NEW="1")
+    )
     phases = int(seen["environment"].pop("CVMPROF_PHASE_FD"))
     assert phases >= 64
     assert seen.pop("fds") == [0, 1, 2, phases]
@@ -112,9 +114,9 @@ def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
 
 
 def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, Any]:
-    """Where sudo has executed cvmprof in its own stead, only the reset environment is left."""
+    """Where sudo has executed cvmprof in its own place, only the reset environment is left."""
     self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", *command]
-    return told(
+    return printed(
         subprocess.run(
             self,
             cwd=home,
@@ -127,8 +129,8 @@ def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, A
     )
 
 
-def test_where_sudo_has_gone_the_account_tells(home: Path) -> None:
-    seen = without_sudo_process(home, "/usr/bin/python3", "-I", "-c", TELL, HF_HOME="/kept")
+def test_without_sudos_process_the_account_has_the_environment(home: Path) -> None:
+    seen = without_sudo_process(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, HF_HOME="/kept")
     account = subprocess.check_output(["getent", "passwd", USER], text=True).strip().split(":")
     assert seen["ids"] == [[UID] * 3, [UID] * 3]
     del seen["environment"]["CVMPROF_PHASE_FD"]
@@ -144,8 +146,8 @@ def test_where_sudo_has_gone_the_account_tells(home: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/zsh", "/usr/bin/su"])
 def test_in_a_shell_that_sudo_opened_the_user_is_root(home: Path, shell: str) -> None:
-    tell = ("/usr/bin/python3", "-I", "-c", TELL)
-    seen = without_sudo_process(home, *tell, SUDO_COMMAND=shell)
+    command = ("/usr/bin/python3", "-I", "-c", PRINT_STATE)
+    seen = without_sudo_process(home, *command, SUDO_COMMAND=shell)
     assert seen["ids"] == [[0] * 3, [0] * 3]
     assert seen["environment"]["HOME"] == RESET["HOME"]
 

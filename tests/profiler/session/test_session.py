@@ -1,4 +1,4 @@
-"""A traced command is left alone: its signals, its identity, its life when the profiler dies."""
+"""A traced command is not disturbed: its signals, its identity, its life when the profiler dies."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from cvmprof import open_run
 SELF = [sys.executable, "-m", "cvmprof"]
 TIMEOUT_S = 120.0
 
-#: says "ready", takes what signals come within 0.3 s after the first, and tells which
-TELL_SIGNALS = """
+#: prints "ready", then the signals that come within 0.3 s after the first
+PRINT_SIGNALS = """
 import signal, sys
-wanted = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+watched = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+signal.pthread_sigmask(signal.SIG_BLOCK, watched)
 print("ready", flush=True)
-taken = [signal.sigwait(wanted)]
-while (info := signal.sigtimedwait(wanted, 0.3)) is not None:
+taken = [signal.sigwait(watched)]
+while (info := signal.sigtimedwait(watched, 0.3)) is not None:
     taken.append(info.si_signo)
 print("took", *map(int, taken), flush=True)
 """
-#: opens a FIFO, which lets both sides wait for each other, and writes a file at its end
+#: opens FIFOs, at which both sides wait for each other
 WAIT_FOR_FIFO = 'echo ready > "$0/begun"; read word < "$0/go"; echo "$word" > "$0/ended"; exit 5'
 
 
 FORKS = 1500
-#: forks, tells, and goes on forking until a file appears
+#: forks, writes to a FIFO, and goes on forking until a file appears
 KEEP_FORKING = f"""
 i=0; while [ $i -lt {FORKS} ]; do /bin/true; i=$((i+1)); done
 echo ready > "$0/begun"
 while [ ! -e "$0/stop" ]; do /bin/true; done
 echo alive > "$0/ended"
 """
-#: holds a command at its gate; tells its process, and its exit code if told to close the gate
+#: holds a command at its gate; prints its pid, and after a line of input closes the gate and prints
+#: its exit code
 HOLD = """
 import os, sys
 from cvmprof.profiler.session import child
@@ -74,7 +75,7 @@ def trace_command(run: Path, *command: str) -> list[str]:
 
 
 def read_line(descriptor: int) -> str:
-    """One line, waited for."""
+    """Wait for one line."""
     line = b""
     while not line.endswith(b"\n"):
         assert select.select([descriptor], [], [], TIMEOUT_S)[0], f"no line but {line!r}"
@@ -108,7 +109,7 @@ def wait_for_end(descriptor: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_to_cvmprof_alone_is_passed_on_once(tmp_path: Path, number: int) -> None:
-    command = trace_command(tmp_path / "a", sys.executable, "-c", TELL_SIGNALS)
+    command = trace_command(tmp_path / "a", sys.executable, "-c", PRINT_SIGNALS)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as traced:
         assert traced.stdout is not None
         assert read_line(traced.stdout.fileno()) == "ready"
@@ -119,7 +120,7 @@ def test_a_signal_to_cvmprof_alone_is_passed_on_once(tmp_path: Path, number: int
 
 
 def test_ctrl_c_reaches_the_command_once_and_the_run_is_complete(tmp_path: Path) -> None:
-    command = trace_command(tmp_path / "a", sys.executable, "-c", TELL_SIGNALS)
+    command = trace_command(tmp_path / "a", sys.executable, "-c", PRINT_SIGNALS)
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(command[0], command)
@@ -145,17 +146,17 @@ def test_what_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
 
 
 @contextmanager
-def waiting_command(place: Path, *options: str) -> Generator[subprocess.Popen[str]]:
+def waiting_command(directory: Path, *options: str) -> Generator[subprocess.Popen[str]]:
     """A trace of a command that waits for a FIFO."""
     for name in ("begun", "go", "ended"):
-        os.mkfifo(place / name)
-    command = trace_command(place / "a", "sh", "-c", WAIT_FOR_FIFO, str(place))
+        os.mkfifo(directory / name)
+    command = trace_command(directory / "a", "sh", "-c", WAIT_FOR_FIFO, str(directory))
     command[4:4] = options
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as traced:
         try:
-            assert (place / "begun").read_text() == "ready\n"
+            assert (directory / "begun").read_text() == "ready\n"
             yield traced
         except BaseException:
             os.killpg(traced.pid, signal.SIGKILL)
@@ -202,7 +203,7 @@ def test_after_its_duration_the_recording_ends_and_the_command_goes_on(tmp_path:
     assert open_run(tmp_path / "a").is_complete
 
 
-def test_killed_both_they_leave_all_but_the_last_second(tmp_path: Path) -> None:
+def test_when_both_are_killed_only_the_last_second_is_missing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "begun")
     os.mkfifo(tmp_path / "ended")
     command = trace_command(tmp_path / "a", "sh", "-c", KEEP_FORKING, str(tmp_path))
@@ -249,7 +250,7 @@ def test_a_package_that_cannot_be_imported_leaves_no_run(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_ended_while_it_starts_cvmprof_leaves_no_run(tmp_path: Path) -> None:
+def test_cvmprof_ended_while_it_starts_leaves_no_run(tmp_path: Path) -> None:
     run = tmp_path / "a"
     command = trace_command(run, "touch", str(tmp_path / "ran"))
     with subprocess.Popen(command) as traced:
