@@ -1,9 +1,9 @@
 """Raw records to polars frames, column by column, never record by record.
 
-A frame has the layout's field names. Times, sizes and results become Int64, task ids Int32; request
-numbers, inodes, devices and generations stay unsigned; ``text[N]`` and ``raw[N]`` become Binary,
-text without trailing NULs; an ``object`` (a content hash) becomes integer columns, see
-``OBJECT_COLUMNS``.
+A frame's columns have the names of the layout's fields. Times, sizes and results become Int64, task
+ids Int32; request numbers, inodes, devices and generations stay unsigned; ``text[N]`` and
+``raw[N]`` become Binary, without trailing NULs for text; an ``object`` (a content hash) becomes
+integer columns, see ``OBJECT_COLUMNS``.
 """
 
 from __future__ import annotations
@@ -52,17 +52,18 @@ _NUMBER_TYPES = {
 
 
 def ring_frame(handle: FileIO | None, layout: Layout) -> pl.DataFrame:
-    """Decode a ring's spool file: records behind an 8-byte header each.
+    """Decode a ring's spool file: records, each behind a header of 8 bytes.
 
-    A torn tail is ignored, as is a record whose header does not name the layout's size: a crash may
-    leave either; so is what a recorder appends meanwhile. Memory beyond the result is one block.
+    Ignores a torn tail and records whose header does not hold the layout's size, since a crash may
+    leave either, and what a recorder appends meanwhile. Needs the memory of the result and one
+    block.
     """
     dtype = np.dtype(_HEADER + list(layout.dtype()))
     if handle is None:
         return _Columns(layout, 0).frame()
-    held = os.fstat(handle.fileno()).st_size // dtype.itemsize
-    columns = _Columns(layout, held)
-    for block in _blocks(handle, dtype, held):
+    count = os.fstat(handle.fileno()).st_size // dtype.itemsize
+    columns = _Columns(layout, count)
+    for block in _blocks(handle, dtype, count):
         good = block["_length"] == layout.size
         columns.add(block if good.all() else block[good])
     return columns.frame()
@@ -87,7 +88,7 @@ def records_frame(records: Records, layout: Layout) -> pl.DataFrame:
 
 
 def _blocks(handle: FileIO, dtype: np.dtype[Any], records: int) -> Iterator[Records]:
-    """Yield arrays of so many whole records, fewer where the file ends."""
+    """Yield arrays of whole records: ``records`` in all, fewer where the file ends before."""
     buffer = bytearray(dtype.itemsize * min(records, _BLOCK_RECORDS))
     while filled := handle.readinto(window := memoryview(buffer)[: records * dtype.itemsize]):
         while filled % dtype.itemsize:

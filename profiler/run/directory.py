@@ -1,6 +1,6 @@
-"""The run directory's names, its making and its unmaking, without what reads it.
+"""The run directory: the names in it, how it is created and removed.
 
-Imports nothing that starts threads: a session makes the directory before it forks the command.
+Imports nothing that starts threads: a session creates the directory before it forks the command.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW |
 
 
 def create_run(path: Path) -> Path:
-    """Make an empty run directory (0700) with its spool, and return it.
+    """Create an empty run directory (0700) with its spool, and return it.
 
-    Raises CvmprofError where something of that name exists, a dangling link included, or cannot be
-    made; nothing is left then.
+    Raises CvmprofError where the name exists, as a dangling link too, or where the directory cannot
+    be created; nothing is left then.
     """
     try:
         path.mkdir()
     except OSError as error:
-        raise _unmakable(path, error) from error
+        raise _cannot_create(path, error) from error
     try:
         path.chmod(0o700)
         (path / SPOOL_DIRECTORY).mkdir(mode=0o700)
     except OSError as error:
         discard_run(path)
-        raise _unmakable(path, error) from error
+        raise _cannot_create(path, error) from error
     return path
 
 
 def open_spool(run: Path) -> dict[str, int]:
-    """Create all that a recorder appends to in an empty run: descriptors by name, close-on-exec.
+    """Create the files that a recorder appends to; return their descriptors by name, close-on-exec.
 
-    Raises CvmprofError where that cannot be done.
+    Raises CvmprofError where one cannot be created.
     """
     files = dict[str, int]()
     try:
@@ -56,32 +56,32 @@ def open_spool(run: Path) -> dict[str, int]:
         os.close(top)
         os.close(spool)
     except OSError as error:
-        raise _unmakable(run, error) from error
+        raise _cannot_create(run, error) from error
     return files
 
 
 def socket_files(run: Path, files: dict[str, int]) -> tuple[Path, int]:
-    """Where a recording's connections are announced, and where their samples go."""
+    """Return where a recording announces connections, and the descriptor for their samples."""
     return run / SPOOL_DIRECTORY / f"{DOWNLOAD.name}.ring", files[SOCKET_SAMPLES]
 
 
 def discard_run(path: Path) -> None:
-    """Remove the run of a command that never started, so that its name is free again."""
+    """Remove the run of a command that never started, so that its name can be used again."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 def page_of(run: Path) -> Path:
-    """Return where the page of a run goes: beside it, NAME.html for NAME.cvmprof."""
-    whole = run if run.name not in ("", "..") else Path(os.path.abspath(run))
-    return whole.with_name(whole.name.removesuffix(".cvmprof") + ".html")
+    """Return the path of a run's page: beside the run, NAME.html for NAME.cvmprof."""
+    named = run if run.name not in ("", "..") else Path(os.path.abspath(run))
+    return named.with_name(named.name.removesuffix(".cvmprof") + ".html")
 
 
-def _unmakable(path: Path, error: OSError) -> CvmprofError:
+def _cannot_create(path: Path, error: OSError) -> CvmprofError:
     if isinstance(error, FileExistsError):
         return CvmprofError(
             f"{path} exists already", "give another name with -o, or move the old run away"
         )
     return CvmprofError(
         f"cannot make the run directory {path}: {error.strerror}",
-        "choose with -o a place that exists, has room, and that you may write to",
+        "choose a place with -o that exists, has free space, and that you may write to",
     )

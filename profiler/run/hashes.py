@@ -1,4 +1,4 @@
-"""Content hashes: as records hold them, as paths and attributes spell them, as tables show them."""
+"""Content hashes: in records, in paths and attributes, and in tables."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _ALGORITHM_SUFFIX = {0: None, 1: "", 2: "-rmd160", 3: "-shake128"}
 
 
 def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
-    """40 hex digits, with the algorithm's suffix where not SHA-1; None for no or an unknown
-    object.
+    """Return 40 hex digits and, unless the algorithm is SHA-1, its suffix.
+
+    None where there is no object or the algorithm is unknown.
     """
     suffix = _ALGORITHM_SUFFIX.get(algorithm)
     if suffix is None or not (a or b or c):
@@ -29,19 +30,19 @@ def object_name(a: int, b: int, c: int, algorithm: int) -> str | None:
 
 
 def with_object_hash(frame: pl.DataFrame) -> pl.DataFrame:
-    """Replace the integer columns of an object by ``object_hash`` and ``object_suffix`` (one
-    letter).
+    """Replace the integer columns of an object by ``object_hash``? and ``object_suffix``?.
 
-    Each distinct object is spelt once, however many rows name it. Both are null for no object.
+    The suffix is a letter or empty; both are null where there is no object. Each distinct object is
+    converted once, however many rows name it.
     """
     distinct = frame.select(OBJECT_COLUMNS).unique(maintain_order=True)
     names = [object_name(*row[:4]) for row in distinct.iter_rows()]
     letters = [_letter(number) for number in distinct["object_suffix"]]
-    spelt = distinct.with_columns(
+    named = distinct.with_columns(
         pl.Series("object_hash", names, dtype=pl.String),
         pl.Series("letter", letters, dtype=pl.String),
     )
-    joined = frame.join(spelt, on=OBJECT_COLUMNS, how="left", maintain_order="left")
+    joined = frame.join(named, on=OBJECT_COLUMNS, how="left", maintain_order="left")
     letter = pl.when(pl.col("object_hash").is_not_null()).then("letter")
     return joined.drop(OBJECT_COLUMNS).with_columns(object_suffix=letter).drop("letter")
 
@@ -51,14 +52,12 @@ def _letter(number: int) -> str:
 
 
 def hash_of_path(path: pl.Expr) -> pl.Expr:
-    """The object hash that a path of a cache file or a URL ends with, null where it names none."""
+    """Return the object hash at the end of a cache file's path or a URL, null if there is none."""
     parts = [path.str.extract(OBJECT_PATH, group) for group in (1, 2)]
     algorithm = path.str.extract(OBJECT_PATH, 3).fill_null("")
     return pl.concat_str([*parts, algorithm])
 
 
 def hash_of_text(text: pl.Expr) -> pl.Expr:
-    """The hash in a chunk list or attribute: without the letter that says what kind of object it
-    is.
-    """
+    """Return the hash in a chunk list or attribute, without the letter of the object's kind."""
     return text.str.extract(r"^\s*([0-9a-f]{40}(?:-rmd160|-shake128)?)[A-Z]?\s*$", 1)

@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Journal:
-    """The lines that could be read, in order. ``start`` is the first of its kind."""
+    """The lines that could be read, in order. ``start`` is the first line of that kind."""
 
     lines: tuple[Line, ...]
 
@@ -25,14 +25,11 @@ class Journal:
 
     def rows(self, kind: str) -> list[Line]:
         """The ``rows`` of all lines of one kind, joined."""
-        found: list[Line] = []
-        for line in self.of(kind):
-            found += line.get("rows") or []
-        return found
+        return [row for line in self.of(kind) for row in line.get("rows") or []]
 
     @property
     def start(self) -> Line:
-        """The line that begins the run; empty where it was lost."""
+        """The line at the start of the run; empty where it was lost."""
         starts = self.of("start")
         return starts[0] if starts else {}
 
@@ -43,13 +40,13 @@ class Journal:
 
     @property
     def stop_ns(self) -> int | None:
-        """When recording stopped; None where it never came to that."""
+        """When recording stopped; None where it was cut off."""
         stops = self.of("stop")
         return int(stops[-1]["time_ns"]) if stops else None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the recorder came to its proper end, and did not just outlive its session."""
+        """Whether the session asked the recorder to stop and it did: it may outlive its session."""
         stops = self.of("stop")
         ended = self.exit_status is not None
         return bool(ended and stops and stops[-1].get("complete", True))
@@ -80,7 +77,7 @@ def refuse_newer(version: object) -> None:
     """Raise BadRun unless ``version`` is a schema version that this cvmprof reads."""
     if not isinstance(version, int) or version < 1:
         raise BadRun(
-            f"the run says that its schema version is {version!r}",
+            f"the run has {version!r} as its schema version",
             "it is not a run of cvmprof, or it is damaged",
         )
     if version > SCHEMA_VERSION:
@@ -91,7 +88,7 @@ def refuse_newer(version: object) -> None:
 
 
 def json_lines(data: bytes) -> Iterator[Line]:
-    """Yield the JSON objects of a file of lines; what is torn or no object is skipped."""
+    """Yield the JSON objects of a file of lines; torn lines and other values are skipped."""
     for raw in data.split(b"\n"):
         try:
             line = json.loads(raw)

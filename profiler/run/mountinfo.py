@@ -12,7 +12,7 @@ _CVMFS_TYPES = ("fuse.cvmfs2", "fuse.cvmfs", "cvmfs")
 
 @dataclass(frozen=True)
 class MountLine:
-    """What a line of mountinfo says."""
+    """A line: ``device`` is ``major:minor``, ``is_whole`` False for a bind mount of a subtree."""
 
     device: str
     mountpoint: str
@@ -29,12 +29,12 @@ class MountLine:
 
     @property
     def is_unnamed(self) -> bool:
-        """Whether its FUSE daemon gave no name: a CVMFS client mounted by hand does not."""
+        """Whether its FUSE daemon gave no name, as a CVMFS client that is mounted by hand."""
         return self.filesystem == "fuse" and self.source == "/dev/fuse"
 
 
 def parse_mountinfo(text: str) -> list[MountLine]:
-    """Read /proc/PID/mountinfo (proc(5)); lines that do not fit are skipped."""
+    """Parse /proc/PID/mountinfo (proc(5)); malformed lines are skipped."""
     lines = (_mount_line(line) for line in text.splitlines())
     return [line for line in lines if line is not None]
 
@@ -50,5 +50,5 @@ def _mount_line(line: str) -> MountLine | None:
 
 
 def _unescape(text: str) -> str:
-    """Undo octal escapes: mountinfo writes blanks and backslashes so."""
+    """Undo octal escapes, which mountinfo writes for blanks and backslashes."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""The run directory, opened. `open_run` is the notebook API."""
+"""Open a run directory. `open_run` is the notebook API."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from .journal import refuse_newer
 
 FORMAT = "cvmprof run"
 _NAMES = tuple(table.name for table in TABLES)
+_TRACE_HELP = "give the NAME.cvmprof directory of a trace"
+_DAMAGED_HELP = "the run is damaged: copy it once more from its original, or record it again"
 
 
 @dataclass(frozen=True)
 class RunTables(Mapping[str, pl.DataFrame]):
-    """The tables of a run by name, each read when asked for: ``tables["operations"]``."""
+    """The tables of a run by name, each read when it is accessed: ``tables["operations"]``."""
 
     path: Path
 
@@ -47,9 +49,7 @@ class RunTables(Mapping[str, pl.DataFrame]):
         return len(_NAMES)
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """Return a table lazily. Raises KeyError where no table is called so, BadRun where it is
-        damaged.
-        """
+        """Return a table lazily. Raises KeyError for an unknown name, BadRun for a damaged file."""
         if name not in _NAMES:
             raise KeyError(name)
         file = self.path / f"{name}.parquet"
@@ -63,7 +63,7 @@ class RunTables(Mapping[str, pl.DataFrame]):
 
 @dataclass(frozen=True)
 class Run:
-    """A finalised run: ``meta`` as in meta.json, ``tables`` read when asked for."""
+    """A finalised run: ``meta`` as in meta.json, ``tables`` read when they are accessed."""
 
     path: Path
     meta: Mapping[str, Any]
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether recording came to its proper end."""
+        """Whether recording ended properly."""
         return bool(self.meta.get("complete"))
 
     @property
@@ -91,8 +91,8 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Open a finalised run.
 
-    Raises BadRun where there is none, where it is something else, was never finalised, lacks
-    tables, or comes from a newer cvmprof. Tables are checked to be whole, not read.
+    Raises BadRun where the path does not exist, is not a run, was never finalised, lacks tables, or
+    comes from a newer cvmprof. Of each table only the number of rows is read.
     """
     run = Path(path)
     meta = read_meta(run)
@@ -105,17 +105,17 @@ def read_meta(run: Path) -> dict[str, Any]:
     """Read meta.json. Raises BadRun, see `open_run`."""
     refuse_non_directory(run)
     try:
-        found: Any = json.loads((run / META).read_bytes())
+        content: Any = json.loads((run / META).read_bytes())
     except FileNotFoundError as error:
         raise _without_meta(run) from error
     except (OSError, ValueError) as error:
         raise _damaged(run / META, error) from error
-    meta = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    meta = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     if meta.get("format") != FORMAT:
-        raise BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
+        raise BadRun(f"{run} is not a run of cvmprof", _TRACE_HELP)
     refuse_newer(meta.get("schema_version"))
     if not isinstance(meta.get("rows"), dict):
-        raise _damaged(run / META, ValueError("no count of rows"))
+        raise _damaged(run / META, ValueError("no row counts"))
     return meta
 
 
@@ -124,15 +124,15 @@ def refuse_non_directory(run: Path) -> None:
     try:
         mode = run.stat().st_mode
     except FileNotFoundError as error:
-        raise BadRun(f"there is no {run}", "give the NAME.cvmprof directory of a trace") from error
+        raise BadRun(f"there is no {run}", _TRACE_HELP) from error
     except OSError as error:
         raise BadRun(
             f"cannot open {run}: {error.strerror}", "open it as the user who recorded it"
         ) from error
     if not stat.S_ISDIR(mode):
-        raise BadRun(f"{run} is not a directory", "give the NAME.cvmprof directory of a trace")
+        raise BadRun(f"{run} is not a directory", _TRACE_HELP)
     if not os.access(run, os.R_OK | os.X_OK):
-        raise BadRun(f"may not read {run}", "open it as the user who recorded it")
+        raise BadRun(f"no permission to read {run}", "open it as the user who recorded it")
 
 
 def _without_meta(run: Path) -> BadRun:
@@ -140,28 +140,22 @@ def _without_meta(run: Path) -> BadRun:
         return _damaged(run / META, FileNotFoundError())
     if (run / JOURNAL).exists():
         return BadRun(
-            f"{run} was never finalised: its recording was cut off, or still goes on",
-            f"when it is over, recover it with: cvmprof report {run}",
+            f"{run} was never finalised: its recording was cut off, or is still running",
+            f"once it has ended, recover it with: cvmprof report {run}",
         )
-    return BadRun(f"{run} is not a run of cvmprof", "give the NAME.cvmprof directory of a trace")
+    return BadRun(f"{run} is not a run of cvmprof", _TRACE_HELP)
 
 
 def _check_whole(file: Path, rows: object) -> None:
-    """Compare a table's row count, which its last bytes hold, with what meta.json says."""
+    """Compare a table's row count, which is in the file's last bytes, with that in meta.json."""
     try:
-        found = pl.scan_parquet(file).select(pl.len()).collect().item()
+        count = pl.scan_parquet(file).select(pl.len()).collect().item()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(file, error) from error
-    if found != rows:
-        raise BadRun(
-            f"{file} has {found} rows where {META} says {rows}",
-            "the run is damaged: take it from where it was copied from, or record it again",
-        )
+    if count != rows:
+        raise BadRun(f"{file} has {count} rows where {META} says {rows}", _DAMAGED_HELP)
 
 
 def _damaged(file: Path, error: Exception) -> BadRun:
-    missing = isinstance(error, FileNotFoundError)
-    return BadRun(
-        f"{file} is {'missing' if missing else 'damaged'}",
-        "the run is damaged: take it from where it was copied from, or record it again",
-    )
+    state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+    return BadRun(f"{file} is {state}", _DAMAGED_HELP)

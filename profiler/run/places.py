@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
 from .text import c_string, visible
 
 _FUSE_MAGIC = 0x65735546
 
-#: what names a file in raw records
+#: the columns that identify a file in raw records
 KEY = ("dev", "ino", "generation")
 
 
 def file_places(records: pl.DataFrame) -> pl.DataFrame:
-    """Spell out FILE records: time_ns, dev, ino, generation, size_bytes, path?, mountpoint?,
-    filesystem?.
+    """Decode FILE records: time_ns, dev, ino, generation, mount_text, size_bytes, path?,
+    mountpoint?, filesystem?, is_superblock.
 
-    ``path`` is absolute. Both are null where the walk did not reach the root of the namespace, and
-    ``is_superblock`` says that a record shows where something is mounted, not a file in it.
+    ``path`` is absolute. It and ``mountpoint`` are null where the walk did not reach the root of
+    the namespace. ``is_superblock``: the record shows where something is mounted, not a file in it.
     """
-    wanted = records.select("components", "text", "mount_text", "complete")
-    places = [_place(*row) for row in wanted.iter_rows()]
-    schema: dict[str, Any] = {"path": pl.String, "mountpoint": pl.String}
-    spelt = pl.DataFrame(places, schema=schema, orient="row")
+    components = records.select("components", "text", "mount_text", "complete")
+    schema = {"path": pl.String, "mountpoint": pl.String}
+    paths = pl.DataFrame([_place(*row) for row in components.iter_rows()], schema, orient="row")
     names = [_filesystem(*row) for row in records.select("magic", "filesystem").iter_rows()]
     return pl.concat(
-        [records.select("time_ns", *KEY, "mount_text", size_bytes="size"), spelt], how="horizontal"
+        [records.select("time_ns", *KEY, "mount_text", size_bytes="size"), paths], how="horizontal"
     ).with_columns(
         pl.Series("filesystem", names, dtype=pl.String), is_superblock=pl.col("mount_text") == 0
     )
@@ -44,7 +41,7 @@ def _place(raw: bytes, text: int, mount_text: int, complete: int) -> tuple[str |
 
 
 def _filesystem(magic: int, subtype: bytes) -> str | None:
-    """Name the type as mountinfo would; None where nothing but a foreign magic number tells it."""
+    """Return the type as mountinfo names it; None where only an unknown magic number is known."""
     if magic != _FUSE_MAGIC:
         return c_string(subtype) or None
     return "fuse" + (f".{c_string(subtype)}" if c_string(subtype) else "")

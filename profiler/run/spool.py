@@ -1,7 +1,8 @@
 """The spool of a run as frames: rings, and what was in flight when recording stopped.
 
-Every file may be absent or torn: the recorder may have been killed, a probe may not exist here.
-Frames have the fields of their layout in `probes.events`; 0 still stands for "has not happened".
+Every file may be missing or torn: the recorder may have been killed, a probe may not exist on this
+kernel. Frames have the fields of their layout in `probes.events`; a time of 0 still means that it
+has not happened.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import polars as pl
 from ...probes import events
 from ...probes.events import Layout
 from .decode import plain_frame, plain_records, records_frame, ring_frame
-from .directory import SOCKET_SAMPLES
+from .directory import JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY
 from .journal import Journal, Line, json_lines, parse_journal
 
-#: a record is the same in a ring and among the open ones when these agree
+#: a record in a ring and an open one are the same where these fields agree
 _KEYS = {
     "operation": ("tid", "start_ns", "kind"),
     "hit": ("tid", "start_ns", "kind"),
@@ -38,7 +39,7 @@ class Spool:
     @property
     def path(self) -> Path:
         """The directory ``spool``."""
-        return self.run / "spool"
+        return self.run / SPOOL_DIRECTORY
 
     def ring(self, layout: Layout) -> pl.DataFrame:
         """The records of one ring, without those in flight."""
@@ -63,8 +64,8 @@ class Spool:
 
     def blocked(self) -> pl.DataFrame:
         """BLOCKED records; ``end_ns`` 0 for threads still off the CPU."""
-        asleep = self._of_threads("blocked").filter(pl.col("start_ns") != 0)
-        return _joined(self.ring(events.BLOCKED), asleep, "blocked")
+        still_blocked = self._of_threads("blocked").filter(pl.col("start_ns") != 0)
+        return _joined(self.ring(events.BLOCKED), still_blocked, "blocked")
 
     def requests(self) -> pl.DataFrame:
         """REQUEST records; ``end_ns`` 0 for those in flight."""
@@ -110,12 +111,12 @@ class Spool:
         return pl.concat([keys.head(length), values.head(length)], how="horizontal")
 
     def phase_lines(self) -> list[Line]:
-        """The lines of the phase pipe."""
-        return list(json_lines(_bytes(self.path / "phases.jsonl")))
+        """The lines that the program's phases wrote."""
+        return list(json_lines(_bytes(self.path / PHASES)))
 
     def journal(self) -> Journal:
         """The journal. Raises BadRun where it comes from a newer cvmprof."""
-        return parse_journal(_bytes(self.run / "journal.jsonl"))
+        return parse_journal(_bytes(self.run / JOURNAL))
 
     def _ring_and_open(self, layout: Layout) -> pl.DataFrame:
         open_ones = plain_frame(_bytes(self.path / f"open.{layout.name}.bin"), layout)
@@ -129,11 +130,11 @@ class Spool:
 
 
 def _joined(ended: pl.DataFrame, open_ones: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Both, less the open ones that ended between their flush and the ring's."""
+    """Both, without those open ones that ended after they were flushed: the ring has them too."""
     if not open_ones.height:
         return ended
-    fresh = open_ones.join(ended.select(_KEYS[name]), on=_KEYS[name], how="anti")
-    return pl.concat([ended, fresh])
+    still_open = open_ones.join(ended.select(_KEYS[name]), on=_KEYS[name], how="anti")
+    return pl.concat([ended, still_open])
 
 
 def _open(path: Path) -> FileIO | None:

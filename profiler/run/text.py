@@ -1,4 +1,4 @@
-"""Bytes of the kernel as text: what is not UTF-8 is made visible, never an error."""
+"""Bytes of the kernel as text: bytes that are not UTF-8 are shown as escapes, never an error."""
 
 from __future__ import annotations
 

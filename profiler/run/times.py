@@ -1,4 +1,4 @@
-"""Times in records: 0 stands for "has not happened" and becomes null."""
+"""Times in records: 0 means that something has not happened, and becomes null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes as the kernel writes them, to frames."""
+"""Decode bytes as the kernel writes them."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_an_object_keeps_its_zero_bytes() -> None:
     assert row["function"] == 14
 
 
-def test_what_is_appended_while_a_ring_is_read_waits_for_the_next_time(tmp_path: Path) -> None:
-    """A recorder may write on."""
+def test_records_appended_while_a_ring_is_read_are_left_for_the_next_time(tmp_path: Path) -> None:
+    """A recorder may still be writing."""
     path, layout = tmp_path / "task.ring", events.TASK
     record = layout.size.to_bytes(4, "little") + bytes(layout.stride - 4)
     path.write_bytes(3 * record)

@@ -21,7 +21,7 @@ def nested(layout: events.Layout, **values: Any) -> Any:
     return array
 
 
-def test_everything_absent(spool_writer: SpoolWriter) -> None:
+def test_all_files_missing(spool_writer: SpoolWriter) -> None:
     spool = Spool(spool_writer.run)
     for frame in (
         spool.operations(),
@@ -41,7 +41,7 @@ def test_everything_absent(spool_writer: SpoolWriter) -> None:
     assert spool.journal().lines == ()
 
 
-def test_what_a_thread_had_in_progress(spool_writer: SpoolWriter) -> None:
+def test_operations_in_flight_of_a_thread(spool_writer: SpoolWriter) -> None:
     e = events
     spool_writer.in_flight(
         e.THREAD,
@@ -63,7 +63,7 @@ def test_what_a_thread_had_in_progress(spool_writer: SpoolWriter) -> None:
     assert spool.blocked()["start_ns"].to_list() == [13]
 
 
-def test_what_ended_during_the_flush_is_not_doubled(spool_writer: SpoolWriter) -> None:
+def test_a_request_that_ended_during_the_flush_is_counted_once(spool_writer: SpoolWriter) -> None:
     spool_writer.ring(events.REQUEST, queued_ns=1, end_ns=9, unique=2, dev=50)
     spool_writer.in_flight(events.REQUEST, queued_ns=1, unique=2, dev=50)
     spool_writer.in_flight(events.REQUEST, queued_ns=3, unique=4, dev=50)
@@ -87,7 +87,7 @@ def test_the_journal_without_its_torn_last_line() -> None:
     assert not journal.is_complete
 
 
-def test_lines_that_are_no_objects_are_skipped() -> None:
+def test_lines_that_are_not_objects_are_skipped() -> None:
     journal = parse_journal(b'\n[1]\n7\n{"no": "kind"}\n\xff\n{"kind": "stop", "time_ns": 3}\n')
     assert len(journal.lines) == 1
     assert journal.stop_ns == 3
