@@ -1,3 +1,3 @@
-"""Runs made of a client's own logs."""
+"""Runs made from a client's own logs."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fetches and downloads in a client's debug log, from the lines that begin and end them.
 
-The client has an object downloaded by one thread at a time, so the n-th beginning of an object and
-its n-th end belong together, however many threads write between them.
+Only one thread at a time downloads an object, so the n-th beginning and the n-th end of an object
+belong together, however many threads write between them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _COMMITTED = r"^\(cache\) commit (?<url>\S+) "
 _ANSWERED = r"^\(curl\) \{header/in\} HTTP/\S+ (?<status>\d{3})"
 _URL = r"^[a-z]+://([^/]+)(/.*)$"
 _REPOSITORY = r"/cvmfs/([^/]+)/"
-#: what a URL names: an object, or one of the files at a repository's top
-_NAMED = r"(/data/\S+|/\.cvmfs\w+|/[^/]*)$"
+#: the part of a URL that names an object, or a file in a repository's root
+_NAME = r"(/data/\S+|/\.cvmfs\w+|/[^/]*)$"
 
 _PATTERNS = {
     "missed": _MISSED, "finished": _FINISHED, "failed": _FAILED, "waited": _WAITED,
@@ -50,17 +50,17 @@ NO_STEPS = pl.DataFrame(schema=_SCHEMA)
 
 
 @dataclass(frozen=True)
-class Found:
-    """The tables, the repository that URLs name, and how many waits for objects name none."""
+class Fetching:
+    """Two tables, the repository that URLs name, and how many waits for objects name no object."""
 
     fetches: pl.DataFrame
     downloads: pl.DataFrame
     repository: str | None
-    unnamed: int
+    unnamed_waits: int
 
 
-def steps(messages: pl.DataFrame) -> pl.DataFrame:
-    """The messages about fetches and downloads, in order: what each is and names.
+def fetch_steps(messages: pl.DataFrame) -> pl.DataFrame:
+    """Return the messages about fetches and downloads, in order: their kind and what they name.
 
     ``messages``: text, start_ns.
     """
@@ -72,40 +72,40 @@ def steps(messages: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_kind(messages: pl.DataFrame, kind: str, pattern: str) -> pl.DataFrame:
-    mine = messages.filter(pl.col("text").str.contains(pattern))
-    named = mine.with_columns(pl.lit(kind).alias("kind"))
+    steps = messages.filter(pl.col("text").str.contains(pattern)).with_columns(kind=pl.lit(kind))
     if "(?<" in pattern:
-        named = named.with_columns(pl.col("text").str.extract_groups(pattern).struct.unnest())
-    return named.drop("text")
+        steps = steps.with_columns(pl.col("text").str.extract_groups(pattern).struct.unnest())
+    return steps.drop("text")
 
 
-def read(all_steps: pl.DataFrame, files: NamedFiles) -> Found:
-    """Fetches and downloads of a whole log."""
-    ordered = all_steps.with_row_index("row").with_columns(
+def read_fetches(steps: pl.DataFrame, files: NamedFiles) -> Fetching:
+    """Find the fetches and downloads of a whole log, by the `fetch_steps` of its blocks."""
+    ordered = steps.with_row_index("row").with_columns(
         object_hash=pl.coalesce("hash", hash_of_path(pl.col("url"))),
-        name=pl.col("url").str.extract(_NAMED, 1),
+        name=pl.col("url").str.extract(_NAME, 1),
     )
     begun = _paired(ordered, "object_hash", ("missed",), ("finished", "failed"))
-    named = begun.drop_nulls("object_hash").with_columns(
+    fetches = begun.drop_nulls("object_hash").with_columns(
         fetch_id=pl.int_range(pl.len(), dtype=pl.Int32)
     )
-    tried = _attempts(_paired(ordered, "name", ("asked",), ("verified",)), named)
-    answered = _answers(ordered, tried)
-    waited = ordered.filter(pl.col("kind") == "waited").height
-    return Found(
-        fetches=_fetches(named, tried, files),
-        downloads=_downloads(tried, answered, _commits(ordered, named, tried)),
-        repository=next(iter(tried["url"].str.extract(_REPOSITORY, 1).drop_nulls()), None),
-        unnamed=begun.height - named.height + waited,
+    attempts = _attempts(_paired(ordered, "name", ("asked",), ("verified",)), fetches)
+    statuses, commits = _statuses(ordered, attempts), _commits(ordered, fetches, attempts)
+    waits = ordered.filter(pl.col("kind") == "waited").height
+    return Fetching(
+        fetches=_fetches(fetches, attempts, files),
+        downloads=_downloads(attempts, statuses, commits),
+        repository=next(iter(attempts["url"].str.extract(_REPOSITORY, 1).drop_nulls()), None),
+        unnamed_waits=begun.height - fetches.height + waits,
     )
 
 
 def _paired(
     ordered: pl.DataFrame, key: str, begins: tuple[str, ...], ends: tuple[str, ...]
 ) -> pl.DataFrame:
-    """Beginnings with the end that follows them next under the same key; null where none does.
+    """Return the beginnings, each with the end that is the next step of the same key.
 
-    Adds end_row?, ended_ns?, end_kind?, end_proxy?, end_error?.
+    Adds end_row?, ended_ns?, end_kind?, end_proxy?, end_error?: null where another beginning, or
+    nothing, follows.
     """
     edges = ordered.filter(pl.col("kind").is_in([*begins, *ends]))
     ended = pl.col("kind").shift(-1).over(key).is_in(ends)
@@ -117,61 +117,64 @@ def _paired(
     ).filter(pl.col("kind").is_in(begins))
 
 
-def _attempts(asked: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Requests with the fetch that they were made for: those of its object while it lasted."""
-    spans = named.select("object_hash", "fetch_id", "row", fetch_end="end_row")
-    told = asked.with_columns(download_id=pl.int_range(pl.len(), dtype=pl.Int32)).join_asof(
+def _attempts(asked: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
+    """Number the requests and add the fetch of their object during which they were sent."""
+    spans = fetches.select("object_hash", "fetch_id", "row", fetch_end="end_row")
+    latest = asked.with_columns(download_id=pl.int_range(pl.len(), dtype=pl.Int32)).join_asof(
         spans, on="row", by="object_hash", check_sortedness=False
     )
     outside = pl.col("fetch_end").is_not_null() & (pl.col("row") > pl.col("fetch_end"))
-    mine = told.with_columns(fetch_id=pl.when(~outside).then("fetch_id"))
+    attempts = latest.with_columns(fetch_id=pl.when(~outside).then("fetch_id"))
     number = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("fetch_id")
-    return mine.with_columns(
+    return attempts.with_columns(
         attempt=pl.when(pl.col("fetch_id").is_not_null()).then(number).otherwise(1)
     )
 
 
-def _answers(ordered: pl.DataFrame, tried: pl.DataFrame) -> pl.DataFrame:
-    """Statuses by download, where only one was in progress: an answer does not name its request."""
-    begins = tried.select("row", step=pl.lit(1))
-    ends = tried.drop_nulls("end_row").select(row="end_row", step=pl.lit(-1))
-    depth = pl.concat([begins, ends]).sort("row").with_columns(pl.col("step").cum_sum())
-    heard = ordered.filter(pl.col("kind") == "answered").select(
+def _statuses(ordered: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
+    """Statuses of answers that came while one request was in progress: download_id, status.
+
+    An answer does not name its request: with several in progress it may be that of any.
+    """
+    begins = attempts.select("row", in_progress=pl.lit(1))
+    ends = attempts.drop_nulls("end_row").select(row="end_row", in_progress=pl.lit(-1))
+    in_progress = (
+        pl.concat([begins, ends]).sort("row").with_columns(pl.col("in_progress").cum_sum())
+    )
+    answers = ordered.filter(pl.col("kind") == "answered").select(
         "row", pl.col("status").cast(pl.Int32)
     )
-    placed = heard.join_asof(depth, on="row").join_asof(
-        tried.select("row", "download_id", "end_row"), on="row"
+    with_latest = answers.join_asof(in_progress, on="row").join_asof(
+        attempts.select("row", "download_id", "end_row"), on="row"
     )
     during = pl.col("end_row").is_null() | (pl.col("row") < pl.col("end_row"))
-    sure = placed.filter((pl.col("step") == 1) & during)
-    return sure.group_by("download_id").agg(pl.col("status").last())
+    unambiguous = with_latest.filter((pl.col("in_progress") == 1) & during)
+    return unambiguous.group_by("download_id").agg(pl.col("status").last())
 
 
-def _commits(ordered: pl.DataFrame, named: pl.DataFrame, tried: pl.DataFrame) -> pl.DataFrame:
-    """When what a request brought was put into the cache: download_id, committed_ns."""
-    done = ordered.filter(pl.col("kind") == "committed").select(
+def _commits(ordered: pl.DataFrame, fetches: pl.DataFrame, attempts: pl.DataFrame) -> pl.DataFrame:
+    """When a download was put into the cache: download_id, committed_ns?."""
+    commits = ordered.filter(pl.col("kind") == "committed").select(
         "row", "object_hash", committed_ns="start_ns"
     )
-    succeeded = named.filter(pl.col("end_kind") == "finished")
-    last = tried.group_by("fetch_id").agg(pl.col("download_id").last())
-    brought = succeeded.join(last, on="fetch_id").select(
-        "object_hash", "download_id", row="end_row"
-    )
+    succeeded = fetches.filter(pl.col("end_kind") == "finished")
+    last = attempts.group_by("fetch_id").agg(pl.col("download_id").last())
+    ends = succeeded.join(last, on="fetch_id").select("object_hash", "download_id", row="end_row")
     return (
-        brought.sort("row")
-        .join_asof(done, on="row", by="object_hash", strategy="forward", check_sortedness=False)
+        ends.sort("row")
+        .join_asof(commits, on="row", by="object_hash", strategy="forward", check_sortedness=False)
         .select("download_id", "committed_ns")
     )
 
 
-def _fetches(named: pl.DataFrame, tried: pl.DataFrame, files: NamedFiles) -> pl.DataFrame:
-    last = tried.drop_nulls("fetch_id").group_by("fetch_id").agg(pl.col("download_id").last())
+def _fetches(fetches: pl.DataFrame, attempts: pl.DataFrame, files: NamedFiles) -> pl.DataFrame:
+    last = attempts.drop_nulls("fetch_id").group_by("fetch_id").agg(pl.col("download_id").last())
     suffix = pl.col("url").str.extract(OBJECT_PATH, 4)
     kind = suffix.replace_strict(KIND_BY_SUFFIX, default=None, return_dtype=pl.String)
     outcome = pl.col("end_kind").replace_strict(
         {"finished": "downloaded", "failed": "failed"}, default=None, return_dtype=pl.String
     )
-    rows = named.join(last, on="fetch_id", how="left", maintain_order="left").select(
+    rows = fetches.join(last, on="fetch_id", how="left", maintain_order="left").select(
         "fetch_id",
         "start_ns",
         "object_hash",
@@ -188,23 +191,23 @@ def _fetches(named: pl.DataFrame, tried: pl.DataFrame, files: NamedFiles) -> pl.
 
 
 def _downloads(
-    tried: pl.DataFrame, answered: pl.DataFrame, committed: pl.DataFrame
+    attempts: pl.DataFrame, statuses: pl.DataFrame, commits: pl.DataFrame
 ) -> pl.DataFrame:
-    heard = answered.rename({"status": "status_heard"})
-    rows = tried.join(heard, on="download_id", how="left", maintain_order="left")
-    dated = rows.join(committed, on="download_id", how="left", maintain_order="left")
+    rows = attempts.drop("status")
+    for more in (statuses, commits):
+        rows = rows.join(more, on="download_id", how="left", maintain_order="left")
     return conform(
         "downloads",
-        dated.select(
+        rows.select(
             "download_id",
             "object_hash",
             "attempt",
+            "status",
             "committed_ns",
             mount_id=pl.lit(0),
             url_path=pl.coalesce(pl.col("url").str.extract(_URL, 2), "url"),
             host=pl.col("url").str.extract(_URL, 1).fill_null(""),
             proxy=pl.when(pl.col("end_proxy") != "DIRECT").then("end_proxy"),
-            status="status_heard",
             sent_ns="start_ns",
             last_byte_ns="ended_ns",
         ),

@@ -1,7 +1,7 @@
-"""Runs made of what sites already have: a client's debug log, or its trace file.
+"""Make a run from what sites already have: a client's debug log, or its trace file.
 
-A log tells less than a recording: what it lacks is null in the tables, process and thread are 0,
-and ``imported`` in meta.json says what the run was made from and how exact its times are.
+A log holds less than a recording: what it lacks is null in the tables, process and thread are 0,
+and ``imported`` in meta.json says what the run was made from and how precise its times are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import zoneinfo
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import polars as pl
 
@@ -20,18 +20,18 @@ from ..run.opened import Run
 from ..run.writing import write_run
 from ..tables import Part, conform
 from . import debug_log, trace_file
+from .client_log import ClientLog
 from .log_blocks import first_block
 
 _GZIP = b"\x1f\x8b"
 _UTC = ("UTC", "GMT", "Z")
-_Log = debug_log.DebugLog | trace_file.TraceFile
 
 
 def import_log(path: Path, run: Path, version: str, timezone: str | None = None) -> Run:
-    """Make a run directory of a log and return it.
+    """Make a run directory from a log and return it.
 
-    ``timezone``: the IANA name of the zone of a debug log's times, where they are not in UTC.
-    Raises CvmprofError where the file is neither kind of log, or the run cannot be made.
+    ``timezone``: the IANA name of the time zone of a debug log, needed where that is not UTC.
+    Raises CvmprofError where the file is neither kind of log, or the run cannot be created.
     """
     beginning = _beginning(path)
     with path.open("rb") as file:
@@ -39,8 +39,8 @@ def import_log(path: Path, run: Path, version: str, timezone: str | None = None)
         made = create_run(run)
         try:
             (made / SPOOL_DIRECTORY).rmdir()
-            said = partial(_meta, log, path, version, start_utc_ns)
-            return write_run(made, _with_losses(log), said)
+            meta = partial(_meta, log, path, version, start_utc_ns)
+            return write_run(made, _with_losses(log), meta)
         except BaseException:
             discard_run(made)
             raise
@@ -51,60 +51,62 @@ def _beginning(path: Path) -> bytes:
         return first_block(path)
     except OSError as error:
         fact = f"cannot read {path}: {error.strerror}"
-        way_out = "give the file that CVMFS_DEBUGLOG or CVMFS_TRACEFILE names"
-        raise CvmprofError(fact, way_out) from error
+        help_text = "give the file that CVMFS_DEBUGLOG or CVMFS_TRACEFILE names"
+        raise CvmprofError(fact, help_text) from error
 
 
 def _recognised(
     path: Path, beginning: bytes, file: IO[bytes], timezone: str | None
-) -> tuple[_Log, int]:
+) -> tuple[ClientLog, int]:
+    """Return the log, by the format of its beginning, and the UTC time that is the run's zero."""
     if beginning.startswith(_GZIP):
         raise CvmprofError(f"{path} is compressed", f"unpack it first: gunzip -k {path}")
     if trace_file.LINE.match(beginning):
         start_ns = _second_of(trace_file.first_time_ns(beginning))
         return trace_file.TraceFile(file, start_ns), start_ns
-    found = debug_log.LINE.search(beginning)
-    if found is None or not beginning.lstrip().startswith(b"("):
+    line = debug_log.LINE.search(beginning)
+    if line is None or not beginning.lstrip().startswith(b"("):
         raise CvmprofError(
             f"{path} is neither a debug log nor a trace file of a CVMFS client",
-            "give the file that CVMFS_DEBUGLOG or CVMFS_TRACEFILE names, from its beginning",
+            "give the whole file that CVMFS_DEBUGLOG or CVMFS_TRACEFILE names, not a later part",
         )
-    zone = _zone(path, found["zone"].decode(), timezone)
-    times = debug_log.local_ns(pl.Series([found["time"].decode()]), zone)
+    zone = _zone(path, line["zone"].decode(), timezone)
+    times = debug_log.local_ns(pl.Series([line["time"].decode()]), zone)
     start_ns = _second_of(times[0])
     return debug_log.DebugLog(file, start_ns, zone), start_ns
 
 
 def _zone(path: Path, written: str, timezone: str | None) -> str:
-    """The zone of a log's times. An abbreviation such as CST names several: it is not guessed."""
+    """Return the zone of a log's times. Abbreviations are not guessed: CST stands for several."""
     if timezone is None and written in _UTC:
         return "UTC"
     if timezone is None:
-        fact = f"the times of {path} are in {written}, which may be more than one time zone"
-        raise CvmprofError(fact, "name it, as in --timezone Europe/Zurich")
+        fact = f"the times of {path} are in {written}, a name of more than one time zone"
+        raise CvmprofError(fact, "give its IANA name, as in --timezone Europe/Zurich")
     try:
         zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise CvmprofError(
-            f"no time zone is called {timezone}", "name it as in --timezone Europe/Zurich"
+            f"no time zone is called {timezone}",
+            "give its IANA name, as in --timezone Europe/Zurich",
         ) from error
     return timezone
 
 
 def _second_of(time_ns: int | None) -> int:
-    """The whole second at or before a time: the zero of the run's times."""
+    """The full second at or before a time: the zero of the run's times."""
     return (time_ns or 0) // 1_000_000_000 * 1_000_000_000
 
 
-def _with_losses(log: _Log) -> Iterator[Part]:
+def _with_losses(log: ClientLog) -> Iterator[Part]:
     yield from log.tables()
     yield "losses", _losses(log)
 
 
-def _losses(log: _Log) -> pl.DataFrame:
+def _losses(log: ClientLog) -> pl.DataFrame:
     counts = {
-        "a line in no form that is known": log.bad_lines,
-        "a wait for an object that the log does not name": log.unnamed,
+        "a line of unknown format": log.bad_lines,
+        "a wait for an object that the log does not name": log.unnamed_waits,
     }
     rows = [
         {"probe": log.kind, "cause": cause, "count": count}
@@ -115,7 +117,7 @@ def _losses(log: _Log) -> pl.DataFrame:
     return conform("losses", pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def _meta(log: _Log, path: Path, version: str, start_utc_ns: int) -> dict[str, Any]:
+def _meta(log: ClientLog, path: Path, version: str, start_utc_ns: int) -> dict[str, object]:
     return {
         "complete": True,
         "start_ns": 0,

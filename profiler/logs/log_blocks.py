@@ -1,4 +1,4 @@
-"""Logs of any length, read in blocks that end at a line's end."""
+"""Read logs of any length in blocks that end at the end of a line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import IO
 import polars as pl
 
 BLOCK_BYTES = 16 << 20
-#: a block without any line's end is cut off there
+#: where a line without end is cut
 LONGEST_LINE_BYTES = 1 << 20
 
 
 def blocks(file: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield what a file holds in pieces of about ``size`` bytes, none of which cuts a line.
+    """Yield a file in pieces of about ``size`` bytes that end where a line ends.
 
-    A line longer than LONGEST_LINE_BYTES is cut, so that no file needs more memory than that.
+    A line longer than LONGEST_LINE_BYTES is cut, so that the memory needed is bounded.
     """
     rest = b""
     while block := file.read(size):
@@ -31,12 +31,12 @@ def blocks(file: IO[bytes], size: int = BLOCK_BYTES) -> Iterator[bytes]:
 
 
 def lines_of(block: bytes) -> pl.Series:
-    """The lines of a block as text; what is no UTF-8 is replaced."""
+    """Return the lines of a block as text; bytes that are not UTF-8 are replaced."""
     text = block.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n")
     return pl.Series("line", text.split("\n"), dtype=pl.String)
 
 
 def first_block(path: Path) -> bytes:
-    """What a file begins with: enough to tell what it is. Raises OSError."""
+    """Return the beginning of a file, enough to recognise its format. Raises OSError."""
     with path.open("rb") as file:
         return file.read(1 << 16)

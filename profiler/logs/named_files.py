@@ -1,4 +1,4 @@
-"""Files and the mount of an imported log, as far as it names them."""
+"""The files that an imported log names, and its mount."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ _MOUNT = {"mount_id": pl.Int32(), **dict.fromkeys(_TEXTS, pl.String())}
 
 
 class NamedFiles:
-    """Paths in the repository, numbered as they appear, and their inodes where they are told."""
+    """Paths in the repository, numbered as they appear, and their inodes where the log has them."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._inodes: dict[int, int] = {}  # file -> inode
+        self._inodes: dict[int, int] = {}  # number of a file -> inode
 
     def numbers(self, paths: pl.Series) -> pl.Series:
-        """The files' numbers; null where a path is."""
+        """Return the number of each path, null for a null; new paths are added."""
         for path in paths.drop_nulls().unique(maintain_order=True):
             self._numbers.setdefault(path, len(self._numbers))
         return paths.replace_strict(self._numbers, default=None, return_dtype=pl.Int32)
 
     def number_inodes(self, inodes: pl.Series, paths: pl.Series) -> dict[int, int]:
-        """Learn inodes of paths; the files' numbers by inode, of these alone."""
-        files = self.numbers(paths)
-        learnt = dict(zip(inodes.to_list(), files.to_list(), strict=True))
-        self._inodes.update({file: inode for inode, file in learnt.items()})
-        return learnt
+        """Remember the inodes of paths; return the files of these inodes, by number."""
+        files_by_inode = dict(zip(inodes.to_list(), self.numbers(paths).to_list(), strict=True))
+        self._inodes.update({file: inode for inode, file in files_by_inode.items()})
+        return files_by_inode
 
     def table(self) -> pl.DataFrame:
-        """The table `files`: inode 0 where none was told."""
+        """Return the table `files`, with inode 0 where the log has none."""
         rows = pl.DataFrame(
             {"path": list(self._numbers), "file_id": list(self._numbers.values())},
             schema={"path": pl.String, "file_id": pl.Int32},
@@ -48,7 +47,7 @@ class NamedFiles:
     def mount(
         repository: str | None = None, version: str | None = None, cache: str | None = None
     ) -> pl.DataFrame:
-        """The table `mounts`: the one mount whose log it is."""
+        """Return the table `mounts`: the one mount that wrote the log."""
         row = {
             "mount_id": 0, "device": "", "filesystem": "fuse", "repository": repository,
             "client_version": version, "cache_path": cache,

@@ -46,7 +46,7 @@ class Journal:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the session asked the recorder to stop and it did: it may outlive its session."""
+        """Whether the command's end is recorded, and the recorder stopped as asked and kept all."""
         stops = self.of("stop")
         ended = self.exit_status is not None
         return bool(ended and stops and stops[-1].get("complete", True))

@@ -1,4 +1,4 @@
-"""Writes logs as a client does: each method is something that it does, in the second ``now``."""
+"""Write logs as a client does: each method is something that it does, in the second ``now``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class DebugLogWriter:
     lines: list[str] = field(default_factory=list[str])
 
     def text(self) -> str:
-        """All that was written."""
+        """Everything written so far."""
         return "".join(self.lines)
 
     def wait(self, seconds: int) -> None:
-        """Lets time pass."""
+        """Let time pass."""
         self.now += datetime.timedelta(seconds=seconds)
 
     def say(self, part: str, message: str) -> None:
@@ -39,22 +39,22 @@ class DebugLogWriter:
         self.lines.append(f"({part}) {message}    [{stamp} {self.zone}]\n")
 
     def begin(self) -> None:
-        """What a client says of itself in several lines."""
+        """The client describes itself, in a message of several lines."""
         self.say("cvmfs", "Options:\nCVMFS_A=b    # from /etc/a.conf\nCVMFS_C=d    # from [a]\n")
         self.say("talk", f"socket created at ./cvmfs_io.{REPOSITORY} (fd 9)")
 
     def know(self, inode: int, path: str) -> None:
-        """An inode's path comes to be remembered."""
+        """The client remembers the path of an inode."""
         self.say("lru", f"insert inode --> path {inode} -> '{path}'")
 
     def look_up(self, number: int, hit: bool) -> None:
-        """The cache is asked for an object."""
+        """The client looks an object up in its cache."""
         name = object_hash(number)
         place = f"{CACHE}/{name[:2]}/{name[2:]}"
         self.say("cache", f"hit {place}" if hit else f"miss {place} (-2)")
 
     def call(self, words: str) -> None:
-        """The kernel asks for something."""
+        """The kernel calls the client."""
         self.say("cvmfs", f"cvmfs_{words}")
 
     def read(self, inode: int, size: int, offset: int) -> None:
@@ -86,13 +86,13 @@ class DebugLogWriter:
         self.say("download", f"(manager 'default') {about} (curl error {error})")
 
     def finish(self, number: int, suffix: str = "P") -> None:
-        """A fetch ends well."""
+        """A fetch succeeds."""
         name = self._name(number)
         self.say("cache", f"finished downloading of /data/{name}{suffix}")
         self.say("cache", f"commit {CACHE}/{name} {CACHE}/txn/fetch1")
 
     def fail(self, number: int, label: str, suffix: str = "P") -> None:
-        """A fetch ends badly."""
+        """A fetch fails."""
         name = f"{object_hash(number)}{suffix}"
         self.say("cache", f"failed to fetch {label} (hash: {name}, error 10 [x])")
 

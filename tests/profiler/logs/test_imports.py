@@ -1,4 +1,4 @@
-"""Runs made of a client's logs: the same tables, with nothing in them that the log does not say."""
+"""Runs made from a client's logs: the same tables, with nothing in them that is not in the log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def seconds(run: Run, table: str, column: str) -> list[float | None]:
     return [None if ns is None else ns / SECOND for ns in run.tables[table][column]]
 
 
-def test_a_cold_read_is_told_in_its_order(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_a_cold_read_is_in_order(log: DebugLogWriter, tmp_path: Path) -> None:
     log.call(f"open on inode: {INODE}")
     for number in range(17):
         log.read(INODE, MIB, number * MIB)
@@ -64,7 +64,7 @@ def test_a_cold_read_is_told_in_its_order(log: DebugLogWriter, tmp_path: Path) -
     assert set(run.tables["daemon_calls"]["file_id"]) == set(fetches["file_id"])
 
 
-def test_what_the_log_does_not_say_is_null(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_columns_that_the_log_lacks_are_null(log: DebugLogWriter, tmp_path: Path) -> None:
     log.read(INODE, MIB, 0)
     log.fetch(1, PATH)
     run = imported(log.text(), tmp_path)
@@ -81,7 +81,7 @@ def test_what_the_log_does_not_say_is_null(log: DebugLogWriter, tmp_path: Path) 
     assert {table.name for table in TABLES if run.tables[table.name].is_empty()} >= empty
 
 
-def test_meta_says_what_it_was_made_from(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_meta_has_the_log_that_the_run_was_made_from(log: DebugLogWriter, tmp_path: Path) -> None:
     log.wait(7)
     log.call(f"open on inode: {INODE}")
     run = imported(log.text(), tmp_path)
@@ -113,7 +113,7 @@ def test_times_are_whole_seconds(log: DebugLogWriter, tmp_path: Path) -> None:
     )
 
 
-def test_fetches_of_several_threads_are_told_apart(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_fetches_of_several_threads_are_distinguished(log: DebugLogWriter, tmp_path: Path) -> None:
     for number in (1, 2):
         log.miss(number, PATH)
         log.ask(number)
@@ -172,8 +172,10 @@ def test_a_log_that_begins_in_the_middle(log: DebugLogWriter, tmp_path: Path) ->
     assert run.tables["downloads"].height == 1
 
 
-def test_waits_for_anothers_download_are_counted(log: DebugLogWriter, tmp_path: Path) -> None:
-    """They do not say for which object: none is made up."""
+def test_waits_for_another_threads_download_are_counted(
+    log: DebugLogWriter, tmp_path: Path
+) -> None:
+    """The lines do not name the object: no fetch is made up."""
     log.fetch(1, PATH)
     log.say("cache", f"received from another thread fd 7 for {PATH}")
     run = imported(log.text(), tmp_path)
@@ -192,7 +194,7 @@ def test_reads_show_where_the_file_was_touched(log: DebugLogWriter, tmp_path: Pa
     assert rows == [(0, 0, MIB), (0, 5, MIB // 2), (SECOND, 0, MIB // 2)]
 
 
-def test_offsets_that_lost_their_upper_half_are_not_told(
+def test_offsets_that_lost_their_upper_half_are_left_out(
     log: DebugLogWriter, tmp_path: Path
 ) -> None:
     other = INODE + 1
@@ -213,7 +215,7 @@ def test_evictions_are_incidents(log: DebugLogWriter, tmp_path: Path) -> None:
     assert object_hash(1) in row["detail"]
 
 
-def test_bad_lines_are_counted_and_passed_over(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_bad_lines_are_counted_and_skipped(log: DebugLogWriter, tmp_path: Path) -> None:
     log.fetch(1, PATH)
     log.lines.append("no line of a log\n")
     log.lines.append("\udcff\udcfe\n".encode("utf-8", "surrogateescape").decode("latin-1"))
@@ -223,7 +225,7 @@ def test_bad_lines_are_counted_and_passed_over(log: DebugLogWriter, tmp_path: Pa
     run = imported(log.text(), tmp_path)
     assert run.tables["fetches"].height == 2
     assert run.meta["imported"]["bad_lines"] == run.losses == 3
-    assert run.tables["losses"]["cause"].to_list() == ["a line in no form that is known"]
+    assert run.tables["losses"]["cause"].to_list() == ["a line of unknown format"]
 
 
 def test_a_log_in_many_blocks_is_the_same_log(
@@ -235,14 +237,14 @@ def test_a_log_in_many_blocks_is_the_same_log(
     whole = imported(log.text(), tmp_path)
     (tmp_path / "again").mkdir()
     small = partial(log_blocks.blocks, size=997)
-    monkeypatch.setattr("cvmprof.profiler.logs.debug_log.blocks", small)
+    monkeypatch.setattr("cvmprof.profiler.logs.client_log.blocks", small)
     pieces = imported(log.text(), tmp_path / "again")
     assert dict(whole.meta) == dict(pieces.meta)
     for table in TABLES:
         assert whole.tables[table.name].equals(pieces.tables[table.name]), table.name
 
 
-def test_another_time_zone_is_asked_for_and_not_guessed(tmp_path: Path) -> None:
+def test_an_ambiguous_time_zone_must_be_given(tmp_path: Path) -> None:
     log = DebugLogWriter(zone="CST")
     log.begin()
     log.call("open on inode: 7")
@@ -266,13 +268,13 @@ def test_another_time_zone_is_asked_for_and_not_guessed(tmp_path: Path) -> None:
         (gzip.compress(b"anything"), "is compressed"),
     ],
 )
-def test_what_is_no_log_is_refused(tmp_path: Path, content: bytes, fact: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, fact: str) -> None:
     with pytest.raises(CvmprofError, match=fact):
         imported(content, tmp_path)
     assert not (tmp_path / "run.cvmprof").exists()
 
 
-def test_what_cannot_be_read_or_is_there_already(log: DebugLogWriter, tmp_path: Path) -> None:
+def test_unreadable_logs_and_existing_runs_are_refused(log: DebugLogWriter, tmp_path: Path) -> None:
     with pytest.raises(CvmprofError, match="No such file"):
         import_log(tmp_path / "absent", tmp_path / "run.cvmprof", "1")
     with pytest.raises(CvmprofError, match="directory"):

@@ -65,7 +65,7 @@ def test_the_summary_says_what_the_times_are_worth(run: Run) -> None:
     ):
         assert re.search(rf"{name} +{value}\n", text), (name, text)
     assert "1 event was lost" not in text
-    assert "a line in no form that is known" in text
+    assert "a line of unknown format" in text
 
 
 def test_no_duration_is_told(run: Run) -> None:
@@ -88,7 +88,7 @@ def test_the_page_lists_the_fetches_in_order(run: Run) -> None:
     assert listed == [object_hash(number) for number in (0, 1, 2, 3, 4, 7)]
     assert "times are whole seconds" in shown
     assert "<b>model</b>" not in shown
-    assert "1 × a line" in shown or "a line in no form that is known" in shown
+    assert "1 × a line" in shown or "a line of unknown format" in shown
     data = json.loads(page.rpartition('id="data">')[2].partition("</script>")[0])
     assert data["digits"] == 0
     assert set(data["figures"]) == {"counts", "touches"}
