@@ -1,5 +1,5 @@
-# make demo and make test set up everything that they need themselves: Debian packages where they are
-# missing (with sudo where you are not root), and a virtual environment in .venv.
+# make demo and make test install what they need: missing Debian packages (with sudo if you are not
+# root), and a virtual environment in .venv.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -8,11 +8,11 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PREFIX ?= /opt/cvmprof
-# Probes need root, and root leaves nothing of its own in this directory.
+# Probes need root, but root must leave no files in this directory.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 TESTING := $(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY=/run/cvmprof-hypothesis
 
-# The distribution's Python, or, where that is older than 3.11, the newest other one.
+# The distribution's Python, or the newest other one if that is older than 3.11.
 PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 python3.11 python3,\
 	$(shell $(each) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(each))))
 
@@ -32,17 +32,17 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 .PHONY: help demo test test-real test-kernels bench bench-kernels lint docs install unit unit39 demo-packages test-packages
 
 help:
-	@echo 'make demo       publish a model, trace a cold and a warm load of it, leave two report pages'
+	@echo 'make demo       publish a model, trace a cold and a warm load of it, write two report pages'
 	@echo 'make test       lint, types and all tests'
-	@echo 'make test-real  the tests against ground truth with the real cvmfs2, where it is in PATH'
+	@echo 'make test-real  the tests against ground truth with the real cvmfs2, which must be in PATH'
 	@echo 'make test-kernels  record on the stock kernels of Debian, in virtual machines'
-	@echo 'make bench      the benchmarks, each with what it should reach'
-	@echo 'make bench-kernels  what each way of observing costs, in instructions of the kernel'
-	@echo 'make lint       ruff, mypy, pyright, and the recorder held to Python 3.9'
+	@echo 'make bench      the benchmarks, each with its goal'
+	@echo 'make bench-kernels  the cost of each way of observing, in kernel instructions'
+	@echo 'make lint       ruff, mypy, pyright, and vermin: the recorder runs on Python 3.9'
 	@echo 'make docs       write the generated pages of docs/ again'
-	@echo 'make install    install in $(PREFIX), owned by root, so that "sudo cvmprof" is found'
+	@echo 'make install    install in $(PREFIX), owned by root, so that sudo finds "cvmprof"'
 
-# --- what to run ----------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 demo: demo-packages $(VENV)/.demo
 	$(AS_ROOT) $(BIN)/python -m cvmprof demo
@@ -58,20 +58,20 @@ unit39: test-packages $(VENV)/.test39 $(VENV)/typings/cvmprof
 			"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider); \
 		"$${tests[@]}" $(PROBES_TESTS); \
 		"$${tests[@]}" --confcutdir $(RECORDER_TESTS) $(RECORDER_TESTS); \
-	else echo 'NOT RUN: the recorder on Python 3.9, which is not to be had here'; fi
+	else echo 'NOT RUN: the tests of the recorder on Python 3.9: none was found'; fi
 
-# The same truths with the real cvmfs2, where it is in PATH.
+# The tests against ground truth with the real cvmfs2.
 test-real: test-packages $(VENV)/.test
 	@command -v cvmfs2 >/dev/null || { echo 'no cvmfs2 is in PATH: install the package cvmfs' >&2; exit 1; }
 	$(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 PATH="$$PATH" $(BIN)/python -m pytest -p no:cacheprovider \
 		-m "real_client or not real_client" tests/truth tests/runners/lab/test_real_client.py
 
-# Kernels are downloaded once, into $CVMPROF_KERNELS or ~/.cache/cvmprof-kernels of who runs this.
+# Kernels are downloaded once, into $CVMPROF_KERNELS or ~/.cache/cvmprof-kernels.
 test-kernels: test-packages $(VENV)/.test-kernels
 	@.ci/need $(KERNEL_PACKAGES)
 	cd tests && $(TESTING) PYTHONUNBUFFERED=1 ../$(BIN)/python -m kernels $(KERNELS)
 
-# Takes some minutes: the guest counts its instructions.
+# Takes minutes: the guest counts its instructions.
 bench-kernels: test-packages $(VENV)/.test-kernels
 	@.ci/need $(KERNEL_PACKAGES)
 	cd tests && $(TESTING) ../$(BIN)/python -m kernels.cost $(KERNELS)
@@ -97,7 +97,7 @@ docs: $(VENV)/.test
 	$(BIN)/python docs/draw_architecture.py
 	cd tests && ../$(BIN)/python -m kernels.document
 
-# --- what that needs ------------------------------------------------------------------------------
+# --- prerequisites --------------------------------------------------------------------------------
 
 demo-packages:
 	@.ci/need $(DEMO_PACKAGES)
@@ -123,8 +123,8 @@ $(VENV)/typings/cvmprof: | $(BIN)/python
 	mkdir -p $(@D)
 	ln -sfn ../.. $@
 
-# The fixtures above $(RECORDER_TESTS) need what Python 3.9 does not have: hence --confcutdir.
-# Holds the path of a Python 3.9, or nothing where none is to be had.
+# The file holds the path of a Python 3.9; it is empty if there is none. (unit39 needs --confcutdir
+# since the fixtures above $(RECORDER_TESTS) need more than Python 3.9.)
 $(VENV)/.test39: Makefile .ci/python3.9 | $(BIN)/python
 	.ci/python3.9 $(VENV)/python3.9 >$@.new || true
 	if [ -s $@.new ]; then \
@@ -134,9 +134,9 @@ $(VENV)/.test39: Makefile .ci/python3.9 | $(BIN)/python
 	fi
 	mv $@.new $@
 
-# --- an installation that root may trust ----------------------------------------------------------
+# --- an installation that root can trust ----------------------------------------------------------
 
-# The wheel is built as the user; only installing is done as root, and nothing in it points back here.
+# The user builds the wheel; root only installs it, and nothing installed points back here.
 install: demo-packages $(BIN)/python
 	rm -rf build $(VENV)/wheel
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(VENV)/wheel .

@@ -1,7 +1,7 @@
 """cvmprof: where did the time go between the model file and the GPU?
 
-``open_run(path)`` gives the tables of a run, ``phase(name)`` names a part of a program. Both are
-imported at first use: a program that only marks its phases pays for one small module.
+``open_run(path)`` opens the tables of a run, ``phase(name)`` names a part of a program. Both are
+imported at first use, so a program that only marks phases loads one small module.
 """
 
 from __future__ import annotations

@@ -1,25 +1,25 @@
-"""The errors a user may meet.
+"""The errors that users see.
 
-    CvmprofError            the base: a fact, a way out, an exit code
-    ├── NotPermitted        root or a capability is missing
-    ├── MissingDependency   something that must be installed is not
-    ├── BadRun              a run directory that is absent, foreign, damaged or too new
-    ├── CommandNotFound     the command to trace does not exist (exit code 127)
-    ├── CommandNotExecutable  it exists and may not be executed (exit code 126)
-    └── EventsLost          --strict: the command succeeded, events were lost (exit code 123)
+    CvmprofError              the base: a fact, a way out, an exit code
+    ├── NotPermitted          root or a capability is missing
+    ├── MissingDependency     something that must be installed is not
+    ├── BadRun                a run directory is absent, foreign, damaged or too new
+    ├── CommandNotFound       the command to trace does not exist (exit code 127)
+    ├── CommandNotExecutable  it exists but cannot be executed (exit code 126)
+    └── EventsLost            --strict: the command succeeded, events were lost (exit code 123)
 
-An error is caught once, in the command line's main, and printed as two lines: the fact of this
-machine, and what to do. Standard library only, and nothing of ours: every room and the recorder
-import this file.
+Errors are caught once, in commands/ending.py, and printed as two lines: the fact about this
+machine, and what to do. Standard library only, nothing of ours: every room imports this file, and
+so does the recorder.
 """
 
 from __future__ import annotations
 
 
 class CvmprofError(Exception):
-    """Something that a user can understand and mend.
+    """Something that a user can understand and fix.
 
-    ``fact`` is one line about this machine; ``help_text`` one line with the way out.
+    ``fact`` is one line about this machine, ``help_text`` one line with the way out.
     """
 
     exit_code = 125
@@ -35,7 +35,7 @@ class NotPermitted(CvmprofError):
 
 
 class MissingDependency(CvmprofError):
-    """A program or a library that must be installed is not, or is an impostor."""
+    """A program or library that must be installed is not, or another of its name is."""
 
 
 class BadRun(CvmprofError):
@@ -49,7 +49,7 @@ class CommandNotFound(CvmprofError):
 
 
 class CommandNotExecutable(CvmprofError):
-    """The command to trace exists and may not be executed."""
+    """The command to trace exists but cannot be executed."""
 
     exit_code = 126
 

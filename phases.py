@@ -1,20 +1,20 @@
-"""Names for the parts of a program's life, so that a trace can say what the time was for.
+"""Names for the parts of a program, so that a trace can say what the time was for.
 
     with phase("load"):
         session = load(model)
 
 While cvmprof traces the program, each phase writes two JSON lines to the inherited descriptor whose
-number stands in ``CVMPROF_PHASE_FD``: a file opened for appending, or a pipe; otherwise nothing
-happens, at next to no cost. A line is written by one write(2) of at most PIPE_BUF bytes, which both
-keep whole, so threads and processes never mix theirs:
+number is in ``CVMPROF_PHASE_FD``: a file opened for appending, or a pipe. Otherwise nothing
+happens, at almost no cost. Each line is one write(2) of at most PIPE_BUF bytes, which files and
+pipes keep whole, so the lines of threads and processes never mix:
 
     {"name": "load", "event": "begin", "time_ns": 12345678, "pid": 4242, "tid": 4243}
 
 ``event`` is ``begin`` or ``end``, ``time_ns`` CLOCK_MONOTONIC in nanoseconds, ``pid`` and ``tid``
-the kernel's ids in the program's own pid namespace. Phases of one thread nest. Nothing here raises
-into the program: when the profiler is gone, stuck or never was there, the phases are silent. A
-child keeps the descriptor if it inherits descriptors (``subprocess`` closes them unless told
-``close_fds=False`` or ``pass_fds``).
+the ids in the program's own pid namespace. Phases of one thread nest. Nothing here raises into the
+program: if the profiler is gone, stuck or absent, phases do nothing. A child keeps the descriptor
+if it inherits descriptors (``subprocess`` closes them except with ``close_fds=False`` or
+``pass_fds``).
 
 Standard library only, nothing of ours, Python 3.9: import this file or copy it.
 """
@@ -37,13 +37,13 @@ VARIABLE = "CVMPROF_PHASE_FD"
 """The environment variable that holds the number of the pipe's descriptor."""
 
 _NAME_MAX_CHARACTERS = 256  # at most 12 bytes each once escaped: a line stays under PIPE_BUF (4096)
-_PATIENCE_MS = 1000  # how long a full pipe may hold up the program, once
+_PATIENCE_MS = 1000  # how long a full pipe may delay the program, once
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _Pipe:
-    """The way to the profiler, given up for good at the first sign that nobody reads."""
+    """The way to the profiler; given up for good at the first sign that nobody reads."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -64,8 +64,8 @@ class _Pipe:
     def _is_ready(self) -> bool:
         """Whether this is still the inherited pipe, someone reads it and it has room.
 
-        The number may meanwhile stand for another file of the program, which is not ours to write
-        to; and a pipe without a reader would kill a program that restored SIGPIPE.
+        The number may by now be another file of the program, where we must not write; and a pipe
+        without a reader would kill a program that restored SIGPIPE.
         """
         if _pipe_identity(self._descriptor) != self._identity:
             return False
@@ -75,7 +75,7 @@ class _Pipe:
 
 
 class Phase(ContextDecorator):
-    """A named phase, as a context manager or as a decorator of a plain (not ``async``) function."""
+    """A named phase: a context manager, or a decorator of a plain (not ``async``) function."""
 
     def __init__(self, name: str, pipe: _Pipe) -> None:
         self._name = str(name)[:_NAME_MAX_CHARACTERS]
@@ -99,7 +99,7 @@ class Phase(ContextDecorator):
 
 
 class _Unobserved(Phase):
-    """Every phase of a program that is not traced."""
+    """The phase of a program that is not traced."""
 
     def __init__(self) -> None:
         """Hold nothing."""
@@ -118,13 +118,13 @@ class _Unobserved(Phase):
 def phase(name: str) -> Phase:
     """Return the phase called ``name``: use it in a ``with`` statement or as a decorator.
 
-    A name is cut after 256 characters. Costs about 0.2 µs where no trace is running.
+    A name is cut after 256 characters. Costs about 0.2 µs if the program is not traced.
     """
     return _UNOBSERVED if _PIPE is None else Phase(name, _PIPE)
 
 
 def _pipe_identity(descriptor: int) -> tuple[int, int] | None:
-    """Return (device, inode) of the pipe or file behind a descriptor; None where it is neither."""
+    """Return (device, inode) of the pipe or appended file of a descriptor; None if neither."""
     try:
         status = os.fstat(descriptor)
     except (OSError, OverflowError):

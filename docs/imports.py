@@ -66,13 +66,13 @@ def sources(root: Path) -> list[Path]:
 
 def arrows(root: Path) -> dict[str, set[str]]:
     """The rooms that each room imports, itself and the package's values apart."""
-    found: dict[str, set[str]] = {}
+    rooms: dict[str, set[str]] = {}
     for path in sources(root):
-        rooms = found.setdefault(room_of(_module_of(path, root)), set())
+        imported = rooms.setdefault(room_of(_module_of(path, root)), set())
         for each in imports_of(path, root):
             if each.top == "cvmprof" and room_of(each.module) not in ("", each.room):
-                rooms.add(room_of(each.module))
-    return found
+                imported.add(room_of(each.module))
+    return rooms
 
 
 def _module_of(path: Path, root: Path) -> str:

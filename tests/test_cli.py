@@ -1,4 +1,4 @@
-"""The real command: what it says of bad input, and that it ends as the command did."""
+"""The real command: its errors for bad input, and that it ends as the traced command did."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cvmprof(*arguments: str | Path, cwd: Path, before: tuple[str, ...] = ()) -> 
 
 
 def refusal(done: Done, code: int) -> tuple[str, str]:
-    """The fact and the way out, where these two lines and the exit code are all there is."""
+    """The fact and the way out; nothing else was printed, and the exit code is ``code``."""
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout, len(lines)) == (code, "", 2), done
     assert lines[0].startswith("cvmprof: ") and lines[1].startswith("  try: ")
@@ -37,13 +37,13 @@ def refusal(done: Done, code: int) -> tuple[str, str]:
 
 
 def executable(path: Path, text: str) -> Path:
-    """A script of that text."""
+    """An executable file of this text."""
     path.write_text(text)
     path.chmod(0o755)
     return path
 
 
-# --- what is not understood -----------------------------------------------------------------------
+# --- bad arguments --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,9 @@ def executable(path: Path, text: str) -> Path:
         (("demo", "--size", "huge"), "'huge' is not a size"),
     ],
 )
-def test_what_is_not_understood_is_named(
-    tmp_path: Path, arguments: tuple[str, ...], fact: str
-) -> None:
-    said, _ = refusal(cvmprof(*arguments, cwd=tmp_path), 125)
-    assert fact in said
+def test_bad_arguments_are_named(tmp_path: Path, arguments: tuple[str, ...], fact: str) -> None:
+    printed, _ = refusal(cvmprof(*arguments, cwd=tmp_path), 125)
+    assert fact in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +97,7 @@ def test_a_command_that_cannot_start_leaves_no_run(
     assert not (tmp_path / "a.cvmprof").exists()
 
 
-def test_a_script_without_an_interpreter_is_the_shells(tmp_path: Path) -> None:
+def test_the_shell_runs_a_script_without_an_interpreter(tmp_path: Path) -> None:
     script = executable(tmp_path / "plain", "echo shell $1; exit 3\n")
     done = cvmprof("trace", "--no-report", script, "one", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "shell one\n")
@@ -126,7 +124,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("/sys/run", "Operation not permitted"),
     ],
 )
-def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: str) -> None:
+def test_a_path_that_cannot_take_the_run_is_named(tmp_path: Path, place: str, reason: str) -> None:
     (tmp_path / "file").touch()
     done = cvmprof("trace", "-o", place, "--", "touch", "ran", cwd=tmp_path)
     assert refusal(done, 125)[0] == f"cannot make the run directory {place}: {reason}"
@@ -150,7 +148,7 @@ def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: 
             "run cvmprof on the host, around the command that starts the container, "
             "or start the container with --privileged --pid=host",
         ),
-        # its numbers would be taken for those of other processes, and nothing be recorded
+        # its pids mean other processes to the kernel: nothing would be recorded
         (
             ("unshare", "--pid", "--fork", "--mount-proc"),
             "this process numbers processes otherwise than the kernel, as in a container",
@@ -160,7 +158,7 @@ def test_a_place_that_takes_no_run_is_named(tmp_path: Path, place: str, reason: 
     ],
     ids=["user", "capability", "namespace"],
 )
-def test_who_may_not_record_is_told_the_way(
+def test_missing_rights_are_named_with_a_way_out(
     tmp_path: Path, before: tuple[str, ...], fact: str, way_out: str
 ) -> None:
     done = cvmprof("trace", "--", "touch", "ran", cwd=tmp_path, before=before)
@@ -169,16 +167,16 @@ def test_who_may_not_record_is_told_the_way(
 
 
 def bcc_home() -> Path:
-    """Where the distribution's Python has its bcc."""
+    """The directory of the distribution's bcc."""
     script = "import bcc; print(bcc.__path__[0])"
-    found = subprocess.run(
+    done = subprocess.run(
         ["/usr/bin/python3", "-I", "-c", script], capture_output=True, text=True, check=True
     )
-    return Path(found.stdout.strip())
+    return Path(done.stdout.strip())
 
 
 def with_bcc(replacement: Path) -> tuple[str, ...]:
-    """Run behind this, a command and its children see another bcc."""
+    """A command prefix under which a command and its children see another bcc."""
     covering = 'mount --bind "$0" "$1" && shift && exec "$@"'
     return ("unshare", "--mount", "sh", "-c", covering, str(replacement), str(bcc_home()))
 
@@ -199,19 +197,19 @@ def test_bcc_absent_broken_old_or_another(tmp_path: Path, text: str | None, fact
     if text is not None:
         (fake / "__init__.py").write_text(text)
     done = cvmprof("trace", "--", "touch", "ran", cwd=work, before=with_bcc(fake))
-    said, way_out = refusal(done, 125)
-    assert said.endswith(fact)
+    printed, way_out = refusal(done, 125)
+    assert printed.endswith(fact)
     assert "python3-bpfcc" in way_out or "bcc 0.18 or newer" in way_out
-    assert not list(work.iterdir())  # neither did the command run, nor is a run left
+    assert not list(work.iterdir())  # the command did not run, and no run is left
 
 
-def test_the_doctor_tells_which_bcc_it_is_and_whether_it_will_do(tmp_path: Path) -> None:
+def test_the_doctor_names_bccs_version_and_whether_it_is_supported(tmp_path: Path) -> None:
     script = "import bcc; print(bcc.__version__)"
     version = subprocess.run(
         ["/usr/bin/python3", "-I", "-c", script], capture_output=True, text=True, check=True
     ).stdout.strip()
-    said = cvmprof("doctor", cwd=tmp_path).stdout.splitlines()
-    assert said[1] == f"bcc {version} of /usr/bin/python3: supported, as all from 0.18 on"
+    lines = cvmprof("doctor", cwd=tmp_path).stdout.splitlines()
+    assert lines[1] == f"bcc {version} of /usr/bin/python3: supported, as all from 0.18 on"
     (tmp_path / "__init__.py").write_text("BPF = 1; __version__ = '0.17.0'")
     done = cvmprof("doctor", cwd=tmp_path, before=with_bcc(tmp_path))
     assert done.returncode == 0
@@ -219,8 +217,10 @@ def test_the_doctor_tells_which_bcc_it_is_and_whether_it_will_do(tmp_path: Path)
         "cvmprof CANNOT record here:",
         "  the bcc of /usr/bin/python3 is 0.17.0, which is too old",
     ]
-    told = json.loads(cvmprof("doctor", "--json", cwd=tmp_path, before=with_bcc(tmp_path)).stdout)
-    assert (told["bcc"]["version"], "0.17.0" in told["bcc"]["refusal"]) == (None, True)
+    diagnosis = json.loads(
+        cvmprof("doctor", "--json", cwd=tmp_path, before=with_bcc(tmp_path)).stdout
+    )
+    assert (diagnosis["bcc"]["version"], "0.17.0" in diagnosis["bcc"]["refusal"]) == (None, True)
 
 
 # --- runs that cannot be opened -------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_the_doctor_tells_which_bcc_it_is_and_whether_it_will_do(tmp_path: Path)
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a command that did little."""
+    """A run of a short command."""
     place = tmp_path_factory.mktemp("recorded")
     done = cvmprof("trace", "--no-report", "-o", "a.cvmprof", "--", "true", cwd=place)
     assert done.returncode == 0, done
@@ -312,7 +312,7 @@ def test_a_page_that_cannot_be_written_is_named(recorded: Path) -> None:
     assert refusal(done, 125)[0] == fact
 
 
-def test_the_page_goes_beside_the_run(recorded: Path, tmp_path: Path) -> None:
+def test_the_page_is_written_beside_the_run(recorded: Path, tmp_path: Path) -> None:
     run = tmp_path / "v1.2.cvmprof"
     shutil.copytree(recorded, run)
     assert cvmprof("report", "v1.2.cvmprof/", cwd=tmp_path).stdout == "v1.2.html\n"
@@ -320,7 +320,7 @@ def test_the_page_goes_beside_the_run(recorded: Path, tmp_path: Path) -> None:
     assert (tmp_path / "v1.2.html").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_reader_that_leaves_is_no_mistake(recorded: Path) -> None:
+def test_a_closed_pipe_is_not_reported_as_a_bug(recorded: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -374,7 +374,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-#: some 1200 events of tasks' lives, a few hundred bytes each
+#: about 1200 task events, a few hundred bytes each
 BUSY = "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done; echo done; exit 7"
 
 
@@ -401,7 +401,7 @@ def test_a_disk_full_while_recording(small_disk: Callable[..., Path]) -> None:
 
 
 def test_a_disk_full_while_finalising(small_disk: Callable[..., Path]) -> None:
-    """As many files as the recording has, and three more: the tables are over twenty."""
+    """Room for the recording's files and three more: there are over twenty tables."""
     place = small_disk(20_000, inodes=len(spool_files()) + 8)
     done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "exit 7", cwd=place)
     assert done.returncode == 7
@@ -453,14 +453,14 @@ def test_a_log_becomes_a_run_that_can_be_reported(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["old.trace.cvmprof", "old.trace.html"]
     (tmp_path / "old.trace.html").unlink()
     assert cvmprof("report", "old.trace.cvmprof", cwd=tmp_path).stdout == "old.trace.html\n"
-    told = cvmprof("summary", "old.trace.cvmprof", cwd=tmp_path).stdout
-    assert "its times are microseconds" in told
+    summary = cvmprof("summary", "old.trace.cvmprof", cwd=tmp_path).stdout
+    assert "its times are microseconds" in summary
     assert refusal(cvmprof("import", "old.trace", cwd=tmp_path), 125)[0] == (
         "old.trace.cvmprof exists already"
     )
 
 
-def test_another_file_is_no_log(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("some words\n" * 99)
     fact, way_out = refusal(cvmprof("import", "notes", cwd=tmp_path), 125)
     assert fact == "notes is neither a debug log nor a trace file of a CVMFS client"

@@ -74,17 +74,17 @@ STANDARD_LIBRARY_ONLY = {
 }  # fmt: skip
 
 
-def forbidden(found: Import) -> str | None:
+def forbidden(each: Import) -> str | None:
     """Return why an import breaks the rules, or None."""
-    if found.top == "cvmprof":
-        target = room_of(found.module)
-        if target != found.room and target not in ALLOWED[found.room]:
-            return f"{found.place}: {found.room} may not import {target or found.module}"
-    elif found.top == "bcc":
-        if found.room != "profiler/record":
-            return f"{found.place}: only profiler/record imports bcc"
-    elif found.room in STANDARD_LIBRARY_ONLY and found.top not in sys.stdlib_module_names:
-        return f"{found.place}: {found.room} may import the standard library only, not {found.top}"
+    if each.top == "cvmprof":
+        target = room_of(each.module)
+        if target != each.room and target not in ALLOWED[each.room]:
+            return f"{each.place}: {each.room} may not import {target or each.module}"
+    elif each.top == "bcc":
+        if each.room != "profiler/record":
+            return f"{each.place}: only profiler/record imports bcc"
+    elif each.room in STANDARD_LIBRARY_ONLY and each.top not in sys.stdlib_module_names:
+        return f"{each.place}: {each.room} may import the standard library only, not {each.top}"
     return None
 
 
@@ -162,14 +162,14 @@ def test_ours_is_imported_relatively_by_ours(repository_root: Path) -> None:
         ("reports/page/a.py", "from ... import __version__", "may not import cvmprof.__version__"),
     ],
 )
-def test_the_rules_tell_right_from_wrong(
+def test_the_rules_accept_and_refuse(
     tmp_path: Path, place: str, source: str, verdict: str | None
 ) -> None:
     path = tmp_path / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)
-    found = [forbidden(each) for each in imports_of(path, tmp_path)]
+    reasons = [forbidden(each) for each in imports_of(path, tmp_path)]
     if verdict is None:
-        assert set(found) == {None}
+        assert set(reasons) == {None}
     else:
-        assert any(each and verdict in each for each in found)
+        assert any(reason and verdict in reason for reason in reasons)

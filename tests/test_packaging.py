@@ -1,4 +1,4 @@
-"""The installed package holds all of the source tree's rooms, whatever the clone is called."""
+"""The installed package holds every room of the source tree, whatever the clone is called."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_the_wheel_holds_every_file_of_the_rooms_and_nothing_else(
         f"cvmprof/{path}" for path in tracked(repository_root) if belongs_to_the_package(path)
     }
     with zipfile.ZipFile(wheel) as archive:
-        found = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert found == expected
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == expected
 
 
 def test_an_installed_package_is_imported_from_outside_the_tree(

@@ -1,4 +1,4 @@
-"""Phase markers: what is written, that lines stay whole, and that a program is never disturbed."""
+"""Phase markers: what is written, that lines stay whole, and that the program is not disturbed."""
 
 from __future__ import annotations
 
@@ -72,12 +72,15 @@ def marks(module: Path, body: str) -> tuple[list[dict[str, Any]], int]:
 
 def test_a_phase_is_two_lines_with_exactly_the_documented_keys(module: Path) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    found, pid = marks(module, 'with phase("load"):\n    pass')
+    marked, pid = marks(module, 'with phase("load"):\n    pass')
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    assert [set(mark) for mark in found] == [{"name", "event", "time_ns", "pid", "tid"}] * 2
-    assert [(mark["name"], mark["event"]) for mark in found] == [("load", "begin"), ("load", "end")]
-    assert [(mark["pid"], mark["tid"]) for mark in found] == [(pid, pid)] * 2
-    assert before < found[0]["time_ns"] < found[1]["time_ns"] < after
+    assert [set(mark) for mark in marked] == [{"name", "event", "time_ns", "pid", "tid"}] * 2
+    assert [(mark["name"], mark["event"]) for mark in marked] == [
+        ("load", "begin"),
+        ("load", "end"),
+    ]
+    assert [(mark["pid"], mark["tid"]) for mark in marked] == [(pid, pid)] * 2
+    assert before < marked[0]["time_ns"] < marked[1]["time_ns"] < after
 
 
 def test_phases_nest_and_end_when_an_exception_passes(module: Path) -> None:
@@ -89,8 +92,8 @@ def test_phases_nest_and_end_when_an_exception_passes(module: Path) -> None:
     except LookupError:
         pass
     """
-    found, _ = marks(module, body)
-    assert [(mark["name"], mark["event"]) for mark in found] == [
+    marked, _ = marks(module, body)
+    assert [(mark["name"], mark["event"]) for mark in marked] == [
         ("outer", "begin"),
         ("inner", "begin"),
         ("inner", "end"),
@@ -105,8 +108,8 @@ def test_a_decorated_function_is_a_phase_at_every_call(module: Path) -> None:
         return value + 1
     assert [step(1), step(2)] == [2, 3] and step.__name__ == "step"
     """
-    found, _ = marks(module, body)
-    assert [mark["event"] for mark in found] == ["begin", "end", "begin", "end"]
+    marked, _ = marks(module, body)
+    assert [mark["event"] for mark in marked] == ["begin", "end", "begin", "end"]
 
 
 def test_lines_of_concurrent_threads_and_processes_stay_whole(module: Path) -> None:
@@ -125,11 +128,11 @@ def test_lines_of_concurrent_threads_and_processes_stay_whole(module: Path) -> N
     if child:
         assert os.waitpid(child, 0)[1] == 0
     """
-    found, _ = marks(module, body)
-    assert len(found) == 2 * 101 * 3 * 2
-    assert all(mark["name"] == f"{mark['tid']} {'x' * 200}" for mark in found)
-    assert len({mark["pid"] for mark in found}) == 2
-    assert len({mark["tid"] for mark in found}) == 6
+    marked, _ = marks(module, body)
+    assert len(marked) == 2 * 101 * 3 * 2
+    assert all(mark["name"] == f"{mark['tid']} {'x' * 200}" for mark in marked)
+    assert len({mark["pid"] for mark in marked}) == 2
+    assert len({mark["tid"] for mark in marked}) == 6
 
 
 def test_a_program_that_was_executed_by_another_keeps_the_pipe(module: Path) -> None:
@@ -143,9 +146,9 @@ def test_a_program_that_was_executed_by_another_keeps_the_pipe(module: Path) -> 
     with phase("after"):
         pass
     """
-    found, pid = marks(module, body)
-    assert [mark["name"] for mark in found] == ["before", "before", "after", "after"]
-    assert {mark["pid"] for mark in found} == {pid}
+    marked, pid = marks(module, body)
+    assert [mark["name"] for mark in marked] == ["before", "before", "after", "after"]
+    assert {mark["pid"] for mark in marked} == {pid}
 
 
 def test_any_name_gives_a_line_that_fits_in_an_atomic_write(module: Path) -> None:
@@ -154,10 +157,10 @@ def test_any_name_gives_a_line_that_fits_in_an_atomic_write(module: Path) -> Non
         with phase(name):
             pass
     """
-    found, _ = marks(module, body)
+    marked, _ = marks(module, body)
     expected = ["\N{GRINNING FACE}" * 256, "a\nb\0c", "\udcff", "7"]
-    assert [mark["name"] for mark in found[::2]] == expected
-    assert max(len(json.dumps(mark)) + 1 for mark in found) <= 4096
+    assert [mark["name"] for mark in marked[::2]] == expected
+    assert max(len(json.dumps(mark)) + 1 for mark in marked) <= 4096
 
 
 def test_a_reader_that_went_away_does_not_disturb_even_with_sigpipe_restored(module: Path) -> None:
@@ -187,7 +190,7 @@ def test_a_reader_that_went_away_does_not_disturb_even_with_sigpipe_restored(mod
     assert (program.returncode, out) == (0, "alive\n")
 
 
-def test_a_reader_that_is_stuck_holds_the_program_up_once_and_for_about_a_second(
+def test_a_stuck_reader_delays_the_program_once_by_about_a_second(
     module: Path,
 ) -> None:
     body = """
