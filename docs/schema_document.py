@@ -42,13 +42,14 @@ run.scan("segments")  # a polars LazyFrame, for large runs
 run.meta["complete"], run.losses
 ```
 
-`meta.json`: `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns`
-of the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (events lost, all told),
-`own_requests` (FUSE requests of cvmprof's own helpers, which no table holds), `rows` per table, and of the recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`,
-`uid`, `backend`, `options`. Of a run made of a client's log there is `imported` instead of most of these: `kind`
-and `file` of the log, `precision_ns` of its times, `lines` and `bad_lines` (`docs/import.md`).
+`meta.json` has `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns` of
+the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (all lost events together),
+`own_requests` (FUSE requests of cvmprof's own helpers, which are in no table), `rows` per table, and from the
+recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`, `uid`, `backend`, `options`. A run made
+from a client's log has `imported` instead of most of these: `kind` and `file` of the log, `precision_ns` of its
+times, `lines` and `bad_lines` (`docs/import.md`).
 
-`object_hash`: 40 lower-case hex digits, with `-rmd160` or `-shake128` appended where not SHA-1. Columns
+`object_hash`: 40 lower-case hex digits, followed by `-rmd160` or `-shake128` if the hash is not SHA-1. Columns
 marked ? may be null. Rows of a table are in no particular order unless their number says so.
 """
 
@@ -59,7 +60,7 @@ One closed list, in `segments.cause` and all views of it:
 
 _VIEWS = """## Views
 
-Functions of `cvmprof.profiler.attribution.causes`, frames in, frames out; all are `segments` clipped and summed.
+Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each is `segments` clipped and summed.
 
 | function | one row per | columns |
 |---|---|---|
@@ -69,77 +70,81 @@ Functions of `cvmprof.profiler.attribution.causes`, frames in, frames out; all a
 | `clipped_segments(segments, intervals, follow_wakers=False)` | segment within an interval (interval, tid, start_ns, end_ns) | interval, and those of `segments` |
 | `operation_classes(segments, operations, fetches)` | operation | op_id, class |
 
-With `follow_wakers`, sleep that a watched thread ended is replaced by what that thread did meanwhile, up to
-eight threads away; what leads to no watched thread stays `blocked`. Classes, deepest source first:
+With `follow_wakers`, a sleep that a watched thread ended is replaced by what that thread did meanwhile, up to
+eight threads away; if no watched thread is found it stays `blocked`. Classes, deepest source first:
 {classes}.
 """
 
 _RULES = """## How time gets its cause
 
-- On the CPU: `copy` inside an operation, `cpu` outside. Runnable: `reply` when a request's end woke the
+- On the CPU: `copy` inside an operation, `cpu` outside. Runnable: `reply` if the end of a request woke the
   thread, else `runqueue`.
-- Asleep until a FUSE request ended, in an operation or not: divided by what became of that request. Until
-  the daemon took it `fuse_queue` (also before it was queued: the waiter may be early, and background
-  requests wait for a free slot); from its end on `reply`; between, the deepest of: `cache_read` where it
-  reads or closes an open file, `catalog` where it asks for metadata (`daemon` where no client of CVMFS serves
-  the mount); `cache_read` in lookups of the cache; `daemon_lock` while the serving thread sleeps until
-  another thread of its daemon wakes it (`lock_waits` names the holder); the fetch, made for another request,
-  of a chunk that this one needs; its own fetch.
-- A fetch, in the order of time: `cache_read` while the cache is looked up; `cache_write` while a place is
-  made there; `fetch_queue` from the call of the download manager; `connect` from connect(2) where it lies
-  within; `first_byte` from the request's sending; then what the download thread does: `transfer` while it
-  waits for bytes or receives them, `decompress` from receiving a piece until it turns to a socket again
-  (unpacking, hashing), less the time inside write(2), which is `cache_write`; `fetch_queue` while it serves
-  another object in the round in which it then receives this one's piece; `runqueue` while it has something to
-  do and no CPU, and until who waits for the result runs; `cache_write` while the object is committed. Between
-  two attempts and while the client pauses after a failure: `fetch_queue`. Pieces within one millisecond are
-  told as one block, each cause summed, in this order.
-- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` all along; one that waits for
-  another thread's download is `fetch_joined`. Where the request on the wire was not seen (HTTPS), or what the
-  thread did with the answer, it stays `fetch`.
-- Without symbols in the client a fetch is known by its system calls: it is queued when its transaction has been
-  opened, and taken back when the download thread's last wake of its thread has ended; the rest is the same.
-- `lock_waits.kind`: `same_handle`, the lock of the same open file; `collision`, the holder fetched for another
-  open file (cvmfs has 128 locks for all of them, chosen by a hash of the handle); `catalog`, the holder fetched
-  metadata; `other`, some other lock. The holder is who ended the sleep, or while that one slept for a lock
-  itself, whom it waited for; of a lock that was never handed over, since the holder hung or the daemon died,
-  the thread that was fetching for the same handle.
-- Asleep inside an operation without such a proof: `blocked` with `via_tid` where another target thread
-  woke it, else `unknown`. A sleep that never ended takes the request in flight that its operation queued.
-- Asleep outside operations: `blocked`, with `via_tid` where a task woke it.
-- Page-cache hits that were summed into `hits` are no operations: without `--every-read` their time counts
-  as `cpu`.
+- Asleep until a FUSE request ended, inside an operation or not: divided by what happened to that request.
+  - Until the daemon took it: `fuse_queue`. This includes the time before it was queued: the thread may wait for a
+    request that is not queued yet, and background requests wait for a free slot.
+  - From its end on: `reply`.
+  - In between, the deepest of these: `cache_read` if the request reads or closes an open file, `catalog` if it
+    asks for metadata (`daemon` if the mount is not served by a CVMFS client); `cache_read` in lookups of the cache;
+    `daemon_lock` while the serving thread sleeps until another thread of its daemon wakes it (`lock_waits` names
+    the holder); another request's fetch of a chunk that this request needs; its own fetch.
+- A fetch, in the order of time:
+  - `cache_read` while the cache is searched; `cache_write` while space is made there;
+  - `fetch_queue` from the call of the download manager; `connect` from connect(2), if that lies within;
+    `first_byte` from sending the request;
+  - then by what the download thread does: `transfer` while it waits for bytes or receives them; `decompress` from
+    receiving a piece until it turns to a socket again (unpacking, hashing), less the time inside write(2), which is
+    `cache_write`; `fetch_queue` while it serves another object in the same round in which it receives this
+    object's piece; `runqueue` while it has work and no CPU, and until the thread that waits for the result runs;
+    `cache_write` while the object is committed.
+  - Between two attempts, and while the client pauses after a failure: `fetch_queue`.
+  - Pieces within one millisecond are one block, each cause summed, in this order.
+- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` all along; a fetch that waits for
+  another thread's download is `fetch_joined`. If the request on the wire was not seen (HTTPS), or not what the
+  thread did with the answer, the time stays `fetch`.
+- If the client has no symbols, a fetch is recognised by its system calls: it is queued when its transaction has
+  been opened, and ends when the download thread's last wake of its thread has ended; the rest is the same.
+- `lock_waits.kind`: `same_handle`: the lock of the same open file; `collision`: the holder fetched for another
+  open file (cvmfs has 128 locks for all of them, chosen by a hash of the handle); `catalog`: the holder fetched
+  metadata; `other`: some other lock. The holder is the thread that ended the sleep, or, if that thread itself slept
+  for a lock meanwhile, the thread it waited for. If the lock was never handed over, because the holder hung or the
+  daemon died, it is the thread that was fetching for the same handle.
+- Asleep inside an operation without such evidence: `blocked` with `via_tid` if another target thread woke it,
+  else `unknown`. A sleep that never ended is divided by the request in flight that its operation queued.
+- Asleep outside operations: `blocked`, with `via_tid` if a task woke it.
+- Page-cache hits that were summed into `hits` are not operations: without `--every-read` their time counts as
+  `cpu`.
 """
 
 _CHANGES = """## Changes
 
-Version 1, against the design's list of tables:
+Version 1 differs from the design's list of tables:
 
 - `operations.file_id` is nullable: an open that failed, or a metadata operation on a name, has no file.
 - `waits.end_ns`, `cache_lookups.end_ns`, `fetches.object_kind`, `fetches.outcome`, `fuse_requests.queued_ns`
-  and the `mount_id` of daemon tables are nullable: what was in flight at the end, or never seen, stays null.
-- `files.generation`, `downloads.connect_ns`, `probes.symbols`, `daemon_calls.file_id`, `fuse_requests.handle`
-  and `fetches.unique` are added, and the table `lock_waits`. `fetches.object_hash` is nullable: manifests and
+  and the `mount_id` of daemon tables are nullable: null is what was in flight at the end, or never seen.
+- `files.generation`, `downloads.connect_ns`, `probes.symbols`, `daemon_calls.file_id`, `fuse_requests.handle`,
+  `fetches.unique` and the table `lock_waits` are added. `fetches.object_hash` is nullable: manifests and
   whitelists have none. `fetches.object_kind` may be `whitelist`.
-- `runqueue` is also the client's: its thread, for which the operation waits, has work and no CPU.
-- `downloads.connection_id`, `encrypted`, `reused` and `wire_bytes` are nullable: logs that are imported do not
-  tell them.
-- `incidents.kind` may be `exit`: a daemon of a mount that ended without a signal. A `hang` is an operation in flight at
-  the end that had lasted a second.
-- `downloads.proxy` is the address that a proxy was reached at; `local`, `remote`, `encrypted` and `closed_ns`
-  are added. `sent_ns` and `url_path` are nullable: a connection that failed is an attempt too, and of HTTPS
-  only times and bytes are seen. What was connected before recording counts as `reused`.
-- With HTTPS a request is told by its size, and the first bytes after a connection's first request may be the
-  session's keys, not the answer. Requests of HTTP/2 on one connection are not told apart.
+- `runqueue` also covers the client: its thread, for which the operation waits, has work and no CPU.
+- `downloads.connection_id`, `encrypted`, `reused` and `wire_bytes` are nullable: imported logs do not have them.
+- `incidents.kind` may be `exit`: a mount's daemon that ended without a signal. A `hang` is an operation in flight
+  at the end that had lasted a second.
+- `downloads.proxy` is the address at which a proxy was reached; `local`, `remote`, `encrypted` and `closed_ns`
+  are added. `sent_ns` and `url_path` are nullable: a failed connection is an attempt too, and HTTPS shows only
+  times and bytes. Connections made before recording count as `reused`.
+- With HTTPS a request is recognised by its size, and the first bytes after a connection's first request may be the
+  session's keys instead of the answer. Requests of HTTP/2 on one connection are not distinguished.
 - `sockets` has more columns than the design. `rtt_us`, `congestion_window`, `retransmits` and
-  `delivery_rate_bytes_s` are of what this end sends, which is requests: `rtt_us` holds what the server takes
-  to answer where its answer is what acknowledges, so take `min_rtt_us` for the network's round trip. What the
-  server sent again shows as `out_of_order`. Connections in another network namespace are not sampled.
+  `delivery_rate_bytes_s` describe what this end sends, which is requests. If the server's answer is what
+  acknowledges a request, `rtt_us` includes the server's time to answer, so take `min_rtt_us` as the network's round
+  trip. Packets that the server sent again show as `out_of_order`. Connections in another network namespace are not
+  sampled.
 - `gpu_samples` is empty so far; `gpu_ops` holds the runner's phases named `run`.
 - `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
 - `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups
-  that one manager makes in another bear the name of that one.
-- An incident of kind `crash` is dated by the signal, not by the process's end, and names the thread that got it.
+  that one manager makes in another have that other manager's name.
+- An incident of kind `crash` is dated by the signal, not by the end of the process, and names the thread that got
+  it.
 """
 
 
@@ -150,8 +155,8 @@ def page() -> str:
     causes = ", ".join(f"`{cause}`" for cause in CAUSES) + ".\n"
     views = _VIEWS.format(classes=", ".join(f"`{name}`" for name in OPERATION_CLASSES))
     raw = (
-        "## Raw records\n\nWhat the programs in the kernel write, and the session of sockets, in `spool/`: little-endian, without padding. In "
-        "`*.ring` files each record stands behind the ring's 8-byte header.\n"
+        "## Raw records\n\nThe programs in the kernel write these to `spool/`, and so does the sampler of sockets: "
+        "little-endian, without padding. In\n`*.ring` files each record follows the ring's 8-byte header.\n"
     )
     parts = [
         _HEAD,
