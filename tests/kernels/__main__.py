@@ -90,6 +90,7 @@ def _run(where: Path, image: Image) -> list[str]:
         text = output.read_text() if output.exists() else console
         print(f"{image.release:24}FAILED after {took_s:.0f} s", flush=True)
         return [f"{image.release}: the guest failed with {status}\n{text[-2000:]}"]
+    shutil.copy(left / "facts.json", image.root)  # for tests/probes/facts
     lines, failed = _report(image.release, left)
     print("\n".join([*lines, f"{image.release:24}took {took_s:.0f} s"]), flush=True)
     return failed
