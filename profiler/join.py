@@ -52,7 +52,7 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
 
 def _with_completed_fetches(sides: Sides) -> Sides:
     """Fetches are numbered before the wire is read and completed after it: downloads are paired
-    with numbered fetches, and only the HTTP request tells what kind of object was fetched.
+    with numbered fetches, and only the HTTP request shows what kind of object was fetched.
     """
     kernel, client, wire = sides.kernel, sides.client, sides.wire
     evidence = CompletionEvidence(

@@ -210,7 +210,7 @@ TABLES: tuple[Table, ...] = (
         "cache_lookups",
         "A lookup in the client's cache.",
         """
-        i32? call_id      its daemon call; null where known by system calls only
+        i32? call_id      its daemon call; null: known by system calls only
         i32? mount_id     mount
         i64  start_ns     began
         i64? end_ns       ended
@@ -222,19 +222,19 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "lock_waits",
-        "A client's thread, serving a request, waited for another one; the last columns say what "
-        "that one did.",
+        "A client's thread that serves a request waited for another thread; the ``holder_`` "
+        "columns say what that one did.",
         """
         i32  mount_id         mount
         u64  unique           request that waited
         i64  start_ns         began
-        i64? end_ns           ended, or passed to another holder; null where never
+        i64? end_ns           ended, or passed to another holder; null: never
         i32  pid              daemon
         i32  tid              its thread that waited
         i32  holder_tid       thread waited for
         u64? holder_unique    request that it served
         i32? holder_fetch_id  fetch that it made
-        lock kind             whose lock: see "How time gets its cause"
+        lock kind             which lock: see "How time gets its cause"
         """,
     ),
     _table(
@@ -242,21 +242,21 @@ TABLES: tuple[Table, ...] = (
         "A wait of a daemon thread for an object not in the cache.",
         """
         i32     fetch_id         its number, in the order of start_ns
-        i32?    call_id          its call of the client; null where known by system calls only
+        i32?    call_id          its call of the client; null: known by system calls only
         i32?    mount_id         mount
-        u64?    unique           FUSE request for which; null: the client's own doing
+        u64?    unique           FUSE request it was made for; null: made by the client for itself
         i64     start_ns         began
         i64?    end_ns           ended; null: never did
         i32     pid              daemon
         i32     tid              its thread
-        str?    object_hash      object waited for; null where it has none (manifest, whitelist)
-        object? object_kind      what the object is; null where nothing tells
+        str?    object_hash      object waited for; null: it has none (manifest, whitelist)
+        object? object_kind      what the object is; null: unknown
         outcome? outcome         how it ended; null: it never did
         i32?    joined_fetch_id  the fetch that downloads the object that this one waits for
         i32?    file_id          file for which it was fetched
         i64?    offset_bytes     where in the file the object lies
         i64?    unpacked_bytes   its size in the file
-        i32?    download_id      the attempt that brought it, else the last one
+        i32?    download_id      the attempt that delivered it, else the last one
         """,
     ),
     _table(
@@ -265,16 +265,16 @@ TABLES: tuple[Table, ...] = (
         """
         i32  download_id    its number, in the order in which they began
         i32? mount_id       mount
-        str? object_hash    object asked for; null where the path names none (manifest, whitelist),
-                            or is not seen and it is not certain which fetch it was for
+        str? object_hash    object asked for; null: the path names none (manifest, whitelist), or is
+                            not seen and the fetch it was for is not certain
         str? url_path       path asked for; null: encrypted, or the connection failed
-        str  host           server asked; where no request was seen, what was connected to
+        str  host           server asked; if no request was seen, the address connected to
         str? proxy          proxy it went through: its address
         i32? connection_id  its connection; null: imported
         str? local          address and port of this end
         str? remote         address and port of the other end
         bool? encrypted     whether by HTTPS: the path and the answer are not seen; null: imported
-        bool? reused        whether the connection stood already; null: imported
+        bool? reused        whether the connection was open already; null: imported
         i32  attempt        1 for the first request, or failed connection, for the object in a fetch
         i32? status         HTTP status of the answer
         i64? queued_ns      handed to the download manager
@@ -290,14 +290,14 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "sockets",
-        "A sample of a daemon's connection, every 50 ms while it stands.",
+        "A sample of a daemon's connection, every 50 ms while it is open.",
         """
         i64 time_ns                when
         i32 connection_id          connection
         str state                  of TCP: established, syn_sent, close_wait…
         str remote                 address and port of the other end
         i64 rtt_us                 smoothed round-trip time
-        i64 min_rtt_us             shortest round-trip time of late; 0: none measured
+        i64 min_rtt_us             shortest recent round-trip time; 0: none measured
         i64 receive_rtt_us         round-trip time as the receiver estimates it; 0: none
         i64 retransmits            segments that this end sent again, so far
         i64 congestion_window      segments that this end may have in flight
@@ -444,7 +444,7 @@ TABLES: tuple[Table, ...] = (
         i64? client_after   the client's counter after it
         i64? counted        by the client in between; chunks: named by the files' chunk lists
         i64? recorded       in this run's tables for the same time
-        i64? difference     recorded less counted; null: cannot be told
+        i64? difference     recorded minus counted; null: unknown
         str? remark         what the comparison does not cover, or why there is none
         """,
     ),
@@ -456,7 +456,7 @@ TABLES: tuple[Table, ...] = (
         str  family    kind of attachment
         str  target    function, tracepoint or library and symbol
         str? build_id  build id of the binary
-        str? symbols   what told its symbols: .symtab, .gnu_debugdata, .dynsym, or a debug file
+        str? symbols   source of its symbols: .symtab, .gnu_debugdata, .dynsym, or a debug file
         i64  hits      how often it fired
         str? reason    why it is not observed, or not in the best way
         """,
@@ -518,7 +518,7 @@ def conform(name: str, frame: pl.DataFrame, *extra: str) -> pl.DataFrame:
     Columns named ``extra`` are kept behind them, as they are.
 
     Raises polars' errors where a value does not fit its type, and ValueError for a null in a column
-    that bears none: both are mistakes of ours, not of the run.
+    that is not nullable: both are bugs of cvmprof, not faults of the run.
     """
     schema = table(name).schema()
     present = set(frame.columns)

@@ -102,5 +102,5 @@ def chunk_at(requests: pl.DataFrame, chunks: pl.DataFrame) -> pl.DataFrame:
         "file_id", "object_hash", "offset_bytes", end=pl.col("offset_bytes") + pl.col("size_bytes")
     )
     bytes_needed = pl.concat([firsts, lasts])
-    found = latest_begun(bytes_needed, starts, at="at", begin="offset_bytes", by="file_id")
-    return found.filter(pl.col("at") < pl.col("end")).select("request", "object_hash").unique()
+    at_bytes = latest_begun(bytes_needed, starts, at="at", begin="offset_bytes", by="file_id")
+    return at_bytes.filter(pl.col("at") < pl.col("end")).select("request", "object_hash").unique()

@@ -62,24 +62,24 @@ def _removed(removals: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
         pl.col("result") == 0
     )
     objects = named.with_columns(object_hash=hash_of_path(pl.col("path"))).drop_nulls("object_hash")
-    placed = objects.with_columns(directory=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", ""))
+    objects = objects.with_columns(directory=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", ""))
     caches = (
         owners.mounts.drop_nulls("cache_path")
         .unique("cache_path", keep="last", maintain_order=True)
         .select("mount_id", directory="cache_path")
     )
-    by_relative_name = _relative(placed, owners)
+    by_relative_name = _relative(objects, owners)
     both = pl.concat(
         [
-            placed.join(caches, on="directory"),
-            placed.join(by_relative_name, on=["pid", "directory"]),
+            objects.join(caches, on="directory"),
+            objects.join(by_relative_name, on=["pid", "directory"]),
         ],
         how="diagonal",
     )
     return both.select("mount_id", "pid", "time_ns", "object_hash").sort("mount_id", "time_ns")
 
 
-def _relative(placed: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
+def _relative(removed: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
     """Processes that remove by file names relative to a cache's directory: pid, directory,
     mount_id.
     """
@@ -90,7 +90,7 @@ def _relative(placed: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
     }
     rows = [
         (pid, ".", at_home[daemon])
-        for pid in placed.filter(directory=".")["pid"].unique()
+        for pid in removed.filter(directory=".")["pid"].unique()
         if (daemon := _ancestor(pid, at_home, owners.parents)) is not None
     ]
     schema = {"pid": pl.Int32, "directory": pl.String, "mount_id": pl.Int32}

@@ -29,7 +29,7 @@ def operations(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
 
     ``records``: OPERATION records by start; ``file_id``: the file of each record.
     """
-    known = (pl.col("flags") & OPERATION_KNOWN_FILE) != 0
+    has_file = (pl.col("flags") & OPERATION_KNOWN_FILE) != 0
     ranged = (pl.col("flags") & OPERATION_HAS_RANGE) != 0
     rows = records.select(
         "start_ns",
@@ -39,7 +39,7 @@ def operations(records: pl.DataFrame, file_id: pl.Series) -> pl.DataFrame:
         "result",
         op_id=pl.int_range(pl.len(), dtype=pl.Int32),
         kind=kind_name(pl.col("kind")),
-        file_id=pl.when(known).then(file_id),
+        file_id=pl.when(has_file).then(file_id),
         offset_bytes=pl.when(ranged).then("offset"),
         size_bytes=pl.when(ranged).then("size"),
         passthrough=(pl.col("flags") & OPERATION_PASSTHROUGH) != 0,

@@ -81,16 +81,16 @@ def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]
     raw_hits = spool.hits()
     raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * BUCKET_NS)
     firsts = [_first_uses(frame) for frame in (known_files(raw), raw_hits, raw_touches)]
-    found = _mounts(spool, journal, places, firsts)
-    known = files(places, found, [with_mount(frame, found, "time_ns") for frame in firsts])
+    with_mounts = _mounts(spool, journal, places, firsts)
+    referenced = [with_mount(frame, with_mounts, "time_ns") for frame in firsts]
+    numbered = files(places, with_mounts, referenced)
 
     def ids(events: pl.DataFrame) -> pl.Series:
-        return file_ids(events, found, known, "start_ns")
+        return file_ids(events, with_mounts, numbered, "start_ns")
 
-    done = operations(raw, ids(raw))
-    touched = touches(raw_touches, ids(raw_touches), done)
-    aggregated = [("hits", hits(raw_hits, ids(raw_hits))), ("touches", touched)]
-    return Accesses(found, known, done), aggregated
+    accesses = Accesses(with_mounts, numbered, operations(raw, ids(raw)))
+    touched = touches(raw_touches, ids(raw_touches), accesses.operations)
+    return accesses, [("hits", hits(raw_hits, ids(raw_hits))), ("touches", touched)]
 
 
 def _first_uses(events: pl.DataFrame) -> pl.DataFrame:

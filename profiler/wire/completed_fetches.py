@@ -40,7 +40,7 @@ def completed_fetches(fetches: pl.DataFrame, evidence: CompletionEvidence) -> pl
     """
     sent = _with_downloads(fetches, evidence)
     places = _places(sent, evidence)
-    placed = sent.join(places, on="fetch_id", how="left", maintain_order="left")
+    with_place = sent.join(places, on="fetch_id", how="left", maintain_order="left")
     own_kind = _kind_by_name()
     by_place = (
         pl.when(pl.col("chunk_count") > 1)
@@ -48,7 +48,7 @@ def completed_fetches(fetches: pl.DataFrame, evidence: CompletionEvidence) -> pl
         .when(pl.col("chunk_count") == 1)
         .then(pl.lit("file"))
     )
-    with_kind = placed.with_columns(kind=pl.coalesce(own_kind, by_place))
+    with_kind = with_place.with_columns(kind=pl.coalesce(own_kind, by_place))
     joined_kind = with_kind.select(joined_fetch_id="fetch_id", joined_kind=own_kind)
     rows = with_kind.join(
         joined_kind, on="joined_fetch_id", how="left", maintain_order="left"
