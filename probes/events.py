@@ -162,6 +162,12 @@ BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
 BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
 BLOCKED_IO = 2  # flag: waiting for I/O, says the kernel, in a file operation past any daemon
 
+#: a touch is what happened to this much of a file in this much time
+TOUCH_GRANULE_BYTES, TOUCH_BUCKET_NS = 1 << 20, 100_000_000
+#: the programs spread a read over the granules that it touched, unless it is longer: the tables do
+#: that for longer ones
+LONG_READ_BYTES = 16 << 20
+
 #: system calls on the daemon's cache directory
 CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
 
@@ -535,6 +541,6 @@ def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
 
 
 def _constants() -> list[tuple[str, int]]:
-    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_")
+    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_", "TOUCH_", "LONG_READ_")
     found = {name: value for name, value in globals().items() if name.startswith(prefixes)}
     return [(name, value) for name, value in found.items() if isinstance(value, int)]

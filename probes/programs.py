@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import events, syscalls
+from . import events, fuse, syscalls
 from .catalog import (
     AGAIN,
     ARGUMENT_FUNCTIONS,
@@ -81,6 +81,7 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
 def source() -> str:
     """The whole text that bcc compiles."""
     parts = ["#include <linux/types.h>\n#include <uapi/linux/ptrace.h>\n", events.c_definitions()]
+    parts += [fuse.c_definitions()]
     parts += [_enumeration("CLASS", syscalls.TARGET_CLASSES)]
     parts += [_enumeration("CLASS_DAEMON", syscalls.DAEMON_CLASSES)]
     parts += [_enumeration("EVENT", EVENT_NAMES), _COUNTERS]

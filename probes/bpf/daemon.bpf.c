@@ -3,8 +3,6 @@
 
 #define MAX_DEPTH 8
 #define ANSWER_BYTES sizeof(((struct download *)0)->answer)
-#define FUSE_HEADER_BYTES 40
-#define MAX_OPCODE 4200
 
 struct name_buffer {
     u8 bytes[256 + 128];
@@ -259,7 +257,7 @@ static __always_inline void on_served(struct thread *thread, s64 bytes) {
     if (bytes < FUSE_HEADER_BYTES)
         return;
     read_user(&header, sizeof(header), (void *)thread->syscall_buffer);
-    if (header.length != bytes || header.opcode > MAX_OPCODE || !header.opcode || serves_others(thread->pid))
+    if (header.length != bytes || header.opcode > FUSE_OPCODE_LIMIT || !header.opcode || serves_others(thread->pid))
         return;
     count_hit(EVENT_REQUEST_SERVED);
     struct served served = {.time_ns = bpf_ktime_get_ns(), .unique = header.unique};

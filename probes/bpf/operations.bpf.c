@@ -8,7 +8,6 @@
 #define ADVICE_POPULATE_WRITE 23
 #define FAULT_SYSCALL 65535
 #define ASYNCHRONOUS_READ_SYSCALL 65534
-#define LONG_READ_BYTES (16 << 20)
 #define MAX_VECTORS 64
 #define FAULT_INTERRUPTED (-4)
 #define PAGE_UNITS (1 << (PAGE_BITS - 12)) /* pages are counted in 4 KiB, whatever the machine's */
@@ -29,10 +28,10 @@ static __always_inline u32 class_for(u32 role, u32 classes) {
 static __always_inline struct touch *touch_of(struct operation *operation, u64 offset) {
     struct touch_key key = {
         .ino = operation->ino,
-        .bucket = bpf_ktime_get_ns() / 100000000,
+        .bucket = bpf_ktime_get_ns() / TOUCH_BUCKET_NS,
         .dev = operation->dev,
         .generation = operation->generation,
-        .granule = offset >> 20,
+        .granule = offset / TOUCH_GRANULE_BYTES,
     };
     struct touch blank = {};
     struct touch *touch = touches.lookup_or_try_init(&key, &blank);
@@ -48,8 +47,8 @@ static __always_inline void touch_read(struct operation *operation) {
     if (left > LONG_READ_BYTES)
         return;
     NO_UNROLL
-    for (int index = 0; index < 17 && left; index++) {
-        u64 here = (1 << 20) - (offset & ((1 << 20) - 1));
+    for (int index = 0; index < LONG_READ_BYTES / TOUCH_GRANULE_BYTES + 1 && left; index++) {
+        u64 here = TOUCH_GRANULE_BYTES - offset % TOUCH_GRANULE_BYTES;
         if (here > left)
             here = left;
         struct touch *touch = touch_of(operation, offset);

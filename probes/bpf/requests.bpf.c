@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* FUSE requests: queued by whom and inside which operation, taken by the daemon, ended in which thread. */
 
-#define OPCODE_READ 15
-#define OPCODE_INIT 26
 #define REQUEST_ABORTED (-103)
 #define KERNEL_THREAD 0x00200000 /* include/linux/sched.h: PF_KTHREAD */
 #define REQUEST_NOT_CONNECTED (-107)
@@ -12,7 +10,7 @@ static __always_inline void read_request(struct request *request, u64 pointer) {
     request->opcode = read_u32(pointer + OFFSET_FUSE_REQ_IN_H_OPCODE);
     request->node_id = read_u64(pointer + OFFSET_FUSE_REQ_IN_H_NODEID);
     request->requester = read_u32(pointer + OFFSET_FUSE_REQ_IN_H_PID);
-    if (request->opcode != OPCODE_READ)
+    if (request->opcode != FUSE_READ)
         return;
     u64 arguments = read_u64(pointer + OFFSET_FUSE_REQ_ARGS);
     u64 value = read_u64(arguments + OFFSET_FUSE_ARGS_IN_ARGS + OFFSET_FUSE_IN_ARG_VALUE);
@@ -52,7 +50,7 @@ static __always_inline u32 device_of_request(u64 pointer) {
 #endif
 
 static __always_inline bool device_is_traced(u32 device, struct thread *thread, u32 opcode) {
-    if (devices.lookup(&device) || opcode == OPCODE_INIT)
+    if (devices.lookup(&device) || opcode == FUSE_INIT)
         return true;
     if (!thread || thread->role != ROLE_TARGET)
         return false;
@@ -74,7 +72,7 @@ static __always_inline int request_queued(u64 pointer, bool again) {
     request.tid = task;
     request.background = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_BACKGROUND_BIT) & 1;
     read_request(&request, pointer);
-    if (request.opcode == OPCODE_INIT)
+    if (request.opcode == FUSE_INIT)
         births.update(&request.dev, &request.queued_ns);
     struct operation *operation = thread ? innermost_operation(thread) : 0;
     if (operation && thread->role == ROLE_TARGET) {

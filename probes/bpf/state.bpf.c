@@ -6,7 +6,6 @@
  * above this text: no kernel header is included. */
 
 #define TASK_UNINTERRUPTIBLE_BIT 2
-#define FUSE_SUPER_MAGIC 0x65735546
 #define SIGNAL_BUS 7
 #define CRASH_SIGNALS (1 << 4 | 1 << 6 | 1 << SIGNAL_BUS | 1 << 8 | 1 << 11) /* ILL, ABRT, BUS, FPE, SEGV */
 #define MODE_TYPE 0170000

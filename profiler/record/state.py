@@ -19,7 +19,6 @@ OPEN_STATE = {
     "downloads": ("open.download.bin", 8, events.DOWNLOAD),
 }
 TOUCH_FILES = ("touches.keys.bin", "touches.values.bin")
-_BUCKET_NS = 100_000_000
 
 
 class State:
@@ -66,7 +65,7 @@ class State:
 
     def flush_touches(self, spool: dict[str, int], before_ns: int) -> None:
         """Moves touches of buckets that ended before a time, no longer updated, to the spool."""
-        bucket = before_ns // _BUCKET_NS
+        bucket = before_ns // events.TOUCH_BUCKET_NS
         touches = self._touches.items()
         ended = {key: value for key, value in touches if _bucket_of(key) < bucket}
         self._touches.delete(list(ended))
