@@ -15,8 +15,6 @@ from ..profiler.tables import HORIZON_NS, TABLES
 Frames = Mapping[str, pl.DataFrame]
 
 WHOLE_COMMAND = "whole command"
-#: the FUSE opcode of READ
-FUSE_READ = 15
 #: fetches of the content of files; the others are metadata of the repository
 IS_FILE_DATA = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...probes import fuse
 from ..client.chunks import chunk_at
 from ..intervals import clip_to_lives, merged, sweep
-from ..kernel.fuse_requests import OPCODE_READ, serving_requests
+from ..kernel.fuse_requests import serving_requests
 from ..tables import CAUSE, HORIZON_NS
-
-#: READ, FLUSH, FSYNC, RELEASE, RELEASEDIR: requests about an open file
-_HANDLE_OPCODES = (OPCODE_READ, 18, 20, 25, 29)
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _base(requests: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
     zero, horizon = pl.lit(0, pl.Int64), pl.lit(HORIZON_NS)
     by_client = requests.join(clients, on="mount_id", how="semi")
     by_other = requests.join(clients, on="mount_id", how="anti")
-    of_handle = pl.col("opcode").is_in(_HANDLE_OPCODES)
+    of_handle = pl.col("opcode").is_in(fuse.HANDLE_OPCODES)
     return pl.concat(
         [
             _piece(requests, zero, taken, "fuse_queue"),
@@ -122,7 +120,7 @@ def _base(requests: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
 
 def _cache_lookups(requests: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
     """Cache lookups for requests for metadata."""
-    metadata = requests.filter(~pl.col("opcode").is_in(_HANDLE_OPCODES))
+    metadata = requests.filter(~pl.col("opcode").is_in(fuse.HANDLE_OPCODES))
     if metadata.is_empty() or lookups.is_empty():
         return _piece(requests.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
     ended = lookups.drop_nulls(["mount_id", "end_ns"])
@@ -212,7 +210,7 @@ def needed_chunks(
     node = ["mount_id", "node_id"]
     inodes = files.select("mount_id", "file_id", node_id="inode").unique(node)
     reads = (
-        requests.filter(pl.col("opcode") == OPCODE_READ)
+        requests.filter(pl.col("opcode") == fuse.READ)
         .with_row_index("request")
         .join(inodes, on=node)
     )

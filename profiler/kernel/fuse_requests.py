@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...probes import fuse
 from ..intervals import latest_begun
 from ..run.times import happened
 from ..tables import table
-
-OPCODE_READ = 15
 
 
 def fuse_requests(
@@ -27,7 +26,7 @@ def fuse_requests(
     joined = records.join(taken, on=["mount_id", "unique"], how="left").join(
         queued_by, on=["tid", "op_start_ns"], how="left"
     )
-    is_read = pl.col("opcode") == OPCODE_READ
+    is_read = pl.col("opcode") == fuse.READ
     rows = joined.drop_nulls("mount_id").with_columns(
         happened("queued_ns"),
         happened("end_ns"),

@@ -14,23 +14,12 @@ from typing import Any
 
 import polars as pl
 
+from ...probes import fuse
+from ...probes.fuse import device_number, device_text
 from ..intervals import latest_begun
 from ..run.journal import Journal
 from ..run.mountinfo import MountLine, parse_mountinfo
 from ..tables import conform, table
-
-OPCODE_INIT, OPCODE_DESTROY = 26, 38
-
-
-def device_text(dev: int) -> str:
-    """``major:minor`` of a device number as the kernel encodes it."""
-    return f"{dev >> 20}:{dev & 0xFFFFF}"
-
-
-def device_number(text: str) -> int:
-    """The kernel's encoding of ``major:minor``."""
-    major, _, minor = text.partition(":")
-    return int(major) << 20 | int(minor)
 
 
 def mounts(
@@ -142,7 +131,7 @@ def _places_by_device(places: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
 def _births(
     dev: int, requests: pl.DataFrame, at_start: set[int], seen: dict[int, list[dict[str, Any]]]
 ) -> Sequence[int | None]:
-    inits = requests.filter((pl.col("dev") == dev) & (pl.col("opcode") == OPCODE_INIT))
+    inits = requests.filter((pl.col("dev") == dev) & (pl.col("opcode") == fuse.INIT))
     times: list[int | None] = sorted(
         queued or ended for queued, ended in inits.select("queued_ns", "end_ns").iter_rows()
     )
@@ -155,7 +144,7 @@ def _births(
 
 def _with_ends(mounts: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """A mount ends with its DESTROY, else when its device is mounted again."""
-    destroyed = requests.filter(pl.col("opcode") == OPCODE_DESTROY).select(
+    destroyed = requests.filter(pl.col("opcode") == fuse.DESTROY).select(
         "dev", time_ns=pl.max_horizontal("end_ns", "queued_ns")
     )
     ends = (

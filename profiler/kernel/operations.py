@@ -5,18 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from ...probes.events import (
+    LONG_READ_BYTES,
     OPERATION_HAS_RANGE,
     OPERATION_KINDS,
     OPERATION_KNOWN_FILE,
     OPERATION_PASSTHROUGH,
+    TOUCH_BUCKET_NS,
+    TOUCH_GRANULE_BYTES,
 )
 from ..run.times import happened
 from ..tables import OPERATION_KIND, conform
-
-GRANULE_BYTES = 1 << 20
-#: the BPF program spreads shorter reads itself (probes/bpf/operations.bpf.c)
-LONG_READ_BYTES = 16 << 20
-BUCKET_NS = 100_000_000
 
 
 def known_files(records: pl.DataFrame) -> pl.DataFrame:
@@ -71,7 +69,7 @@ def touches(records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame)
         pl.col("granule").cast(pl.Int64),
         pl.col(counts).cast(pl.Int64),
         file_id=file_id,
-        start_ns=(pl.col("bucket") * BUCKET_NS).cast(pl.Int64),
+        start_ns=(pl.col("bucket") * TOUCH_BUCKET_NS).cast(pl.Int64),
     )
     summed = (
         pl.concat([counted.select(columns), _long_reads(operations).select(columns)])
@@ -84,8 +82,8 @@ def touches(records: pl.DataFrame, file_id: pl.Series, operations: pl.DataFrame)
 
 def _long_reads(operations: pl.DataFrame) -> pl.DataFrame:
     """Reads above `LONG_READ_BYTES` spread over their granules; rows as in `touches`."""
-    first = pl.col("offset_bytes") // GRANULE_BYTES
-    last = (pl.col("offset_bytes") + pl.col("result") - 1) // GRANULE_BYTES
+    first = pl.col("offset_bytes") // TOUCH_GRANULE_BYTES
+    last = (pl.col("offset_bytes") + pl.col("result") - 1) // TOUCH_GRANULE_BYTES
     spread = (
         operations.filter(
             pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > LONG_READ_BYTES)
@@ -94,12 +92,12 @@ def _long_reads(operations: pl.DataFrame) -> pl.DataFrame:
         .with_columns(granule=pl.int_ranges(first, last + 1))
         .explode("granule")
     )
-    begin = pl.max_horizontal(pl.col("granule") * GRANULE_BYTES, "offset_bytes")
+    begin = pl.max_horizontal(pl.col("granule") * TOUCH_GRANULE_BYTES, "offset_bytes")
     end = pl.min_horizontal(
-        (pl.col("granule") + 1) * GRANULE_BYTES, pl.col("offset_bytes") + pl.col("result")
+        (pl.col("granule") + 1) * TOUCH_GRANULE_BYTES, pl.col("offset_bytes") + pl.col("result")
     )
     return spread.with_columns(
-        start_ns=pl.col("end_ns") // BUCKET_NS * BUCKET_NS,
+        start_ns=pl.col("end_ns") // TOUCH_BUCKET_NS * TOUCH_BUCKET_NS,
         bytes_read=end - begin,
         pages_mapped=pl.lit(0, pl.Int64),
         pages_inserted=pl.lit(0, pl.Int64),

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ...probes import events
+from ...probes import events, fuse
 from ..run.journal import Journal
 from ..run.spool import Spool
-from .mounts import OPCODE_DESTROY, OPCODE_INIT
 from .operations import known_files
 from .tasks import with_founders
 
@@ -104,7 +103,7 @@ def scoped(spool: Spool, journal: Journal) -> ScopedSpool:
     """The part of a spool that is about the mounts that the targets used."""
     requests, readers = spool.requests(), _readers(journal)
     used = requests.filter(
-        ~pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]) & ~pl.col("pid").is_in(list(readers))
+        ~pl.col("opcode").is_in([fuse.INIT, fuse.DESTROY]) & ~pl.col("pid").is_in(list(readers))
     )
     devices = frozenset(used["dev"].unique()) | _devices_of_files(spool)
     serving = _daemons(requests.filter(pl.col("dev").is_in(list(devices))), spool, journal)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ...probes.events import TASK_KINDS
+from ...probes import fuse
+from ...probes.events import TASK_KINDS, TOUCH_BUCKET_NS
 from ..run.journal import Journal
 from ..run.places import KEY, file_places
 from ..run.spool import Spool
@@ -15,14 +16,12 @@ from ..tables import Part
 from .files import file_ids, files
 from .fuse_requests import fuse_requests
 from .mounts import (
-    OPCODE_DESTROY,
-    OPCODE_INIT,
     daemon_mounts,
     mount_attributes,
     mounts,
     with_mount,
 )
-from .operations import BUCKET_NS, hits, known_files, operations, touches
+from .operations import hits, known_files, operations, touches
 from .tasks import tasks, with_daemons_at_start, with_founders, with_unannounced
 
 
@@ -79,7 +78,7 @@ def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]
     places = file_places(spool.files())
     raw = spool.operations().sort("start_ns")
     raw_hits = spool.hits()
-    raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * BUCKET_NS)
+    raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * TOUCH_BUCKET_NS)
     firsts = [_first_uses(frame) for frame in (known_files(raw), raw_hits, raw_touches)]
     with_mounts = _mounts(spool, journal, places, firsts)
     referenced = [with_mount(frame, with_mounts, "time_ns") for frame in firsts]
@@ -103,7 +102,7 @@ def _mounts(
 ) -> pl.DataFrame:
     requests = spool.requests()
     devices = {dev for frame in (*uses, requests) for dev in frame["dev"].unique()}
-    changes = requests.filter(pl.col("opcode").is_in([OPCODE_INIT, OPCODE_DESTROY]))
+    changes = requests.filter(pl.col("opcode").is_in([fuse.INIT, fuse.DESTROY]))
     return mounts(journal, places, changes, devices)
 
 

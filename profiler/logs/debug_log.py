@@ -15,7 +15,7 @@ from typing import IO
 
 import polars as pl
 
-from ..kernel.operations import BUCKET_NS, GRANULE_BYTES
+from ...probes.events import TOUCH_BUCKET_NS, TOUCH_GRANULE_BYTES
 from ..run.hashes import hash_of_path
 from ..tables import Part, conform, empty
 from .client_log import ClientLog
@@ -163,12 +163,12 @@ def _touches_by(calls: pl.DataFrame) -> pl.DataFrame:
         .drop_nulls("size")
         .select(
             "file_id",
-            pl.col("start_ns") // BUCKET_NS * BUCKET_NS,
+            pl.col("start_ns") // TOUCH_BUCKET_NS * TOUCH_BUCKET_NS,
             offset=pl.col("offset").cast(pl.Int64),
             bytes_read=pl.col("size").cast(pl.Int64),
         )
     )
-    return _summed(reads, granule=pl.col("offset") // GRANULE_BYTES)
+    return _summed(reads, granule=pl.col("offset") // TOUCH_GRANULE_BYTES)
 
 
 def _evictions(messages: pl.DataFrame) -> pl.DataFrame:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...probes import fuse
 from .text import c_string, visible
-
-_FUSE_MAGIC = 0x65735546
 
 #: the columns that identify a file in raw records
 KEY = ("dev", "ino", "generation")
@@ -42,7 +41,7 @@ def _place(raw: bytes, text: int, mount_text: int, complete: int) -> tuple[str |
 
 def _filesystem(magic: int, subtype: bytes) -> str | None:
     """Return the type as mountinfo names it; None where only an unknown magic number is known."""
-    if magic != _FUSE_MAGIC:
+    if magic != fuse.SUPER_MAGIC:
         return c_string(subtype) or None
     return "fuse" + (f".{c_string(subtype)}" if c_string(subtype) else "")
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..kernel.fuse_requests import OPCODE_READ
+from ...probes import fuse
 from ..run.hashes import KIND_BY_SUFFIX
 from ..tables import OBJECT_KIND, conform
-
-OPCODE_OPEN = 14
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def _places(rows: pl.DataFrame, evidence: CompletionEvidence) -> pl.DataFrame:
     requested = (
         rows.select("fetch_id", "mount_id", "unique", "object_hash")
         .join(requests, on=["mount_id", "unique"])
-        .filter(pl.col("opcode").is_in([OPCODE_READ, OPCODE_OPEN]))
+        .filter(pl.col("opcode").is_in([fuse.READ, fuse.OPEN]))
     )
     node = ["mount_id", "node_id"]
     inodes = evidence.files.select("mount_id", "file_id", node_id="inode").unique(node)

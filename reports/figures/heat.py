@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...probes.events import TOUCH_BUCKET_NS, TOUCH_GRANULE_BYTES
 from ..material import Frames, Window, file_names
 from .encode import Json, seconds, typed
 from .layout import layout_over_time
 
-GRANULE_BYTES = 1 << 20
 PAGE_BYTES = 4096
 _MAX_PARTS, _MAX_BUCKETS = 96, 400
-_BUCKET_NS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def _touched_bytes() -> pl.Expr:
     return pl.max_horizontal("bytes_read", pages)
 
 
-def hottest_file(frames: Frames, window: Window, least_ns: int = _BUCKET_NS) -> Heat | None:
+def hottest_file(frames: Frames, window: Window, least_ns: int = TOUCH_BUCKET_NS) -> Heat | None:
     """Return the heat of the file with the most bytes touched, or None where nothing was.
 
     ``least_ns``: the precision of the touches' times.
@@ -54,13 +53,13 @@ def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> 
     granules = int(touches.select(pl.col("granule").max()).item()) + 1
     per_part = -(-granules // _MAX_PARTS)
     parts = -(-granules // per_part)
-    first = window.start_ns - window.start_ns % _BUCKET_NS
-    buckets = -(-(window.end_ns - first) // _BUCKET_NS)
-    step = _BUCKET_NS * max(-(-buckets // _MAX_BUCKETS), least_ns // _BUCKET_NS, 1)
+    first = window.start_ns - window.start_ns % TOUCH_BUCKET_NS
+    buckets = -(-(window.end_ns - first) // TOUCH_BUCKET_NS)
+    step = TOUCH_BUCKET_NS * max(-(-buckets // _MAX_BUCKETS), least_ns // TOUCH_BUCKET_NS, 1)
     columns = max(-(-(window.end_ns - first) // step), 1)
     bucket = ((pl.col("start_ns") - first) // step).clip(0, columns - 1)
     cells = touches.group_by(cell=pl.col("granule") // per_part * columns + bucket).agg(
-        mib=pl.col("bytes").sum() / GRANULE_BYTES
+        mib=pl.col("bytes").sum() / TOUCH_GRANULE_BYTES
     )
     empty = pl.DataFrame({"cell": pl.int_range(parts * columns, eager=True)})
     dense = empty.join(cells, on="cell", how="left", maintain_order="left")["mib"].fill_null(0.0)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...probes import fuse
 from ...profiler.tables import CAUSES, CVMFS_CAUSES
 from .. import palette
-from ..material import FUSE_READ, Frames, Window, file_names
+from ..material import Frames, Window, file_names
 from .bricks import DURATION, clip, disjoint, left_out, longest, merge_short, pack, resolution_ns
 from .lanes import Lane, LaneGroup, Palette
 
@@ -20,13 +21,6 @@ MAX_LANES = 20
 REQUEST_ROWS = 32
 BRICKS_OF_THREADS = 12_000
 BRICKS_OF_LANES = 6_000
-
-FUSE_OPCODES = {
-    1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 5: "READLINK", 14: "OPEN", 15: "READ", 17: "STATFS",
-    18: "RELEASE", 22: "GETXATTR", 23: "LISTXATTR", 25: "FLUSH", 26: "INIT", 27: "OPENDIR",
-    28: "READDIR", 29: "RELEASEDIR", 36: "INTERRUPT", 38: "DESTROY", 42: "BATCH_FORGET",
-    44: "READDIRPLUS", 46: "LSEEK", 52: "STATX",
-}  # fmt: skip
 
 
 CAUSE_PALETTE: Palette = tuple(zip(CAUSES, palette.CAUSE_COLOURS, strict=True))
@@ -253,9 +247,9 @@ def _request_code() -> pl.Expr:
     return (
         pl.when(pl.col("unanswered"))
         .then(4)
-        .when((pl.col("error") < 0) & (pl.col("opcode") == FUSE_READ))
+        .when((pl.col("error") < 0) & (pl.col("opcode") == fuse.READ))
         .then(3)
-        .when(pl.col("opcode") != FUSE_READ)
+        .when(pl.col("opcode") != fuse.READ)
         .then(2)
         .when(pl.col("fetch_id").is_not_null())
         .then(1)
@@ -267,7 +261,7 @@ def _request_code() -> pl.Expr:
 def request_lanes(frames: Frames, window: Window) -> LaneGroup:
     """FUSE requests in flight, packed into rows."""
     names = pl.col("opcode").replace_strict(
-        list(FUSE_OPCODES), list(FUSE_OPCODES.values()), default=pl.format("opcode {}", "opcode")
+        list(fuse.OPCODES), list(fuse.OPCODES.values()), default=pl.format("opcode {}", "opcode")
     )
     requests = _request_frame(frames).select(
         pl.coalesce("queued_ns", "served_ns").alias("start_ns"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..material import FUSE_READ, Frames, file_names
+from ...probes import fuse
+from ..material import Frames, file_names
 from .sums import count_of, total
 
 
@@ -18,7 +19,7 @@ def counts(frames: Frames) -> dict[str, int]:
         "page_cache_hits": total(frames["hits"], "count"),
         "page_cache_ns": total(frames["hits"], "ns"),
         "fuse_requests": requests.height,
-        "fuse_reads": count_of(requests, pl.col("opcode") == FUSE_READ),
+        "fuse_reads": count_of(requests, pl.col("opcode") == fuse.READ),
         "cache_lookups": frames["cache_lookups"].height,
         "downloads": frames["downloads"].height,
         "download_errors": count_of(frames["downloads"], pl.col("status") >= 400),

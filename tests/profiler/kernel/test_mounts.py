@@ -7,8 +7,6 @@ import polars as pl
 from cvmprof.probes.events import REQUEST
 from cvmprof.profiler.kernel.mounts import (
     daemon_mounts,
-    device_number,
-    device_text,
     mount_attributes,
     mounts,
     with_mount,
@@ -34,11 +32,6 @@ def journal(*texts: str) -> Journal:
 
 def places(*rows: tuple[Any, ...]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=PLACES, orient="row")
-
-
-def test_devices_both_ways() -> None:
-    assert device_text(device_number("259:1048575")) == "259:1048575"
-    assert device_number("8:1") == 8 << 20 | 1
 
 
 def test_mounts_of_the_start_and_of_devices_that_events_name(make_raw: Any) -> None:
