@@ -25,7 +25,10 @@ class Journal:
 
     def rows(self, kind: str) -> list[Line]:
         """The ``rows`` of all lines of one kind, joined."""
-        return [row for line in self.of(kind) for row in line.get("rows") or []]
+        rows: list[Line] = []
+        for line in self.of(kind):
+            rows += line.get("rows") or []
+        return rows
 
     @property
     def start(self) -> Line:

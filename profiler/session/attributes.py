@@ -2,10 +2,10 @@
 
 The counters of CVMFS mounts are read before the command is let go, and those of the mounts that it
 used again after it has ended, both while recording; the chunk lists of its files are read after the
-recording. A dead mount may block whoever touches it, so a helper process reads, with the user's
-identity. A helper that does not answer within two seconds is killed, and not waited for, since the
-kernel may hold it. The journal names the helpers (``reader``): their requests are not part of the
-run.
+recording. A dead mount may block any process that touches it, so a helper process reads, with the
+user's identity. A helper that does not answer within two seconds is killed, and not waited for,
+since the kernel may hold it. The journal names the helpers (``reader``): their requests are not
+part of the run.
 """
 
 from __future__ import annotations

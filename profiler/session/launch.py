@@ -49,8 +49,8 @@ def interpreter() -> str:
 def start(debug: bool = False) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a recorder; return its process and the socket to it.
 
-    It inherits no variable and no directory of the user, and no descriptor: whoever reads a pipe
-    until its end would wait for the recorder. Raises MissingDependency.
+    It inherits no variable and no directory of the user, and no descriptor: the reader of a pipe
+    would wait for the recorder to close it. Raises MissingDependency.
     """
     own_end, recorder_end = protocol.socket_pair()
     environment = {**_ENVIRONMENT, "CVMPROF_DEBUG": "1"} if debug else _ENVIRONMENT
