@@ -29,13 +29,14 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
 
-.PHONY: help demo test test-real test-kernels bench bench-kernels lint docs install unit unit39 demo-packages test-packages
+.PHONY: help demo test test-real test-kernels mutants bench bench-kernels lint docs install unit unit39 demo-packages test-packages
 
 help:
 	@echo 'make demo       publish a model, trace a cold and a warm load of it, write two report pages'
 	@echo 'make test       lint, types and all tests'
 	@echo 'make test-real  the tests against ground truth with the real cvmfs2, which must be in PATH'
 	@echo 'make test-kernels  record on the stock kernels of Debian, in virtual machines'
+	@echo 'make mutants    change the joins and findings at random: do the fast tests notice?'
 	@echo 'make bench      the benchmarks, each with its goal'
 	@echo 'make bench-kernels  the cost of each way of observing, in kernel instructions'
 	@echo 'make lint       ruff, mypy, pyright, and vermin: the recorder runs on Python 3.9'
@@ -75,6 +76,14 @@ test-kernels: test-packages $(VENV)/.test-kernels
 bench-kernels: test-packages $(VENV)/.test-kernels
 	@.ci/need $(KERNEL_PACKAGES)
 	cd tests && $(TESTING) ../$(BIN)/python -m kernels.cost $(KERNELS)
+
+# Do the fast tests notice? Options: MUTANTS='--sample 200 --seed 7 profiler/wire/*.py'.
+mutants: test-packages $(VENV)/.test-mutants
+	PYTHONPATH=tests $(BIN)/python -m mutants $(MUTANTS)
+
+$(VENV)/.test-mutants: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check 'cosmic-ray>=8.4'
+	touch $@
 
 $(VENV)/.test-kernels: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check 'virtme-ng>=1.40'

@@ -1,0 +1,1 @@
+"""Mutants of the joins, statistics and findings: do the fast tests notice?"""
