@@ -9,26 +9,28 @@ Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "has not happened". Standard
 from __future__ import annotations
 
 import re
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Union
+from functools import cached_property
+from itertools import accumulate
+from typing import Any, Union
 
 #: the unit of ``ring_pages`` on every machine; a machine whose pages are larger takes a multiple
 PAGE = 4096
 #: what the kernel puts before each record of a ring: u32 length with flags, u32 page offset
 RING_HEADER_BYTES = 8
 
+#: what NumPy, Python's struct and C call a scalar, and its bytes
 _SCALARS = {
-    "u64": ("<u8", 8),
-    "i64": ("<i8", 8),
-    "u32": ("<u4", 4),
-    "i32": ("<i4", 4),
-    "u16": ("<u2", 2),
-    "i16": ("<i2", 2),
-    "u8": ("u1", 1),
+    "u64": ("<u8", "Q", "u64", 8),
+    "i64": ("<i8", "q", "s64", 8),
+    "u32": ("<u4", "I", "u32", 4),
+    "i32": ("<i4", "i", "s32", 4),
+    "u16": ("<u2", "H", "u16", 2),
+    "i16": ("<i2", "h", "s16", 2),
+    "u8": ("u1", "B", "u8", 1),
 }
-_C_TYPES = {
-    "u64": "u64", "i64": "s64", "u32": "u32", "i32": "s32", "u16": "u16", "i16": "s16", "u8": "u8",
-}  # fmt: skip
 _BYTES = re.compile(r"(?:text|raw)\[(\d+)\]$")
 
 Dtype = list[tuple[str, Union[str, "Dtype"]]]
@@ -50,21 +52,21 @@ class Field:
         if isinstance(self.type, Layout):
             return self.type.size
         count = _BYTES.match(self.type)
-        return int(count[1]) if count else _SCALARS[self.type][1]
+        return int(count[1]) if count else _SCALARS[self.type][3]
 
     @property
     def alignment(self) -> int:
         """Bytes it must be aligned to, as C does."""
         if isinstance(self.type, Layout):
             return 8
-        return 1 if _BYTES.match(self.type) else _SCALARS[self.type][1]
+        return 1 if _BYTES.match(self.type) else _SCALARS[self.type][3]
 
     def c_declaration(self) -> str:
         """The member as C declares it."""
         if isinstance(self.type, Layout):
             return f"struct {self.type.name} {self.name};"
         count = _BYTES.match(self.type)
-        return f"u8 {self.name}[{count[1]}];" if count else f"{_C_TYPES[self.type]} {self.name};"
+        return f"u8 {self.name}[{count[1]}];" if count else f"{_SCALARS[self.type][2]} {self.name};"
 
     def dtype(self) -> str | Dtype:
         """The member as NumPy reads it."""
@@ -74,6 +76,12 @@ class Field:
         if not count:
             return _SCALARS[self.type][0]
         return f"{'S' if self.type.startswith('text') else 'V'}{count[1]}"  # S ends at a NUL
+
+    @property
+    def format(self) -> str:
+        """The member as Python's struct names it; a nested layout is bytes."""
+        scalar = None if isinstance(self.type, Layout) else _SCALARS.get(self.type)
+        return scalar[1] if scalar else f"{self.size}s"
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,34 @@ class Layout:
 
     def offset(self, name: str) -> int:
         """Bytes before a field. Raises KeyError where there is none of that name."""
-        position = 0
-        for field in self.fields:
-            if field.name == name:
-                return position
-            position += field.size
-        raise KeyError(name)
+        return self._places[name][0]
+
+    def read(self, record: bytes | memoryview, *names: str) -> tuple[Any, ...]:
+        """Fields of a record, in the order asked for: numbers, or bytes; ``text`` up to its NUL.
+
+        Raises KeyError where there is no field of that name.
+        """
+        places = map(self._places.__getitem__, names)
+        return tuple(read(record, offset) for offset, read in places)
+
+    def pack(self, **values: int | bytes) -> bytes:
+        """A record with these fields; the others are 0. Raises KeyError on an unknown field."""
+        record = bytearray(self.size)
+        formats = {field.name: f"<{field.format}" for field in self.fields}
+        for name, value in values.items():
+            struct.pack_into(formats[name], record, self.offset(name), value)
+        return bytes(record)
+
+    def records(self, span: memoryview) -> Iterator[memoryview]:
+        """The records in a span of its ring."""
+        for start in range(RING_HEADER_BYTES, len(span), self.stride):
+            yield span[start : start + self.size]
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, Callable[[Any, int], Any]]]:
+        """For each field its offset, and what reads it from there."""
+        offsets = accumulate((field.size for field in self.fields), initial=0)
+        return {field.name: (at, _reader(field)) for field, at in zip(self.fields, offsets)}
 
     def c_struct(self) -> str:
         """The struct's C definition."""
@@ -121,6 +151,13 @@ class Layout:
     def dtype(self) -> Dtype:
         """The record as a NumPy structured dtype's description."""
         return [(field.name, field.dtype()) for field in self.fields]
+
+
+def _reader(field: Field) -> Callable[[Any, int], Any]:
+    unpack = struct.Struct(f"<{field.format}").unpack_from
+    if isinstance(field.type, str) and field.type.startswith("text"):
+        return lambda record, at: unpack(record, at)[0].partition(b"\0")[0]
+    return lambda record, at: unpack(record, at)[0]
 
 
 def _fields(text: str, **nested: Layout) -> tuple[Field, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.profiler.record.recorder import spool_files
+from cvmprof.profiler.record.names import spool_files
 
 Done = subprocess.CompletedProcess[str]
 SELF = [sys.executable, "-m", "cvmprof"]

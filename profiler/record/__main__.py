@@ -1,4 +1,4 @@
-"""The recorder's own process: ``python3 -I -c BOOTSTRAP ROOT DESCRIPTOR`` (see launch.py)."""
+"""The recorder's process: ``python3 -I -c BOOTSTRAP ROOT DESCRIPTOR`` (session/launch.py)."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .recorder import serve
 
 
 def main(descriptor: int) -> None:
-    """Serves one session over an inherited socket; errors go to it, not to the terminal."""
-    # the watchdog of the recording, whatever was inherited: the kernel heeds it where we cannot
+    """Serve one session over an inherited socket. Errors go to it, not to the terminal."""
+    # the watchdog: the signal's default action ends us even if we hang, whatever we inherited
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)  # the session says when to stop
+        signal.signal(number, signal.SIG_IGN)  # the session decides when to stop
     os.chdir("/")
     control = socket.socket(fileno=descriptor)
     try:
         serve(control)
     except CvmprofError as error:
-        _tell(control, error.fact, error.help_text)
+        _report(control, error.fact, error.help_text)
     except OSError as error:
         fact = f"recording failed: {error.strerror or error}"
-        _tell(control, fact, "free space or check the device, then record again")
-    except Exception as error:  # noqa: BLE001  the session prints it: no traceback reaches a user unasked
+        _report(control, fact, "free disk space or check the device, then record again")
+    except Exception as error:  # noqa: BLE001  the session prints it: users see tracebacks only with --debug
         if os.environ.get("CVMPROF_DEBUG"):
             traceback.print_exc()
-        _tell(control, f"the recorder failed: {error!r}", "report this, with --debug's output")
+        _report(control, f"the recorder failed: {error!r}", "report it with --debug's output")
     sys.stdout.flush()
-    os._exit(0)  # the kernel takes off what was attached: about 0.1 s for each uprobe
+    os._exit(0)  # the kernel detaches the programs: about 0.1 s for each uprobe
 
 
-def _tell(control: socket.socket, fact: str, help_text: str) -> None:
+def _report(control: socket.socket, fact: str, help_text: str) -> None:
     with suppress(OSError):  # the session may be gone
         protocol.send(control, "error", fact=fact, help_text=help_text)
 

@@ -1,8 +1,7 @@
-"""Attaching the programs: kernel events by the catalogue, the daemon's functions per library."""
+"""Attaching programs: to kernel events by the catalogue, to the daemon's functions by library."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from ...probes.events import DAEMON_FUNCTIONS
 from ...probes.kernel import KernelFacts
 from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
-from . import daemons, fuse_free_path, prog_load, trampoline, uprobe_multi
+from . import daemons, fuse_free_path, trampoline, uprobe_multi
+from .bpf_call import last_error
+from .prog_load import Purpose, load_program
 
 _PERF_TYPE_SOFTWARE = 1
 #: arguments of libbcc's bpf_attach_uprobe
@@ -37,28 +38,28 @@ class Probe:
 
 @dataclass(frozen=True)
 class _Library:
-    """A library: the path that names it, the one that leads to the very file, its functions."""
+    """A library: its path, a path to the same file that cannot be redirected, its functions."""
 
     path: str
-    itself: str
+    pinned: str
     binary: Binary
 
 
 def check_backend(facts: KernelFacts, backend: str) -> None:
-    """Raises CvmprofError where a kernel cannot serve the backend that was asked for by name."""
+    """Raises CvmprofError if the kernel does not support the backend that the user chose."""
     for event in catalog.EVENTS:
-        found = catalog.resolve(event, facts, backend)
-        if isinstance(found, catalog.Unsupported) and catalog.is_forced(event, backend):
-            raise _cannot_serve(backend, event, found.reason)
+        chosen = catalog.resolve(event, facts, backend)
+        if isinstance(chosen, catalog.Unsupported) and catalog.is_forced(event, backend):
+            raise _unsupported_backend(backend, event, chosen.reason)
 
 
-def _cannot_serve(backend: str, event: LogicalEvent, reason: str) -> CvmprofError:
+def _unsupported_backend(backend: str, event: LogicalEvent, reason: str) -> CvmprofError:
     fact = f"the backend {backend} cannot observe '{event.name}': {reason}"
-    return CvmprofError(fact, "leave the choice to cvmprof: --backend auto")
+    return CvmprofError(fact, "let cvmprof choose: --backend auto")
 
 
 class Attacher:
-    """Attaches to one loaded object; everything it attached vanishes with this process."""
+    """Attaches the programs of one object. The kernel detaches them when this process ends."""
 
     def __init__(self, bcc: Any, bpf: Any, facts: KernelFacts, backend: str = "auto") -> None:
         self._backend = backend
@@ -67,51 +68,50 @@ class Attacher:
         self._facts = facts
         self._uprobe_family = catalog.uprobe_family(facts)
         self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
-        self._links = list[int]()  # alive as long as their descriptors
+        self._links = list[int]()  # a link lives as long as its descriptor
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
 
     def attach_kernel_events(self) -> None:
-        """Attaches every logical event that this kernel can serve, ends before starts.
+        """Attach every logical event that this kernel supports, ends before starts.
 
-        Raises CvmprofError where one fails without which nothing can be said.
+        Raises CvmprofError if a mandatory one, or one of the chosen backend, fails.
         """
         for event in reversed(catalog.EVENTS):
             reason = self._attach_event(event)
             if reason and catalog.is_forced(event, self._backend):
-                raise _cannot_serve(self._backend, event, reason)
+                raise _unsupported_backend(self._backend, event, reason)
             if reason and event.mandatory:
                 fact = f"cannot observe '{event.name}' on {self._facts.release}: {reason}"
-                way_out = "the same once more with --debug, and report it"
-                raise CvmprofError(fact, way_out)
+                raise CvmprofError(fact, "run it again with --debug, and report the output")
 
     def _attach_event(self, event: LogicalEvent) -> str | None:
-        """Attaches the first alternative that the kernel takes; why none, where it takes none."""
-        found = catalog.candidates(event, self._facts, self._backend)
-        if isinstance(found, catalog.Unsupported):
-            self.probes.append(Probe(event.name, "none", "", reason=found.reason))
-            return found.reason
+        """Attach the first alternative that the kernel accepts. Returns why, if it accepts none."""
+        candidates = catalog.candidates(event, self._facts, self._backend)
+        if isinstance(candidates, catalog.Unsupported):
+            self.probes.append(Probe(event.name, "none", "", reason=candidates.reason))
+            return candidates.reason
         reasons = list[str]()
-        for attachment in found:
+        for attachment in candidates:
             reason = self.attach_points(attachment.points)
             if reason is None:
                 self.probes += [_row(event, point, None) for point in attachment.points]
                 return None
             reasons.append(reason)
-        points = found[-1].points
+        points = candidates[-1].points
         self.probes += [_row(event, point, "; ".join(reasons)) for point in points]
         return "; ".join(reasons)
 
     def programs(self) -> dict[str, int]:
-        """Every loaded program by its name: its descriptor."""
+        """The descriptors of the loaded programs, by name."""
         return {name.decode(): int(loaded.fd) for name, loaded in self._bpf.funcs.items()}
 
     def attach_library(self, path: str) -> tuple[Probe, ...]:
-        """Probes the client's functions in a library, once per file; the new rows of `probes`."""
+        """Probe the client's functions in a library, once per file. Returns the new rows."""
         try:
             with fuse_free_path.opened(path) as file:
                 new = self._attach_file(path, file)
-        except (FileNotFoundError, ProcessLookupError):  # its process has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # its process has ended
             return ()
         except (OSError, NotElf) as error:
             reason = getattr(error, "strerror", None) or str(error)
@@ -124,19 +124,19 @@ class Attacher:
         if (status.st_dev, status.st_ino) in self._libraries:
             return ()
         self._libraries.add((status.st_dev, status.st_ino))
-        itself = f"/proc/self/fd/{file}"  # nobody can put another in its place
-        wanted = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
+        pinned = f"/proc/self/fd/{file}"  # leads to this file even if the path is replaced
+        names = tuple(function.qualified_name for function in catalog.DAEMON_FUNCTIONS)
         debug_files = daemons.debug_files(path, file)
-        library = _Library(path, itself, read_binary(Path(itself), wanted, debug_files))
-        refused = self._attach_at_once(library)
+        library = _Library(path, pinned, read_binary(Path(pinned), names, debug_files))
+        refused = self._attach_all_functions(library)
         return tuple(
             self._attach_function(library, function, refused)
             for function in catalog.DAEMON_FUNCTIONS
             if not function.optional or function.qualified_name in library.binary.functions
         )
 
-    def _attach_at_once(self, library: _Library) -> str | None:
-        """Probes all functions through two links where the kernel can; why it refused, if so."""
+    def _attach_all_functions(self, library: _Library) -> str | None:
+        """Probe all functions through two links, if the kernel can. Returns why it refused."""
         functions = library.binary.functions
         if self._uprobe_family != catalog.UPROBE_MULTI or not functions:
             return None
@@ -145,30 +145,30 @@ class Attacher:
             for function in catalog.DAEMON_FUNCTIONS
             for place in functions.get(function.qualified_name, ())
         )
-        try:  # the returns first: an entry seen alone would wait for its return for ever
+        try:  # returns first: an entry whose return is not seen would never be closed
             for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
-                loaded = self._call_program(program)
-                uprobe_multi.attach(loaded, self._multi_type, library.itself, places, returns)
+                link = uprobe_multi.Link(library.pinned, places, returns)
+                uprobe_multi.attach(self._call_program(program), self._multi_type, link)
         except OSError as error:
             return str(error)
         return None
 
     def _call_program(self, program: str) -> int:
-        """The descriptor of one of the pair that serves every library, loaded once."""
-        known = self._bpf.funcs.get(program.encode())
-        if known is not None:
-            return int(known.fd)
-        purpose = prog_load.Purpose(self._bcc.BPF.KPROBE, self._multi_type)
-        return prog_load.load(self._bcc, self._bpf, program, purpose)
+        """The descriptor of one of the two programs for all libraries, which is loaded once."""
+        loaded = self._bpf.funcs.get(program.encode())
+        if loaded is not None:
+            return int(loaded.fd)
+        purpose = Purpose(self._bcc.BPF.KPROBE, self._multi_type)
+        return load_program(self._bcc, self._bpf, program, purpose)
 
     def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
-        """Attaches one alternative of an event; why it was refused, if it was: no link stays."""
+        """Attach one alternative of an event. If it is refused, leaves no link and returns why."""
         kept = len(self._links)
         for point in points:
             try:
                 self._attach(point)
             except Exception as error:  # noqa: BLE001  bcc raises bare Exception
-                while len(self._links) > kept:  # what stands behind the one that was refused
+                while len(self._links) > kept:  # of the points before the refused one
                     os.close(self._links.pop())
                 return f"{point.target}: {getattr(error, 'strerror', None) or error}"
         return None
@@ -194,11 +194,11 @@ class Attacher:
             )
 
     def _attach_raw_tracepoint(self, point: AttachPoint) -> None:
-        """Past bcc's own Python method, which allows one program for each tracepoint."""
+        """Does not use bcc's Python method, which allows one program for each tracepoint."""
         loaded = self._bpf.load_func(point.program.encode(), self._bcc.BPF.RAW_TRACEPOINT)
         link = int(self._bcc.lib.bpf_attach_raw_tracepoint(loaded.fd, point.target.encode()))
         if link < 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+            raise last_error()
         self._links.append(link)
 
     def _attach_function(
@@ -208,10 +208,10 @@ class Attacher:
         places = binary.functions.get(function.qualified_name, ())
         clones = ", ".join(binary.clones.get(function.qualified_name, ()))
         if not places:
-            reason = _not_found(function.qualified_name, clones, binary)
+            reason = _no_symbol(function.qualified_name, clones, binary)
             return Probe("daemon call", "none", target, binary.build_id, binary.source, reason)
         if self._uprobe_family == catalog.UPROBE:
-            attached = [self._attach_uprobes(library.itself, place, function) for place in places]
+            attached = [self._attach_uprobes(library.pinned, place, function) for place in places]
             refused = next((reason for reason in attached if reason), None)
         family = "none" if refused else self._uprobe_family
         remark = refused or (f"calls of {clones} are not seen" if clones else None)
@@ -219,12 +219,12 @@ class Attacher:
         return Probe("daemon call", family, target, binary.build_id, sources, remark)
 
     def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
-        """Probes one function by perf events; why it was refused, if it was.
+        """Probe one function by perf events. Returns why it was refused, if it was.
 
-        Past bcc's own Python method, which leaves out the last argument of the library's function:
-        the offset of a reference counter, then taken from whatever lies on the stack (bcc 0.26).
+        bcc's own Python method is not used: it omits the last argument of the library's function,
+        the offset of a reference counter, which is then whatever lies on the stack (bcc 0.26).
         """
-        # the return first: an entry seen alone would wait for it for ever
+        # the return first: an entry whose return is not seen would never be closed
         for program, kind in ((function.exit, _UPROBE_RETURN), (function.entry, _UPROBE_ENTRY)):
             try:
                 loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE)
@@ -237,14 +237,14 @@ class Attacher:
         return None
 
 
-def _not_found(name: str, clones: str, binary: Binary) -> str:
-    only = f", only {clones}, which are given other arguments" if clones else ""
+def _no_symbol(name: str, clones: str, binary: Binary) -> str:
+    only = f", only {clones}, which take other arguments" if clones else ""
     remarks = "".join(f"; {remark}" for remark in binary.remarks)
     return f"no symbol {name}{only} (symbols read: {binary.source}{remarks})"
 
 
 def rows(probes: tuple[Probe, ...]) -> list[dict[str, str | None]]:
-    """The probes as the journal keeps them."""
+    """The probes as rows of the journal."""
     return [asdict(probe) for probe in probes]
 
 

@@ -1,4 +1,7 @@
-"""What the kernel says to a program that does nothing: facts promise what some kernels refuse."""
+"""Whether the kernel accepts an fentry program: some refuse them although they have all it takes.
+
+Tried with a program that does nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ _RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
 
 
 def tried(facts: KernelFacts) -> KernelFacts:
-    """The facts, with what the kernel says to an fentry program where it should take one."""
-    found = (each.btf_id for each in facts.functions.values() if each.module == VMLINUX_NAME)
-    function = next((each for each in found if each), 0)
+    """The facts, with the kernel's error if it refuses an fentry program it should accept."""
+    ids = (each.btf_id for each in facts.functions.values() if each.module == VMLINUX_NAME)
+    function = next((btf_id for btf_id in ids if btf_id), 0)
     if facts.untold is not None or not facts.trampolines or not function:
         return facts
     if facts.conditions.hindrances():
@@ -27,15 +30,15 @@ def tried(facts: KernelFacts) -> KernelFacts:
 
 
 def _refused(function: int) -> str:
-    """Why a program cannot be loaded for a function's entry; "" where it can."""
-    code, legal = ctypes.create_string_buffer(_RETURN_0), ctypes.create_string_buffer(b"GPL")
+    """Why a program cannot be loaded for a function's entry; "" if it can."""
+    code, license_text = (ctypes.create_string_buffer(each) for each in (_RETURN_0, b"GPL"))
     request = ProgLoad(
         prog_type=_TRACING,
         expected_attach_type=_FENTRY,
         attach_btf_id=function,
         insn_cnt=2,
         insns=ctypes.addressof(code),
-        license=ctypes.addressof(legal),
+        license=ctypes.addressof(license_text),
     )
     loaded = bpf(PROG_LOAD, request)
     if loaded < 0:

@@ -1,4 +1,4 @@
-"""Compiling and loading the BPF programs with bcc, the distribution's own."""
+"""Compiling the BPF programs with the distribution's bcc."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ...probes.kernel import KernelFacts
 if TYPE_CHECKING:
     from types import ModuleType
 
-_INSTALL = "install the system's own: python3-bpfcc (Debian, Ubuntu), python3-bcc (RHEL)"
-_UPGRADE = f"install bcc {compiler.OLDEST_NAME} or newer for it: newer releases of Linux have it"
+_INSTALL = "install the distribution's: python3-bpfcc (Debian, Ubuntu), python3-bcc (RHEL)"
+_UPGRADE = f"install bcc {compiler.OLDEST_NAME} or newer: newer distributions have it"
 
 
 def check_permission() -> None:
-    """Raises NotPermitted unless this process may load BPF programs and can tell whom they see."""
+    """Raises NotPermitted if this process cannot record: see `Conditions.hindrances`."""
     for lack in of_this_process().hindrances():
         raise NotPermitted(lack.reason, lack.way_out)
 
 
 def import_bcc() -> ModuleType:
-    """The module bcc. Raises MissingDependency where it is absent, too old, or PyPI's unrelated
+    """The module bcc. Raises MissingDependency if it is absent, too old, or PyPI's unrelated
     package.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(programs.HEADERS)  # read once, at the import
@@ -40,7 +40,7 @@ def import_bcc() -> ModuleType:
     if bcc.__file__ is None:  # an empty directory of that name
         raise MissingDependency(f"{sys.executable} has no bcc", _INSTALL)
     if not hasattr(bcc, "BPF"):
-        fact = f"{bcc.__file__} is not bcc: PyPI's package of that name is an unrelated one"
+        fact = f"{bcc.__file__} is not bcc but PyPI's unrelated package of that name"
         raise MissingDependency(fact, f"pip uninstall bcc; then {_INSTALL}")
     if compiler.is_too_old(_version_of(bcc)):
         fact = f"the bcc of {sys.executable} is {_version_of(bcc)}, which is too old"
@@ -49,7 +49,7 @@ def import_bcc() -> ModuleType:
 
 
 def found_bcc() -> compiler.Compiler:
-    """The bcc that this Python has, or why it will not do."""
+    """The bcc of this Python, or why it cannot be used."""
     try:
         return compiler.Compiler(sys.executable, _version_of(import_bcc()))
     except MissingDependency as error:
@@ -60,33 +60,33 @@ def _version_of(bcc: ModuleType) -> str:
     return str(getattr(bcc, "__version__", "of an unknown version"))
 
 
-def load(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
-    """Compiles the programs for this kernel: a bcc.BPF.
+def compile_programs(bcc: ModuleType, facts: KernelFacts, options: programs.Options) -> Any:
+    """Compile the programs for this kernel. Returns a bcc.BPF.
 
-    Raises CvmprofError where the kernel cannot serve them, or by clang's error.
+    Raises CvmprofError if the kernel lacks what they need, or with clang's error.
     """
     check_kernel(facts)
-    # bcc compiles for it, or else for what the user's variable of that name may say
+    # bcc compiles for the machine that this variable names, which the user may have set
     os.environ["ARCH"] = machines.MACHINES[facts.machine].arch
     flags = programs.compile_flags(facts, options)
     with _captured_stderr() as messages:
         try:
             return bcc.BPF(text=programs.source().encode(), cflags=flags)
         except Exception as error:  # noqa: BLE001  bcc raises bare Exception; clang writes to descriptor 2
-            said = messages()
-            reason = _first_error(said) or str(error)
+            output = messages()
+            reason = _first_error(output) or str(error)
     if os.environ.get("CVMPROF_DEBUG"):
-        sys.stderr.write(said)
+        sys.stderr.write(output)
     fact = f"the BPF programs do not load on {facts.release}: {reason}"
-    raise CvmprofError(fact, "the same once more with --debug, and report it")
+    raise CvmprofError(fact, "run it again with --debug, and report the output")
 
 
 def check_kernel(facts: KernelFacts) -> None:
-    """Raises CvmprofError where the programs cannot be compiled for this machine or kernel."""
+    """Raises CvmprofError if the programs cannot be compiled for this machine or kernel."""
     if facts.machine not in machines.MACHINES:
-        known = " or ".join(machines.MACHINES)
-        fact = f"this machine is {facts.machine}, and cvmprof records on {known} only"
-        raise CvmprofError(fact, f"record on a machine that is {known}")
+        supported = " or ".join(machines.MACHINES)
+        fact = f"this machine is {facts.machine}, and cvmprof records on {supported} only"
+        raise CvmprofError(fact, f"record on {supported}")
     lack = catalog.lack_of_members(facts)
     if lack is not None:
         raise CvmprofError(lack.reason, lack.way_out)
@@ -99,7 +99,7 @@ def _first_error(messages: str) -> str:
 
 @contextmanager
 def _captured_stderr() -> Generator[Any, None, None]:
-    """Redirects descriptor 2 to a file; gives a function that reads what came."""
+    """Redirect descriptor 2 to a file. Yields a function that reads what was written to it."""
     with tempfile.TemporaryFile() as file:
         sys.stderr.flush()
         kept = os.dup(2)

@@ -1,4 +1,4 @@
-"""The BTF objects that the kernel holds for its modules, by the system call bpf(2).
+"""The kernel's BTF objects of its modules, by bpf(2).
 
 include/uapi/linux/bpf.h: BPF_BTF_GET_NEXT_ID, BPF_BTF_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD.
 """
@@ -9,18 +9,14 @@ import ctypes
 import errno
 import os
 
-from .bpf_call import bpf
+from .bpf_call import OBJ_GET_INFO_BY_FD, GetInfo, bpf
 
-_BTF_GET_NEXT_ID, _BTF_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD = 23, 19, 15
+_BTF_GET_NEXT_ID, _BTF_GET_FD_BY_ID = 23, 19
 _NAME_BYTES = 64  # MODULE_NAME_LEN, include/linux/module.h: 56
 
 
 class _Id(ctypes.Structure):
     _fields_ = [("id", ctypes.c_uint32), ("next_id", ctypes.c_uint32), ("flags", ctypes.c_uint32)]
-
-
-class _GetInfo(ctypes.Structure):
-    _fields_ = [("fd", ctypes.c_uint32), ("length", ctypes.c_uint32), ("info", ctypes.c_uint64)]
 
 
 class _Info(ctypes.Structure):
@@ -35,22 +31,22 @@ class _Info(ctypes.Structure):
 
 
 def open_btf(module: str) -> int:
-    """A descriptor of a loaded module's types. Raises OSError where the kernel has none."""
+    """A descriptor of the BTF of a loaded module. Raises OSError if the kernel has none."""
     request = _Id()
     while bpf(_BTF_GET_NEXT_ID, request) == 0:
         request.id = request.next_id
         descriptor = bpf(_BTF_GET_FD_BY_ID, _Id(id=request.id))
-        if descriptor >= 0:  # else it has gone meanwhile
+        if descriptor >= 0:  # else it was unloaded in the meantime
             if _module_of(descriptor) == module:
                 return descriptor
             os.close(descriptor)
-    raise OSError(errno.ENOENT, f"the kernel has no types of the module {module}")
+    raise OSError(errno.ENOENT, f"the kernel has no type information of the module {module}")
 
 
 def _module_of(descriptor: int) -> str | None:
-    """Whose types these are; None where they are a program's."""
+    """The module that BTF belongs to; None if it is a program's."""
     name = ctypes.create_string_buffer(_NAME_BYTES)
     info = _Info(name=ctypes.addressof(name), name_len=_NAME_BYTES)
-    request = _GetInfo(descriptor, ctypes.sizeof(info), ctypes.addressof(info))
-    told = bpf(_OBJ_GET_INFO_BY_FD, request) == 0 and info.kernel
-    return name.value.decode() if told else None
+    request = GetInfo(descriptor, ctypes.sizeof(info), ctypes.addressof(info))
+    is_kernels = bpf(OBJ_GET_INFO_BY_FD, request) == 0 and info.kernel
+    return name.value.decode() if is_kernels else None

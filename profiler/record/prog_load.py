@@ -1,6 +1,7 @@
-"""Loading a compiled program by the system call bpf(2), for what is told when it is loaded: how it
-will be attached, and to which function. bcc takes the one from 0.25 on, and reads the other out of
-a program's name, which its versions write differently.
+"""Loading compiled programs by bpf(2) when attach type or function must be given at load time.
+
+bcc passes the attach type from 0.25 on only, and takes the function from the program's name, which
+its versions spell differently.
 
 include/uapi/linux/bpf.h: BPF_PROG_LOAD.
 """
@@ -8,19 +9,19 @@ include/uapi/linux/bpf.h: BPF_PROG_LOAD.
 from __future__ import annotations
 
 import ctypes
-import os
 from dataclasses import dataclass
 from typing import Any
 
 from .bpf_call import bpf as bpf_call
+from .bpf_call import last_error
 
 PROG_LOAD = 5
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a program is for: its type and attach type, and the function's id in a BTF object, whose
-    descriptor is 0 for that of vmlinux.
+    """What a program is loaded for: its type and attach type; for a function, its id in the BTF
+    object of descriptor ``btf_fd`` (0: vmlinux).
     """
 
     program_type: int
@@ -57,26 +58,25 @@ class ProgLoad(ctypes.Structure):
     ]
 
 
-def load(bcc: Any, bpf: Any, program: str, purpose: Purpose) -> int:
-    """The descriptor of a program that bcc has compiled; bcc keeps it with those of its own.
+def load_program(bcc: Any, bpf: Any, program: str, purpose: Purpose) -> int:
+    """Load a program that bcc has compiled. Returns its descriptor, which bcc keeps with its own.
 
     Raises OSError.
     """
     name = program.encode()
-    legal = ctypes.create_string_buffer(bcc.lib.bpf_module_license(bpf.module))
+    license_text = ctypes.create_string_buffer(bcc.lib.bpf_module_license(bpf.module))
     request = ProgLoad(
         prog_type=purpose.program_type,
         expected_attach_type=purpose.attach_type,
         insns=bcc.lib.bpf_function_start(bpf.module, name),
         insn_cnt=bcc.lib.bpf_function_size(bpf.module, name) // 8,
-        license=ctypes.addressof(legal),
+        license=ctypes.addressof(license_text),
         prog_name=name[:15],
         attach_btf_id=purpose.btf_id,
         attach_btf_obj_fd=purpose.btf_fd,
     )
     loaded = bpf_call(PROG_LOAD, request)
     if loaded < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"its program does not load: {os.strerror(number)}")
+        raise last_error("its program does not load: ")
     bpf.funcs[name] = bcc.BPF.Function(bpf, name, loaded)
     return loaded

@@ -1,4 +1,4 @@
-"""How the two processes speak: one JSON object per packet of a socket pair, descriptors beside it.
+"""The protocol between session and recorder: JSON packets on a socket pair, with descriptors.
 
 From the session: ``configure`` (options, names of the spool files, their descriptors), ``target``
 (a pid), ``stop``. From the recorder: ``ready``, ``tracing``, ``stopped`` (losses, failures),
@@ -17,12 +17,12 @@ _MAX_DESCRIPTORS = 64
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """A pair that keeps the bounds of messages."""
+    """A pair that preserves message boundaries."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(to: socket.socket, kind: str, descriptors: tuple[int, ...] = (), **values: Any) -> None:
-    """Sends one message. Raises OSError when the other side is gone."""
+    """Send one message. Raises OSError if the other side is gone."""
     data = json.dumps({"kind": kind, **values}).encode()
     if descriptors:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
@@ -32,7 +32,7 @@ def send(to: socket.socket, kind: str, descriptors: tuple[int, ...] = (), **valu
 
 
 def receive(source: socket.socket) -> tuple[dict[str, Any], tuple[int, ...]] | None:
-    """The next message and its descriptors; None when the other side has closed."""
+    """The next message and its descriptors; None if the other side has closed."""
     space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
     data, ancillary, _, _ = source.recvmsg(_MAX_BYTES, space)
     descriptors = array.array("i")

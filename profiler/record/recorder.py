@@ -1,7 +1,7 @@
-"""The recording itself: attach, drain the rings to the spool, flush at the end.
+"""The recording itself: attach the programs, drain the rings to the spool, flush at the end.
 
-Runs as root in a process of its own under the distribution's Python. What it writes to, it was
-handed open.
+Runs as root in a process of its own, under the distribution's Python. The files that it writes were
+opened by the session.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 from typing import Any, Callable
 
@@ -19,27 +18,23 @@ from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
 from . import attach, daemons, journal, load, protocol
-from .misses import by_nobody, missed
+from .maps import map_fd
+from .misses import missed, seen_by_none
+from .names import JOURNAL, ring_file
 from .ring import Ring
-from .state import OPEN_STATE, TOUCH_FILES, State
+from .state import State
 
-JOURNAL = "journal.jsonl"
 _DRAIN_INTERVAL_S = 0.025
-#: whatever hangs the recorder for so long: the kernel ends it, and takes off all probes
+#: if the recorder hangs for so long, SIGALRM ends it, and the kernel detaches all probes
 _WATCHDOG_S, _START_WATCHDOG_S = 60, 300
 _TOUCH_INTERVAL_NS = 5_000_000_000
 _LIBRARY_PATIENCE_NS = 10_000_000_000
 _SPOOL_FULL = "spool full"
-
-
-def spool_files() -> tuple[str, ...]:
-    """Names of the files that a recorder is handed, besides the journal."""
-    rings = tuple(f"{layout.name}.ring" for layout in events.RINGS)
-    return rings + tuple(file for file, _, _ in OPEN_STATE.values()) + TOUCH_FILES
+_BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))
 
 
 class Recorder:
-    """One recording: made with everything attached, ended by `stop`."""
+    """One recording. Creating it attaches everything; `stop` ends it."""
 
     def __init__(self, options: dict[str, Any], files: dict[str, int]) -> None:
         self._files = files
@@ -49,14 +44,15 @@ class Recorder:
         attach.check_backend(facts, backend)
         bcc = load.import_bcc()
         wanted = (bool(options.get("every_read")), bool(options.get("all_files")))
-        chosen = Options(*wanted, backend=backend)
-        self._bpf = load.load(bcc, facts, chosen)
+        self._bpf = load.compile_programs(bcc, facts, Options(*wanted, backend=backend))
         self._state = State(bcc, self._bpf)
         self._state.set_syscall_classes(syscalls.class_table(facts.machine))
         if uprobe_family(facts) == UPROBE:
             self._state.set_programs("call_programs", CALL_PROGRAMS)
         self._rings = {
-            layout.name: Ring(self._map_fd(bcc, layout), layout, files[f"{layout.name}.ring"])
+            layout.name: Ring(
+                map_fd(bcc, self._bpf, f"{layout.name}_ring"), layout, files[ring_file(layout)]
+            )
             for layout in events.RINGS
         }
         self._attacher = attach.Attacher(bcc, self._bpf, facts, backend)
@@ -67,19 +63,19 @@ class Recorder:
         self._cpu_before_ns = time.process_time_ns()
 
     def trace(self, pid: int) -> None:
-        """Follows a process and all that it will start."""
+        """Trace a process and everything that it will start."""
         self._state.set_role(pid, events.ROLE_TARGET)
 
     def step(self) -> None:
-        """Drains every ring once and attends to what has appeared."""
+        """Drain every ring once, and handle new tasks, files and libraries."""
         for name, ring in self._rings.items():
             span = ring.drain()
             if span is not None and name == "task":
-                self._attend_tasks(span, ring.layout.stride)
+                self._handle_tasks(span)
             elif span is not None and name == "file":
-                self._attend_files(span, ring.layout.stride)
+                self._handle_files(span)
             elif span is not None and name == "cache_file" and daemons.loads_library(span):
-                self._attend_loading(span, ring.layout.stride)
+                self._handle_opened_libraries(span)
         self._look_for_libraries()
         now = time.monotonic_ns()
         if now - self._touches_flushed_ns > _TOUCH_INTERVAL_NS:
@@ -87,17 +83,17 @@ class Recorder:
             self._keep(self._state.flush_touches, self._files, now - 1_000_000_000)
 
     def stop(self, was_asked: bool) -> dict[str, Any]:
-        """Drains to the end, flushes what is in flight, and tells what was lost.
+        """Drain to the end, flush what is in progress, and return losses and failures.
 
-        A session that vanished did not ask for it: the run is not complete.
+        ``was_asked`` is False if the session vanished: the run is incomplete then.
         """
         for daemon in daemons.running_daemons():
             self._note_cache(daemon.pid)
-        # first, so that what ends meanwhile is in both and not in neither
+        # before the rings: what ends meanwhile is then recorded twice instead of not at all
         self._keep(self._state.flush_open, self._files)
         for ring in self._rings.values():
             ring.drain_all()
-        self._keep(self._state.flush_touches, self._files, 1 << 62)
+        self._keep(self._state.flush_touches, self._files)
         losses = self._state.losses() + self._spool_losses() + self._missed()
         self._note("hits", rows=self._state.hits())
         self._note("losses", rows=losses)
@@ -110,7 +106,7 @@ class Recorder:
         return {"losses": losses, "failures": self._failures()}
 
     def _keep(self, write: Callable[..., None], *arguments: Any, **values: Any) -> None:
-        """Writes beside the rings; a full disk is remembered, and the recording goes on."""
+        """Write beside the rings. A full disk is remembered, and recording goes on."""
         try:
             write(*arguments, **values)
         except OSError as error:
@@ -120,67 +116,61 @@ class Recorder:
         self._keep(journal.append, self._journal, kind, **values)
 
     def _note_cache(self, pid: int) -> None:
-        names, place = daemons.cache_names(pid), daemons.working_directory(pid)
-        if place is not None:
-            self._note("cache", pid=pid, directory=place, names=names)
+        names, directory = daemons.cache_names(pid), daemons.working_directory(pid)
+        if directory is not None:
+            self._note("cache", pid=pid, directory=directory, names=names)
 
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
-        self._skipped_before = self._skipped()  # a second one may be there before its first
-        found = daemons.running_daemons()
-        for daemon in found:
+        self._skipped_before = self._skipped()  # a backup may be attached before its primary
+        running = daemons.running_daemons()
+        for daemon in running:
             self._state.set_daemon(daemon.pid, daemon.threads)
             journal.append(
                 self._journal, "daemon", pid=daemon.pid, name=daemon.name, threads=daemon.threads
             )
             self._note_cache(daemon.pid)
-        mapped = (path for daemon in found for path in daemons.libraries_of(daemon.pid))
+        mapped = (path for daemon in running for path in daemons.libraries_of(daemon.pid))
         for path in (*dict.fromkeys(mapped), *daemons.installed_libraries()):
             self._attacher.attach_library(path)
         journal.append(self._journal, "probes", rows=attach.rows(tuple(self._attacher.probes)))
         journal.append(self._journal, "mountinfo", pid=os.getpid(), text=journal.mountinfo())
 
-    def _map_fd(self, bcc: Any, layout: events.Layout) -> int:
-        return int(bcc.lib.bpf_table_fd(self._bpf.module, f"{layout.name}_ring".encode()))
-
-    def _attend_tasks(self, span: memoryview, stride: int) -> None:
-        for at in range(events.RING_HEADER_BYTES, len(span), stride):
-            (pid,) = struct.unpack_from("<I", span, at + _TASK_PID)
-            kind, role = struct.unpack_from("<HH", span, at + _TASK_KIND)
+    def _handle_tasks(self, span: memoryview) -> None:
+        """Attach to the libraries of daemons that begin."""
+        for record in events.TASK.records(span):
+            pid, kind, role = events.TASK.read(record, "pid", "kind", "role")
             if role == events.ROLE_DAEMON and kind in _BEGINNINGS:
                 self._waiting_for_library[pid] = time.monotonic_ns() + _LIBRARY_PATIENCE_NS
                 self._attach_libraries(daemons.libraries_near(pid))
 
-    def _attend_loading(self, span: memoryview, stride: int) -> None:
-        """A daemon opened a library of the client: it begins, or it loads its code anew."""
-        for at in range(events.RING_HEADER_BYTES, len(span), stride):
-            name = bytes(span[at + _NAME : at + _NAME + _NAME_BYTES]).partition(b"\0")[0]
+    def _handle_opened_libraries(self, span: memoryview) -> None:
+        """A daemon opened a library of the client: it begins, or it reloads its code."""
+        for record in events.CACHE_FILE.records(span):
+            name, result = events.CACHE_FILE.read(record, "path", "result")
             path = name.decode("utf-8", "backslashreplace")
-            (result,) = struct.unpack_from("<q", span, at + _NAME_RESULT)
             if result < 0 or not daemons.is_library(path):
                 continue
-            (pid,) = struct.unpack_from("<I", span, at + _NAME_PID)
-            (start_ns,) = struct.unpack_from("<Q", span, at + _NAME_START)
+            pid, start_ns = events.CACHE_FILE.read(record, "pid", "start_ns")
             self._note("library", pid=pid, path=path, opened_ns=start_ns)
             self._waiting_for_library[pid] = time.monotonic_ns() + _LIBRARY_PATIENCE_NS
             self._attach_libraries((daemons.path_of(pid, path),))
 
-    def _attend_files(self, span: memoryview, stride: int) -> None:
-        """A superblock appeared: keep the mounts that its user sees, for as long as it lives."""
-        for at in range(events.RING_HEADER_BYTES, len(span), stride):
-            (device,) = struct.unpack_from("<I", span, at + _FILE_DEV)
-            (pid,) = struct.unpack_from("<I", span, at + _FILE_PID)
+    def _handle_files(self, span: memoryview) -> None:
+        """When a superblock appears, record the mounts that its user sees before the user ends."""
+        for record in events.FILE.records(span):
+            device, pid = events.FILE.read(record, "dev", "pid")
             if device not in self._known_devices:
                 text = journal.mountinfo(pid)
-                if text:  # else it has ended: the next one tells
+                if text:  # else the process has ended: wait for the next file of this superblock
                     self._known_devices.add(device)
                     self._note("mountinfo", pid=pid, text=text)
 
     def _look_for_libraries(self) -> None:
         for pid, deadline_ns in list(self._waiting_for_library.items()):
-            found = daemons.libraries_of(pid)
-            self._attach_libraries(found)
-            if found or time.monotonic_ns() > deadline_ns:
+            paths = daemons.libraries_of(pid)
+            self._attach_libraries(paths)
+            if paths or time.monotonic_ns() > deadline_ns:
                 del self._waiting_for_library[pid]
 
     def _attach_libraries(self, paths: tuple[str, ...]) -> None:
@@ -197,19 +187,19 @@ class Recorder:
         ]
 
     def _missed(self) -> list[dict[str, Any]]:
-        """Hits that the kernel skipped, under the names of the programs."""
+        """Hits that the kernel skipped, by the names of the programs."""
         skipped, stood_in = (
             {name: count - before.get(name, 0) for name, count in now.items()}
             for now, before in zip(self._skipped(), self._skipped_before)
         )
         return [
             {"probe": name, "cause": "missed by the kernel", "count": count, "per_cpu": []}
-            for name, count in by_nobody(skipped, stood_in).items()
+            for name, count in seen_by_none(skipped, stood_in).items()
             if count
         ]
 
     def _skipped(self) -> tuple[dict[str, int], dict[str, int]]:
-        """How many hits the kernel skipped each program for, and a second one was there alone."""
+        """How many hits the kernel skipped for each program, and how often backups ran alone."""
         loaded = self._attacher.programs().items()
         return {name: missed(program) for name, program in loaded}, self._state.stood_in()
 
@@ -218,16 +208,8 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
-_NAME, _NAME_PID = events.CACHE_FILE.offset("path"), events.CACHE_FILE.offset("pid")
-_NAME_RESULT, _NAME_START = events.CACHE_FILE.offset("result"), events.CACHE_FILE.offset("start_ns")
-_NAME_BYTES = events.CACHE_FILE.offset("new_path") - _NAME
-_TASK_PID, _TASK_KIND = events.TASK.offset("pid"), events.TASK.offset("kind")
-_FILE_DEV, _FILE_PID = events.FILE.offset("dev"), events.FILE.offset("pid")
-_BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))
-
-
 def serve(control: socket.socket) -> None:
-    """Records as the session at the other end of the socket says, until it says stop or is gone."""
+    """Record until the session at the other end of the socket says stop, or is gone."""
     configured = protocol.receive(control)
     if configured is None:
         return

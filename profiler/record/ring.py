@@ -1,9 +1,9 @@
-"""Draining a kernel ring buffer into a file without looking at its events.
+"""Copying a kernel ring buffer to a file without looking at its events.
 
 The ring (Documentation/bpf/ringbuf.rst) is mapped as the kernel lays it out: a page with the
-consumer's position, a page with the producer's, and the data mapped twice over, so that any span is
-contiguous. Records of one ring have one size, so the busy bits of a whole span are one strided
-column of bytes.
+consumer's position, a page with the producer's, and the data mapped twice in a row, so that every
+span is contiguous. All records of a ring have one size, so the busy bits of a whole span are one
+strided column of bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Ring:
     def __init__(self, map_fd: int, layout: Layout, spool_fd: int) -> None:
         self.layout = layout
         self.spooled = 0  # records
-        self.dropped = 0  # records that the spool could not take
+        self.dropped = 0  # records that could not be written
         self.failure: OSError | None = None
         size, page = layout.ring_pages * PAGE, mmap.PAGESIZE
         self._spool_fd = spool_fd
@@ -31,15 +31,14 @@ class Ring:
         read, write, shared = mmap.PROT_READ, mmap.PROT_WRITE, mmap.MAP_SHARED
         self._consumer_page = mmap.mmap(map_fd, page, shared, read | write)
         self._ring = mmap.mmap(map_fd, page + 2 * size, shared, read, offset=page)
-        # native 64-bit loads and stores: the kernel reads and writes these positions meanwhile
+        # native 64-bit loads and stores, since the kernel uses these positions at the same time
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._ring)[:8].cast("Q")
         self._data = memoryview(self._ring)[page:]
 
     def drain(self) -> memoryview | None:
-        """Moves all finished records to the spool; gives their span, valid until the next call.
-
-        None where there are none. A record still being written ends the span; it comes next time.
+        """Move all finished records to the spool. Returns their span, valid until the next call, or
+        None if there are none. It ends before a record that is still being written.
         """
         position, end = self._consumer[0], self._producer[0]
         if position == end:
@@ -56,8 +55,8 @@ class Ring:
         return span
 
     def drain_all(self) -> None:
-        """Drains until all that was produced before the call is spooled, or a record stays busy
-        for a second.
+        """Drain until everything produced before the call is spooled, for at most a second: a
+        record may stay busy.
         """
         end, deadline_ns = self._producer[0], time.monotonic_ns() + 1_000_000_000
         while self._consumer[0] < end and time.monotonic_ns() < deadline_ns:
@@ -72,9 +71,9 @@ class Ring:
         try:
             while written < len(span):
                 written += os.write(self._spool_fd, span[written:])
-        except OSError as error:  # a full disk: keep draining, count what cannot be kept
+        except OSError as error:  # a full disk: keep draining, count what is lost
             self.failure = error
-        kept = written // self.layout.stride  # a torn record at the end is none
+        kept = written // self.layout.stride  # a torn record at the end does not count
         self.spooled += kept
         self.dropped += records - kept
 

@@ -1,4 +1,4 @@
-"""What the programs hold in maps, flushed when recording stops: operations in flight, counters."""
+"""What the programs keep in maps: tasks to trace, what is in progress, counters."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 from ...probes import events
 from ...probes.catalog import EVENT_NAMES, PAIRS
-from .maps import Map
+from .maps import Map, map_fd
+from .names import TOUCH_FILES, open_file
 
+_U32 = struct.Struct("<I").pack
 _COUNT = struct.Struct("<Q")
-#: maps of things in progress -> the spool file that keeps them
-OPEN_STATE = {
-    "threads": ("open.thread.bin", 4, events.THREAD),
-    "requests": ("open.request.bin", 8, events.REQUEST),
-    "calls": ("open.call.bin", 8, events.CALL),
-    "downloads": ("open.download.bin", 8, events.DOWNLOAD),
+#: maps of what is in progress: bytes of their keys, and their values
+_OPEN_MAPS = {
+    "threads": (4, events.THREAD),
+    "requests": (8, events.REQUEST),
+    "calls": (8, events.CALL),
+    "downloads": (8, events.DOWNLOAD),
 }
-TOUCH_FILES = ("touches.keys.bin", "touches.values.bin")
 
 
 class State:
@@ -31,54 +32,55 @@ class State:
         self._possible_cpus = _possible_cpus()
 
     def set_syscall_classes(self, classes: dict[int, int]) -> None:
-        """Tells the programs which system calls matter."""
+        """Tell the programs which system calls matter."""
         table = self._map("syscall_classes", 4, 4)
         for number, value in classes.items():
-            table.update(struct.pack("<I", number), struct.pack("<I", value))
+            table.update(_U32(number), _U32(value))
 
     def set_programs(self, name: str, programs: tuple[str, ...]) -> None:
-        """Loads programs for uprobes to go to, into a program array."""
+        """Load programs that uprobes tail-call, and put them into a program array."""
         table = self._map(name, 4, 4)
         for index, program in enumerate(programs):
             loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE)
-            table.update(struct.pack("<I", index), struct.pack("<I", loaded.fd))
+            table.update(_U32(index), _U32(loaded.fd))
 
     def set_role(self, pid: int, role: int) -> None:
-        """Traces a process and what it will fork."""
-        self._roles.update(struct.pack("<I", pid), struct.pack("<I", role))
+        """Trace a process and whatever it forks."""
+        self._roles.update(_U32(pid), _U32(role))
 
     def set_daemon(self, pid: int, tids: tuple[int, ...]) -> None:
-        """Traces a running daemon and its threads, some of which now sleep in system calls."""
+        """Trace a running daemon and its threads, some of which are asleep in system calls."""
         self.set_role(pid, events.ROLE_DAEMON)
         threads = self._map("threads", 4, events.THREAD.size)
         for tid in tids:
-            value = bytearray(events.THREAD.size)
-            for name, number in (("pid", pid), ("tid", tid), ("role", events.ROLE_DAEMON)):
-                struct.pack_into("<I", value, events.THREAD.offset(name), number)
-            threads.update(struct.pack("<I", tid), bytes(value))
+            thread = events.THREAD.pack(pid=pid, tid=tid, role=events.ROLE_DAEMON)
+            threads.update(_U32(tid), thread)
 
     def flush_open(self, spool: dict[str, int]) -> None:
-        """Writes what is in progress to the spool. Raises OSError when the disk is full."""
-        for name, (file, key_size, layout) in OPEN_STATE.items():
+        """Write what is in progress to the spool. Raises OSError if the disk is full."""
+        for name, (key_size, layout) in _OPEN_MAPS.items():
             values = (value for _, value in self._map(name, key_size, layout.size).items())
-            _write(spool[file], b"".join(values))
+            _write(spool[open_file(layout)], b"".join(values))
 
-    def flush_touches(self, spool: dict[str, int], before_ns: int) -> None:
-        """Moves touches of buckets that ended before a time, no longer updated, to the spool."""
-        bucket = before_ns // events.TOUCH_BUCKET_NS
-        touches = self._touches.items()
-        ended = {key: value for key, value in touches if _bucket_of(key) < bucket}
+    def flush_touches(self, spool: dict[str, int], before_ns: int | None = None) -> None:
+        """Move touches to the spool: all, or those whose bucket ended before a time, which no
+        program updates any more. Raises OSError if the disk is full.
+        """
+        ended = dict(self._touches.items())
+        if before_ns is not None:
+            current = before_ns // events.TOUCH_BUCKET_NS
+            ended = {key: value for key, value in ended.items() if _bucket_of(key) < current}
         self._touches.delete(list(ended))
         _write(spool[TOUCH_FILES[0]], b"".join(ended))
         _write(spool[TOUCH_FILES[1]], b"".join(ended.values()))
 
     def hits(self) -> list[dict[str, Any]]:
-        """How often each event was seen."""
+        """How often each event was seen: rows of event and hits."""
         counts = self._counters("event_hits", len(EVENT_NAMES))
         return [{"event": name, "hits": sum(seen)} for name, seen in zip(EVENT_NAMES, counts)]
 
     def losses(self) -> list[dict[str, Any]]:
-        """What the programs counted as lost: probe, cause, count, count per CPU."""
+        """What the programs counted as lost: rows of probe, cause, count, and count per CPU."""
         causes = events.LOSS_CAUSES
         counts = self._counters("event_losses", len(EVENT_NAMES) * len(causes))
         return [
@@ -93,23 +95,21 @@ class State:
         ]
 
     def stood_in(self) -> dict[str, int]:
-        """How often the second of two programs ran where the first did not, by the first's name."""
+        """How often a backup program ran where its primary did not, by the primary's name."""
         return dict(zip(PAIRS, map(sum, self._counters("stood_in", len(PAIRS)))))
 
     def _counters(self, name: str, length: int) -> list[list[int]]:
-        table = self._map(name, 4, 8 * self._possible_cpus)
-        found = list[list[int]]()
-        for index in range(length):
-            value = table.lookup(struct.pack("<I", index)) or b""
-            found.append([count for (count,) in _COUNT.iter_unpack(value)])
-        return found
+        """An array of per-CPU counters: for each index the count on every CPU."""
+        table = self._map(name, 4, _COUNT.size * self._possible_cpus)
+        values = (table.lookup(_U32(index)) or b"" for index in range(length))
+        return [[count for (count,) in _COUNT.iter_unpack(value)] for value in values]
 
     def _map(self, name: str, key_size: int, value_size: int) -> Map:
-        return Map(self._bcc, self._bpf, name, key_size, value_size)
+        return Map(self._bcc.lib, map_fd(self._bcc, self._bpf, name), key_size, value_size)
 
 
 def _bucket_of(key: bytes) -> int:
-    (bucket,) = struct.unpack_from("<Q", key, 8)
+    (bucket,) = events.TOUCH_KEY.read(key, "bucket")
     return int(bucket)
 
 

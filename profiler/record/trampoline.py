@@ -1,7 +1,7 @@
 """fentry and fexit: programs that a BPF trampoline calls at a kernel function's entry or return.
 
-Arguments come as an array of u64. include/uapi/linux/bpf.h: BPF_RAW_TRACEPOINT_OPEN, which without
-a name attaches a program to what it was loaded for.
+Their arguments come as an array of u64. include/uapi/linux/bpf.h: BPF_RAW_TRACEPOINT_OPEN, which
+without a name attaches a program to the function that it was loaded for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 from ...probes.catalog import FEXIT, AttachPoint
 from ...probes.kernel import VMLINUX_NAME, KernelFunction
 from .bpf_call import bpf as bpf_call
+from .bpf_call import last_error
 from .module_btf import open_btf
-from .prog_load import Purpose, load
+from .prog_load import Purpose, load_program
 
 _RAW_TRACEPOINT_OPEN = 17
 _TRACE_FENTRY, _TRACE_FEXIT = 24, 25  # enum bpf_attach_type
@@ -25,18 +26,17 @@ class _Open(ctypes.Structure):
 
 
 def attach(bcc: Any, bpf: Any, point: AttachPoint, function: KernelFunction) -> int:
-    """The link's descriptor: closing it takes the program off. Raises OSError."""
-    kind = _TRACE_FEXIT if point.family == FEXIT else _TRACE_FENTRY
+    """Attach a program. Returns the link's descriptor; closing it detaches. Raises OSError."""
+    attach_type = _TRACE_FEXIT if point.family == FEXIT else _TRACE_FENTRY
     in_module = function.module != VMLINUX_NAME
     types = open_btf(function.module) if in_module else 0
     try:
-        purpose = Purpose(bcc.BPF.TRACING, kind, function.btf_id, types)
-        loaded = load(bcc, bpf, point.program, purpose)
+        purpose = Purpose(bcc.BPF.TRACING, attach_type, function.btf_id, types)
+        loaded = load_program(bcc, bpf, point.program, purpose)
     finally:
         if in_module:
             os.close(types)
     link = bpf_call(_RAW_TRACEPOINT_OPEN, _Open(prog_fd=loaded))
     if link < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"fentry: {os.strerror(number)}")
+        raise last_error("fentry: ")
     return link

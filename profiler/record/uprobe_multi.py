@@ -1,4 +1,4 @@
-"""One link for many uprobes of a file, by the system call bpf(2): bcc has no call for it.
+"""One link for many uprobes of a file, by bpf(2): bcc has no call for it.
 
 include/uapi/linux/bpf.h: BPF_LINK_CREATE with ``link_create.uprobe_multi``.
 """
@@ -9,7 +9,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 
-from .bpf_call import bpf
+from .bpf_call import bpf, last_error
 
 _LINK_CREATE = 28
 _RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
@@ -17,10 +17,19 @@ _RETURN = 1  # BPF_F_UPROBE_MULTI_RETURN
 
 @dataclass(frozen=True)
 class Place:
-    """Where to probe: an offset in the file, and the number that the program is told there."""
+    """Where to probe: an offset in the file, and the number that the program gets there."""
 
     file_offset: int
     cookie: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """What to probe: places in a file, at the functions' entries or their returns."""
+
+    path: str
+    places: tuple[Place, ...]
+    returns: bool
 
 
 class _LinkCreate(ctypes.Structure):
@@ -40,24 +49,22 @@ class _LinkCreate(ctypes.Structure):
     ]
 
 
-def attach(
-    program_fd: int, attach_type: int, path: str, places: tuple[Place, ...], returns: bool
-) -> int:
-    """Probes all places of a file; the link's descriptor, which holds them. Raises OSError."""
-    count = len(places)
-    name = ctypes.create_string_buffer(os.fsencode(path))
-    offsets = (ctypes.c_uint64 * count)(*(place.file_offset for place in places))
-    cookies = (ctypes.c_uint64 * count)(*(place.cookie for place in places))
+def attach(program_fd: int, attach_type: int, link: Link) -> int:
+    """Probe all places. Returns the link's descriptor, which keeps them. Raises OSError."""
+    count = len(link.places)
+    path = ctypes.create_string_buffer(os.fsencode(link.path))
+    offsets = (ctypes.c_uint64 * count)(*(place.file_offset for place in link.places))
+    cookies = (ctypes.c_uint64 * count)(*(place.cookie for place in link.places))
     request = _LinkCreate(
         prog_fd=program_fd,
         attach_type=attach_type,
-        path=ctypes.addressof(name),
+        path=ctypes.addressof(path),
         offsets=ctypes.addressof(offsets),
         cookies=ctypes.addressof(cookies),
         count=count,
-        multi_flags=_RETURN if returns else 0,
+        multi_flags=_RETURN if link.returns else 0,
     )
-    link = bpf(_LINK_CREATE, request)
-    if link < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return link
+    descriptor = bpf(_LINK_CREATE, request)
+    if descriptor < 0:
+        raise last_error()
+    return descriptor

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ...errors import CvmprofError
 from ...probes.events import DOWNLOAD
-from ..record.recorder import JOURNAL as JOURNAL
-from ..record.recorder import spool_files
+from ..record.names import JOURNAL as JOURNAL
+from ..record.names import spool_files
 
 #: version of the tables' layout; a run of a higher one is refused
 SCHEMA_VERSION = 1

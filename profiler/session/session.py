@@ -21,7 +21,7 @@ from ...errors import CvmprofError, MissingDependency
 from ...phases import VARIABLE as PHASE_VARIABLE
 from ..record import journal
 from ..record.load import check_permission
-from ..record.recorder import JOURNAL, spool_files
+from ..record.names import JOURNAL, spool_files
 from ..run.directory import (
     PHASES,
     SCHEMA_VERSION,

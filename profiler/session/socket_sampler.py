@@ -12,11 +12,11 @@ import socket
 import struct
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ...probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, RING_HEADER_BYTES
+from ...probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, SOCKET_SAMPLE
 
 EVENT = "socket sample"
 INTERVAL_S = 0.05
@@ -26,11 +26,6 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20  # linux/netlink.h, linux/sock_
 _NLMSG_ERROR, _NLM_F_REQUEST = 2, 1  # linux/netlink.h
 _INET_DIAG_INFO, _NO_COOKIE = 2, (1 << 64) - 1  # linux/inet_diag.h
 _ANSWER_BYTES, _PATIENCE_S = 8192, 1.0
-_SAMPLE = struct.Struct("<4Q10I")
-_FIELDS = {
-    "flags": "<I", "socket": "<Q", "net_namespace": "<I", "family": "<H", "local_port": "<H",
-    "remote_port": "<H", "local": "<16s", "remote": "<16s",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,9 @@ class Announced:
     remote: bytes
 
 
+_FIELDS = tuple(field.name for field in fields(Announced))
+
+
 class Announcements:
     """The spool file of the ring of downloads, read while it grows."""
 
@@ -55,21 +53,18 @@ class Announcements:
 
     def read(self) -> list[Announced]:
         """Return the connections announced since the last call."""
-        connections = list[Announced]()
-        while len(record := os.pread(self._file, DOWNLOAD.stride, self._offset)) == DOWNLOAD.stride:
+        announced = list[Announced]()
+        while len(span := os.pread(self._file, DOWNLOAD.stride, self._offset)) == DOWNLOAD.stride:
             self._offset += DOWNLOAD.stride
-            values = {name: _value(record, name, kind) for name, kind in _FIELDS.items()}
-            if values.pop("flags") & DOWNLOAD_ANNOUNCED:
-                connections.append(Announced(**values))
-        return connections
+            for record in DOWNLOAD.records(memoryview(span)):
+                (flags,) = DOWNLOAD.read(record, "flags")
+                if flags & DOWNLOAD_ANNOUNCED:
+                    announced.append(Announced(*DOWNLOAD.read(record, *_FIELDS)))
+        return announced
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
-
-
-def _value(record: bytes, name: str, kind: str) -> Any:
-    return struct.unpack_from(kind, record, RING_HEADER_BYTES + DOWNLOAD.offset(name))[0]
 
 
 class Asker:
@@ -113,21 +108,20 @@ class Asker:
         info = message.get_attr("INET_DIAG_INFO")
         if message["idiag_inode"] != inode or info is None:
             return None
-        return _SAMPLE.pack(
-            time_ns,
-            inode,
-            info["tcpi_bytes_received"],
-            info["tcpi_delivery_rate"],
-            info["tcpi_rtt"],
-            _since_4_9(info["tcpi_min_rtt"]),
-            info["tcpi_rcv_rtt"],
-            info["tcpi_total_retrans"],
-            info["tcpi_snd_cwnd"],
-            info["tcpi_data_segs_in"],
-            info["tcpi_rcv_ooopack"],
-            message["idiag_rqueue"],
-            message["idiag_state"],
-            0,
+        return SOCKET_SAMPLE.pack(
+            time_ns=time_ns,
+            socket=inode,
+            bytes_received=info["tcpi_bytes_received"],
+            delivery_rate_bytes_s=info["tcpi_delivery_rate"],
+            rtt_us=info["tcpi_rtt"],
+            min_rtt_us=_since_4_9(info["tcpi_min_rtt"]),
+            receive_rtt_us=info["tcpi_rcv_rtt"],
+            retransmits=info["tcpi_total_retrans"],
+            congestion_window=info["tcpi_snd_cwnd"],
+            segments_received=info["tcpi_data_segs_in"],
+            out_of_order=info["tcpi_rcv_ooopack"],
+            unread_bytes=message["idiag_rqueue"],
+            state=message["idiag_state"],
         )
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from cvmprof.probes.catalog import AttachPoint, LogicalEvent  # noqa: E402
 from cvmprof.probes.kernel import KernelFacts, running_kernel  # noqa: E402
 from cvmprof.profiler.record import attach, load, recorder  # noqa: E402
 from cvmprof.profiler.record.daemons import installed_libraries  # noqa: E402
+from cvmprof.profiler.record.names import JOURNAL, spool_files  # noqa: E402
 from cvmprof.tests.profiler.record.program_kinds import program_kinds  # noqa: E402
 
 READS = 101
@@ -91,7 +92,7 @@ def _every(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
 
 def _recorded(directory: Path) -> dict[str, Any]:
     """A recorder with every option, watching this process read: what it counted and could not."""
-    names = (recorder.JOURNAL, *recorder.spool_files())
+    names = (JOURNAL, *spool_files())
     flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
     files = {name: os.open(directory / name, flags) for name in names}
     began = time.monotonic()
@@ -103,7 +104,7 @@ def _recorded(directory: Path) -> dict[str, Any]:
         os.pread(read, index + 1, 0)
     inode = os.fstat(read).st_ino
     ended = recording.stop(was_asked=True)
-    journal = [json.loads(line) for line in (directory / recorder.JOURNAL).read_text().splitlines()]
+    journal = [json.loads(line) for line in (directory / JOURNAL).read_text().splitlines()]
     probes = [row for line in journal if line["kind"] == "probes" for row in line["rows"]]
     ours = [row for row in probes if not row["target"].startswith("/proc/")]
     functions = sum(row["event"] == "daemon call" and not row["reason"] for row in ours)
@@ -136,7 +137,7 @@ def _u64(record: bytes, name: str) -> int:
 
 def _compiled(bcc: Any, facts: KernelFacts) -> tuple[Any, float]:
     began = time.monotonic()
-    return load.load(bcc, facts, programs.Options()), round(time.monotonic() - began, 1)
+    return load.compile_programs(bcc, facts, programs.Options()), round(time.monotonic() - began, 1)
 
 
 def _is_there(point: AttachPoint, facts: KernelFacts) -> bool:

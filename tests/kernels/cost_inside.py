@@ -44,7 +44,7 @@ def main(file: str, backend: str) -> None:
 def _attach(facts: KernelFacts, backend: str) -> Attacher:
     """All programs of the kernel's events, for this process as the target."""
     bcc = load.import_bcc()
-    bpf = load.load(bcc, facts, Options(backend=backend))
+    bpf = load.compile_programs(bcc, facts, Options(backend=backend))
     state = State(bcc, bpf)
     state.set_syscall_classes(syscalls.class_table(facts.machine))
     attacher = Attacher(bcc, bpf, facts, backend)

@@ -17,6 +17,7 @@ from typing import Any
 
 from cvmprof.probes import catalog, events
 from cvmprof.profiler.record import recorder
+from cvmprof.profiler.record.names import JOURNAL, spool_files
 
 #: what is read: offsets, and one byte more at each
 OFFSETS = tuple(range(0, 11 * 8192, 8192))
@@ -26,7 +27,7 @@ POINTS = ("sys_enter", "sys_exit")
 def main(file: Path, directory: Path, skipped: str) -> None:
     """Records in this very process."""
     directory.mkdir()
-    names = (recorder.JOURNAL, *recorder.spool_files())
+    names = (JOURNAL, *spool_files())
     flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
     files = {name: os.open(directory / name, flags) for name in names}
     _leave_out(skipped)

@@ -99,6 +99,44 @@ def test_a_layout_that_c_would_pad_is_refused(types: tuple[str, ...]) -> None:
         Layout("bad", "", fields)
 
 
+RECORD = Layout(
+    "record",
+    "",
+    (
+        Field("time_ns", "u64", ""), Field("result", "i64", ""), Field("tid", "u32", ""),
+        Field("error", "i32", ""), Field("kind", "u16", ""), Field("flags", "u8", ""),
+        Field("more", "u8", ""), Field("name", "text[8]", ""), Field("hash", "raw[4]", ""),
+    ),
+)  # fmt: skip
+#: the same record, spelt out: little-endian, and no padding
+RECORD_BYTES = (
+    bytes.fromhex("0100000000000080" "feffffffffffffff" "07000000" "fbffffff" "0201" "ff" "00")
+    + b"ab\0dirty"
+    + b"\0\1\2\3"
+)  # fmt: skip
+
+
+def test_fields_are_read_by_name() -> None:
+    names = [field.name for field in RECORD.fields]
+    expected = (1 << 63 | 1, -2, 7, -5, 0x102, 255, 0, b"ab", b"\0\1\2\3")
+    assert RECORD.read(RECORD_BYTES, *names) == expected
+    assert RECORD.read(memoryview(RECORD_BYTES), "error", "tid") == (-5, 7)
+
+
+def test_a_record_is_packed_of_named_fields() -> None:
+    packed = RECORD.pack(time_ns=1 << 63 | 1, result=-2, tid=7, error=-5, kind=0x102, flags=255,
+                         name=b"ab\0dirty", hash=b"\0\1\2\3")  # fmt: skip
+    assert packed == RECORD_BYTES
+    assert RECORD.pack(tid=7) == bytes(16) + b"\7" + bytes(23)
+    with pytest.raises(KeyError):
+        RECORD.pack(absent=1)
+
+
+def test_the_records_of_a_span_are_without_their_headers() -> None:
+    span = memoryview((b"HHHHhhhh" + RECORD_BYTES) * 2)
+    assert [bytes(record) for record in RECORD.records(span)] == [RECORD_BYTES] * 2
+
+
 def test_a_field_that_is_not_there() -> None:
     with pytest.raises(KeyError):
         events.CALL.offset("absent")

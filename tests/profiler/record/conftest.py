@@ -18,7 +18,7 @@ import pytest
 
 from cvmprof.probes.events import Field, Layout
 from cvmprof.profiler.record import load, protocol
-from cvmprof.profiler.record.recorder import JOURNAL, spool_files
+from cvmprof.profiler.record.names import JOURNAL, spool_files
 
 HERE = Path(__file__).resolve().parent
 _FORMATS = {"u64": "Q", "i64": "q", "u32": "I", "i32": "i", "u16": "H", "i16": "h", "u8": "B"}

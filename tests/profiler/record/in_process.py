@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cvmprof.profiler.record import recorder
+from cvmprof.profiler.record.names import JOURNAL, spool_files
 
 
 def recorder_in(directory: Path, options: dict[str, Any]) -> Any:
     """A recorder whose journal and spool are files of a directory."""
     flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
-    names = (recorder.JOURNAL, *recorder.spool_files())
+    names = (JOURNAL, *spool_files())
     return recorder.Recorder(options, {name: os.open(directory / name, flags) for name in names})
 
 

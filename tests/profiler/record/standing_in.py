@@ -15,6 +15,7 @@ from cvmprof.probes import catalog
 from cvmprof.probes.catalog import AGAIN, AttachPoint
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.profiler.record import recorder
+from cvmprof.profiler.record.names import JOURNAL
 from cvmprof.tests.profiler.record.in_process import recorder_in
 
 _PAGES = 1000
@@ -31,7 +32,7 @@ def main(directory: Path, mode: str) -> None:
     recording.trace(os.getpid())
     (directory / "written").write_bytes(bytes(_PAGES * 4096))
     losses = recording.stop(was_asked=True)["losses"]
-    told = (json.loads(line) for line in (directory / recorder.JOURNAL).read_text().splitlines())
+    told = (json.loads(line) for line in (directory / JOURNAL).read_text().splitlines())
     hits = next(note["rows"] for note in told if note["kind"] == "hits")
     print(
         json.dumps(

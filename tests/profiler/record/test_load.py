@@ -43,7 +43,7 @@ def test_every_program_passes_the_verifier(
     bcc: Any, facts: KernelFacts, every_read: bool, all_files: bool, older: bool
 ) -> None:
     chosen = without_uprobe_multi(facts) if older else facts
-    bpf = load.load(bcc, chosen, Options(every_read, all_files))
+    bpf = load.compile_programs(bcc, chosen, Options(every_read, all_files))
     kinds = program_kinds(bcc)
     for program, family in attached_to_the_kernel():
         assert bpf.load_func(program.encode(), kinds[family]).fd >= 0
@@ -52,7 +52,7 @@ def test_every_program_passes_the_verifier(
         names += [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
     attach_type = 0 if older else facts.enumerators["UPROBE_MULTI_TYPE"]
     purpose = prog_load.Purpose(bcc.BPF.KPROBE, attach_type)
-    assert all(prog_load.load(bcc, bpf, program, purpose) >= 0 for program in names)
+    assert all(prog_load.load_program(bcc, bpf, program, purpose) >= 0 for program in names)
     bpf.cleanup()
 
 
@@ -66,12 +66,12 @@ def test_a_source_that_does_not_compile_is_told_by_clangs_error(
     monkeypatch.setattr(load, "check_kernel", str)  # as if it had found nothing amiss
     monkeypatch.delenv("CVMPROF_DEBUG", raising=False)
     with pytest.raises(CvmprofError, match=r"do not load on .*OFFSET_INODE_I_SB") as error:
-        load.load(bcc, replace(facts, offsets=left), Options())
+        load.compile_programs(bcc, replace(facts, offsets=left), Options())
     assert "--debug" in error.value.help_text
     assert capfd.readouterr().err == ""
     monkeypatch.setenv("CVMPROF_DEBUG", "1")
     with pytest.raises(CvmprofError):
-        load.load(bcc, replace(facts, offsets=left), Options())
+        load.compile_programs(bcc, replace(facts, offsets=left), Options())
     assert "OFFSET_INODE_I_SB" in capfd.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_a_kernel_that_cannot_be_served_is_told_before_compiling(facts: KernelFa
         (replace(facts, machine="pdp11"), "is pdp11, and cvmprof records on x86_64 or .* only"),
     ):
         with pytest.raises(CvmprofError, match=f"{said}$"):
-            load.load(None, lacking, Options())  # type: ignore[arg-type]
+            load.compile_programs(None, lacking, Options())  # type: ignore[arg-type]
 
 
 def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -
         ({}, "has no bcc"),
         ({"bcc/note.txt": ""}, "has no bcc"),
         ({"bcc/__init__.py": "raise ImportError('no libbcc.so')"}, "no libbcc.so"),
-        ({"bcc/__init__.py": "def checksum(): pass"}, "is not bcc: PyPI's package"),
+        ({"bcc/__init__.py": "def checksum(): pass"}, "is not bcc but PyPI's unrelated"),
         ({"bcc/__init__.py": "BPF = 1; __version__ = '0.17.0'"}, "is 0.17.0, which is too old"),
     ],
 )

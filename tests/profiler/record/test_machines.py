@@ -118,7 +118,7 @@ def compiled(request: pytest.FixtureRequest, bcc: Any) -> Iterator[tuple[str, An
     places = {"filemap_fault": 1, "fuse_dev_queue_req": 2, "fuse_request_end": 1}
     functions = {name: KernelFunction("vmlinux", True, place) for name, place in places.items()}
     facts = replace(running_kernel(), machine=machine, functions=functions)
-    bpf = load.load(bcc, facts, Options())
+    bpf = load.compile_programs(bcc, facts, Options())
     yield machine, bpf
     bpf.cleanup()
 

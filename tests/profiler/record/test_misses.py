@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cvmprof.probes.catalog import AGAIN, PAIRS
-from cvmprof.profiler.record.misses import by_nobody
+from cvmprof.profiler.record.misses import seen_by_none
 
 from .in_process import printed_by
 
@@ -28,22 +28,22 @@ SECOND = FIRST + AGAIN
 def test_of_a_pair_it_is_what_both_missed(
     first: int, second: int, stood_in: int, lost: int
 ) -> None:
-    assert by_nobody({FIRST: first, SECOND: second}, {FIRST: stood_in}) == {FIRST: lost}
+    assert seen_by_none({FIRST: first, SECOND: second}, {FIRST: stood_in}) == {FIRST: lost}
 
 
 def test_who_stands_alone_has_nobody_that_sees_what_it_misses() -> None:
-    assert by_nobody({"on_switch": 2, FIRST: 3}, {FIRST: 0}) == {"on_switch": 2, FIRST: 3}
+    assert seen_by_none({"on_switch": 2, FIRST: 3}, {FIRST: 0}) == {"on_switch": 2, FIRST: 3}
 
 
 def test_who_was_loaded_for_nothing_stands_in_for_nobody() -> None:
     """The kernel took the second and refused the first: others are attached in their place."""
-    assert by_nobody({SECOND: 0, "on_switch": 1}, {FIRST: 4}) == {SECOND: 0, "on_switch": 1}
+    assert seen_by_none({SECOND: 0, "on_switch": 1}, {FIRST: 4}) == {SECOND: 0, "on_switch": 1}
 
 
 def test_programs_of_system_calls_count_themselves_what_both_missed() -> None:
     both = {"on_syscall_entry": 7, "on_syscall_entry" + AGAIN: 7}
-    assert by_nobody(both, {}) == {}
-    assert by_nobody({"on_syscall_entry": 7}, {}) == {"on_syscall_entry": 7}
+    assert seen_by_none(both, {}) == {}
+    assert seen_by_none({"on_syscall_entry": 7}, {}) == {"on_syscall_entry": 7}
 
 
 @pytest.mark.usefixtures("bcc")

@@ -23,7 +23,9 @@ def test_the_types_are_those_of_that_name() -> None:
 
 def test_a_module_without_types_is_refused_and_nothing_left_open() -> None:
     before = os.listdir("/proc/self/fd")
-    with pytest.raises(OSError, match="no types of the module nothing_of_that_name") as error:
+    with pytest.raises(
+        OSError, match="no type information of the module nothing_of_that_name"
+    ) as error:
         open_btf("nothing_of_that_name")
     assert error.value.errno == errno.ENOENT
     assert os.listdir("/proc/self/fd") == before

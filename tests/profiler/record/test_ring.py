@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cvmprof.probes import syscalls
 from cvmprof.probes.events import PAGE, Field, Layout
 from cvmprof.profiler.record import maps
-from cvmprof.profiler.record.maps import Map
+from cvmprof.profiler.record.maps import Map, map_fd
 from cvmprof.profiler.record.ring import Ring
 
 from .conftest import HERE, Stopping
@@ -68,11 +68,10 @@ def test_every_record_of_a_storm_arrives_in_order(
     tmp_path: Path,
 ) -> None:
     spool = tmp_path / "number.ring"
-    wanted = Map(bcc, numbers, "wanted", 4, 4)
-    ring_map = Map(bcc, numbers, "number_ring", 0, 0)
+    wanted = Map(bcc.lib, map_fd(bcc, numbers, "wanted"), 4, 4)
     assert BATCH * NUMBER.stride < RING_PAGES * PAGE < CALLS * NUMBER.stride
     with spool.open("wb", buffering=0) as file:
-        ring = Ring(ring_map.fd, NUMBER, file.fileno())
+        ring = Ring(map_fd(bcc, numbers, "number_ring"), NUMBER, file.fileno())
         storm = stopping(build("storm.c", "storm"), "getppid", CALLS, BATCH)
         assert wanted.update(bytes(4), struct.pack("<I", storm.pid))
         for _ in range(-(-CALLS // BATCH)):
@@ -99,13 +98,15 @@ def test_what_finds_the_ring_full_is_told_to_the_program(
 ) -> None:
     small = Layout("number", "", FIELDS, 1)
     storm = stopping(build("storm.c", "storm"), "getppid", 1009, 1009)
-    Map(bcc, numbers, "wanted", 4, 4).update(bytes(4), struct.pack("<I", storm.pid))
+    Map(bcc.lib, map_fd(bcc, numbers, "wanted"), 4, 4).update(
+        bytes(4), struct.pack("<I", storm.pid)
+    )
     assert storm.go_on()
     with (tmp_path / "ring").open("w+b", buffering=0) as file:
-        ring = Ring(Map(bcc, numbers, "number_ring", 0, 0).fd, small, file.fileno())
+        ring = Ring(map_fd(bcc, numbers, "number_ring"), small, file.fileno())
         ring.drain()
         found = list(RECORD.iter_unpack((tmp_path / "ring").read_bytes()))
-    lost = Map(bcc, numbers, "counts", 4, 8).lookup(struct.pack("<I", 1))
+    lost = Map(bcc.lib, map_fd(bcc, numbers, "counts"), 4, 8).lookup(struct.pack("<I", 1))
     assert lost is not None
     assert 0 < len(found) <= PAGE // NUMBER.stride
     assert len(found) + struct.unpack("<Q", lost)[0] == 1009
@@ -113,7 +114,7 @@ def test_what_finds_the_ring_full_is_told_to_the_program(
 
 
 def test_maps_are_written_read_and_emptied(bcc: Any, numbers: Any) -> None:
-    pairs = Map(bcc, numbers, "pairs", 8, 4)
+    pairs = Map(bcc.lib, map_fd(bcc, numbers, "pairs"), 8, 4)
     contents = {struct.pack("<Q", key): struct.pack("<I", 3 * key) for key in range(1, 6)}
     assert all(pairs.update(key, value) for key, value in contents.items())
     assert dict(pairs.items()) == contents
@@ -134,13 +135,13 @@ def test_nobody_takes_the_cpu_from_who_reads_or_empties_a_map(
     bcc: Any, numbers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As little as may be at once: others wait for it."""
-    pairs, seen = Map(bcc, numbers, "pairs", 8, 4), list[int]()
+    pairs, seen = Map(bcc.lib, map_fd(bcc, numbers, "pairs"), 8, 4), list[int]()
 
     def lookup(key: bytes) -> None:
         seen.append(os.sched_getscheduler(0))
 
     assert all(pairs.update(struct.pack("<Q", key), bytes(4)) for key in range(5))
-    monkeypatch.setattr(maps, "_AT_ONCE", 2)
+    monkeypatch.setattr(maps, "_BATCH", 2)
     monkeypatch.setattr(pairs, "lookup", lookup)
     assert list(pairs.items()) == []
     assert seen == [os.SCHED_FIFO] * 5
