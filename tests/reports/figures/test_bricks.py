@@ -96,10 +96,16 @@ def test_a_brick_of_the_shortest_length_is_long() -> None:
         (10, 20, 3, 1),
         (20, 29, 1, 2),
     ]
+    # 2..12 begins in the bucket of 0..2.
+    assert merge_short(bricks((0, 2, 1), (2, 12, 2), (12, 14, 3)), 10, "code").rows() == [
+        (0, 2, 1, 1),
+        (2, 12, 2, 1),
+        (12, 14, 3, 1),
+    ]
 
 
 def test_bricks_merge_in_the_order_of_their_start() -> None:
-    many = bricks((6, 8, 2), (0, 3, 1), (3, 6, 1), (20, 22, 3))
+    many = bricks((6, 8, 2), (0, 3, 1), (20, 22, 3), (3, 6, 1))
     assert merge_short(many, 10, "code").rows() == [(0, 8, 1, 3), (20, 22, 3, 1)]
 
 
@@ -134,5 +140,6 @@ def test_clipping_drops_what_only_touches_the_window_and_sorts() -> None:
 
 
 def test_a_brick_is_cut_by_the_latest_end_before_it() -> None:
-    some = bricks((9, 15, 3), (0, 20, 1), (2, 5, 2), (15, 25, 4), (20, 30, 5), (0, 3, 6))
+    some = bricks((9, 15, 3), (0, 20, 1), (2, 5, 2), (15, 25, 4), (20, 30, 5), (0, 3, 6),
+                  (25, 30, 7))  # fmt: skip
     assert disjoint(some).rows() == [(0, 3, 6), (3, 20, 1), (20, 25, 4), (25, 30, 5)]

@@ -316,6 +316,7 @@ def test_a_line_is_slow_where_at_most_a_tenth_of_the_samples_found_something_unr
     assert (finding.tone, figures(finding.headline)) == ("note", ["90 %", "10"])
     assert figures(finding.meaning) == ["1.00 ms"]
     assert headlines_of(line, unread_samples=2) == []
+    assert headlines_of(line, transfer_samples=19, unread_samples=2) == []
     assert headlines_of(line, transfer_ns=50 * MS - 1) == []
     assert headlines_of(line, transfer_samples=5, unread_samples=0) == ["100 %", "5"]
     assert headlines_of(line, transfer_samples=4, unread_samples=0) == []

@@ -135,11 +135,13 @@ def probe(event: str, family: str, reason: str | None) -> dict[str, Any]:
 def test_events_that_could_not_be_observed() -> None:
     (finding,) = spoken(probes=(
         probe("one", "none", "first reason"), probe("one", "", "second reason"),
+        probe("five", "none", "another reason"),
         probe("two", "none", "x"), probe("two", "kprobe", "y"), probe("three", "none", None),
         probe("four", "kprobe", "not the best way"), probe("fault-around", "none", "no tracepoint"),
     ))  # fmt: skip
-    assert (finding.tone, figures(finding.headline)) == ("note", ["2"])
+    assert (finding.tone, figures(finding.headline)) == ("note", ["3"])
     assert "one: first reason." in finding.meaning
+    assert "five: another reason." in finding.meaning
     assert "fault-around: no tracepoint; so pages_mapped" in finding.meaning
     for absent in ("second reason", "two", "three", "four"):
         assert absent not in finding.meaning
