@@ -1,8 +1,8 @@
 """Mutation operators for polars expressions, in the form that cosmic-ray applies.
 
 An operator lists the positions that it can change in a node of parso's tree and changes the one of
-a given index. A chain such as ``frame.filter(x).unique()`` is one node whose children are a name and
-trailers: ``.filter``, ``(x)``, ``.unique``, ``()``.
+a given index. A chain such as ``frame.filter(x).unique()`` is one node, whose children are a name
+and trailers: ``.filter``, ``(x)``, ``.unique``, ``()``.
 """
 
 from __future__ import annotations
