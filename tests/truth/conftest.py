@@ -95,28 +95,40 @@ class Truth:
         return self.mountpoint / name
 
 
+@contextlib.contextmanager
+def served_lab(
+    root: Path, source: Path | dict[str, bytes], latency_s: float = 0.0, name: str = ""
+) -> Generator[Lab]:
+    """A lab below ``root`` that serves a directory, or files by name, in chunks of CHUNK_BYTES.
+
+    Its server and its mounts are stopped at the end. ``name``: of the repository.
+    """
+    if isinstance(source, dict):
+        files, source = source, root / "source"
+        source.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            (source / file).write_bytes(data)
+    lab = Lab(root / "lab", name) if name else Lab(root / "lab")
+    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+    serve(lab, shaping=Shaping(latency_s=latency_s))
+    try:
+        yield lab
+    finally:
+        stop(lab, force=True)
+
+
 @pytest.fixture(scope="session")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
     """One lab for all: publishing and mounting once."""
     root = tmp_path_factory.mktemp("truth")
     seeded = random.Random(20261122)
-    source = root / "source"
-    source.mkdir()
+    (root / "source").mkdir()
     twin = seeded.randbytes(TWIN_BYTES)
-    for name, data in (
-        ("model.bin", seeded.randbytes(MODEL_BYTES)),
-        ("twin-a.bin", twin),
-        ("twin-b.bin", twin),
-    ):
-        (source / name).write_bytes(data)
-    build_model(source / MODEL_NAME, 48_000_000)
-    lab = Lab(root / "lab")
-    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab, shaping=Shaping(latency_s=LATENCY_S))
-    try:
+    model = seeded.randbytes(MODEL_BYTES)
+    build_model(root / "source" / MODEL_NAME, 48_000_000)
+    files = {"model.bin": model, "twin-a.bin": twin, "twin-b.bin": twin}
+    with served_lab(root, files, LATENCY_S) as lab:
         yield Truth(lab, mount(lab), root)
-    finally:
-        stop(lab, force=True)
 
 
 Trace = Callable[..., Run]

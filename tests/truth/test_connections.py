@@ -17,7 +17,6 @@ import pytest
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.lab import (
-    Cutting,
     Lab,
     MountOptions,
     Rule,
@@ -25,13 +24,10 @@ from cvmprof.runners.lab.lab import (
     accesses,
     mount,
     order,
-    publish,
-    serve,
-    stop,
     unmount,
 )
 
-from .conftest import CHUNK_BYTES, READ_ALL, Trace
+from .conftest import CHUNK_BYTES, READ_ALL, Trace, served_lab
 from .servers import LOCALHOST, certificate, dead_port, relay
 
 FILE_BYTES = 6 * CHUNK_BYTES + 1009
@@ -51,15 +47,8 @@ while os.read(descriptor, 65536):
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab that serves one file of seven chunks."""
     root = tmp_path_factory.mktemp("connections")
-    (root / "source").mkdir()
-    (root / "source" / "model.bin").write_bytes(os.urandom(FILE_BYTES))
-    made = Lab(root / "lab")
-    publish(made, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(made)
-    try:
-        yield made
-    finally:
-        stop(made, force=True)
+    with served_lab(root, {"model.bin": os.urandom(FILE_BYTES)}) as served:
+        yield served
 
 
 @pytest.fixture

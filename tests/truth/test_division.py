@@ -16,18 +16,14 @@ import pytest
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import (
     Access,
-    Cutting,
-    Lab,
     Rule,
     Shaping,
     mount,
     order,
-    publish,
     serve,
-    stop,
 )
 
-from .conftest import READ_ALL, Trace, Truth, traced
+from .conftest import READ_ALL, Trace, Truth, served_lab, traced
 
 CHUNK_BYTES = 256 << 10
 CHUNKS = 48
@@ -85,18 +81,13 @@ def shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
     """A lab of many small chunks: random bytes, and hexadecimal digits, which can be compressed."""
     root = tmp_path_factory.mktemp("division")
     seeded = random.Random(20261123)
-    source = root / "source"
-    source.mkdir()
-    (source / "random.bin").write_bytes(seeded.randbytes(FILE_BYTES))
-    (source / "digits.txt").write_text(seeded.randbytes(FILE_BYTES // 2).hex())
-    (source / "whole.bin").write_bytes(seeded.randbytes(CHUNK_BYTES))
-    lab = Lab(root / "lab")
-    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab)
-    try:
+    files = {
+        "random.bin": seeded.randbytes(FILE_BYTES),
+        "digits.txt": seeded.randbytes(FILE_BYTES // 2).hex().encode(),
+        "whole.bin": seeded.randbytes(CHUNK_BYTES),
+    }
+    with served_lab(root, files) as lab:
         yield Truth(lab, mount(lab), root)
-    finally:
-        stop(lab, force=True)
 
 
 @pytest.fixture(scope="module")

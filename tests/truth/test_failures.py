@@ -21,7 +21,6 @@ import pytest
 from cvmprof import open_run
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import (
-    Cutting,
     Lab,
     MountOptions,
     Rule,
@@ -29,13 +28,10 @@ from cvmprof.runners.lab.lab import (
     await_stalled,
     mount,
     order,
-    publish,
-    serve,
-    stop,
     unmount,
 )
 
-from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, operations_on, reads_of
+from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, operations_on, reads_of, served_lab
 
 #: reads until that fails, and prints the error
 READ = """
@@ -83,15 +79,8 @@ HANGING_S = 1.2
 def failing_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab that serves one file of 17 chunks."""
     root = tmp_path_factory.mktemp("failing")
-    (root / "source").mkdir()
-    (root / "source" / "model.bin").write_bytes(os.urandom(MODEL_BYTES))
-    lab = Lab(root / "lab")
-    publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab)
-    try:
+    with served_lab(root, {"model.bin": os.urandom(MODEL_BYTES)}) as lab:
         yield lab
-    finally:
-        stop(lab, force=True)
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import pytest
 
 from cvmprof import open_run
 from cvmprof.profiler.run.opened import Run
-from cvmprof.runners.lab.lab import Cutting, Lab, publish, serve, stop
 
-from .conftest import CHUNK_BYTES, READ_ALL, Trace, Truth
+from .conftest import READ_ALL, Trace, Truth, served_lab
 from .test_late import client_command
 
 pytestmark = pytest.mark.real_client
@@ -24,21 +23,19 @@ CHUNKS = 17
 @pytest.fixture
 def logged(truth: Truth, tmp_path: Path) -> Iterator[Truth]:
     """The real client with its debug library, which writes a debug log and a trace file."""
-    lab = Lab(tmp_path / "lab")
-    publish(lab, truth.directory / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab)
     place = tmp_path / "logged" / "mnt"
     place.parent.mkdir()
-    command = client_command(lab, place)
-    with place.with_name("client.conf").open("a") as config:
-        config.write(f"CVMFS_DEBUGLOG='{tmp_path}/debug.log'\nCVMFS_TRACEFILE='{tmp_path}/trace'\n")
-        config.write("CVMFS_TRACEBUFFER=16384\nCVMFS_TRACEBUFFER_THRESHOLD=7000\n")
-    try:  # a client without its debug library does not mount
-        subprocess.run([command[0], "-o", f"debug,{command[2]}", *command[3:]], check=True)
-        yield Truth(lab, place, tmp_path)
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=False, stderr=subprocess.DEVNULL)
-        stop(lab, force=True)
+    with served_lab(tmp_path, truth.directory / "source") as lab:
+        command = client_command(lab, place)
+        with place.with_name("client.conf").open("a") as config:
+            config.write(f"CVMFS_DEBUGLOG='{tmp_path}/debug.log'\n")
+            config.write(f"CVMFS_TRACEFILE='{tmp_path}/trace'\n")
+            config.write("CVMFS_TRACEBUFFER=16384\nCVMFS_TRACEBUFFER_THRESHOLD=7000\n")
+        try:  # a client without its debug library does not mount
+            subprocess.run([command[0], "-o", f"debug,{command[2]}", *command[3:]], check=True)
+            yield Truth(lab, place, tmp_path)
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=False, stderr=subprocess.DEVNULL)
 
 
 def imported(log: Path, run: Path) -> Run:

@@ -17,9 +17,9 @@ from cvmprof.profiler.record.daemons import running_daemons
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.build import client_program
-from cvmprof.runners.lab.lab import Cutting, Lab, Shaping, publish, serve, stop
+from cvmprof.runners.lab.lab import Lab
 
-from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, reads_of
+from .conftest import LATENCY_S, MODEL_BYTES, reads_of, served_lab
 
 #: reads a file in two threads, each in a phase of its own, after a command that mounts
 READ = """
@@ -46,15 +46,8 @@ NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--mount-proc")
 def late_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab that serves one file of 17 chunks and is not mounted."""
     root = tmp_path_factory.mktemp("late")
-    (root / "source").mkdir()
-    (root / "source" / "model.bin").write_bytes(os.urandom(MODEL_BYTES))
-    lab = Lab(root / "lab")
-    publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab, shaping=Shaping(latency_s=LATENCY_S))
-    try:
+    with served_lab(root, {"model.bin": os.urandom(MODEL_BYTES)}, LATENCY_S) as lab:
         yield lab
-    finally:
-        stop(lab, force=True)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import polars as pl
 import pytest
 
 from cvmprof.profiler.run.opened import Run
-from cvmprof.runners.lab.lab import Cutting, Lab, publish, serve, stop
+from cvmprof.runners.lab.lab import Cutting, Lab, publish
 
-from .conftest import READ_ALL
+from .conftest import READ_ALL, served_lab
 from .test_late import assert_tiling, client_command, traced
 
 pytestmark = pytest.mark.real_client
@@ -27,22 +28,16 @@ NAME = "model.bin"
 Mount = Callable[..., Path]
 
 
-def publish_in(root: Path, repository: str, chunks: int = CHUNKS) -> Lab:
+def one_file(root: Path, repository: str, chunks: int) -> AbstractContextManager[Lab]:
     """A lab that serves one file of so many chunks."""
-    source = root / "source"
-    source.mkdir(parents=True)
-    (source / NAME).write_bytes(os.urandom(chunks * CHUNK_BYTES - 1009))
-    lab = Lab(root / "lab", repository)
-    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab)
-    return lab
+    data = os.urandom(chunks * CHUNK_BYTES - 1009)
+    return served_lab(root, {NAME: data}, name=repository)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = publish_in(tmp_path_factory.mktemp("mounts"), "one.lab.test")
-    yield made
-    stop(made, force=True)
+    with one_file(tmp_path_factory.mktemp("mounts"), "one.lab.test", CHUNKS) as served:
+        yield served
 
 
 @pytest.fixture
@@ -164,21 +159,18 @@ def test_many_mounts_at_once(
     lab: Lab, mounted: Mount, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Two mounts of one repository share a cache, a third has its own, a fourth other content."""
-    second = publish_in(tmp_path_factory.mktemp("second"), "two.lab.test", 7)
     shared: dict[str, object] = {
         "CVMFS_SHARED_CACHE": "yes",
         "CVMFS_CACHE_BASE": tmp_path / "common",
     }
     (tmp_path / "common").mkdir()
-    try:
+    with one_file(tmp_path_factory.mktemp("second"), "two.lab.test", 7) as second:
         places = [
             mounted(lab, "first", **shared),
             mounted(lab, "own"),
             mounted(second, "other", **shared),
         ]
         run = traced(tmp_path / "run.cvmprof", reading(*(place / NAME for place in places)))
-    finally:
-        stop(second, force=True)
     assert [fetched(run, place) for place in places] == [CHUNKS, CHUNKS, 7]
     rows = [mount_of(run, place) for place in places]
     assert [row["repository"] for row in rows] == ["one.lab.test"] * 2 + ["two.lab.test"]
@@ -255,23 +247,20 @@ def test_remounts_to_new_revisions(
     mounted: Mount, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("revised")
-    lab = publish_in(root, "new.lab.test", 5)
-    (manifest,) = root.rglob(".cvmfspublished")
-    first = manifest.read_bytes()
-    for revision in (2, 3):
-        name = f"later{revision}.bin"
-        (root / "source" / name).write_bytes(os.urandom((revision + 1) * CHUNK_BYTES - 1))
-        publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-        shutil.copy(manifest, f"{manifest}.{revision}")
-    manifest.write_bytes(first)
-    try:
+    with one_file(root, "new.lab.test", 5) as lab:
+        (manifest,) = root.rglob(".cvmfspublished")
+        first = manifest.read_bytes()
+        for revision in (2, 3):
+            name = f"later{revision}.bin"
+            (root / "source" / name).write_bytes(os.urandom((revision + 1) * CHUNK_BYTES - 1))
+            publish(lab, root / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+            shutil.copy(manifest, f"{manifest}.{revision}")
+        manifest.write_bytes(first)
         place = mounted(lab)
         socket = place.with_name("cache") / f"cvmfs_io.{lab.repository}"
         script = REMOUNT.format(name=NAME)
         command = ["sh", "-e", "-c", script, "sh", str(place), str(manifest), str(socket)]
         run = traced(tmp_path / "run.cvmprof", command)
-    finally:
-        stop(lab, force=True)
     remounts = run.tables["incidents"].filter(kind="remount").sort("time_ns")
     assert remounts["detail"].to_list() == [
         f"{place}: revision 1 before, 2 after",

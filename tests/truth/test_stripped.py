@@ -14,18 +14,22 @@ import pytest
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import (
-    Cutting,
-    Lab,
     Shaping,
     chosen_client,
     mount,
     order,
-    publish,
-    serve,
-    stop,
 )
 
-from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, READ_ALL, READ_AT_ONCE, Trace, Truth
+from .conftest import (
+    CHUNK_BYTES,
+    LATENCY_S,
+    MODEL_BYTES,
+    READ_ALL,
+    READ_AT_ONCE,
+    Trace,
+    Truth,
+    served_lab,
+)
 
 #: without readahead one request follows another: of two at once, on both sides of a chunk's border,
 #: chance decides which looks the chunks up, and how often
@@ -61,13 +65,8 @@ def strip_client(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def stripped(truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Truth]:
     """The client without its symbols, serving the same content to a lab of its own."""
     strip_client(tmp_path / "client", monkeypatch)
-    lab = Lab(tmp_path / "lab")
-    publish(lab, truth.directory / "source", Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
-    serve(lab)
-    try:
+    with served_lab(tmp_path, truth.directory / "source") as lab:
         yield Truth(lab, mount(lab), tmp_path)
-    finally:
-        stop(lab, force=True)
 
 
 def told(run: Run) -> dict[str, list[tuple[Any, ...]]]:
