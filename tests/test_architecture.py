@@ -10,8 +10,8 @@ import pytest
 from cvmprof.docs.draw_architecture import PAGE, drawn, graph
 
 PATH = re.compile(r"`((?:[\w.*-]+/)+(?:[\w.*-]+)?|[\w-]+\.(?:py|cfg|toml))`")
-#: what this tree does not hold: the virtual environment
-ELSEWHERE = re.compile(r"^\.venv/")
+#: what this tree does not hold: the virtual environment, and names to be filled in
+ELSEWHERE = re.compile(r"^\.venv/|NAME")
 
 
 def test_the_page_is_current(repository_root: Path) -> None:
@@ -28,6 +28,6 @@ def test_an_arrow_that_follows_from_others_is_left_out() -> None:
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
 def test_every_path_that_a_document_names_exists(repository_root: Path, name: str) -> None:
     text = re.sub(r"<!-- files: .*?-->.*", "", (repository_root / name).read_text(), flags=re.S)
-    paths = {path for path in PATH.findall(text) if not ELSEWHERE.match(path)}
+    paths = {path for path in PATH.findall(text) if not ELSEWHERE.search(path)}
     assert len(paths) > 3
     assert sorted(path for path in paths if not any(repository_root.glob(path))) == []

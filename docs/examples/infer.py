@@ -1,4 +1,4 @@
-"""Loads an ONNX model and runs it: a script as a user might have, with its phases named.
+"""Loads an ONNX model and runs it: a user's script, with its phases named.
 
     python infer.py MODEL.onnx [--runs N] [--threads N]
 
@@ -17,7 +17,7 @@ import onnxruntime
 
 try:
     from cvmprof import phase
-except ImportError:  # without cvmprof a phase is only an indentation
+except ImportError:  # without cvmprof a phase does nothing
     phase = contextlib.nullcontext
 
 
@@ -32,21 +32,21 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    wanted = arguments()
+    chosen = arguments()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = wanted.threads
+    options.intra_op_num_threads = chosen.threads
 
     begun = time.monotonic()
     with phase("load"):
         session = onnxruntime.InferenceSession(
-            wanted.model, options, providers=["CPUExecutionProvider"]
+            chosen.model, options, providers=["CPUExecutionProvider"]
         )
     print(f"load: {time.monotonic() - begun:.3f} s")
 
-    # 32 tokens from all over the vocabulary, the same every time.
+    # 32 tokens spread over the vocabulary, the same ones every time.
     vocabulary = session.get_outputs()[0].shape[-1]
     tokens = np.linspace(0, vocabulary - 1, num=32).astype(np.int64).reshape(1, 32)
-    for number in range(1, wanted.runs + 1):
+    for number in range(1, chosen.runs + 1):
         begun = time.monotonic()
         with phase("run"):
             logits = session.run(None, {"tokens": tokens})[0]

@@ -1,7 +1,7 @@
 """Names the phases of a script without importing anything of cvmprof.
 
-The function's four lines and its def are all of it; in another language the same JSON line, written
-by one write(2) to the descriptor in CVMPROF_PHASE_FD, does.
+The five lines of ``mark`` are all it needs. In another language, write the same JSON line by one
+write(2) to the descriptor in CVMPROF_PHASE_FD.
 """
 
 from __future__ import annotations
