@@ -50,7 +50,7 @@ _NAMES = ("cold", "warm")
     help="Where the lab and the runs go.",
 )
 def demo(size: int, latency: float, directory: Path) -> None:
-    """Publish a model in a lab, trace a cold and a warm load of it, and write two pages."""
+    """Trace a cold and a warm load of a model in a lab. Writes two pages."""
     run_demo(directory, size, latency)
 
 

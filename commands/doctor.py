@@ -10,7 +10,10 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 def doctor(as_json: bool) -> None:
-    """Print whether this machine can record, how each event is observed, and what is missing."""
+    """Show what can be recorded here, and what is missing.
+
+    For each event: how it is observed, or why it cannot be and the ways out.
+    """
     from ..probes.diagnosis import diagnose
     from ..probes.kernel import diagnosed_kernel
     from ..profiler.record.fentry_check import tried

@@ -26,7 +26,8 @@ from .runs import become_the_user, no_report_option, output_path, write_page
 )
 @no_report_option
 def import_command(log: Path, output: Path | None, timezone: str | None, no_report: bool) -> None:
-    """Make a run from a client's debug log or trace file (CVMFS_DEBUGLOG, CVMFS_TRACEFILE).
+    """Make a run from a client's log. Takes a debug log or a trace file (CVMFS_DEBUGLOG,
+    CVMFS_TRACEFILE).
 
     A log shows what was called and fetched, and in which order, but not how long it took.
     """

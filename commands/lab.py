@@ -25,7 +25,10 @@ _mountpoint_argument = click.argument("mountpoint", required=False, type=click.P
 
 @click.group(no_args_is_help=False)
 def lab() -> None:
-    """A repository in the CVMFS format, its server and its client: try cvmprof without CERN."""
+    """Publish, serve and mount a repository on this machine.
+
+    It has the real CVMFS format: try cvmprof without CERN's servers.
+    """
 
 
 @lab.command("model")
@@ -53,7 +56,10 @@ def lab() -> None:
     help="Equal seeds give equal weights.",
 )
 def lab_model(directory: Path, size: int, entropy: float, seed: int) -> None:
-    """Build a transformer in ONNX, its weights in a file of their own, to publish and to load."""
+    """Build a transformer in ONNX, to publish and load.
+
+    Its weights are in a file of their own.
+    """
     from ..runners.model import build_model
 
     click.echo(build_model(directory, size, seed, entropy=entropy))
@@ -111,7 +117,7 @@ def lab_publish(root: Path, source: Path, chunk_size: int | None, no_chunks: boo
 def lab_serve(
     root: Path, port: int, latency: float, bandwidth: int | None, background: bool
 ) -> None:
-    """Serve the repository on 127.0.0.1, as slowly as the options say."""
+    """Serve the repository on 127.0.0.1, as slowly as ordered."""
     from ..runners.lab.lab import Lab, Shaping, serve, serve_here
 
     shaping = Shaping(latency_s=latency, bandwidth_bytes_s=bandwidth)
@@ -131,7 +137,10 @@ def lab_serve(
     help="real: cvmfs2; lab: the stand-in; auto: cvmfs2 if it is in PATH.",
 )
 def lab_mount(root: Path, mountpoint: Path | None, client: Client) -> None:
-    """Mount the repository, by default at ROOT/mnt, and print the mount point."""
+    """Mount the repository (default: at ROOT/mnt).
+
+    Prints the mount point.
+    """
     from ..runners.lab.lab import Lab, MountOptions, mount
 
     click.echo(mount(Lab(root), mountpoint, MountOptions(client=client)))

@@ -23,7 +23,7 @@ import click
     help="Where to run it; auto: CUDA if ONNX Runtime has it.",
 )
 def run(model: Path, runs: int, threads: int, provider: str) -> None:
-    """Load the ONNX MODEL and run it, with phases marked: something to trace."""
+    """Load and run the ONNX MODEL: something to trace. Phases are marked."""
     from ..runners.onnx import run_model
 
     done = run_model(model, runs=runs, threads=threads, provider=provider)

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How to observe the kernel.",
 )
-@click.option(
-    "--every-read", is_flag=True, help="Record every read, page-cache hits too, one by one."
-)
+@click.option("--every-read", is_flag=True, help="Record each read; do not sum up page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads on all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 if events were lost.")
 @click.option(
