@@ -68,7 +68,7 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 | `phase_causes(segments, phases, follow_wakers=True)` | phase and cause, of the thread that marked it | phase (row of `phases`), name, cause, ns |
 | `stall_causes(segments, stalls, follow_wakers=True)` | stall and cause, of the waiting thread | stall_id, cause, ns |
 | `clipped_segments(segments, intervals, follow_wakers=False)` | segment within an interval (interval, tid, start_ns, end_ns) | interval, and those of `segments` |
-| `operation_classes(segments, operations, fetches)` | operation | op_id, class |
+| `operation_classes(segments, operations)` | operation | op_id, class |
 
 With `follow_wakers`, a sleep that a watched thread ended is replaced by what that thread did meanwhile, up to
 eight threads away; if no watched thread is found it stays `blocked`. Classes, deepest source first:

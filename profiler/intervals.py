@@ -97,13 +97,30 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     and the size of the result.
     """
     tiles = segments.sort("tid", "start_ns").with_row_index("tile")
+    with_tiles = _tiles_met(intervals, tiles)
+    pairs = with_tiles.select(
+        "interval",
+        low="start_ns",
+        high="end_ns",
+        tile=pl.int_ranges(pl.col("first"), pl.col("last") + 1),
+    ).explode("tile")
+    rows = tiles.drop("tile")[pairs["tile"]]
+    clipped = pl.concat([pairs.drop("tile"), rows], how="horizontal").with_columns(
+        pl.max_horizontal("start_ns", "low").alias("start_ns"),
+        pl.min_horizontal("end_ns", "high").alias("end_ns"),
+    )
+    return clipped.drop("low", "high").sort("interval", "start_ns")
+
+
+def _tiles_met(intervals: pl.DataFrame, tiles: pl.DataFrame) -> pl.DataFrame:
+    """Intervals that meet any tile, with the ``first`` and the ``last`` that they meet."""
     spans = intervals.select(
         "interval",
         pl.col("tid").cast(tiles.schema["tid"]),
         pl.col("start_ns", "end_ns").cast(pl.Int64),
     )
     ends = tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end")
-    first = spans.sort("start_ns").join_asof(
+    with_first = spans.sort("start_ns").join_asof(
         ends,
         left_on="start_ns",
         right_on="tile_end",
@@ -113,7 +130,7 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
         check_sortedness=False,
     )
     starts = tiles.select("tid", tile_start="start_ns", last="tile").sort("tile_start")
-    both = first.sort("end_ns").join_asof(
+    with_both = with_first.sort("end_ns").join_asof(
         starts,
         left_on="end_ns",
         right_on="tile_start",
@@ -121,22 +138,7 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
         allow_exact_matches=False,
         check_sortedness=False,
     )
-    pairs = (
-        both.filter(pl.col("last") >= pl.col("first"))
-        .select(
-            "interval",
-            low="start_ns",
-            high="end_ns",
-            tile=pl.int_ranges(pl.col("first"), pl.col("last") + 1),
-        )
-        .explode("tile")
-    )
-    rows = tiles.drop("tile")[pairs["tile"]]
-    clipped = pl.concat([pairs.drop("tile"), rows], how="horizontal").with_columns(
-        pl.max_horizontal("start_ns", "low").alias("start_ns"),
-        pl.min_horizontal("end_ns", "high").alias("end_ns"),
-    )
-    return clipped.drop("low", "high").sort("interval", "start_ns")
+    return with_both.filter(pl.col("last") >= pl.col("first"))
 
 
 def uncovered(intervals: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:

@@ -171,7 +171,7 @@ def _source_bytes(frames: Frames) -> pl.DataFrame:
     reads = frames["operations"].filter(
         pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > 0)
     )
-    classes = causes.operation_classes(frames["segments"], reads, frames["fetches"])
+    classes = causes.operation_classes(frames["segments"], reads)
     by_operation = reads.select("op_id", bytes="result").join(classes, on="op_id")
     hits = frames["hits"].select(source=pl.lit("page cache"), bytes="bytes")
     by_class = by_operation.select(pl.col("class").cast(pl.String).alias("source"), "bytes")

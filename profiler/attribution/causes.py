@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from ..intervals import latest_begun, overlaps, uncovered
-from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS
+from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS, OPERATION_CLASSES
 
 #: how many wakers in a chain are followed
 CHAIN_PASSES = 8
@@ -130,53 +130,48 @@ def stall_causes(
     return summed.rename({"interval": "stall_id"})
 
 
-def operation_classes(
-    segments: pl.DataFrame, operations: pl.DataFrame, fetches: pl.DataFrame
-) -> pl.DataFrame:
+def operation_classes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """The deepest source that supplied each operation's bytes: op_id, class.
 
     By what it waited for: ``http``: a download; ``joined``: a download that another thread began;
     ``cvmfs cache``: only the daemon's answer; ``passthrough``, ``disk``: a disk, for a file on FUSE
     or not; ``page cache``: nothing; ``unknown``: something unknown.
     """
-    outcomes = fetches.select("fetch_id", "outcome")
-    past = operations.select("op_id", "passthrough")
-    held = (
-        segments.drop_nulls("op_id")
-        .join(outcomes, on="fetch_id", how="left")
-        .join(past, on="op_id", how="left")
+    of_operations = segments.drop_nulls("op_id").join(
+        operations.select("op_id", "passthrough"), on="op_id", how="left"
     )
-    by_request = pl.col("unique").is_not_null() & pl.col("fetch_id").is_null()
+    sources = of_operations.select("op_id", source=_source().cast(OPERATION_CLASS))
+    # unknown counts as deeper than the page cache, and as less deep than the rest
     depth = (
-        pl.when(pl.col("fetch_id").is_not_null() & (pl.col("cause") != "fetch_joined"))
-        .then(pl.lit("http"))
-        .when(pl.col("cause") == "fetch_joined")
+        pl.when(pl.col("source") == "unknown")
+        .then(OPERATION_CLASSES.index("page cache") - 0.5)
+        .otherwise(pl.col("source").to_physical())
+    )
+    deepest = sources.sort(depth, maintain_order=True).unique("op_id", keep="first")
+    classes = operations.select("op_id").join(
+        deepest.rename({"source": "class"}), on="op_id", how="left", maintain_order="left"
+    )
+    return classes.with_columns(pl.col("class").fill_null("unknown"))
+
+
+def _source() -> pl.Expr:
+    """What supplied the bytes of the operation that a segment belongs to."""
+    cause = pl.col("cause")
+    by_request = pl.col("unique").is_not_null() & pl.col("fetch_id").is_null()
+    return (
+        pl.when(cause == "fetch_joined")
         .then(pl.lit("joined"))
-        .when(by_request & (pl.col("cause") != "unknown"))
+        .when(pl.col("fetch_id").is_not_null())
+        .then(pl.lit("http"))
+        .when(by_request & (cause != "unknown"))
         .then(pl.lit("cvmfs cache"))
-        .when((pl.col("cause") == "disk") & pl.col("passthrough"))
+        .when((cause == "disk") & pl.col("passthrough"))
         .then(pl.lit("passthrough"))
-        .when(pl.col("cause") == "disk")
+        .when(cause == "disk")
         .then(pl.lit("disk"))
-        .when(pl.col("cause") == "unknown")
+        .when(cause == "unknown")
         .then(pl.lit("unknown"))
         .otherwise(pl.lit("page cache"))
-    )
-    ranked = held.with_columns(depth=depth.cast(OPERATION_CLASS)).with_columns(
-        rank=pl.when(pl.col("depth") == "unknown")
-        .then(4.5)
-        .otherwise(pl.col("depth").to_physical())
-    )
-    deepest = ranked.sort("rank").unique("op_id", keep="first", maintain_order=True)
-    return (
-        operations.select("op_id")
-        .join(
-            deepest.select("op_id", **{"class": "depth"}),
-            on="op_id",
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(pl.col("class").fill_null("unknown"))
     )
 
 

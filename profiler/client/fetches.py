@@ -101,22 +101,33 @@ def fetches_by_name(
     `daemon_calls.transactions`; ``committed``: see `daemon_calls.commits`.
     """
     steps = _steps(lookups, begun)
+    downloaded = _begun_downloads(steps, begun, committed)
+    waited = [_joined(steps), _handed_over(steps, downloaded, requests)]
+    both = pl.concat([downloaded, *waited]).drop_nulls("object_hash")
+    return both.with_columns(
+        serving_requests(requests, both),
+        call_id=pl.lit(None, pl.Int32),
+        object_suffix=pl.lit(None, pl.String),
+        returned_ns=pl.lit(None, pl.Int64),
+    ).select(_COLUMNS)
+
+
+def _begun_downloads(
+    steps: pl.DataFrame, begun: pl.DataFrame, committed: pl.DataFrame
+) -> pl.DataFrame:
+    """A download for each transaction, from the miss before it to the rename of its file."""
     first_miss = steps.filter(pl.col("is_miss") & ~pl.col("after_miss")).select(
         "pid", "tid", "object_hash", missed_ns="start_ns"
     )
     renames = committed.select(
         "pid", "path", committed_hash="object_hash", done_ns="end_ns", renamed_ns="start_ns"
     )
-    missed = latest_begun(
-        begun.rename({"end_ns": "queued_ns"}),
-        first_miss,
-        at="start_ns",
-        begin="missed_ns",
-        by=["pid", "tid"],
-    )
+    transactions = begun.rename({"end_ns": "queued_ns"})
+    key = ["pid", "tid"]
+    missed = latest_begun(transactions, first_miss, at="start_ns", begin="missed_ns", by=key)
     started = next_begun(missed, renames, at="start_ns", begin="renamed_ns", by=["pid", "path"])
     done = pl.col("done_ns").is_not_null()
-    downloaded = started.select(
+    return started.select(
         "mount_id",
         "pid",
         "tid",
@@ -126,7 +137,11 @@ def fetches_by_name(
         outcome=pl.when(done).then(pl.lit("downloaded")).cast(OUTCOME),
         queued_ns="queued_ns",
     )
-    joined = steps.filter("joins").select(
+
+
+def _joined(steps: pl.DataFrame) -> pl.DataFrame:
+    """Misses followed by a hit of the same object on the same thread."""
+    return steps.filter("joins").select(
         "mount_id",
         "pid",
         "tid",
@@ -136,15 +151,6 @@ def fetches_by_name(
         outcome=pl.lit("joined").cast(OUTCOME),
         queued_ns=pl.lit(None, pl.Int64),
     )
-    both = pl.concat([downloaded, joined, _handed_over(steps, downloaded, requests)]).drop_nulls(
-        "object_hash"
-    )
-    served = both.with_columns(serving_requests(requests, both))
-    return served.with_columns(
-        call_id=pl.lit(None, pl.Int32),
-        object_suffix=pl.lit(None, pl.String),
-        returned_ns=pl.lit(None, pl.Int64),
-    ).select(_COLUMNS)
 
 
 def _handed_over(

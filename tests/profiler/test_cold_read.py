@@ -191,7 +191,7 @@ def test_causes_and_classes_of_the_reads(run: Run) -> None:
     sums = causes.group_by("op_id").agg(pl.col("ns").sum()).sort("op_id")
     assert sums.rows() == [(0, 7000), (1, 6200)]
     assert causes.filter(op_id=0, cause="transfer")["ns"].to_list() == [2000]
-    classes = operation_classes(tables["segments"], tables["operations"], tables["fetches"])
+    classes = operation_classes(tables["segments"], tables["operations"])
     assert classes.rows() == [(0, "http"), (1, "http")]
 
 

@@ -76,7 +76,7 @@ def test_reads_and_faults_belong_to_the_file_on_fuse(served: Path, trace: Trace)
 def test_their_disk_is_named(served: Path, trace: Trace) -> None:
     run = trace(WORKLOAD, served, READS, FAULTS, STEP, options=("--every-read",))
     done = operations_on(run, served).filter(pl.col("kind").is_in(["read", "fault"]))
-    classes = operation_classes(run.tables["segments"], done, run.tables["fetches"])
+    classes = operation_classes(run.tables["segments"], done)
     named = classes["class"].to_list()
     assert set(named) <= {"passthrough", "page cache"}  # a disk may answer before anybody sleeps
     assert named.count("passthrough") > (READS + FAULTS) // 2

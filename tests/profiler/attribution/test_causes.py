@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler.attribution import causes
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import conform
 
 
 def segments(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
@@ -139,7 +139,7 @@ def test_classes_take_the_deepest_source() -> None:
             rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row"
         ).with_columns(pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)),
     )
-    found = causes.operation_classes(tiles, ops, empty("fetches"))
+    found = causes.operation_classes(tiles, ops)
     assert found["class"].to_list() == [
         "http",
         "joined",
