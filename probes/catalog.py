@@ -1,8 +1,8 @@
 """What is observed and by which attach points, in order of preference.
 
-A `LogicalEvent` is something that happens to the system; its alternatives are the ways to see it.
-Resolving an event against a kernel's facts is pure: it gives the alternative to attach, or the
-reason why none can be. Standard library only.
+A `LogicalEvent` is something that happens in the system; its alternatives are ways to observe it.
+`resolve` is pure: from a kernel's facts it returns the alternative to attach, or the reason why
+there is none. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ FENTRY, FEXIT = "fentry", "fexit"
 KPROBE, KRETPROBE = "kprobe", "kretprobe"
 SOFTWARE_EVENT = "perf_software"
 UPROBE = "uprobe"
-#: all functions of a library through one link; taking it off waits once, not once for each
+#: all functions of a library through one link: detaching waits once, not once for each function
 UPROBE_MULTI = "uprobe_multi"
 
-#: ends the name of a program that does, behind the one it is named after, what that one missed: on
-#: a kernel that preempts programs, whoever comes to one on the same CPU meanwhile does not run it
-AGAIN = "_again"
+#: suffix of backup programs. On a preemptible kernel a program is skipped for a task that reaches
+#: it while another task is preempted inside it on that CPU; the backup, attached behind it, handles
+#: those hits.
+BACKUP = "_backup"
 
-#: what may be asked for by name, and the families that it stands for
+#: what --backend accepts, and the families that it stands for
 BACKENDS = {
     "auto": (),
     "fentry": (FENTRY, FEXIT),
@@ -45,27 +46,40 @@ SOFTWARE_EVENTS = {"page-faults-minor": 5, "page-faults-major": 6}
 
 @dataclass(frozen=True)
 class AttachPoint:
-    """One place in the kernel and the program that runs there."""
+    """A place in the kernel, and the program that runs there.
+
+    ``calls`` is the C expression that the program evaluates. In it ``{1}`` to ``{4}`` are the
+    arguments there, ``{argument}`` the one that `kernel.FUNCTIONS` names, ``{result}`` what the
+    function returned, ``{backup}`` whether the program is a backup, ``{ctx}`` the context itself.
+    """
 
     family: str
     target: str
     program: str
+    calls: str = ""
 
 
 @dataclass(frozen=True)
 class LogicalEvent:
-    """Something that is observed. ``alternatives`` are sets of attach points, the cheapest first;
-    ``mandatory`` ones are those without which a recording would say nothing.
+    """Something that is observed.
+
+    ``shows`` is what it contributes to a run, ``without`` what a run lacks if it is not observed.
+    ``alternatives`` are sets of attach points, the cheapest first; empty if programs attached for
+    another event observe it. ``system_calls_of``: whose system calls those are, if they are.
+    Nothing can be recorded without a ``mandatory`` event.
     """
 
     name: str
-    alternatives: tuple[tuple[AttachPoint, ...], ...]
+    shows: str
+    without: str
+    alternatives: tuple[tuple[AttachPoint, ...], ...] = ()
     mandatory: bool = False
+    system_calls_of: str = ""
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """The alternative that a kernel can serve."""
+    """The alternative that a kernel supports."""
 
     event: str
     points: tuple[AttachPoint, ...]
@@ -73,89 +87,86 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """No alternative can be served; why, and the ways to get it, the one for the best first."""
+    """A kernel supports no alternative: why, and what would help, the preferred one's first."""
 
     event: str
     reason: str
     ways_out: tuple[str, ...] = ()
 
 
-def _raw(target: str, program: str) -> AttachPoint:
-    return AttachPoint(RAW_TRACEPOINT, target, program)
+def _raw(target: str, program: str, calls: str) -> AttachPoint:
+    return AttachPoint(RAW_TRACEPOINT, target, program, calls)
 
 
-def _function(family: str, target: str, program: str) -> tuple[AttachPoint, ...]:
-    return (AttachPoint(family, target, program),)
+def _function(family: str, target: str, program: str, calls: str) -> tuple[AttachPoint, ...]:
+    return (AttachPoint(family, target, f"{program}_{family}", calls),)
 
 
 def _read(entry: str, end: str) -> tuple[AttachPoint, ...]:
+    """The end first: an entry whose end is not seen would stay open. fexit has the result behind
+    the two arguments.
+    """
     target, program = "fuse_file_read_iter", "on_asynchronous_read"
-    return (
-        AttachPoint(end, target, f"{program}_{end}"),  # first: an entry seen alone would stay open
-        AttachPoint(entry, target, f"{program}_{entry}"),
-    )
+    result = "{3}" if end == FEXIT else "{result}"
+    ends = _function(end, target, program, f"end_asynchronous_read({result})")
+    return ends + _function(entry, target, program, "begin_asynchronous_read({1}, {2}, {backup})")
 
 
 def _queued(family: str) -> tuple[tuple[AttachPoint, ...], ...]:
-    program = f"on_request_queued_{family}"
-    return tuple(_function(family, target, program) for target in QUEUEING_FUNCTIONS)
+    calls = "request_queued({argument}, {backup})"
+    return tuple(
+        _function(family, target, "on_request_queued", calls) for target in QUEUEING_FUNCTIONS
+    )
 
 
-#: where a request enters the queue of /dev/fuse; the first is called through a pointer only, the
+#: what puts a request into the queue of /dev/fuse. The first is called through a pointer only; the
 #: second is from before commit 5de8acb41c86 ("fuse: cleanup request queuing towards virtiofs")
 #: (in v6.12)
 QUEUEING_FUNCTIONS = ("fuse_dev_queue_req", "queue_request_and_unlock")
-#: the function whose argument the programs read, by the name that their macro has
-ARGUMENT_FUNCTIONS = {
-    "QUEUED": QUEUEING_FUNCTIONS,
-    "ENDED": ("fuse_request_end",),
-    "FAULT": ("filemap_fault",),
-    "READ": ("fuse_file_read_iter",),
-}
 
 
-def _with_seconds(
+def _with_backups(
     points: tuple[AttachPoint, ...], where: Callable[[AttachPoint], bool]
 ) -> tuple[AttachPoint, ...]:
-    """With a second program behind some of them."""
-    doubled = (_doubled(point) if where(point) else (point,) for point in points)
-    return tuple(each for pair in doubled for each in pair)
+    """The points, with backups for some of them."""
+    pairs = (_with_backup(point) if where(point) else (point,) for point in points)
+    return tuple(each for pair in pairs for each in pair)
 
 
-def _doubled(point: AttachPoint) -> tuple[AttachPoint, ...]:
-    """A point and the one behind it, in the order of attaching."""
-    again = replace(point, program=point.program + AGAIN)
-    # a trampoline calls first what was attached last
-    return (again, point) if point.family in (FENTRY, FEXIT) else (point, again)
+def _with_backup(point: AttachPoint) -> tuple[AttachPoint, ...]:
+    """A point and its backup, in the order of attaching."""
+    backup = replace(point, program=point.program + BACKUP)
+    # a trampoline calls the program that was attached last first
+    return (backup, point) if point.family in (FENTRY, FEXIT) else (point, backup)
 
 
 def preempts(facts: KernelFacts) -> bool:
-    """Whether a kernel may preempt a task within it, and so within programs."""
+    """Whether a kernel can preempt a task in kernel code, and so in programs."""
     return facts.preemption not in ("none", "voluntary")
 
 
-def _is_preempted(facts: KernelFacts, point: AttachPoint) -> bool:
-    """Whether a task may be preempted in a point's program, so that others miss it."""
+def _is_preemptible(facts: KernelFacts, point: AttachPoint) -> bool:
+    """Whether a task can be preempted in a point's program, so that the program misses others."""
     if point.family in (FENTRY, FEXIT):
         return preempts(facts)
-    return facts.preemptible_tracepoints and _may_be_doubled(point)
+    return facts.preemptible_tracepoints and _may_have_backup(point)
 
 
 def _may_miss(facts: KernelFacts, points: tuple[AttachPoint, ...]) -> bool:
-    """Whether hits may be skipped, where even tracepoints are preempted: kprobes are not, but one
-    for a return has few instances.
+    """Whether hits may be skipped where even tracepoints are preemptible. Kprobes are not, but a
+    return probe has few instances.
     """
-    each = (_is_preempted(facts, point) or point.family == KRETPROBE for point in points)
+    each = (_is_preemptible(facts, point) or point.family == KRETPROBE for point in points)
     return facts.preemptible_tracepoints and any(each)
 
 
-def _may_be_doubled(point: AttachPoint) -> bool:
+def _may_have_backup(point: AttachPoint) -> bool:
     if point.family == RAW_TRACEPOINT:
         return point.target in _PREEMPTIBLE
     return point.family in (FENTRY, FEXIT)
 
 
-#: tracepoints outside of interrupts and of what must not be preempted anyway
+#: tracepoints that are hit neither in interrupts nor with preemption disabled
 _PREEMPTIBLE = frozenset((
     "sys_enter", "sys_exit", "mm_filemap_fault", "mm_filemap_add_to_page_cache",
     "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end", "task_newtask",
@@ -164,117 +175,236 @@ _PREEMPTIBLE = frozenset((
 
 
 def _interrupt_points() -> tuple[AttachPoint, ...]:
-    pairs = (
-        ("softirq", "softirq"),
-        ("irq_handler", "irq_handler"),
-        ("local_timer", "local_timer"),
-        ("call_function", "call_function"),
-        ("call_function_single", "call_function"),
+    kinds = (
+        ("softirq", "softirq", "SOFT"),
+        ("irq_handler", "irq_handler", "DEVICE"),
+        ("local_timer", "local_timer", "TIMER"),
+        ("call_function", "call_function", "CALL"),
+        ("call_function_single", "call_function", "CALL"),
     )
-    # the exits first: an entry seen alone would leave its CPU marked for ever
+    # exits first: an entry whose exit is not seen would mark its CPU for ever
     return tuple(
-        _raw(f"{target}_{edge}", f"on_{program}_{edge}")
-        for edge in ("exit", "entry")
-        for target, program in pairs
+        _raw(
+            f"{target}_{edge}", f"on_{program}_{edge}", f"set_interrupt(INTERRUPT_{kind}, {value})"
+        )
+        for edge, value in (("exit", 0), ("entry", 1))
+        for target, program, kind in kinds
     )
 
 
-#: in the order of the counters EVENT_*; attached in the order of ATTACH_ORDER
+_NOTHING = "nothing can be recorded"
+_NO_REQUESTS = "FUSE requests have no rows, and reads no cause within the mount"
+_NO_FILE = "their waits are recorded, but not which file they read"
+
+#: in the order of the counters EVENT_*; the last is attached first
 EVENTS = (
     LogicalEvent(
         "system call",
-        ((_raw("sys_exit", "on_syscall_exit"), _raw("sys_enter", "on_syscall_entry")),),
+        "opens, reads and the like",
+        _NOTHING,
+        (
+            (
+                _raw("sys_exit", "on_syscall_exit", "leave_syscall({ctx}, {backup})"),
+                _raw("sys_enter", "on_syscall_entry", "enter_syscall({ctx}, {backup})"),
+            ),
+        ),
         mandatory=True,
     ),
     LogicalEvent(
         "page fault",
+        "reads of mapped files",
+        f"page faults have no rows: {_NO_FILE}",
         (
-            (_raw("mm_filemap_fault", "on_filemap_fault_entry"),),
-            _function(FENTRY, "filemap_fault", "on_filemap_fault_fentry"),
-            _function(KPROBE, "filemap_fault", "on_filemap_fault_kprobe"),
+            (_raw("mm_filemap_fault", "on_filemap_fault_entry", "begin_fault_at({1}, {2})"),),
+            _function(FENTRY, "filemap_fault", "on_filemap_fault", "begin_fault_of({argument})"),
+            _function(KPROBE, "filemap_fault", "on_filemap_fault", "begin_fault_of({argument})"),
         ),
     ),
     LogicalEvent(
         "page fault end",
+        "how long page faults took",
+        "page faults have no end",
         (
-            # no kretprobe: it can be missed, where more faults wait than it has instances
+            # no kretprobe: it misses faults if more of them wait at once than it has instances
             (
-                AttachPoint(SOFTWARE_EVENT, "page-faults-minor", "on_page_fault_minor"),
-                AttachPoint(SOFTWARE_EVENT, "page-faults-major", "on_page_fault_major"),
-                _raw("signal_generate", "on_signal_generate"),
-                _raw("signal_deliver", "on_signal_deliver"),
+                AttachPoint(
+                    SOFTWARE_EVENT, "page-faults-minor", "on_page_fault_minor", "end_fault(0)"
+                ),
+                AttachPoint(
+                    SOFTWARE_EVENT, "page-faults-major", "on_page_fault_major", "end_fault(0)"
+                ),
+                _raw("signal_generate", "on_signal_generate", "signal_generated({1}, {3})"),
+                _raw("signal_deliver", "on_signal_deliver", "signal_delivered({1})"),
             ),
         ),
     ),
     LogicalEvent(
         "page-cache insertion",
-        ((_raw("mm_filemap_add_to_page_cache", "on_page_cache_insertion"),),),
+        "pages brought into memory",
+        "pages_inserted stays 0 in the table touches",
+        (
+            (
+                _raw(
+                    "mm_filemap_add_to_page_cache",
+                    "on_page_cache_insertion",
+                    "page_cache_insertion({1}, {backup})",
+                ),
+            ),
+        ),
     ),
-    LogicalEvent("fault-around", ((_raw("mm_filemap_map_pages", "on_fault_around"),),)),
+    LogicalEvent(
+        "fault-around",
+        "pages mapped around a fault",
+        "pages_mapped stays 0 in the table touches; nothing else needs it",
+        (
+            (
+                _raw(
+                    "mm_filemap_map_pages",
+                    "on_fault_around",
+                    "fault_around({1}, {2}, {3}, {backup})",
+                ),
+            ),
+        ),
+    ),
     LogicalEvent(
         "request queued",
+        "what the kernel asks CVMFS for",
+        _NO_REQUESTS,
         (
-            (_raw("fuse_request_send", "on_request_queued"),),
+            (_raw("fuse_request_send", "on_request_queued", "request_queued({1}, {backup})"),),
             *_queued(FENTRY),
             *_queued(KPROBE),
         ),
     ),
     LogicalEvent(
         "request ended",
+        "the answers",
+        _NO_REQUESTS,
         (
-            (_raw("fuse_request_end", "on_request_ended"),),
-            _function(FENTRY, "fuse_request_end", "on_request_ended_fentry"),
-            _function(KPROBE, "fuse_request_end", "on_request_ended_kprobe"),
+            (_raw("fuse_request_end", "on_request_ended", "request_ended({1})"),),
+            _function(FENTRY, "fuse_request_end", "on_request_ended", "request_ending({argument})"),
+            _function(KPROBE, "fuse_request_end", "on_request_ended", "request_ending({argument})"),
         ),
     ),
-    # every other read is a system call, which tells all of it; this one costs each of them a look
-    LogicalEvent("asynchronous read", (_read(FENTRY, FEXIT), _read(KPROBE, KRETPROBE))),
-    LogicalEvent("off CPU", ((_raw("sched_switch", "on_switch"),),), mandatory=True),
-    LogicalEvent("wake", ((_raw("sched_waking", "on_waking"),),), mandatory=True),
+    # all other reads are system calls of their own; this one costs each of those a function call
     LogicalEvent(
-        "interrupt", (_interrupt_points(), _interrupt_points()[:2] + _interrupt_points()[5:7])
+        "asynchronous read",
+        "reads by io_uring and AIO",
+        f"reads by io_uring and AIO have no rows: {_NO_FILE}; all other reads are recorded",
+        (_read(FENTRY, FEXIT), _read(KPROBE, KRETPROBE)),
+    ),
+    LogicalEvent(
+        "off CPU",
+        "when a thread does not run",
+        _NOTHING,
+        ((_raw("sched_switch", "on_switch", "task_switch({ctx})"),),),
+        mandatory=True,
+    ),
+    LogicalEvent(
+        "wake",
+        "which thread woke it",
+        _NOTHING,
+        ((_raw("sched_waking", "on_waking", "task_waking({1})"),),),
+        mandatory=True,
+    ),
+    LogicalEvent(
+        "interrupt",
+        "wakes that no thread made",
+        "a wake by an interrupt counts as one by the task that it interrupted",
+        (_interrupt_points(), _interrupt_points()[:2] + _interrupt_points()[5:7]),
     ),
     LogicalEvent(
         "task",
+        "processes and threads",
+        _NOTHING,
         (
             (
-                _raw("sched_process_free", "on_free"),
-                _raw("sched_process_exit", "on_exit"),
-                _raw("sched_process_exec", "on_exec"),
-                # not sched_process_fork: the kernel's own threads within a process have none
-                _raw("task_newtask", "on_fork"),
+                _raw("sched_process_free", "on_free", "task_freed({1})"),
+                _raw("sched_process_exit", "on_exit", "task_ends({1}, {backup})"),
+                _raw("sched_process_exec", "on_exec", "task_executes({1}, {2})"),
+                # not sched_process_fork, which is not hit for the kernel's own threads in a process
+                _raw("task_newtask", "on_fork", "task_begins({1}, {backup})"),
             ),
         ),
         mandatory=True,
     ),
 )
-#: observed by programs attached elsewhere: by the daemon's system calls, or by uprobes per library
+_COMMAND, _CLIENT = "the command's", "the client's"
+_DAEMON_CALL = LogicalEvent(
+    "daemon call",
+    "what CVMFS did with a request",
+    "what CVMFS does with a request is known from its system calls only",
+)
+#: observed by programs that are attached for another event, or by uprobes for each library
 DERIVED_EVENTS = (
-    "operation", "touch", "file", "request served", "download", "cache directory", "daemon call",
-)  # fmt: skip
-EVENT_NAMES = tuple(event.name for event in EVENTS) + DERIVED_EVENTS
+    LogicalEvent(
+        "operation",
+        "file operations",
+        "file operations have no rows",
+        system_calls_of=_COMMAND,
+    ),
+    LogicalEvent(
+        "touch",
+        "which parts of a file were read",
+        "the table touches has no rows",
+        system_calls_of=_COMMAND,
+    ),
+    LogicalEvent(
+        "file",
+        "names of files and mounts",
+        "files and mounts have no names",
+        system_calls_of=_COMMAND,
+    ),
+    LogicalEvent(
+        "request served",
+        "when CVMFS took a request",
+        "how long a request waited for CVMFS to take it is unknown",
+        system_calls_of=_CLIENT,
+    ),
+    LogicalEvent(
+        "download",
+        "HTTP requests",
+        "HTTP requests have no rows",
+        system_calls_of=_CLIENT,
+    ),
+    LogicalEvent(
+        "cache directory",
+        "hits, misses, objects stored",
+        "whether an object was in the client's cache is unknown",
+        system_calls_of=_CLIENT,
+    ),
+    _DAEMON_CALL,
+)
+EVENT_NAMES = tuple(event.name for event in EVENTS + DERIVED_EVENTS)
+#: observed by the session, not by a program
+SOCKET_SAMPLES = LogicalEvent(
+    "socket sample",
+    "the network's round trips and losses",
+    "the network's round trips and losses have no rows",
+)
+BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, SOCKET_SAMPLES)}
 
 
 def lack_of_uprobes(facts: KernelFacts) -> Unsupported | None:
-    """Why daemon functions cannot be probed on a kernel, if they cannot."""
+    """Why the client's functions cannot be probed on a kernel; None if they can."""
     if facts.uprobes:
         return None
     way_out = "boot a kernel built with CONFIG_UPROBE_EVENTS"
-    return Unsupported("daemon call", "this kernel is built without uprobes", (way_out,))
+    return Unsupported(_DAEMON_CALL.name, "this kernel is built without uprobes", (way_out,))
 
 
 def uprobe_family(facts: KernelFacts) -> str:
-    """How daemon functions are probed on a kernel."""
+    """How the client's functions are probed on a kernel."""
     return UPROBE_MULTI if "UPROBE_MULTI_TYPE" in facts.enumerators else UPROBE
 
 
 @dataclass(frozen=True)
 class DaemonFunction:
-    """A function of the client to probe: its qualified C++ name, and the programs' name for it."""
+    """A function of the client to probe: its qualified C++ name, and its name in the programs."""
 
     qualified_name: str
     function: str
-    #: whether a client may do without it
+    #: whether some clients lack it
     optional: bool = False
 
     @property
@@ -296,7 +426,7 @@ _FUSE_CALLBACKS = (
     "lookup", "getattr", "readlink", "opendir", "releasedir", "readdir", "open", "read", "release",
     "statfs", "getxattr", "listxattr",
 )  # fmt: skip
-#: the cache managers beside the one that keeps files: not every client has them
+#: the cache managers besides the one that keeps files: not every client has them
 _CACHE_MANAGERS = ("Ram", "External", "Tiered", "Streaming")
 #: several names for one function where versions of the client differ
 DAEMON_FUNCTIONS = (
@@ -314,19 +444,19 @@ DAEMON_FUNCTIONS = (
 def resolve(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> Attachment | Unsupported:
-    """The first alternative of which the kernel has every attach point, or why there is none."""
-    found = candidates(event, facts, backend)
-    return found if isinstance(found, Unsupported) else found[0]
+    """The first alternative whose attach points the kernel all has, or why there is none."""
+    usable = candidates(event, facts, backend)
+    return usable if isinstance(usable, Unsupported) else usable[0]
 
 
 def candidates(
     event: LogicalEvent, facts: KernelFacts, backend: str = "auto"
 ) -> tuple[Attachment, ...] | Unsupported:
-    """Every alternative that the kernel should have, the preferred first, or why there is none.
-    Where even tracepoints are preempted, those that may miss something come last. Behind one that
-    no kernel refuses to attach there is no other.
+    """Every alternative that the kernel should support, the preferred first, or why there is none.
 
-    A backend asked for by name holds for the events that it has an alternative for.
+    If even tracepoints are preemptible, alternatives that may miss hits come last. The list ends
+    with an alternative that kernels never refuse. A backend applies to the events that it has an
+    alternative for.
     """
     lacks, usable = list[Lack](facts.conditions.hindrances()), list[Attachment]()
     if facts.untold is not None:
@@ -336,7 +466,7 @@ def candidates(
         lacking = [lack for point in points if (lack := _lacks(point, facts))]
         lacks += lacking
         if not lacking:
-            chosen = _with_seconds(points, partial(_is_preempted, facts))
+            chosen = _with_backups(points, partial(_is_preemptible, facts))
             usable.append(Attachment(event.name, chosen))
             if not any(map(_may_be_refused, points)):
                 break
@@ -348,40 +478,51 @@ def candidates(
 
 
 def every_point() -> tuple[AttachPoint, ...]:
-    """Every attach point once, with those that may stand behind others, in the order of attaching
-    each event.
-    """
+    """Every attach point once, with all possible backups, in each event's order of attaching."""
     every = (points for event in EVENTS for points in event.alternatives)
     return tuple(
-        dict.fromkeys(point for points in every for point in _with_seconds(points, _may_be_doubled))
+        dict.fromkeys(
+            point for points in every for point in _with_backups(points, _may_have_backup)
+        )
     )
 
 
-#: the programs that others may stand behind; not those of system calls, which tell themselves what
-#: both have missed
+#: the programs that may have a backup, except those of system calls, which count themselves what
+#: both missed
 PAIRS = tuple(
     dict.fromkeys(
-        point.program.removesuffix(AGAIN)
+        point.program.removesuffix(BACKUP)
         for point in every_point()
-        if point.program.endswith(AGAIN) and point.target not in ("sys_enter", "sys_exit")
+        if point.program.endswith(BACKUP) and point.target not in ("sys_enter", "sys_exit")
     )
 )
 
 
-def functions_programs(facts: KernelFacts, backend: str | None) -> frozenset[str]:
-    """The programs that may be attached to functions, or stand behind another; None: all there are
-    for the functions of this kernel.
+def compiled_points(facts: KernelFacts, backend: str | None) -> tuple[AttachPoint, ...]:
+    """The attach points whose programs are compiled, each program once.
+
+    All that neither depend on a function nor are backups; of the others those that a backend may
+    attach, or without a backend all that this kernel has the function or tracepoint for.
     """
+    chosen = _chosen(facts, backend)
+    points = dict[str, AttachPoint]()
+    for point in every_point():
+        if not _is_optional(point) or point in chosen:
+            points.setdefault(point.program, point)
+    return tuple(points.values())
+
+
+def _chosen(facts: KernelFacts, backend: str | None) -> set[AttachPoint]:
     if backend is None:
-        known = {*facts.functions, *facts.raw_tracepoints}
-        points = [point for point in every_point() if point.target in known]
-    else:
-        found = (candidates(event, facts, backend) for event in EVENTS)
-        chosen = (each for one in found if not isinstance(one, Unsupported) for each in one)
-        points = [each for one in chosen for each in one.points]
-    return frozenset(
-        each.program for each in points if _may_be_refused(each) or each.program.endswith(AGAIN)
-    )
+        present = {*facts.functions, *facts.raw_tracepoints}
+        return {point for point in every_point() if point.target in present}
+    each = (candidates(event, facts, backend) for event in EVENTS)
+    usable = (attachment for one in each if not isinstance(one, Unsupported) for attachment in one)
+    return {point for attachment in usable for point in attachment.points}
+
+
+def _is_optional(point: AttachPoint) -> bool:
+    return _may_be_refused(point) or point.program.endswith(BACKUP)
 
 
 def _may_be_refused(point: AttachPoint) -> bool:
@@ -389,15 +530,15 @@ def _may_be_refused(point: AttachPoint) -> bool:
 
 
 def is_forced(event: LogicalEvent, backend: str) -> bool:
-    """Whether a backend asked for by name holds for this event: then it is mandatory."""
+    """Whether a backend applies to this event, which is mandatory then."""
     alternatives = _of_backend(event, backend)
     return backend != "auto" and len(alternatives) < len(event.alternatives)
 
 
 def _of_backend(event: LogicalEvent, backend: str) -> tuple[tuple[AttachPoint, ...], ...]:
     families = BACKENDS[backend]
-    of_it = (each for each in event.alternatives if any(one.family in families for one in each))
-    return tuple(of_it) or event.alternatives
+    usable = (each for each in event.alternatives if any(one.family in families for one in each))
+    return tuple(usable) or event.alternatives
 
 
 def missing_offsets(facts: KernelFacts) -> tuple[str, ...]:
@@ -415,28 +556,29 @@ def missing_offsets(facts: KernelFacts) -> tuple[str, ...]:
 
 
 def lack_of_members(facts: KernelFacts) -> Lack | None:
-    """What a kernel does not tell of its structs, if it does not tell all that is needed."""
+    """Which struct members a kernel's type information lacks; None if it has all."""
     missing = missing_offsets(facts)
     if not missing:
         return None
     if "fuse_req.flags" in missing and all(name.startswith("fuse_") for name in missing):
         return _lack_of_fuse(facts)
-    fact = f"the kernel {facts.release} lacks what is read of it: {', '.join(missing)}"
-    return Lack(fact, "boot a newer kernel: Linux 6.12 or later has it all")
+    fact = f"the kernel {facts.release} lacks struct members that are read: {', '.join(missing)}"
+    return Lack(fact, "boot a newer kernel: Linux 6.12 or later has all of them")
 
 
 def _lack_of_fuse(facts: KernelFacts) -> Lack:
-    silent = f"the kernel {facts.release} tells nothing of FUSE"
+    untyped = f"the kernel {facts.release} has no type information about FUSE"
     built = facts.config.get("FUSE_FS")
     if built == "n":
         return Lack(f"the kernel {facts.release} is built without FUSE", "boot one that has it")
     if built == "m" and facts.config.get("DEBUG_INFO_BTF_MODULES") != "n":
-        return Lack(f"{silent}: its module is not loaded", "modprobe fuse")
+        return Lack(f"{untyped}: its module is not loaded", "modprobe fuse")
     way_out = "boot a kernel that has FUSE built in (CONFIG_FUSE_FS=y)"
-    return Lack(f"{silent}: it is a module there, or absent", way_out)
+    return Lack(f"{untyped}: it is a module, or absent", way_out)
 
 
-#: tracepoints that 6.1 lacks and 6.12 has
+#: tracepoints that 6.1 lacks and 6.12 has: commits ("filemap: add trace events for get_pages,
+#: map_pages, and fault") and 396b209e405a ("fuse: add simple request tracepoints") (both in v6.12)
 _NEWER_TRACEPOINTS = frozenset(
     ("mm_filemap_fault", "mm_filemap_map_pages", "fuse_request_send", "fuse_request_end")
 )
@@ -444,7 +586,7 @@ _REPORT = "please report this kernel to the cvmprof project"
 
 
 def _lacks(point: AttachPoint, facts: KernelFacts) -> Lack | None:
-    """What a kernel lacks of an attach point; None where it has it."""
+    """What a kernel lacks for an attach point; None if it has everything."""
     if point.family == RAW_TRACEPOINT:
         if point.target in facts.raw_tracepoints:
             return None
@@ -453,7 +595,7 @@ def _lacks(point: AttachPoint, facts: KernelFacts) -> Lack | None:
         return Lack(f"this kernel lacks the tracepoint {point.target}", way_out)
     if point.family == SOFTWARE_EVENT:
         known = point.target in SOFTWARE_EVENTS
-        return None if known else Lack(f"no software event {point.target}", _REPORT)
+        return None if known else Lack(f"there is no software event {point.target}", _REPORT)
     return _lacks_function(point, facts)
 
 
@@ -490,7 +632,7 @@ def _lacks_trampolines(facts: KernelFacts) -> Lack | None:
     refused = facts.conditions.fentry_refused
     if facts.trampolines and refused:
         reason = f"this kernel refuses fentry programs ({refused})"
-        return Lack(reason, "boot a kernel that takes them, or one that has kprobes")
+        return Lack(reason, "boot a kernel that accepts them, or one that has kprobes")
     if facts.trampolines:
         return None
     way_out = "boot a kernel built with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"

@@ -1,6 +1,6 @@
-"""What can be observed on a kernel, by what, what is missing and how to get it.
+"""What can be observed on a kernel and how, what cannot, and what would help.
 
-Facts in, rows out: nothing is attached here, and no kernel is asked.
+Pure: facts in, rows out.
 """
 
 from __future__ import annotations
@@ -9,60 +9,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import catalog
+from .catalog import LogicalEvent
 from .compiler import Compiler
 from .conditions import Lack
 from .kernel import KernelFacts, saved
 
-#: what an event tells
-_TELLS = {
-    "system call": "opens, reads and the like",
-    "page fault": "reads of mapped files",
-    "page fault end": "how long those took",
-    "page-cache insertion": "pages brought into memory",
-    "fault-around": "pages mapped beside the one read",
-    "request queued": "what the kernel asks of CVMFS",
-    "request ended": "the answers",
-    "asynchronous read": "reads by io_uring and AIO",
-    "off CPU": "when a thread does not run",
-    "wake": "whom it waited for",
-    "interrupt": "wakes that no thread made",
-    "task": "processes and threads",
-    "operation": "file operations",
-    "touch": "which parts of a file were read",
-    "file": "names of files and mounts",
-    "request served": "when CVMFS took a request",
-    "download": "HTTP requests",
-    "cache directory": "hits, misses, objects stored",
-    "socket sample": "the network's round trips and losses have no rows",
-    "daemon call": "what CVMFS did with a request",
-}
-_LOST = {
-    "page fault": "page faults have no rows; what they waited for is told, but not by file",
-    "page fault end": "page faults have no end",
-    "page-cache insertion": "pages_inserted stays 0 in the table touches",
-    "fault-around": "pages_mapped stays 0 in the table touches; nothing else needs it",
-    "request queued": "FUSE requests have no rows, and reads no cause within the mount",
-    "request ended": "FUSE requests have no rows, and reads no cause within the mount",
-    "asynchronous read": "reads by io_uring and AIO have no rows; what they waited for is told, "
-    "but not by file; all other reads are told",
-    "interrupt": "a wake by an interrupt is taken for one by the task that it interrupted",
-    "daemon call": "what CVMFS does with a request is told by its system calls alone",
-    **{event.name: "nothing can be recorded" for event in catalog.EVENTS if event.mandatory},
-}
-_COMMANDS, _DAEMONS = "the command's", "the client's"
-#: what is told by programs that are attached for something else: by whose system calls
-_TOLD_BY = {
-    "operation": _COMMANDS, "touch": _COMMANDS, "file": _COMMANDS, "request served": _DAEMONS,
-    "download": _DAEMONS, "cache directory": _DAEMONS,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Observed:
-    """One logical event on one kernel, and what it tells.
+    """One logical event on one kernel.
 
-    ``family`` is None where nothing observes it; then ``reason`` says why not, ``lost`` what a run
-    lacks, and ``ways_out`` how to get it: any one of them will do.
+    ``tells``: what the event shows. ``family`` is None if nothing observes it: then ``reason`` says
+    why, ``lost`` what a run lacks without it, and each of ``ways_out`` would help.
     """
 
     event: str
@@ -76,11 +34,11 @@ class Observed:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a kernel lets be seen, and all that is known of it.
+    """What can be observed on a kernel, and all that is known about it.
 
-    ``hindrances`` keep anything from being recorded here and now; the events are those that would
-    be seen without them. ``backends`` has why one cannot be asked for, None where it can.
-    ``bcc`` is the one to record with, None where it was not asked for.
+    ``hindrances`` are reasons why nothing can be recorded now; ``events`` says what could be
+    observed without them. ``backends``: why each is not supported, None if it is. ``bcc``: the one
+    that is used for recording, None if nobody looked for it.
     """
 
     release: str
@@ -94,7 +52,7 @@ class Diagnosis:
     bcc: Compiler | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """As JSON."""
         return asdict(self)
 
 
@@ -107,7 +65,7 @@ def diagnose(facts: KernelFacts, backend: str = "auto", bcc: Compiler | None = N
         hindrances=(*_hindrances(facts, able), *_lack_of_bcc(bcc)),
         events=(
             *(_observed(event, able, backend) for event in catalog.EVENTS),
-            *(_derived(name, able) for name in catalog.DERIVED_EVENTS),
+            *(_derived(event, able) for event in catalog.DERIVED_EVENTS),
         ),
         backends={name: refusal(name, able) for name in catalog.BACKENDS},
         missing_members=catalog.missing_offsets(facts),
@@ -118,32 +76,33 @@ def diagnose(facts: KernelFacts, backend: str = "auto", bcc: Compiler | None = N
 
 
 def refusal(backend: str, facts: KernelFacts) -> str | None:
-    """Why a backend cannot be asked for on this kernel: the event, and what it lacks."""
+    """Why this kernel does not support a backend: the event, and what is missing for it."""
     for event in catalog.EVENTS:
-        found = catalog.resolve(event, facts, backend)
+        chosen = catalog.resolve(event, facts, backend)
         needed = event.mandatory or catalog.is_forced(event, backend)
-        if needed and isinstance(found, catalog.Unsupported):
-            return f"{event.name}: {found.reason}"
+        if needed and isinstance(chosen, catalog.Unsupported):
+            return f"{event.name}: {chosen.reason}"
     return None
 
 
 def lost(event: str) -> str | None:
-    """What a run lacks where an event was not observed; None for one that is not of ours."""
-    return _LOST.get(event)
+    """What a run lacks without an event, by its name; None if there is no such event."""
+    known = catalog.BY_NAME.get(event)
+    return None if known is None else known.without
 
 
 def _hindrances(facts: KernelFacts, able: KernelFacts) -> tuple[Lack, ...]:
-    found = list(facts.conditions.hindrances())
+    lacks = list(facts.conditions.hindrances())
     if facts.untold is not None:  # then nothing else is known
-        return (*found, facts.untold)
+        return (*lacks, facts.untold)
     members = catalog.lack_of_members(facts)
     if members is not None:
-        found.append(members)
+        lacks.append(members)
     for event in catalog.EVENTS:
         lacking = catalog.resolve(event, able)
         if event.mandatory and isinstance(lacking, catalog.Unsupported):
-            found.append(Lack(f"{event.name}: {lacking.reason}", " or ".join(lacking.ways_out)))
-    return tuple(found)
+            lacks.append(Lack(f"{event.name}: {lacking.reason}", " or ".join(lacking.ways_out)))
+    return tuple(lacks)
 
 
 def _lack_of_bcc(bcc: Compiler | None) -> tuple[Lack, ...]:
@@ -152,22 +111,22 @@ def _lack_of_bcc(bcc: Compiler | None) -> tuple[Lack, ...]:
     return (Lack(bcc.refusal, bcc.way_out or ""),)
 
 
-def _observed(event: catalog.LogicalEvent, facts: KernelFacts, backend: str) -> Observed:
-    found = catalog.resolve(event, facts, backend)
-    if isinstance(found, catalog.Unsupported):
-        return _unseen(event.name, found)
-    targets = tuple(dict.fromkeys(point.target for point in found.points))
-    return Observed(event.name, _TELLS[event.name], found.points[0].family, targets)
+def _observed(event: LogicalEvent, facts: KernelFacts, backend: str) -> Observed:
+    chosen = catalog.resolve(event, facts, backend)
+    if isinstance(chosen, catalog.Unsupported):
+        return _unseen(event, chosen)
+    targets = tuple(dict.fromkeys(point.target for point in chosen.points))
+    return Observed(event.name, event.shows, chosen.points[0].family, targets)
 
 
-def _derived(name: str, facts: KernelFacts) -> Observed:
-    if name in _TOLD_BY:
-        return Observed(name, _TELLS[name], "system call", (_TOLD_BY[name],))
+def _derived(event: LogicalEvent, facts: KernelFacts) -> Observed:
+    if event.system_calls_of:
+        return Observed(event.name, event.shows, "system call", (event.system_calls_of,))
     lacking = catalog.lack_of_uprobes(facts)
     if lacking is not None:
-        return _unseen(name, lacking)
-    return Observed(name, _TELLS[name], catalog.uprobe_family(facts), ("its functions",))
+        return _unseen(event, lacking)
+    return Observed(event.name, event.shows, catalog.uprobe_family(facts), ("its functions",))
 
 
-def _unseen(name: str, why: catalog.Unsupported) -> Observed:
-    return Observed(name, _TELLS[name], None, (), why.reason, lost(name), why.ways_out)
+def _unseen(event: LogicalEvent, why: catalog.Unsupported) -> Observed:
+    return Observed(event.name, event.shows, None, (), why.reason, event.without, why.ways_out)

@@ -1,7 +1,8 @@
-"""The text of the BPF programs for one kernel: generated definitions first, then the .bpf.c files.
+"""The text of the BPF programs for one kernel: definitions, the .bpf.c files, attached programs.
 
-Everything that differs between kernels or runs comes as a macro or as generated text; the files
-themselves are never edited. Standard library only.
+The .bpf.c files hold the logic; what differs between kernels or runs reaches them as macros and
+generated text. The programs that are attached are generated from the catalogue: each calls one
+function of those files. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,18 +12,26 @@ from pathlib import Path
 
 from . import events, fuse, syscalls
 from .catalog import (
-    AGAIN,
-    ARGUMENT_FUNCTIONS,
+    BACKUP,
     DAEMON_FUNCTIONS,
     EVENT_NAMES,
+    FENTRY,
+    FEXIT,
+    KPROBE,
+    KRETPROBE,
     PAIRS,
-    functions_programs,
+    RAW_TRACEPOINT,
+    SOFTWARE_EVENT,
+    UPROBE,
+    AttachPoint,
+    compiled_points,
     preempts,
+    uprobe_family,
 )
 from .kernel import KernelFacts
 from .machines import MACHINES, Machine
 
-#: the programs at a daemon function's entry and return, also by their place in ``call_programs``
+#: the programs at a client function's entry and return, also by their place in ``call_programs``
 CALL_PROGRAMS = ("on_call_entry", "on_call_exit")
 
 HEADERS = Path(__file__).parent / "headers"
@@ -34,14 +43,14 @@ SOURCE_FILES = (
 )  # fmt: skip
 
 
-#: threads that a CPU tells apart where one may be preempted in a program: as long as their numbers
-#: differ modulo it
+#: slots of a CPU's memory where threads can be preempted in a program: two threads share one if
+#: their numbers are equal modulo this
 _THREAD_SLOTS = 16
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a recording is to contain, and by what; without a backend every program is compiled."""
+    """What a recording contains, and by which backend; without one every program is compiled."""
 
     every_read: bool = False
     all_files: bool = False
@@ -52,7 +61,7 @@ class Options:
 def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     """The macros: offsets and enumerators of this kernel, its machine, and the options.
 
-    Raises KeyError on a machine that is not in the table.
+    Raises KeyError if the machine is not supported.
     """
     values: dict[str, int | str] = {
         f"OFFSET_{name}": offset for name, offset in facts.offsets.items()
@@ -64,22 +73,16 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     if facts.preemptible_tracepoints:
         values["PREEMPTIBLE_TRACEPOINTS"] = 1
     values.update(_machine(MACHINES[facts.machine]))
-    values.update(_function_arguments(facts))
-    chosen = functions_programs(facts, options.backend)
-    for program in chosen:
-        values[f"MAY_{program.upper()}"] = 1
-    for index, program in enumerate(PAIRS):
-        values[f"PAIR_{program.upper()}"] = index if program + AGAIN in chosen else -1
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
-    # debug information takes a tenth of the time to compile; bcc runs all of LLVM's passes itself,
-    # so that clang need not run them before it
+    # debug information takes a tenth of the compile time; bcc runs all of LLVM's passes itself, so
+    # clang need not run them first
     flags += ["-g0", "-Xclang", "-disable-llvm-passes"]
     return flags
 
 
-def source() -> str:
-    """The whole text that bcc compiles."""
+def source(facts: KernelFacts, options: Options) -> str:
+    """The whole text that bcc compiles for a kernel."""
     parts = ["#include <linux/types.h>\n#include <uapi/linux/ptrace.h>\n", events.c_definitions()]
     parts += [fuse.c_definitions()]
     parts += [_enumeration("CLASS", syscalls.TARGET_CLASSES)]
@@ -88,9 +91,57 @@ def source() -> str:
     parts += [_ring(layout) for layout in events.RINGS]
     for name in SOURCE_FILES:
         parts.append(f'#line 1 "{name}"\n' + (_SOURCES / name).read_text())
-    stubs = [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
-    parts += ["#ifndef UPROBE_MULTI_TYPE", *stubs, "#endif\n"]
+    parts += ['#line 1 "generated programs"\n', *attached_programs(facts, options)]
+    if uprobe_family(facts) == UPROBE:
+        parts += [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
     return "\n".join(parts)
+
+
+def attached_programs(facts: KernelFacts, options: Options) -> tuple[str, ...]:
+    """The C text of each program that may be attached to the kernel, as the catalogue has it."""
+    points = compiled_points(facts, options.backend)
+    names = {point.program for point in points}
+    return tuple(_program(point, facts, point.program + BACKUP in names) for point in points)
+
+
+#: what a program's context is
+_CONTEXTS = {
+    RAW_TRACEPOINT: "struct bpf_raw_tracepoint_args",
+    SOFTWARE_EVENT: "void",
+    KPROBE: "struct pt_regs",
+    KRETPROBE: "struct pt_regs",
+    FENTRY: "u64",
+    FEXIT: "u64",
+}
+#: how a program reads an argument, numbered from 1
+_ARGUMENTS = {
+    RAW_TRACEPOINT: "ctx->args[{index}]",
+    SOFTWARE_EVENT: "",
+    KPROBE: "ctx->FUNCTION_ARGUMENT_{number}",
+    KRETPROBE: "",
+    FENTRY: "ctx[{index}]",
+    FEXIT: "ctx[{index}]",
+}
+
+
+def _program(point: AttachPoint, facts: KernelFacts, has_backup: bool) -> str:
+    """A program. One of a pair also notes that it ran."""
+    form, function = _ARGUMENTS[point.family], facts.functions.get(point.target)
+    arguments = [form.format(index=index, number=index + 1) for index in range(4)]
+    is_backup = point.program.endswith(BACKUP)
+    calls = point.calls.format(
+        "",  # arguments are numbered from 1
+        *arguments,
+        argument=arguments[function.argument - 1] if function else "",
+        result="ctx->FUNCTION_RESULT",
+        backup="true" if is_backup else "false",
+        ctx="ctx",
+    )
+    name = point.program.removesuffix(BACKUP)
+    note = ""
+    if name in PAIRS and (is_backup or has_backup):
+        note = f"note_run({PAIRS.index(name)}, {'true' if is_backup else 'false'});"
+    return f"int {point.program}({_CONTEXTS[point.family]} *ctx) {{ {note} return {calls}; }}"
 
 
 def _machine(machine: Machine) -> dict[str, int | str]:
@@ -107,15 +158,6 @@ def _machine(machine: Machine) -> dict[str, int | str]:
     values["SYSCALL_EXECVE"] = machine.calls["execve"]
     values["SYSCALL_EXECVEAT"] = machine.calls["execveat"]
     return values
-
-
-def _function_arguments(facts: KernelFacts) -> dict[str, int]:
-    return {
-        f"ARGUMENT_{name}": facts.functions[function].argument
-        for name, functions in ARGUMENT_FUNCTIONS.items()
-        for function in functions[::-1]  # the preferred one last: it stays
-        if function in facts.functions
-    }
 
 
 def _enumeration(prefix: str, names: tuple[str, ...]) -> str:

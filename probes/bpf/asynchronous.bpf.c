@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* Reads of FUSE that are no system calls of their own: io_uring's, in whichever thread does them, and those of
- * io_submit(2). Within a system call that reads, the function that serves them all tells nothing new, unless
- * the kernel has skipped the programs at the call's entry, or those at its end. */
+/* Reads on FUSE that are not system calls of their own: io_uring's, in whichever thread does them, and those of
+ * io_submit(2). The function that serves all reads adds nothing within a read system call, unless the kernel
+ * has skipped the programs at the call's entry or at its end. */
 
 #ifdef PREEMPTIBLE_TRACEPOINTS
 #define IO_WORKER 0x10 /* include/linux/sched.h: PF_IO_WORKER */
 
-/* BPF_FUNC_get_current_task_btf, BPF_FUNC_task_pt_regs: a bcc older than the kernel does not declare them. */
+/* BPF_FUNC_get_current_task_btf, BPF_FUNC_task_pt_regs: a bcc older than the kernel does not declare them.
+ * Commits 3ca1032ab7ab ("bpf: Implement get_current_task_btf and RET_PTR_TO_BTF_ID") (in v5.11) and dd6e10fbd9fb
+ * ("bpf: Add bpf_task_pt_regs() helper") (in v5.15). */
 static void *(*current_task)(void) = (void *)158;
 static void *(*registers_of)(void *task) = (void *)175;
 
-/* Begins the read that a thread's registers ask for, if it is of this file: its entry was missed. */
+/* The system call's entry was missed: opens the read that the thread's registers ask for, if it is of this file. */
 static __always_inline bool begin_unseen_syscall(struct thread *thread, u64 file) {
     if (read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS) & IO_WORKER)
-        return false; /* it has the registers of the thread that made it */
+        return false; /* an io_uring worker has the registers of the thread that created it */
     u64 registers = (u64)registers_of(current_task());
     u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
     u32 class = class_for(ROLE_TARGET, classes_of(number));
@@ -26,7 +28,7 @@ static __always_inline bool begin_unseen_syscall(struct thread *thread, u64 file
     return true;
 }
 
-/* What a read gave, should its end be missed. A splice may take several. */
+/* Keeps the result of a read, in case the end of its system call is missed. A splice may take several reads. */
 static __always_inline void note_result(struct operation *operation, s64 result) {
     if (operation->kind != KIND_READ)
         return;
@@ -38,12 +40,12 @@ static __always_inline bool begin_unseen_syscall(struct thread *thread, u64 file
 static __always_inline void note_result(struct operation *operation, s64 result) {}
 #endif
 
-static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bool again) {
+static __always_inline int begin_asynchronous_read(u64 request, u64 iterator, bool backup) {
     struct thread *thread = current_thread();
     if (!thread || thread->role != ROLE_TARGET)
         return 0;
     struct operation *operation = &thread->operation;
-    bool stale = !again && operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
+    bool stale = !backup && operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
     if (stale || has_result(operation))
         settle(thread);
     u64 file = read_u64(request + OFFSET_KIOCB_KI_FILP);
@@ -76,31 +78,3 @@ static __always_inline int end_asynchronous_read(s64 result) {
     return 0;
 }
 
-#if MAY_ON_ASYNCHRONOUS_READ_KPROBE
-int on_asynchronous_read_kprobe(struct pt_regs *ctx) {
-    return begin_asynchronous_read(ARGUMENT(ctx, 1), ARGUMENT(ctx, 2), FIRST);
-}
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_KRETPROBE
-int on_asynchronous_read_kretprobe(struct pt_regs *ctx) { return end_asynchronous_read(ctx->FUNCTION_RESULT); }
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FENTRY
-int on_asynchronous_read_fentry(u64 *ctx) {
-    return IN_PAIR(ON_ASYNCHRONOUS_READ_FENTRY, FIRST, begin_asynchronous_read(ctx[0], ctx[1], FIRST));
-}
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FEXIT
-int on_asynchronous_read_fexit(u64 *ctx) {
-    return IN_PAIR(ON_ASYNCHRONOUS_READ_FEXIT, FIRST, end_asynchronous_read(ctx[2]));
-}
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FENTRY_AGAIN
-int on_asynchronous_read_fentry_again(u64 *ctx) {
-    return IN_PAIR(ON_ASYNCHRONOUS_READ_FENTRY, AGAIN, begin_asynchronous_read(ctx[0], ctx[1], AGAIN));
-}
-#endif
-#if MAY_ON_ASYNCHRONOUS_READ_FEXIT_AGAIN
-int on_asynchronous_read_fexit_again(u64 *ctx) {
-    return IN_PAIR(ON_ASYNCHRONOUS_READ_FEXIT, AGAIN, end_asynchronous_read(ctx[2]));
-}
-#endif

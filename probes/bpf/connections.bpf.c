@@ -9,8 +9,8 @@
 #define WORD_CONNECT 0x4e4e4f43 /* "CONN" */
 #define TLS_HANDSHAKE 0x16
 #define TLS_DATA 0x17
-#define UNSEEN (DOWNLOAD_TLS | DOWNLOAD_TUNNEL) /* what is asked for is not seen */
-#define TLS_REQUEST_BYTES 80 /* the end of a handshake is shorter, a request longer */
+#define UNSEEN (DOWNLOAD_TLS | DOWNLOAD_TUNNEL) /* the request is not visible */
+#define TLS_REQUEST_BYTES 80 /* the end of a handshake is shorter, a request is longer */
 
 enum { SENT_OTHER, SENT_GET, SENT_TUNNEL, SENT_HELLO, SENT_ENCRYPTED };
 
@@ -21,7 +21,7 @@ static __always_inline u64 connection_key(struct thread *thread, u32 descriptor)
     return (u64)thread->pid << 32 | descriptor;
 }
 
-/* The kernel's socket of TCP behind a descriptor; 0 where it is something else. */
+/* The struct sock of a descriptor's TCP socket; 0 if it is something else. */
 static __always_inline u64 tcp_sock_of(u32 descriptor) {
     u64 file = file_of(descriptor);
     u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
@@ -55,7 +55,7 @@ static __always_inline void read_remote(struct download *connection, u64 sock) {
     read_address(connection->remote, connection->family, sock + OFFSET_SOCK_DADDR, sock + OFFSET_SOCK_V6_DADDR);
 }
 
-/* Makes a record of the connection behind a system call's descriptor; false where that is none of TCP. */
+/* Fills in the connection of a system call's descriptor. Returns false if it is not a TCP socket. */
 static __always_inline bool describe_connection(struct download *connection, struct thread *thread) {
     u64 sock = tcp_sock_of(thread->syscall_fd);
     if (!sock)
@@ -79,7 +79,7 @@ static __always_inline void emit_of(struct download *download) {
         emit_download(download);
 }
 
-/* Tells once that the connection is there: whoever samples it learns of it so. */
+/* Reports once that the connection exists, for the session, which samples it. */
 static __always_inline void announce(struct download *connection) {
     if (connection->flags & DOWNLOAD_KNOWN || serves_others(connection->pid))
         return;
@@ -88,7 +88,7 @@ static __always_inline void announce(struct download *connection) {
     connection->flags ^= DOWNLOAD_ANNOUNCED | DOWNLOAD_KNOWN;
 }
 
-/* Where connect(2) leads: the socket forgets it when that fails. */
+/* The address given to connect(2): if connecting fails, the socket does not keep it. */
 static __always_inline void read_peer(struct download *connection, u64 address) {
     u16 port = 0;
     read_user(&port, sizeof(port), (void *)(address + 2));
@@ -99,7 +99,7 @@ static __always_inline void read_peer(struct download *connection, u64 address) 
         read_user(connection->remote, 4, (void *)(address + 4));
 }
 
-/* By the first bytes of what is sent; of TLS (RFC 8446, 5.1) those are type, version and length. */
+/* The kind of a message by its first bytes: with TLS (RFC 8446, 5.1) type, version and length. */
 static __always_inline u32 kind_of_message(u64 begin) {
     u8 type = begin, version = begin >> 8;
     u32 length = (begin >> 24 & 0xff) << 8 | (begin >> 32 & 0xff);
@@ -112,7 +112,7 @@ static __always_inline u32 kind_of_message(u64 begin) {
     return version == 3 && type == TLS_DATA && length >= TLS_REQUEST_BYTES ? SENT_ENCRYPTED : SENT_OTHER;
 }
 
-/* Takes over what the connection has been so far; false where nothing new begins. */
+/* Copies the connection's state to its next download. Returns false if this message does not begin one. */
 static __always_inline bool carry_on(struct download *next, struct download *last, u32 sent) {
     if (last->sent_ns && (sent == SENT_TUNNEL || sent == SENT_HELLO || (sent == SENT_ENCRYPTED && !last->first_byte_ns)))
         return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* Inside the daemon: calls of the client's functions by uprobes, and what its system calls tell. */
+/* Inside the daemon: calls of the client's functions by uprobes, and the daemon's system calls. */
 
 #define MAX_DEPTH 8
 #define ANSWER_BYTES sizeof(((struct download *)0)->answer)
@@ -37,7 +37,7 @@ static __always_inline void inherit(struct call *call, struct thread *thread) {
     call->unique = parent->unique;
 }
 
-/* What a function's arguments tell: the request, the inode and range, or the object. */
+/* From a function's arguments: the request, the inode and range, or the object. */
 static __always_inline void read_call_arguments(struct call *call, struct pt_regs *ctx) {
     u32 function = call->function;
     if (function >= FN_FETCHER_FETCH) {
@@ -90,19 +90,17 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
     return 0;
 }
 
+/* Two programs serve all functions. Which one was hit is the link's cookie, or what go_to() left. */
 #ifdef UPROBE_MULTI_TYPE
-/* BPF_FUNC_get_attach_cookie; a bcc older than the kernel does not declare it. */
-static u64 (*attach_cookie)(void *ctx) = (void *) 174;
-
-/* One pair of programs serves all functions: the link's cookie names the one that was hit. */
-int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, attach_cookie(ctx)); }
-int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, attach_cookie(ctx)); }
+/* BPF_FUNC_get_attach_cookie, which a bcc older than the kernel does not declare: commit 7adfc6c9b315 ("bpf: Add
+ * bpf_get_attach_cookie() BPF helper to access bpf_cookie value") (in v5.15). */
+static u64 (*called_function)(void *ctx) = (void *) 174;
 #else
 BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
 BPF_PROG_ARRAY(call_programs, 2);
 
-/* A tiny program per function names it and goes to the pair. It is named per thread, since another
- * thread may run on this CPU in between. */
+/* A generated program for each function stores its number and tail-calls one of the two. The number is stored
+ * by thread, since another thread may run on this CPU in between. */
 static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
     u32 tid = bpf_get_current_pid_tgid();
     if (called.update(&tid, &function)) {
@@ -114,18 +112,18 @@ static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program)
     return 0;
 }
 
-static __always_inline u32 called_function(void) {
-    u32 tid = bpf_get_current_pid_tgid(), *function = called.lookup(&tid), found = 0;
-    if (function) {
-        found = *function;
+static __always_inline u32 called_function(void *ctx) {
+    u32 tid = bpf_get_current_pid_tgid(), *stored = called.lookup(&tid), function = 0;
+    if (stored) {
+        function = *stored;
         called.delete(&tid);
     }
-    return found;
+    return function;
 }
-
-int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function()); }
-int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function()); }
 #endif
+
+int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function(ctx)); }
+int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function(ctx)); }
 
 static __always_inline void emit_if_sent(struct download *download) {
     if (download->sent_ns)
@@ -140,7 +138,7 @@ static __always_inline void on_connect(struct thread *thread, u64 address) {
     u64 key = connection_key(thread, thread->syscall_fd);
     struct download *last = downloads.lookup(&key);
     if (last && last->socket == blank->socket)
-        return; /* asks how the first call went */
+        return; /* called again, for the result of the first call */
     if (last)
         emit_if_sent(last);
     blank->connect_ns = thread->syscall_start_ns;
@@ -149,7 +147,7 @@ static __always_inline void on_connect(struct thread *thread, u64 address) {
         count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
 }
 
-/* Back from connect(2), finished or not, this end has its address: the connection is announced. */
+/* After connect(2), finished or not, this end has its address: the connection is announced. */
 static __always_inline void on_connected(struct thread *thread) {
     u64 key = connection_key(thread, thread->syscall_fd), sock = tcp_sock_of(thread->syscall_fd);
     struct download *connection = downloads.lookup(&key);
@@ -159,7 +157,7 @@ static __always_inline void on_connected(struct thread *thread) {
     announce(connection);
 }
 
-/* A request was handed to a socket, or what precedes the first one: the connection's next download. */
+/* A request, or what precedes the first one, was written to a socket: the connection's next download begins. */
 static __always_inline void on_send(struct thread *thread, u64 buffer) {
     u32 slot = thread_slot(), sent = kind_of_message(read_user_u64(buffer));
     struct download *next = download_scratch.lookup(&slot);
@@ -171,7 +169,7 @@ static __always_inline void on_send(struct thread *thread, u64 buffer) {
         return;
     if (last)
         emit_if_sent(last);
-    announce(next); /* one made before recording, or before a target used the daemon's mount */
+    announce(next); /* in case it was made before recording, or before a target used the daemon's mount */
     read_message(next, sent, buffer);
     if (sent == SENT_GET || sent == SENT_ENCRYPTED) {
         count_hit(EVENT_DOWNLOAD);
@@ -181,7 +179,7 @@ static __always_inline void on_send(struct thread *thread, u64 buffer) {
         count_loss(EVENT_DOWNLOAD, LOSS_MAP_FULL);
 }
 
-/* What follows until the thread turns to a socket again is unpacking, verifying and writing this piece. */
+/* Until the thread uses a socket again it unpacks, verifies and writes this piece. */
 static __always_inline void begin_work(struct thread *thread, struct download *download) {
     u64 bit = 1ULL << (thread->syscall_fd & 63);
     if (serves_others(thread->pid))
@@ -202,13 +200,13 @@ static __always_inline void begin_work(struct thread *thread, struct download *d
 }
 
 /* Whether a system call ends the work on a piece: every receiving, and sending on a connection. */
-static __always_inline bool turns_to_socket(struct thread *thread, u32 class) {
+static __always_inline bool uses_socket(struct thread *thread, u32 class) {
     u64 key = connection_key(thread, thread->syscall_fd);
     return class > CLASS_DAEMON_WRITEV ? class <= CLASS_DAEMON_CONNECT : downloads.lookup(&key) != 0;
 }
 
-/* Keeps the beginning of an answer, whose headers may come alone: the first piece, and what follows it early.
- * Behind it would stand what the buffer held before. */
+/* Keeps the beginning of an answer: the first piece, and, since the headers may come alone, what soon follows.
+ * A NUL ends it: behind the piece the buffer holds old bytes. */
 static __always_inline void keep_answer(struct download *download, u64 before, u64 buffer, u64 bytes) {
     u64 end = before + bytes;
     if (download->flags & DOWNLOAD_TLS || before >= ANSWER_BYTES / 2)
@@ -237,7 +235,7 @@ static __always_inline void on_received(struct thread *thread, s64 bytes) {
     begin_work(thread, download);
 }
 
-/* A connection that ends without a request is told of too, unless it stood and was not needed. */
+/* A connection that ends without a request is reported too, unless it was established and not used. */
 static __always_inline void on_close(struct thread *thread) {
     u64 key = connection_key(thread, thread->syscall_fd);
     struct download *last = downloads.lookup(&key);
@@ -267,7 +265,7 @@ static __always_inline void on_served(struct thread *thread, s64 bytes) {
     emit_served(&served);
 }
 
-/* Copies the end of a name, where the object's hash stands. */
+/* Copies the end of a name, which holds the object's hash. */
 static __always_inline void read_name(u8 *to, u64 from) {
     u32 slot = thread_slot();
     struct name_buffer *buffer = name_scratch.lookup(&slot);
@@ -301,7 +299,7 @@ static __always_inline void report_cache_file(struct thread *thread, u8 syscall,
     emit_cache_file(event);
 }
 
-/* Notes a system call whose result matters; a GET is read here, before the answer can arrive. */
+/* Notes a system call whose result matters. A GET is read here, before the answer can arrive. */
 static __always_inline void begin_daemon_syscall(struct thread *thread, u32 class, u64 registers) {
     thread->syscall_start_ns = bpf_ktime_get_ns();
     thread->syscall_number = class;
@@ -311,7 +309,7 @@ static __always_inline void begin_daemon_syscall(struct thread *thread, u32 clas
         thread->syscall_buffer = read_user_u64(read_user_u64(thread->syscall_buffer + 16));
     else if (class == CLASS_DAEMON_WRITEV || class == CLASS_DAEMON_READV)
         thread->syscall_buffer = read_user_u64(thread->syscall_buffer);
-    if (thread->work.start_ns && turns_to_socket(thread, class))
+    if (thread->work.start_ns && uses_socket(thread, class))
         end_work(thread, thread->syscall_start_ns);
     if (class == CLASS_DAEMON_CONNECT)
         on_connect(thread, thread->syscall_buffer);
@@ -350,7 +348,7 @@ static __always_inline u32 late_class(struct thread *thread, u64 registers) {
 
 static __always_inline void end_daemon_syscall(struct thread *thread, u64 registers, s64 result) {
     u32 class = thread->syscall_number;
-    thread->ending_unique = 0; /* leaving the kernel: what it wakes later, it wakes for another reason */
+    thread->ending_unique = 0; /* it leaves the kernel: later wakes have another reason */
     if (!class)
         class = late_class(thread, registers);
     if (!class)

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* Where a file lies: its path and its mount's, walked from its dentry to the root of its namespace. */
+/* The path of a file and of its mount, by a walk from its dentry to the root of its namespace. */
 
 #define PATH_DEPTH 48
 #define PATH_BYTES 2048
 #define NAME_BYTES 256
 
-/* When the mount was born of which a file has been told: a later one may have its device's number. One that
- * is forgotten is told again. */
+/* File that was reported -> birth of its mount: a later mount may have the same device number. A file that was
+ * evicted is reported again. */
 BPF_TABLE("lru_hash", struct file_identity, u64, seen_files, 65536);
 
 struct path_scratch {
     struct file file;
-    u8 slack[NAME_BYTES]; /* a name may begin at the last byte that is kept */
+    u8 slack[NAME_BYTES]; /* a name may begin at the last byte of components */
 };
 BPF_PERCPU_ARRAY(path_scratch, struct path_scratch, THREAD_SLOTS);
 
@@ -20,7 +20,7 @@ struct path_step {
     u64 vfsmount;
 };
 
-/* Appends one component and steps to its parent. Returns false at the root, or where no room is left. */
+/* Appends one component and steps to its parent. Returns false at the root, or if there is no room left. */
 static __always_inline bool step_up(struct path_scratch *scratch, struct path_step *at) {
     struct file *file = &scratch->file;
     u64 parent = read_u64(at->dentry + OFFSET_DENTRY_D_PARENT);

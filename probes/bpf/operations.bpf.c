@@ -10,7 +10,7 @@
 #define ASYNCHRONOUS_READ_SYSCALL 65534
 #define MAX_VECTORS 64
 #define FAULT_INTERRUPTED (-4)
-#define PAGE_UNITS (1 << (PAGE_BITS - 12)) /* pages are counted in 4 KiB, whatever the machine's */
+#define PAGE_UNITS (1 << (PAGE_BITS - 12)) /* pages are counted in units of 4 KiB on every machine */
 
 BPF_ARRAY(syscall_classes, u32, 512); /* number -> CLASS_* of a target | CLASS_* of a daemon << 8 */
 BPF_HASH(touches, struct touch_key, struct touch, 131072);
@@ -20,7 +20,7 @@ static __always_inline u32 classes_of(u32 number) {
     return classes ? *classes : 0;
 }
 
-/* What a system call is to a thread of this role: 0 for nothing. */
+/* The class of a system call for a thread of this role: 0 if it does not matter. */
 static __always_inline u32 class_for(u32 role, u32 classes) {
     return role == ROLE_DAEMON ? classes >> 8 : classes & 0xff;
 }
@@ -40,8 +40,8 @@ static __always_inline struct touch *touch_of(struct operation *operation, u64 o
     return touch;
 }
 
-/* Spreads the bytes that a read supplied over the granules that they lie in. A longer read is recorded
- * whole, and the tables spread it. */
+/* Counts the bytes that a read supplied in the granules that they belong to. A longer read is recorded as an
+ * operation, and spread when the tables are made. */
 static __always_inline void touch_read(struct operation *operation) {
     u64 offset = operation->offset, left = operation->result;
     if (left > LONG_READ_BYTES)
@@ -59,7 +59,7 @@ static __always_inline void touch_read(struct operation *operation) {
     }
 }
 
-/* Keeps the compiler from moving what stands before it behind it. */
+/* Keeps the compiler from moving memory accesses across it. */
 #define IN_ORDER() asm volatile("" ::: "memory")
 
 static __always_inline void emit_run(struct thread *thread) {
@@ -69,7 +69,7 @@ static __always_inline void emit_run(struct thread *thread) {
     thread->hit.count = 0;
 }
 
-/* A program may be preempted where it changes the run, which leaving the CPU must not flush then. */
+/* A program may be preempted while it changes the run: switch_out() must not flush it then. */
 static __always_inline void flush_hits(struct thread *thread) {
     thread->adding = 1;
     IN_ORDER();
@@ -125,15 +125,15 @@ static __always_inline bool is_hit(struct operation *operation) {
 #endif
 }
 
-/* Open and metadata operations count only where they reached a traced superblock. */
-static __always_inline bool is_wanted(struct operation *operation) {
+/* Open and metadata operations count only if they reached a traced superblock. */
+static __always_inline bool is_recorded(struct operation *operation) {
     if (operation->requests || (operation->flags & OPERATION_LINKED))
         return true;
     return (operation->flags & OPERATION_TRACED_FILE) && operation->kind != KIND_METADATA;
 }
 
 static __always_inline void close_operation(struct thread *thread, struct operation *operation) {
-    if (is_wanted(operation)) {
+    if (is_recorded(operation)) {
         if (operation->result > 0 && (operation->kind == KIND_READ || operation->kind == KIND_SPLICE))
             touch_read(operation);
         if (is_hit(operation)) {
@@ -170,7 +170,7 @@ static __always_inline u64 file_of(u32 descriptor) {
     return read_u64(read_u64(table + OFFSET_FDTABLE_FD) + 8 * (u64)descriptor);
 }
 
-/* Notes the file behind a descriptor; 0 where there is none or it is not on a traced superblock. */
+/* Stores the file of a descriptor. Returns it, or 0 if there is none or its superblock is not traced. */
 static __always_inline u64 attach_descriptor(struct operation *operation, u32 descriptor) {
     u64 file = file_of(descriptor);
     u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
@@ -182,7 +182,7 @@ static __always_inline u64 attach_descriptor(struct operation *operation, u32 de
 
 static __always_inline u64 vector_size(u64 vector, u64 count) {
     u64 size = 0;
-    KEEP_BOUND(count); /* known to be no more than the bound, it would be the only one */
+    KEEP_BOUND(count); /* if the compiler knew that it is below the bound, it would drop the bound */
     NO_UNROLL
     for (u64 index = 0; index < MAX_VECTORS; index++) {
         if (index >= count)
@@ -208,7 +208,7 @@ static __always_inline struct arguments arguments_of(u64 registers) {
     };
 }
 
-/* Which argument is the descriptor of the file that is read or filled; -1 where none is. */
+/* The argument that is the descriptor of the file read or advised on; -1 if none is. */
 static __always_inline s32 descriptor_of(u32 class, struct arguments *with) {
     if (class == CLASS_SENDFILE)
         return with->b;
@@ -237,14 +237,14 @@ static __always_inline u8 kind_of(u32 class, struct arguments *with) {
     return class <= CLASS_EXEC ? KIND_OPEN : KIND_METADATA;
 }
 
-/* The range that the arguments ask for: at an offset given, pointed to, or the file's position. */
+/* The range that the arguments ask for. The offset is an argument, pointed to, or the file's position. */
 static __always_inline void set_range(struct operation *operation, u32 class, struct arguments *with, u64 file) {
     u64 pointer = 0, size = with->c;
     bool given = class == CLASS_PREAD || class == CLASS_PREADV;
     if (class == CLASS_PREADV && with->d == -1ULL)
         given = false; /* preadv2: the file's position */
     if ((class == CLASS_READV || class == CLASS_PREADV) && with->c > MAX_VECTORS)
-        return; /* too many to add up: the range stays unknown */
+        return; /* too many to add up: the range remains unknown */
     if (class == CLASS_READV || class == CLASS_PREADV) {
         size = vector_size(with->b, with->c);
     } else if (class == CLASS_SENDFILE) {
@@ -282,7 +282,7 @@ static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 
         operation->start_ns = 0; /* a read of a file that is not traced */
 }
 
-/* Whether the system call returns only because its thread is being killed: then the operation never ends. */
+/* Whether the system call returns only because its thread is being killed: the operation never ends then. */
 static __always_inline bool is_cut_short(struct operation *operation, s64 result) {
 #ifdef OFFSET_TASK_STRUCT_PENDING_SIGNAL
     if (result >= 0)
@@ -296,7 +296,7 @@ static __always_inline bool is_cut_short(struct operation *operation, s64 result
 static __always_inline void end_syscall(struct thread *thread, s64 result) {
     struct operation *operation = &thread->operation;
     if (is_cut_short(operation, result))
-        return; /* on_exit reports it */
+        return; /* task_ends() reports it */
     operation->end_ns = bpf_ktime_get_ns();
     bool executes = operation->syscall == SYSCALL_EXECVE || operation->syscall == SYSCALL_EXECVEAT;
     if (operation->kind == KIND_OPEN && result >= 0 && !executes) {
@@ -308,7 +308,7 @@ static __always_inline void end_syscall(struct thread *thread, s64 result) {
     close_operation(thread, operation);
 }
 
-/* Whether the file system has told how a read ended, the end of whose system call was missed. */
+/* Whether the end of the system call was missed but the result of its read is known: see note_result(). */
 static __always_inline bool has_result(struct operation *operation) {
 #ifdef PREEMPTIBLE_TRACEPOINTS
     return operation->start_ns && operation->end_ns;
@@ -317,7 +317,7 @@ static __always_inline bool has_result(struct operation *operation) {
 #endif
 }
 
-/* Puts away what seems to be in progress but has ended unseen. */
+/* Closes an operation that is still marked as in progress but has ended unseen. */
 static __always_inline void settle(struct thread *thread) {
     struct operation *operation = &thread->operation;
     bool asynchronous = operation->start_ns && operation->syscall == ASYNCHRONOUS_READ_SYSCALL;
@@ -335,15 +335,15 @@ static __always_inline int begin_fault(struct thread *thread, u64 inode, u64 pag
     if (around->start_ns && (around->kind == KIND_POPULATE || around->kind == KIND_ADVISE)) {
         if (!(around->flags & OPERATION_KNOWN_FILE))
             attach_mapped(around, inode);
-        return 0; /* bounded by its system call: no user registers, so no end of its own */
+        return 0; /* it ends with its system call: without user registers it has no end event of its own */
     }
     struct operation *fault = &thread->fault;
     s64 offset = page << PAGE_BITS;
     if (fault->start_ns) {
         if (fault->offset == offset && fault->ino == read_u64(inode + OFFSET_INODE_I_INO))
             return 0; /* VM_FAULT_RETRY: the same address again */
-        /* Pages that a system call pins or fills fault without user registers, so without ends of their own:
-         * together they are one, which ends with the call. */
+        /* Pages that a system call pins or fills fault without user registers, so they have no end events of
+         * their own: together they are one fault, which ends with the call. */
         if (offset + (1 << PAGE_BITS) > fault->offset + (s64)fault->size)
             fault->size = offset + (1 << PAGE_BITS) - fault->offset;
         return 0;
@@ -367,17 +367,9 @@ static __always_inline int begin_fault_at(u64 mapping, u64 page) {
     return begin_fault(thread, read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST), page);
 }
 
-int on_filemap_fault_entry(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_FILEMAP_FAULT_ENTRY, FIRST, begin_fault_at(ctx->args[0], ctx->args[1]));
-}
 
-#if MAY_ON_FILEMAP_FAULT_ENTRY_AGAIN
-int on_filemap_fault_entry_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_FILEMAP_FAULT_ENTRY, AGAIN, begin_fault_at(ctx->args[0], ctx->args[1]));
-}
-#endif
 
-/* At the function's entry: the fault's file and page are found through its struct vm_fault. */
+/* At the function's entry: the fault's file and page are in its struct vm_fault. */
 static __always_inline int begin_fault_of(u64 fault) {
     struct thread *thread = current_thread();
     if (!thread || thread->role != ROLE_TARGET)
@@ -387,19 +379,6 @@ static __always_inline int begin_fault_of(u64 fault) {
     return begin_fault(thread, inode, read_u64(fault + OFFSET_VM_FAULT_PGOFF));
 }
 
-#if MAY_ON_FILEMAP_FAULT_KPROBE
-int on_filemap_fault_kprobe(struct pt_regs *ctx) { return begin_fault_of(ARGUMENT(ctx, ARGUMENT_FAULT)); }
-#endif
-#if MAY_ON_FILEMAP_FAULT_FENTRY
-int on_filemap_fault_fentry(u64 *ctx) {
-    return IN_PAIR(ON_FILEMAP_FAULT_FENTRY, FIRST, begin_fault_of(ctx[ARGUMENT_FAULT - 1]));
-}
-#endif
-#if MAY_ON_FILEMAP_FAULT_FENTRY_AGAIN
-int on_filemap_fault_fentry_again(u64 *ctx) {
-    return IN_PAIR(ON_FILEMAP_FAULT_FENTRY, AGAIN, begin_fault_of(ctx[ARGUMENT_FAULT - 1]));
-}
-#endif
 
 static __always_inline void close_fault(struct thread *thread, s64 result) {
     if (!thread->fault.start_ns)
@@ -417,23 +396,22 @@ static __always_inline int end_fault(s64 result) {
     return 0;
 }
 
-int on_page_fault_minor(void *ctx) { return end_fault(0); }
 
-int on_page_fault_major(void *ctx) { return end_fault(0); }
 
-/* Notes the file of a mapping that a target touches at a page, unless the same was just told. */
-static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping, u64 what, bool again) {
+/* Stores the file of a mapping that a target touches at a page. A backup does not repeat what the program before
+ * it has just counted. */
+static __always_inline bool identify_target_mapping(struct operation *as, u64 mapping, u64 what, bool backup) {
     struct thread *thread = current_thread();
-    if (!thread || thread->role != ROLE_TARGET || (again && thread->touched == what))
+    if (!thread || thread->role != ROLE_TARGET || (backup && thread->touched == what))
         return false;
     thread->touched = what;
     u64 inode = read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST);
     return inode && attach_mapped(as, inode);
 }
 
-static __always_inline int page_cache_insertion(u64 folio, bool again) {
+static __always_inline int page_cache_insertion(u64 folio, bool backup) {
     struct operation as = {};
-    if (!identify_target_mapping(&as, read_u64(folio + OFFSET_FOLIO_MAPPING), folio, again))
+    if (!identify_target_mapping(&as, read_u64(folio + OFFSET_FOLIO_MAPPING), folio, backup))
         return 0;
     count_hit(EVENT_PAGE_CACHE_INSERTION);
     struct touch *touch = touch_of(&as, read_u64(folio + OFFSET_FOLIO_INDEX) << PAGE_BITS);
@@ -442,9 +420,9 @@ static __always_inline int page_cache_insertion(u64 folio, bool again) {
     return 0;
 }
 
-static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool again) {
+static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool backup) {
     struct operation as = {};
-    if (!identify_target_mapping(&as, mapping, mapping ^ start, again))
+    if (!identify_target_mapping(&as, mapping, mapping ^ start, backup))
         return 0;
     count_hit(EVENT_FAULT_AROUND);
     struct touch *touch = touch_of(&as, start << PAGE_BITS);
@@ -453,19 +431,3 @@ static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool ag
     return 0;
 }
 
-int on_page_cache_insertion(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_PAGE_CACHE_INSERTION, FIRST, page_cache_insertion(ctx->args[0], FIRST));
-}
-int on_fault_around(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_FAULT_AROUND, FIRST, fault_around(ctx->args[0], ctx->args[1], ctx->args[2], FIRST));
-}
-#if MAY_ON_PAGE_CACHE_INSERTION_AGAIN
-int on_page_cache_insertion_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_PAGE_CACHE_INSERTION, AGAIN, page_cache_insertion(ctx->args[0], AGAIN));
-}
-#endif
-#if MAY_ON_FAULT_AROUND_AGAIN
-int on_fault_around_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_FAULT_AROUND, AGAIN, fault_around(ctx->args[0], ctx->args[1], ctx->args[2], AGAIN));
-}
-#endif

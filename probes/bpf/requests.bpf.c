@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* FUSE requests: queued by whom and inside which operation, taken by the daemon, ended in which thread. */
+/* FUSE requests: which thread and operation queued each, and which thread ended it. */
 
 #define REQUEST_ABORTED (-103)
 #define KERNEL_THREAD 0x00200000 /* include/linux/sched.h: PF_KTHREAD */
@@ -20,8 +20,8 @@ static __always_inline void read_request(struct request *request, u64 pointer) {
 }
 
 #ifdef OFFSET_FUSE_REQ_BEFORE_FM
-/* Where no type information describes a request: it points to a mount that points to a superblock, which
- * points back to the mount. 0 where it does not. */
+/* Without type information of a request: it points to a mount, which points to a superblock, which points back
+ * to the mount. 0 if this is not a mount. */
 static __always_inline u32 device_of_mount(u64 mount) {
     NO_UNROLL
     for (u32 offset = 8; offset <= 24; offset += 8) {
@@ -58,9 +58,9 @@ static __always_inline bool device_is_traced(u32 device, struct thread *thread, 
     return true;
 }
 
-static __always_inline int request_queued(u64 pointer, bool again) {
-    if (again && requests.lookup(&pointer))
-        return 0; /* the first program has it */
+static __always_inline int request_queued(u64 pointer, bool backup) {
+    if (backup && requests.lookup(&pointer))
+        return 0; /* the program before it has recorded the request */
     u64 task = bpf_get_current_pid_tgid();
     struct thread *thread = current_thread();
     struct request request = {.dev = device_of_request(pointer)};
@@ -81,53 +81,31 @@ static __always_inline int request_queued(u64 pointer, bool again) {
     }
     struct request *dropped = requests.lookup(&pointer);
     if (dropped)
-        emit_request(dropped); /* its sender was killed before the daemon took it: the kernel tells no end */
+        emit_request(dropped); /* its sender was killed before the daemon took it: such requests have no end */
     if (requests.update(&pointer, &request))
         count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
     return 0;
 }
 
-int on_request_queued(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_REQUEST_QUEUED, FIRST, request_queued(ctx->args[0], FIRST));
-}
-#if MAY_ON_REQUEST_QUEUED_AGAIN
-int on_request_queued_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_REQUEST_QUEUED, AGAIN, request_queued(ctx->args[0], AGAIN));
-}
-#endif
-#if MAY_ON_REQUEST_QUEUED_KPROBE
-int on_request_queued_kprobe(struct pt_regs *ctx) { return request_queued(ARGUMENT(ctx, ARGUMENT_QUEUED), FIRST); }
-#endif
-#if MAY_ON_REQUEST_QUEUED_FENTRY
-int on_request_queued_fentry(u64 *ctx) {
-    return IN_PAIR(ON_REQUEST_QUEUED_FENTRY, FIRST, request_queued(ctx[ARGUMENT_QUEUED - 1], FIRST));
-}
-#endif
-#if MAY_ON_REQUEST_QUEUED_FENTRY_AGAIN
-int on_request_queued_fentry_again(u64 *ctx) {
-    return IN_PAIR(ON_REQUEST_QUEUED_FENTRY, AGAIN, request_queued(ctx[ARGUMENT_QUEUED - 1], AGAIN));
-}
-#endif
 
-static __always_inline void learn_device(u32 pid, u64 pointer) {
-    u32 device = device_of_request(pointer), *known = daemon_devices.lookup(&pid);
-    if (!known || *known != device)
+static __always_inline void note_served_device(u32 pid, u64 pointer) {
+    u32 device = device_of_request(pointer), *served = daemon_devices.lookup(&pid);
+    if (!served || *served != device)
         daemon_devices.update(&pid, &device);
 }
 
-/* Whether a request was ended by the one whom it was sent to: not by its sender, and not by somebody who
- * aborted the connection. */
+/* Whether the daemon answered the request: neither did its sender end it, nor did a task abort the connection. */
 static __always_inline bool is_answer(struct request *request) {
     bool aborted = request->error == REQUEST_ABORTED || request->error == REQUEST_NOT_CONNECTED;
     return request->end_pid != request->pid && !aborted;
 }
 
-/* The thread that ends a request is the daemon's, and one that dies ends its requests too; a descendant of
- * the command that answers some is a daemon as well. What it wakes until it leaves the kernel waited for
- * this request. */
+/* The thread that ends a request is the daemon's: it answers, or it dies. A descendant of the command that
+ * answers requests is a daemon as well. What the thread wakes until it leaves the kernel waited for this
+ * request. */
 static __always_inline void note_ending(struct request *request) {
     if (read_u32(bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS) & KERNEL_THREAD)
-        return; /* virtiofs: a worker that does many things */
+        return; /* virtiofs: a kernel worker that does other things too */
     if (role_of(request->end_pid) != ROLE_DAEMON) {
         if (!is_answer(request))
             return;
@@ -145,7 +123,7 @@ static __always_inline int request_ended(u64 pointer) {
     u64 task = bpf_get_current_pid_tgid();
     struct request *request = requests.lookup(&pointer);
     if (role_of(task >> 32) == ROLE_DAEMON)
-        learn_device(task >> 32, pointer);
+        note_served_device(task >> 32, pointer);
     if (!request)
         return 0; /* queued before recording, or on a mount that is not traced */
     count_hit(EVENT_REQUEST_ENDED);
@@ -160,31 +138,10 @@ static __always_inline int request_ended(u64 pointer) {
     return 0;
 }
 
-int on_request_ended(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_REQUEST_ENDED, FIRST, request_ended(ctx->args[0]));
-}
-#if MAY_ON_REQUEST_ENDED_AGAIN
-int on_request_ended_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_REQUEST_ENDED, AGAIN, request_ended(ctx->args[0]));
-}
-#endif
 
-/* The function may be called once more for a request that it has ended: the tracepoint is not hit then. */
+/* The function may be called again for a request that it has ended. The tracepoint is not hit then. */
 static __always_inline int request_ending(u64 pointer) {
     bool finished = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_FINISHED_BIT) & 1;
     return finished ? 0 : request_ended(pointer);
 }
 
-#if MAY_ON_REQUEST_ENDED_KPROBE
-int on_request_ended_kprobe(struct pt_regs *ctx) { return request_ending(ARGUMENT(ctx, ARGUMENT_ENDED)); }
-#endif
-#if MAY_ON_REQUEST_ENDED_FENTRY
-int on_request_ended_fentry(u64 *ctx) {
-    return IN_PAIR(ON_REQUEST_ENDED_FENTRY, FIRST, request_ending(ctx[ARGUMENT_ENDED - 1]));
-}
-#endif
-#if MAY_ON_REQUEST_ENDED_FENTRY_AGAIN
-int on_request_ended_fentry_again(u64 *ctx) {
-    return IN_PAIR(ON_REQUEST_ENDED_FENTRY, AGAIN, request_ending(ctx[ARGUMENT_ENDED - 1]));
-}
-#endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 #define BPF_LICENSE Dual BSD/GPL /* bcc puts it into the module, for the kernel to check */
-/* What every program shares: who is traced, what is in progress on each thread, and what was lost.
+/* What all programs share: which tasks are traced, what is in progress on each thread, what was lost.
  *
- * The layouts, the rings with their emit_* functions and the offsets (OFFSET_*) are generated and stand
- * above this text: no kernel header is included. */
+ * The layouts, the rings with their emit_* functions and the offsets (OFFSET_*) are generated and precede
+ * this text. No kernel header is included. */
 
 #define TASK_UNINTERRUPTIBLE_BIT 2
 #define SIGNAL_BUS 7
@@ -11,13 +11,13 @@
 #define MODE_TYPE 0170000
 #define MODE_REGULAR 0100000
 #define SIGNAL_KILL 9
-#define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled, they take long to compile */
-/* Has the compiler compare a loop's counter with its constant bound, which older verifiers need to see: it
- * would count down from a number instead that they know nothing of. */
+#define NO_UNROLL _Pragma("clang loop unroll(disable)") /* unrolled loops take long to compile */
+/* Makes the compiler compare a loop's counter with its constant bound, which older verifiers must see.
+ * Otherwise it may count down from a number of which they know no bound. */
 #define KEEP_BOUND(counter) asm volatile("" : "+r"(counter))
 
-/* BPF_FUNC_probe_read_user and its like, which bcc looks for among all symbols of the kernel for each call
- * that is by its name. */
+/* BPF_FUNC_probe_read_user, BPF_FUNC_probe_read_user_str. For each call by those names bcc would search all
+ * symbols of the kernel. */
 static long (*read_user)(void *to, u32 bytes, void *address) = (void *)112;
 static long (*read_user_string)(void *to, u32 bytes, void *address) = (void *)114;
 
@@ -29,33 +29,24 @@ BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
-/* Which part of a CPU's memory is a thread's: while it is preempted in a program, others run there. */
+/* The slot of a CPU's memory that a thread uses: while it is preempted in a program, others run there. */
 static __always_inline u32 thread_slot(void) { return (u32)bpf_get_current_pid_tgid() % THREAD_SLOTS; }
 
-#define FIRST 0
-#define AGAIN 1
-
-/* Of two programs that stand in for one another the first leaves its thread in a slot of the CPU, and the second
- * takes it away. It counts where its own is not there: the first did not run, since somebody is preempted in it. */
-static __always_inline void note_run(u32 pair, u32 which) {
+/* A program with a backup leaves its thread in a slot of the CPU, and the backup removes it. If the backup
+ * finds another thread there, the program did not run, because a task is preempted in it: that is counted. */
+static __always_inline void note_run(u32 pair, bool backup) {
     u32 thread = bpf_get_current_pid_tgid(), slot = pair * THREAD_SLOTS + thread_slot();
-    u32 *left = first_ran.lookup(&slot);
+    u32 *ran = first_ran.lookup(&slot);
     u64 *count = stood_in.lookup(&pair);
-    if (!left || !count)
+    if (!ran || !count)
         return;
-    if (which == FIRST)
-        *left = thread;
-    else if (*left == thread)
-        *left = 0;
+    if (!backup)
+        *ran = thread;
+    else if (*ran == thread)
+        *ran = 0;
     else
         ++*count;
 }
-
-/* What a program does that is one of such a pair on some kernels; on the others the number is below 0. */
-#define IN_PAIR(program, which, does) ({ \
-    if (PAIR_##program >= 0) \
-        note_run(PAIR_##program, which); \
-    does; })
 
 struct file_identity {
     u64 ino;
@@ -81,22 +72,18 @@ static __always_inline u64 read_user_u64(u64 address) {
     return value;
 }
 
-/* A function's argument by its place, from 1, where a kprobe stands at its entry. */
-#define ARGUMENT(ctx, place) \
-    ((place) == 1 ? (ctx)->FUNCTION_ARGUMENT_1 : (place) == 2 ? (ctx)->FUNCTION_ARGUMENT_2 : (ctx)->FUNCTION_ARGUMENT_3)
-
 static __always_inline u32 role_of(u32 pid) {
     u32 *role = roles.lookup(&pid);
     return role ? *role : 0;
 }
 
-/* Whether a daemon is known to serve only superblocks that no target has used. */
+/* Whether a daemon is known to serve a superblock that no target has used. */
 static __always_inline bool serves_others(u32 pid) {
     u32 *device = daemon_devices.lookup(&pid);
     return device && !devices.lookup(device);
 }
 
-/* The state of a thread of a traced process, made when first needed; NULL when the map is full. */
+/* The state of a thread of a traced process, created when first needed; NULL if the map is full. */
 static __always_inline struct thread *thread_of(u32 pid, u32 tid, u32 role) {
     struct thread *thread = threads.lookup(&tid);
     if (thread)
@@ -141,7 +128,7 @@ static __always_inline bool is_fuse(u64 superblock) {
     return read_u64(superblock + OFFSET_SUPER_BLOCK_S_MAGIC) == FUSE_SUPER_MAGIC;
 }
 
-/* Whether operations on the inode are recorded: all of FUSE, and on demand every regular file. */
+/* Whether operations on the inode are recorded: all on FUSE, and with --all-files on every regular file. */
 static __always_inline bool inode_is_traced(u64 inode, u64 superblock) {
 #ifdef ALL_FILES
     if ((read_u32(inode + OFFSET_INODE_I_MODE) & MODE_TYPE) == MODE_REGULAR)
@@ -150,14 +137,14 @@ static __always_inline bool inode_is_traced(u64 inode, u64 superblock) {
     return is_fuse(superblock);
 }
 
-/* From now on requests to a superblock are recorded, whoever makes them. */
+/* From now on all requests to a superblock are recorded, whichever task makes them. */
 static __always_inline void note_device(u32 device) {
     u32 seen = 1;
     if (!devices.lookup(&device) && devices.update(&device, &seen))
         count_loss(EVENT_REQUEST_QUEUED, LOSS_MAP_FULL);
 }
 
-/* Notes the inode in the operation; whether its superblock is one that is traced. */
+/* Stores the inode in the operation. Returns whether its superblock is traced. */
 static __always_inline bool attach_inode(struct operation *operation, u64 inode) {
     u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
     if (!superblock || !inode_is_traced(inode, superblock))
@@ -175,28 +162,29 @@ static __always_inline bool attach_inode(struct operation *operation, u64 inode)
 #ifdef OFFSET_FUSE_FILE_PASSTHROUGH
 struct backed_file {
     struct file_identity file;   /* on FUSE */
-    struct file_identity behind; /* which it is read from, past its daemon */
+    struct file_identity backing; /* the one that it is read from, without its daemon */
 };
-BPF_TABLE("lru_hash", u64, struct backed_file, backed, 16384); /* by the address of the inode behind */
+BPF_TABLE("lru_hash", u64, struct backed_file, backed, 16384); /* by the address of the backing inode */
 
 static __always_inline bool is_same_file(struct file_identity *one, struct file_identity *other) {
     return one->ino == other->ino && one->dev == other->dev && one->generation == other->generation;
 }
 
-/* Notes that an open file is read past the daemon, and from where: that is what its pages belong to. */
+/* With FUSE passthrough an open file is read without the daemon, and its pages belong to the backing file:
+ * notes that, and which file it is. */
 static __always_inline void note_backing(struct operation *operation, u64 file) {
     if (!(operation->flags & OPERATION_FUSE))
         return;
-    u64 behind = read_u64(read_u64(file + OFFSET_FILE_PRIVATE_DATA) + OFFSET_FUSE_FILE_PASSTHROUGH);
+    u64 backing = read_u64(read_u64(file + OFFSET_FILE_PRIVATE_DATA) + OFFSET_FUSE_FILE_PASSTHROUGH);
     u64 own = read_u64(file + OFFSET_FILE_F_INODE);
-    if (!behind || (read_u32(own + OFFSET_INODE_I_MODE) & MODE_TYPE) != MODE_REGULAR)
+    if (!backing || (read_u32(own + OFFSET_INODE_I_MODE) & MODE_TYPE) != MODE_REGULAR)
         return;
     operation->flags |= OPERATION_PASSTHROUGH;
     struct backed_file now = {.file = {operation->ino, operation->dev, operation->generation}};
-    u64 inode = read_u64(behind + OFFSET_FILE_F_INODE);
-    identify(inode, &now.behind);
+    u64 inode = read_u64(backing + OFFSET_FILE_F_INODE);
+    identify(inode, &now.backing);
     struct backed_file *known = backed.lookup(&inode);
-    if (!known || !is_same_file(&known->file, &now.file) || !is_same_file(&known->behind, &now.behind))
+    if (!known || !is_same_file(&known->file, &now.file) || !is_same_file(&known->backing, &now.backing))
         backed.update(&inode, &now);
 }
 
@@ -206,8 +194,8 @@ static __always_inline bool attach_backed(struct operation *operation, u64 inode
     if (!known)
         return false;
     identify(inode, &now);
-    if (!is_same_file(&known->behind, &now))
-        return false; /* another file has taken the inode's place in memory */
+    if (!is_same_file(&known->backing, &now))
+        return false; /* another file's inode is now at this address */
     operation->ino = known->file.ino;
     operation->dev = known->file.dev;
     operation->generation = known->file.generation;
@@ -219,14 +207,15 @@ static __always_inline void note_backing(struct operation *operation, u64 file) 
 static __always_inline bool attach_backed(struct operation *operation, u64 inode) { return false; }
 #endif
 
-/* Notes the file whose pages are an inode's. */
+/* Stores the file that an inode's pages belong to: with passthrough, the one on FUSE. */
 static __always_inline bool attach_mapped(struct operation *operation, u64 inode) {
     if (is_fuse(read_u64(inode + OFFSET_INODE_I_SB)))
         return attach_inode(operation, inode);
     return attach_backed(operation, inode) || attach_inode(operation, inode);
 }
 
-/* Pages of a folio: a large one keeps its order in the second page's flags (since v6.6). */
+/* Pages of a folio. A large one has its order in the low byte of the second page's flags: commit ebc1baf5c9b4
+ * ("mm: free up a word in the first tail page") (in v6.6). */
 static __always_inline u32 folio_pages(u64 folio) {
 #if defined(OFFSET_FOLIO_FLAGS) && defined(OFFSET_FOLIO_FLAGS_1) && defined(FOLIO_HEAD_BIT)
     if ((read_u64(folio + OFFSET_FOLIO_FLAGS) >> FOLIO_HEAD_BIT) & 1)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* The two programs on every system call: they leave early for whoever is not traced. */
+/* The two programs on every system call. They return early for tasks that are not traced. */
 
 static __always_inline bool is_compat(u64 registers) {
 #if defined(OFFSET_COMPAT_REGISTER)
@@ -15,7 +15,7 @@ static __always_inline bool in_syscall(struct thread *thread) {
     return thread->role == ROLE_DAEMON ? thread->syscall_number : thread->operation.start_ns;
 }
 
-static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
+static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bool backup) {
     u32 number = ctx->args[1], classes = classes_of(number);
     if (!classes)
         return 0;
@@ -24,7 +24,7 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     if (!role || !class || is_compat(ctx->args[0])) /* 32-bit: other numbers, other layouts */
         return 0;
     struct thread *thread = thread_of(task >> 32, task, role);
-    if (!thread || (again && in_syscall(thread) && !has_result(&thread->operation)))
+    if (!thread || (backup && in_syscall(thread) && !has_result(&thread->operation)))
         return 0;
     if (in_syscall(thread))
         settle(thread);
@@ -36,7 +36,7 @@ static __always_inline int enter_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     return 0;
 }
 
-/* Whether the call that ends here is the one in progress. A new program has not the registers of its exec. */
+/* Whether the call that ends here is the one in progress. After exec the registers are the new program's. */
 static __always_inline bool is_in_progress(struct thread *thread, u32 number, s64 result) {
     if (thread->role == ROLE_DAEMON)
         return class_for(ROLE_DAEMON, classes_of(number)) == thread->syscall_number;
@@ -46,7 +46,7 @@ static __always_inline bool is_in_progress(struct thread *thread, u32 number, s6
     return number == began || began == SYSCALL_EXECVE || began == SYSCALL_EXECVEAT;
 }
 
-/* Whether a target's call, now at its end, should be in progress: it reads, maps or advises on a traced file. */
+/* Whether the entry of a target's call, now at its end, was missed: it reads, maps or advises on a traced file. */
 static __always_inline bool began_unseen(u32 class, u64 registers) {
 #ifdef PREEMPTIBLE_TRACEPOINTS
     struct arguments with = arguments_of(registers);
@@ -60,7 +60,7 @@ static __always_inline bool began_unseen(u32 class, u64 registers) {
 #endif
 }
 
-/* Puts away what is not the call that ends here; counts an entry that was missed. */
+/* Closes an operation of another call than the one that ends here. Counts a missed entry. */
 static __always_inline void settle_unseen(struct thread *thread, u64 registers, s64 result) {
     u32 number = read_u64(registers + OFFSET_SYSCALL_NUMBER);
     if (in_syscall(thread) && is_in_progress(thread, number, result))
@@ -71,9 +71,9 @@ static __always_inline void settle_unseen(struct thread *thread, u64 registers, 
         count_loss(EVENT_SYSTEM_CALL, LOSS_UNMATCHED_END);
 }
 
-static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bool again) {
+static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bool backup) {
     struct thread *thread = current_thread();
-    if (!thread || (again && !in_syscall(thread)))
+    if (!thread || (backup && !in_syscall(thread)))
         return 0;
     settle_unseen(thread, ctx->args[0], ctx->args[1]);
     if (thread->role == ROLE_DAEMON) {
@@ -88,14 +88,4 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     return 0;
 }
 
-int on_syscall_entry(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, FIRST); }
-int on_syscall_exit(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, FIRST); }
 
-/* Where these programs can be preempted, the kernel skips them for whoever else makes a system call on the
- * same CPU meanwhile. A second pair, attached behind the first, does then what the first did not. */
-#if MAY_ON_SYSCALL_ENTRY_AGAIN
-int on_syscall_entry_again(struct bpf_raw_tracepoint_args *ctx) { return enter_syscall(ctx, AGAIN); }
-#endif
-#if MAY_ON_SYSCALL_EXIT_AGAIN
-int on_syscall_exit_again(struct bpf_raw_tracepoint_args *ctx) { return leave_syscall(ctx, AGAIN); }
-#endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-/* The lives of target and daemon tasks: fork, exec, exit, on and off the CPU, and who woke whom. */
+/* Target and daemon tasks: fork, exec, exit, on and off the CPU, and which task woke which. */
 
 BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
 BPF_PERCPU_ARRAY(task_scratch, struct task, THREAD_SLOTS);
@@ -13,14 +13,6 @@ static __always_inline int set_interrupt(u32 kind, u32 value) {
     return 0;
 }
 
-int on_softirq_entry(void *ctx) { return set_interrupt(INTERRUPT_SOFT, 1); }
-int on_softirq_exit(void *ctx) { return set_interrupt(INTERRUPT_SOFT, 0); }
-int on_irq_handler_entry(void *ctx) { return set_interrupt(INTERRUPT_DEVICE, 1); }
-int on_irq_handler_exit(void *ctx) { return set_interrupt(INTERRUPT_DEVICE, 0); }
-int on_local_timer_entry(void *ctx) { return set_interrupt(INTERRUPT_TIMER, 1); }
-int on_local_timer_exit(void *ctx) { return set_interrupt(INTERRUPT_TIMER, 0); }
-int on_call_function_entry(void *ctx) { return set_interrupt(INTERRUPT_CALL, 1); }
-int on_call_function_exit(void *ctx) { return set_interrupt(INTERRUPT_CALL, 0); }
 
 static __always_inline bool in_interrupt(void) {
     u32 inside = 0;
@@ -44,7 +36,7 @@ static __always_inline void begin_blocked(struct thread *thread, u16 state) {
     off->flags = 0;
 }
 
-/* In the kernel's account of I/O, inside a file operation that no daemon serves: a local disk. */
+/* Whether it waits for a local disk: in_iowait is set inside a file operation that no daemon serves. */
 static __always_inline bool waits_for_io(struct thread *thread) {
 #ifdef OFFSET_TASK_STRUCT_IN_IOWAIT
     struct operation *operation = innermost_operation(thread);
@@ -56,8 +48,8 @@ static __always_inline bool waits_for_io(struct thread *thread) {
 #endif
 }
 
-/* A wake may come between a thread's decision to sleep and its leaving the CPU. It counts unless a later
- * one comes. */
+/* A wake may come after a thread has decided to sleep and before it leaves the CPU. It counts unless a later one
+ * comes. */
 static __always_inline void take_early_wake(struct thread *thread) {
     struct blocked *off = &thread->blocked, *early = &thread->early;
     if (!early->woken_ns)
@@ -71,7 +63,7 @@ static __always_inline void take_early_wake(struct thread *thread) {
     early->woken_ns = 0;
 }
 
-/* A thread has done with the piece of an answer that it was at: it turns to a socket, or sleeps. */
+/* A thread has finished its piece of an answer: it uses a socket, or sleeps. */
 static __always_inline void end_work(struct thread *thread, u64 now) {
     if (!thread->work.start_ns)
         return;
@@ -89,7 +81,7 @@ static __always_inline bool is_writing(struct thread *thread) {
     return thread->role == ROLE_DAEMON && thread->syscall_number && thread->syscall_number <= CLASS_DAEMON_WRITEV;
 }
 
-/* A thread runs again: what it waited for a CPU is no work of its own. */
+/* A thread runs again: the time that it waited for a CPU was not work. */
 static __always_inline void note_delay(struct thread *thread) {
     struct blocked *off = &thread->blocked;
     if (off->state == BLOCKED_SLEEP && off->woken_ns)
@@ -110,7 +102,7 @@ static __always_inline void end_blocked(struct thread *thread, u64 now) {
     thread->blocked.start_ns = thread->early.woken_ns = 0;
 }
 
-/* No program saw the thread come back to a CPU: it has been there since it was woken, as far as is known. */
+/* No program saw the thread return to a CPU. It is taken to have run since it was woken. */
 static __always_inline void end_unseen(struct thread *thread) {
     if (thread->blocked.start_ns && thread->blocked.woken_ns > thread->blocked.start_ns)
         end_blocked(thread, thread->blocked.woken_ns);
@@ -139,11 +131,14 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
         thread->operation.flags |= OPERATION_WAITED;
 }
 
-int on_switch(struct bpf_raw_tracepoint_args *ctx) {
+/* The previous task's state is an argument since commits fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
+ * emitting sched_switch event") and 9c2136be0878 ("sched/tracing: Append prev_state to tp args instead") (both in
+ * v5.18). */
+static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
     struct thread *out = current_thread();
     if (out) {
 #ifdef OFFSET_TASK_STRUCT_STATE
-        u64 state = read_u32(ctx->args[1] + OFFSET_TASK_STRUCT_STATE); /* before 5.18: not an argument */
+        u64 state = read_u32(ctx->args[1] + OFFSET_TASK_STRUCT_STATE);
 #else
         u64 state = ctx->args[3];
 #endif
@@ -156,7 +151,7 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-/* Runs in the waker, unless an interrupt does the waking. */
+/* Runs in the waker, unless an interrupt wakes the thread. */
 static __always_inline void note_waker(struct thread *sleeper, struct blocked *off) {
     off->woken_ns = bpf_ktime_get_ns();
     off->unique = 0;
@@ -179,8 +174,8 @@ static __always_inline void note_waker(struct thread *sleeper, struct blocked *o
         operation->flags |= OPERATION_LINKED;
 }
 
-int on_waking(struct bpf_raw_tracepoint_args *ctx) {
-    u32 tid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
+static __always_inline int task_waking(u64 task) {
+    u32 tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
     struct thread *sleeper = threads.lookup(&tid);
     if (!sleeper)
         return 0;
@@ -195,7 +190,7 @@ int on_waking(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
-/* The number of a task in its own, the innermost, pid namespace. */
+/* A task's number in its own pid namespace, the innermost. */
 static __always_inline u32 namespace_number(u64 task) {
     u64 pid = read_u64(task + OFFSET_TASK_STRUCT_THREAD_PID);
     u64 level = read_u32(pid + OFFSET_PID_LEVEL);
@@ -230,7 +225,7 @@ static __always_inline void report_task(u64 task, u16 kind, u16 role) {
     emit_task(event);
 }
 
-/* Makes the current process a daemon: by its name, or because it serves requests or runs client code. */
+/* Makes the current process a daemon, because it serves requests or runs client code. */
 static __always_inline void begin_daemon(u32 pid) {
     u32 role = ROLE_DAEMON;
     if (roles.update(&pid, &role))
@@ -238,7 +233,8 @@ static __always_inline void begin_daemon(u32 pid) {
     report_task(bpf_get_current_task(), TASK_SEEN, ROLE_DAEMON);
 }
 
-/* What a daemon dies of may not be what kills it: its watchdog does that, once it has written down the stack. */
+/* The signal that crashes a daemon may not be the one that kills it: its watchdog kills it once it has saved the
+ * stack. */
 static __always_inline void report_crash(u64 task, u32 number) {
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID);
     if (role_of(pid) != ROLE_DAEMON || serves_others(pid))
@@ -251,17 +247,16 @@ static __always_inline void report_crash(u64 task, u32 number) {
     emit_task(event);
 }
 
-/* A handler runs before the fault is tried again: what follows it is another fault. */
-int on_signal_deliver(struct bpf_raw_tracepoint_args *ctx) {
+/* A signal handler runs before the fault is retried: after it there is another fault. */
+static __always_inline int signal_delivered(u64 number) {
     struct thread *thread = current_thread();
-    if (thread && thread->role == ROLE_TARGET && ctx->args[0] != SIGNAL_KILL)
+    if (thread && thread->role == ROLE_TARGET && number != SIGNAL_KILL)
         close_fault(thread, FAULT_INTERRUPTED);
     return 0;
 }
 
-/* A fault that could not be served ends in SIGBUS, with no page-fault event. */
-int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
-    u64 number = ctx->args[0], task = ctx->args[2];
+/* A fault that could not be served ends in SIGBUS, without a page-fault event. */
+static __always_inline int signal_generated(u64 number, u64 task) {
     if (number < 32 && CRASH_SIGNALS >> number & 1)
         report_crash(task, number);
     if (number != SIGNAL_BUS || task != bpf_get_current_task())
@@ -269,43 +264,36 @@ int on_signal_generate(struct bpf_raw_tracepoint_args *ctx) {
     return end_fault(-5);
 }
 
-/* Every task that appears in a traced process or out of it: io_uring's worker threads have no fork of their
- * own. */
-static __always_inline int task_begins(u64 task, bool again) {
+/* Every task that a traced process creates, io_uring's worker threads included. */
+static __always_inline int task_begins(u64 task, bool backup) {
     u32 parent = bpf_get_current_pid_tgid() >> 32;
     u32 role = role_of(parent);
     if (!role)
         return 0;
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_TGID), tid = read_u32(task + OFFSET_TASK_STRUCT_PID);
-    if (again && threads.lookup(&tid))
+    if (backup && threads.lookup(&tid))
         return 0;
     if (pid != parent && roles.update(&pid, &role))
         count_loss(EVENT_TASK, LOSS_MAP_FULL);
     struct thread *thread = thread_of(pid, tid, role);
     if (thread)
-        begin_blocked(thread, BLOCKED_PREEMPTED); /* runnable until it first runs */
+        begin_blocked(thread, BLOCKED_PREEMPTED); /* runnable until it runs for the first time */
     report_task(task, TASK_FORK, role);
     return 0;
 }
 
-int on_fork(struct bpf_raw_tracepoint_args *ctx) { return IN_PAIR(ON_FORK, FIRST, task_begins(ctx->args[0], FIRST)); }
-#if MAY_ON_FORK_AGAIN
-int on_fork_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_FORK, AGAIN, task_begins(ctx->args[0], AGAIN));
-}
-#endif
 
 static __always_inline bool is_client_name(u8 *name) {
     return name[0] == 'c' && name[1] == 'v' && name[2] == 'm' && name[3] == 'f' && name[4] == 's' &&
            name[5] == '2' && !name[6];
 }
 
-/* exec by a thread that is not the leader: the caller goes on under the leader's number. */
+/* exec by a thread that is not the leader: it continues under the leader's number. */
 static __always_inline void follow_renumbering(u32 old_tid, u32 tid) {
     struct thread *old = threads.lookup(&old_tid), *thread = threads.lookup(&tid);
     if (old_tid == tid || !old || !thread)
         return;
-    thread->operation = old->operation; /* under the old number, as the requests that it queued */
+    thread->operation = old->operation; /* it keeps the old number, as the requests that it queued do */
     threads.delete(&old_tid);
 }
 
@@ -316,11 +304,11 @@ static __always_inline void read_arguments(struct task *event, u64 task) {
     if (length > sizeof(event->argv))
         length = sizeof(event->argv);
     if (!read_user(event->argv, sizeof(event->argv), (void *)start))
-        event->arguments = length; /* argv is followed by the environment: a whole read is possible */
+        event->arguments = length; /* the environment follows argv, so a full read is possible */
 }
 
-int on_exec(struct bpf_raw_tracepoint_args *ctx) {
-    u64 task = ctx->args[0], current = bpf_get_current_pid_tgid();
+static __always_inline int task_executes(u64 task, u32 old_tid) {
+    u64 current = bpf_get_current_pid_tgid();
     u32 pid = current >> 32, tid = current, role = role_of(pid);
     struct task *event = describe_task(task, TASK_EXEC, role);
     if (!event)
@@ -335,7 +323,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx) {
     struct thread *thread = thread_of(pid, tid, role);
     if (thread)
         thread->role = role;
-    follow_renumbering(ctx->args[1], tid);
+    follow_renumbering(old_tid, tid);
     count_hit(EVENT_TASK);
     event->role = role;
     read_arguments(event, task);
@@ -352,14 +340,14 @@ static __always_inline void abandon(struct operation *operation) {
         return;
     operation->end_ns = 0;
     operation->flags |= OPERATION_DIED;
-    if (is_wanted(operation))
+    if (is_recorded(operation))
         emit_operation(operation);
 }
 
-static __always_inline int task_ends(u64 task, bool again) {
+static __always_inline int task_ends(u64 task, bool backup) {
     struct thread *thread = current_thread();
     u32 role = role_of(bpf_get_current_pid_tgid() >> 32);
-    if (!role || (again && !thread))
+    if (!role || (backup && !thread))
         return 0;
     struct task *event = describe_task(task, TASK_EXIT, role);
     if (event) {
@@ -380,17 +368,11 @@ static __always_inline int task_ends(u64 task, bool again) {
     return 0;
 }
 
-int on_exit(struct bpf_raw_tracepoint_args *ctx) { return IN_PAIR(ON_EXIT, FIRST, task_ends(ctx->args[0], FIRST)); }
-#if MAY_ON_EXIT_AGAIN
-int on_exit_again(struct bpf_raw_tracepoint_args *ctx) {
-    return IN_PAIR(ON_EXIT, AGAIN, task_ends(ctx->args[0], AGAIN));
-}
-#endif
 
-int on_free(struct bpf_raw_tracepoint_args *ctx) {
-    u32 pid = read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_PID);
-    threads.delete(&pid); /* a dying daemon's may have been made anew */
-    if (pid == read_u32(ctx->args[0] + OFFSET_TASK_STRUCT_TGID))
+static __always_inline int task_freed(u64 task) {
+    u32 pid = read_u32(task + OFFSET_TASK_STRUCT_PID);
+    threads.delete(&pid); /* a dying daemon's thread may have been entered again after its exit */
+    if (pid == read_u32(task + OFFSET_TASK_STRUCT_TGID))
         roles.delete(&pid);
     return 0;
 }

@@ -68,10 +68,10 @@ def compile_programs(bcc: ModuleType, facts: KernelFacts, options: programs.Opti
     check_kernel(facts)
     # bcc compiles for the machine that this variable names, which the user may have set
     os.environ["ARCH"] = machines.MACHINES[facts.machine].arch
-    flags = programs.compile_flags(facts, options)
+    text, flags = programs.source(facts, options), programs.compile_flags(facts, options)
     with _captured_stderr() as messages:
         try:
-            return bcc.BPF(text=programs.source().encode(), cflags=flags)
+            return bcc.BPF(text=text.encode(), cflags=flags)
         except Exception as error:  # noqa: BLE001  bcc raises bare Exception; clang writes to descriptor 2
             output = messages()
             reason = _first_error(output) or str(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 
-from ...probes.catalog import AGAIN, PAIRS
+from ...probes.catalog import BACKUP, PAIRS
 from .bpf_call import OBJ_GET_INFO_BY_FD, GetInfo, bpf
 
 _INFO_BYTES = 256
@@ -37,13 +37,13 @@ def seen_by_none(skipped: dict[str, int], stood_in: dict[str, int]) -> dict[str,
     is what both missed, under the primary's name; ``stood_in`` is how often the backup ran where
     the primary did not. Pairs on system calls count what both missed themselves.
     """
-    pairs = [name for name in skipped if name + AGAIN in skipped]
-    paired = {*pairs, *(name + AGAIN for name in pairs)}
+    pairs = [name for name in skipped if name + BACKUP in skipped]
+    paired = {*pairs, *(name + BACKUP for name in pairs)}
     counted_here = (name for name in pairs if name in PAIRS)
     return {
         **{name: count for name, count in skipped.items() if name not in paired},
         **{
-            name: max(0, min(skipped[name] - stood_in[name], skipped[name + AGAIN]))
+            name: max(0, min(skipped[name] - stood_in[name], skipped[name + BACKUP]))
             for name in counted_here
         },
     }

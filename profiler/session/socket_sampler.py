@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ...probes.catalog import SOCKET_SAMPLES
 from ...probes.events import DOWNLOAD, DOWNLOAD_ANNOUNCED, SOCKET_SAMPLE
 
-EVENT = "socket sample"
+EVENT = SOCKET_SAMPLES.name
 INTERVAL_S = 0.05
 #: connections sampled at once, the newest
 MAX_CONNECTIONS = 64

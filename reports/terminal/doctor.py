@@ -10,7 +10,7 @@ _FAMILIES = {
     "uprobe_multi": "uprobes on", "fentry": "fentry", "fexit": "fentry and fexit",
     "kprobe": "kprobe", "kretprobe": "kprobe and kretprobe", "system call": "system calls,",
 }  # fmt: skip
-_NAME, _TELLS = 22, 33
+_NAME, _SHOWS = 22, 33
 #: more attach points than these are counted, not named
 _NAMED = 2
 
@@ -25,11 +25,11 @@ def render_doctor(diagnosis: Diagnosis) -> str:
         return "\n".join(lines[:-1]) + "\n"
     seen = [observed for observed in diagnosis.events if observed.family is not None]
     unseen = [observed for observed in diagnosis.events if observed.family is None]
-    lines.append(f"  {'event':<{_NAME}}{'shows':<{_TELLS}}observed by")
+    lines.append(f"  {'event':<{_NAME}}{'shows':<{_SHOWS}}observed by")
     lines += map(_seen, seen)
     for observed in unseen:
         lines += _unseen(observed)
-    lines += ["", "what --backend can force (a kernel may still refuse it when it is attached)"]
+    lines += ["", "what --backend may force (the kernel may still refuse to attach it)"]
     for name, refused in diagnosis.backends.items():
         lines.append(f"  {name:<{_NAME}}{f'no: {refused}' if refused else 'yes'}")
     return "\n".join(lines) + "\n"
@@ -38,13 +38,13 @@ def render_doctor(diagnosis: Diagnosis) -> str:
 def _bcc(bcc: Compiler | None) -> list[str]:
     if bcc is None or bcc.refusal is not None:
         return []
-    return [f"bcc {bcc.version} of {bcc.interpreter}: supported, as all from {OLDEST_NAME} on"]
+    return [f"bcc {bcc.version} of {bcc.interpreter}: supported (any from {OLDEST_NAME} on is)"]
 
 
 def _verdict(diagnosis: Diagnosis) -> list[str]:
     if not diagnosis.hindrances:
         unseen = [each.event for each in diagnosis.events if each.family is None]
-        return ["cvmprof can record here" + (f", all but: {', '.join(unseen)}" if unseen else "")]
+        return ["cvmprof can record here" + (f", except: {', '.join(unseen)}" if unseen else "")]
     lines = ["cvmprof CANNOT record here:"]
     for lack in diagnosis.hindrances:
         lines += [f"  {lack.reason}", f"    to fix it: {lack.way_out}"]
@@ -55,7 +55,7 @@ def _seen(observed: Observed) -> str:
     family = _FAMILIES[str(observed.family)]
     more = len(observed.targets) - _NAMED
     named = ", ".join(observed.targets[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return f"  {observed.event:<{_NAME}}{observed.tells:<{_TELLS}}{family} {named}"
+    return f"  {observed.event:<{_NAME}}{observed.tells:<{_SHOWS}}{family} {named}"
 
 
 def _unseen(observed: Observed) -> list[str]:
@@ -63,7 +63,7 @@ def _unseen(observed: Observed) -> list[str]:
     return [
         "",
         f"  {observed.event:<{_NAME}}NOT OBSERVED: {observed.reason}",
-        f"  {'':<{_NAME}}so {observed.lost}",
+        f"  {'':<{_NAME}}without it: {observed.lost}",
         *(f"  {'':<{_NAME}}{way}" for way in ways),
     ]
 

@@ -141,7 +141,7 @@ def _compiled(bcc: Any, facts: KernelFacts) -> tuple[Any, float]:
 
 
 def _is_there(point: AttachPoint, facts: KernelFacts) -> bool:
-    alone = LogicalEvent("one point", ((point,),))
+    alone = LogicalEvent("one point", "", "", ((point,),))
     return isinstance(catalog.resolve(alone, facts), catalog.Attachment)
 
 

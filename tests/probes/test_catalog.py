@@ -16,6 +16,7 @@ import pytest
 from cvmprof.probes import catalog, events, kernel
 from cvmprof.probes.catalog import Attachment, LogicalEvent, Unsupported, resolve
 from cvmprof.probes.conditions import Conditions, Lack
+from cvmprof.probes.diagnosis import lost
 from cvmprof.probes.kernel import KernelFacts
 
 FACTS = Path(__file__).parent / "facts"
@@ -56,7 +57,7 @@ def test_every_event_resolves_on_the_saved_kernels(path: Path, event: LogicalEve
         return
     assert isinstance(found, Attachment)
     assert found.event == event.name
-    firsts = tuple(each for each in found.points if not each.program.endswith(catalog.AGAIN))
+    firsts = tuple(each for each in found.points if not each.program.endswith(catalog.BACKUP))
     assert firsts in event.alternatives
 
 
@@ -68,14 +69,14 @@ def test_every_event_resolves_on_the_saved_kernels(path: Path, event: LogicalEve
             "auto",
             [
                 "on_syscall_exit",
-                "on_syscall_exit_again",
+                "on_syscall_exit_backup",
                 "on_syscall_entry",
-                "on_syscall_entry_again",
+                "on_syscall_entry_backup",
             ],
         ),
-        ("request ended", "fentry", ["on_request_ended_fentry_again", "on_request_ended_fentry"]),
+        ("request ended", "fentry", ["on_request_ended_fentry_backup", "on_request_ended_fentry"]),
         ("request ended", "kprobe", ["on_request_ended_kprobe"]),
-        ("request ended", "tracepoint", ["on_request_ended", "on_request_ended_again"]),
+        ("request ended", "tracepoint", ["on_request_ended", "on_request_ended_backup"]),
     ],
 )
 def test_where_programs_are_preempted_a_second_stands_behind_the_first(
@@ -290,6 +291,12 @@ def test_a_backend_does_not_hold_for_what_has_one_way_only() -> None:
     )
 
 
+def compiled(facts: KernelFacts, backend: str | None) -> set[str]:
+    points = catalog.compiled_points(facts, backend)
+    assert len({point.program for point in points}) == len(points)
+    return {point.program for point in points}
+
+
 @pytest.mark.parametrize(
     ("kernel", "families"), [("6.12", ["raw_tracepoint"]), ("6.1", ["fentry", "kprobe"])]
 )
@@ -298,11 +305,9 @@ def test_what_may_be_refused_has_others_behind_it(kernel: str, families: list[st
     found = catalog.candidates(BY_NAME["page fault"], facts)
     assert not isinstance(found, Unsupported)
     assert [each.points[0].family for each in found] == families
-    programs = catalog.functions_programs(facts, "auto")
+    programs = compiled(facts, "auto")
     assert ("on_filemap_fault_kprobe" in programs) == ("kprobe" in families)
-    assert {"on_filemap_fault_kprobe", "on_filemap_fault_fentry_again"} <= (
-        catalog.functions_programs(facts, None)
-    )
+    assert {"on_filemap_fault_kprobe", "on_filemap_fault_fentry_backup"} <= (compiled(facts, None))
 
 
 def test_the_device_of_a_request_is_found_by_one_way_or_another() -> None:
@@ -388,6 +393,19 @@ def test_uprobes_go_through_one_link_where_the_kernel_can(facts: KernelFacts) ->
 def test_only_that_is_mandatory_without_which_nothing_can_be_said() -> None:
     mandatory = {event.name for event in catalog.EVENTS if event.mandatory}
     assert mandatory == {"system call", "off CPU", "wake", "task"}
+
+
+@pytest.mark.parametrize("event", catalog.BY_NAME.values(), ids=lambda event: event.name)
+def test_every_event_says_what_it_shows_and_what_is_missing_without_it(event: LogicalEvent) -> None:
+    assert 0 < len(event.shows) <= 38
+    assert len(event.without) > len("has no rows")
+    assert event.shows != event.without
+    assert lost(event.name) == event.without
+
+
+def test_the_sessions_samples_are_an_event_too() -> None:
+    assert lost("socket sample") == "the network's round trips and losses have no rows"
+    assert lost("no such event") is None
 
 
 def test_every_tracepoint_that_is_attached_is_a_fact_that_is_gathered() -> None:

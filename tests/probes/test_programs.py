@@ -62,11 +62,59 @@ def test_a_machine_without_a_table_of_calls(facts: KernelFacts) -> None:
         compile_flags(replace(facts, machine="pdp11"), Options())
 
 
-def test_every_attached_program_is_in_the_source() -> None:
-    defined = set(re.findall(r"^int (on_\w+)\(", programs.source(), re.MULTILINE))
+def test_every_attached_program_is_in_the_source_once(facts: KernelFacts) -> None:
+    older = replace(facts, enumerators={})  # without uprobe_multi
+    defined = re.findall(r"^int (on_\w+)\(", programs.source(older, Options()), re.MULTILINE)
     attached = {point.program for point in catalog.every_point()}
     functions = {name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)}
-    assert attached | functions | set(programs.CALL_PROGRAMS) <= defined
+    assert set(defined) == attached | functions | set(programs.CALL_PROGRAMS)
+    assert len(defined) == len(set(defined))
+
+
+def program(facts: KernelFacts, backend: str | None, name: str) -> str:
+    """The text of a program as it is compiled for a backend, without blanks."""
+    texts = programs.attached_programs(facts, Options(backend=backend))
+    (text,) = [text for text in texts if text.startswith(f"int {name}(")]
+    return text.replace(" ", "")
+
+
+def test_a_program_reads_the_arguments_of_its_kind_of_attach_point(facts: KernelFacts) -> None:
+    raw = program(facts, "auto", "on_filemap_fault_entry")
+    assert raw.endswith("*ctx){returnbegin_fault_at(ctx->args[0],ctx->args[1]);}")
+    assert facts.functions["fuse_dev_queue_req"].argument == 2
+    fentry = program(facts, None, "on_request_queued_fentry")
+    assert fentry.startswith("inton_request_queued_fentry(u64*ctx)")
+    assert "returnrequest_queued(ctx[1],false);" in fentry
+    kprobe = program(facts, None, "on_request_queued_kprobe")
+    assert kprobe.startswith("inton_request_queued_kprobe(structpt_regs*ctx)")
+    assert "returnrequest_queued(ctx->FUNCTION_ARGUMENT_2,false);" in kprobe
+    end = program(facts, None, "on_asynchronous_read_kretprobe")
+    assert "returnend_asynchronous_read(ctx->FUNCTION_RESULT);" in end
+    end = program(facts, None, "on_asynchronous_read_fexit")
+    assert "returnend_asynchronous_read(ctx[2]);" in end
+
+
+def test_programs_of_a_pair_note_that_they_ran(facts: KernelFacts) -> None:
+    pair = catalog.PAIRS.index("on_request_queued")
+    preempting = replace(facts, preemptible_tracepoints=True)
+    first = program(preempting, "auto", "on_request_queued")
+    assert f"note_run({pair},false);returnrequest_queued(ctx->args[0],false);" in first
+    backup = program(preempting, "auto", "on_request_queued_backup")
+    assert f"note_run({pair},true);returnrequest_queued(ctx->args[0],true);" in backup
+    assert "note_run" not in program(facts, "auto", "on_request_queued")
+    # those of system calls count themselves what both missed
+    assert "note_run" not in program(preempting, "auto", "on_syscall_entry_backup")
+
+
+def test_what_a_backend_cannot_attach_is_not_compiled(facts: KernelFacts) -> None:
+    chosen = replace(facts, preemption="none")
+    source = programs.source(chosen, Options(backend="tracepoint"))
+    of_functions = re.findall(
+        r"^int (on_\w+_(?:fentry|fexit|kprobe|backup))\(", source, re.MULTILINE
+    )
+    # the event that no tracepoint observes
+    assert of_functions == ["on_asynchronous_read_fexit", "on_asynchronous_read_fentry"]
+    assert "int on_request_queued(" in source
 
 
 def test_every_ring_counts_its_losses_under_an_event_that_exists() -> None:
@@ -74,7 +122,7 @@ def test_every_ring_counts_its_losses_under_an_event_that_exists() -> None:
     assert set(programs.RING_EVENTS.values()) <= set(catalog.EVENT_NAMES)
 
 
-def test_no_kernel_header_is_asked_for() -> None:
-    included = set(re.findall(r"#include\s+[<\"](\S+)[>\"]", programs.source()))
+def test_no_kernel_header_is_asked_for(facts: KernelFacts) -> None:
+    included = set(re.findall(r"#include\s+[<\"](\S+)[>\"]", programs.source(facts, Options())))
     assert included == {"linux/types.h", "uapi/linux/ptrace.h"}
     assert all((programs.HEADERS / "include" / path).is_file() for path in included)

@@ -1,8 +1,8 @@
 """A recorder as the session starts it, but for what a test changes: DESCRIPTOR CHANGES.
 
 Changes are JSON: ``ring_pages`` by layout; ``perf_uprobes`` as on a kernel without uprobe_multi;
-``system_calls`` observed "twice" as on a kernel that preempts their programs, or by the second pair
-alone ("again"), as if the first were always missed.
+``system_calls`` observed "twice" as on a kernel that preempts their programs, or by the backups
+alone ("again"), as if the programs before them were always missed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def preempting_kernel() -> KernelFacts:
     return replace(running_kernel(), preemptible_tracepoints=True)
 
 
-def only_the_second(point: catalog.AttachPoint) -> tuple[catalog.AttachPoint, ...]:
-    """Of the programs on system calls those alone that stand in for others."""
+def only_the_backup(point: catalog.AttachPoint) -> tuple[catalog.AttachPoint, ...]:
+    """Of the programs on system calls only the backups."""
     if point.target in ("sys_enter", "sys_exit"):
-        return (replace(point, program=point.program + catalog.AGAIN),)
+        return (replace(point, program=point.program + catalog.BACKUP),)
     return (point,)
 
 
@@ -50,5 +50,5 @@ if CHANGES.get("system_calls"):
     changed.running_kernel = preempting_kernel
 if CHANGES.get("system_calls") == "again":
     changed = catalog
-    changed._doubled = only_the_second
+    changed._with_backup = only_the_backup
 main(DESCRIPTOR)

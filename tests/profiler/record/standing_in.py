@@ -1,5 +1,5 @@
-"""How often second programs stood in for first ones, on this kernel as if it preempted them, with
-``both`` attached or the ``second`` alone: DIRECTORY MODE. Records in this very process.
+"""How often backup programs stood in for others, on this kernel as if it preempted them, with
+``both`` attached or the ``second`` alone: DIRECTORY MODE. Records in this process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvmprof.probes import catalog
-from cvmprof.probes.catalog import AGAIN, AttachPoint
+from cvmprof.probes.catalog import BACKUP, AttachPoint
 from cvmprof.probes.kernel import KernelFacts, running_kernel
 from cvmprof.profiler.record import recorder
 from cvmprof.profiler.record.names import JOURNAL
@@ -27,7 +27,7 @@ def main(directory: Path, mode: str) -> None:
     changed.running_kernel = _preempting
     if mode == "second":
         changed = catalog
-        changed._doubled = _the_second
+        changed._with_backup = _only_the_backup
     recording = recorder_in(directory, {"all_files": True})
     recording.trace(os.getpid())
     (directory / "written").write_bytes(bytes(_PAGES * 4096))
@@ -51,8 +51,8 @@ def _preempting() -> KernelFacts:
     return replace(running_kernel(), preemptible_tracepoints=True)
 
 
-def _the_second(point: AttachPoint) -> tuple[AttachPoint, ...]:
-    return (replace(point, program=point.program + AGAIN),)
+def _only_the_backup(point: AttachPoint) -> tuple[AttachPoint, ...]:
+    return (replace(point, program=point.program + BACKUP),)
 
 
 if __name__ == "__main__":

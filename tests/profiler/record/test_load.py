@@ -83,8 +83,8 @@ def less(facts: KernelFacts, *prefixes: str) -> KernelFacts:
 def test_a_kernel_that_cannot_be_served_is_told_before_compiling(facts: KernelFacts) -> None:
     load.check_kernel(facts)
     for lacking, said in (
-        (less(facts, "FUSE_"), "tells nothing of FUSE: it is a module there, or absent"),
-        (less(facts, "FUSE_REQ_FM", "INODE_I_SB"), "of it: inode.i_sb, fuse_req.fm"),
+        (less(facts, "FUSE_"), "has no type information about FUSE: it is a module, or absent"),
+        (less(facts, "FUSE_REQ_FM", "INODE_I_SB"), "that are read: inode.i_sb, fuse_req.fm"),
         (replace(facts, machine="pdp11"), "is pdp11, and cvmprof records on x86_64 or .* only"),
     ):
         with pytest.raises(CvmprofError, match=f"{said}$"):

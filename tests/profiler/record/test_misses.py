@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.probes.catalog import AGAIN, PAIRS
+from cvmprof.probes.catalog import BACKUP, PAIRS
 from cvmprof.profiler.record.misses import seen_by_none
 
 from .in_process import printed_by
 
 FIRST = PAIRS[0]
-SECOND = FIRST + AGAIN
+SECOND = FIRST + BACKUP
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_who_was_loaded_for_nothing_stands_in_for_nobody() -> None:
 
 
 def test_programs_of_system_calls_count_themselves_what_both_missed() -> None:
-    both = {"on_syscall_entry": 7, "on_syscall_entry" + AGAIN: 7}
+    both = {"on_syscall_entry": 7, "on_syscall_entry" + BACKUP: 7}
     assert seen_by_none(both, {}) == {}
     assert seen_by_none({"on_syscall_entry": 7}, {}) == {"on_syscall_entry": 7}
 

@@ -49,13 +49,13 @@ def test_what_is_missing_has_every_way_out(facts: KernelFacts) -> None:
     lines = render_doctor(diagnose(poor)).splitlines()
     at = next(n for n, line in enumerate(lines) if "request queued  " in line)
     assert [line.strip() for line in lines[at + 1 : at + 5]] == [
-        "so FUSE requests have no rows, and reads no cause within the mount",
+        "without it: FUSE requests have no rows, and reads no cause within the mount",
         "to get it: boot a newer kernel: 6.12 has fuse_request_send",
         "or: boot a kernel built with CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS",
         "or: boot a kernel built with CONFIG_KPROBE_EVENTS",
     ]
     assert lines[1] == (
-        "cvmprof can record here, all but: request queued, request ended, asynchronous read, "
+        "cvmprof can record here, except: request queued, request ended, asynchronous read, "
         "daemon call"
     )
 
