@@ -11,6 +11,7 @@ from cvmprof.profiler.kernel.operations import hits, operations, touches
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.run.places import file_places
 from cvmprof.profiler.tables import conform, empty
+from cvmprof.tests.profiler.rows import frame
 
 MOUNTED = pl.DataFrame(
     {"dev": [50], "mount_id": [3], "device": ["0:50"], "start_ns": [None]},
@@ -105,6 +106,33 @@ def test_files_shown_or_named(make_raw: Any) -> None:
         schema={"dev": pl.UInt32, "ino": pl.UInt64, "generation": pl.UInt32, "at": pl.Int64},
     )
     assert file_ids(events, MOUNTED, known, "at").to_list() == [3, None, 0, None]
+
+
+def test_a_file_has_its_first_time_and_path_and_its_last_size(make_raw: Any) -> None:
+    """Whatever the order of the records; each file once, and none of an unknown mount."""
+    at = {"ino": 7, "dev": 50, "text": 2, "mount_text": 2, "complete": 1}
+    recorded = file_places(
+        make_raw(
+            FILE,
+            {**at, "time_ns": 9, "size": 3, "components": b"c\0"},
+            {**at, "time_ns": 2, "ino": 8, "size": 4, "components": b"d\0"},
+            {**at, "time_ns": 1, "size": 1, "components": b"a\0", "complete": 0},
+            {**at, "time_ns": 5, "size": 2, "components": b"b\0"},
+            {**at, "time_ns": 3, "dev": 51},
+        )
+    )
+    named = frame(
+        {"ino": pl.UInt64, "generation": pl.UInt32, "mount_id": pl.Int32},
+        (7, 0, 3), (6, 0, 3), (5, 1, 3), (5, 0, 3), (9, 0, None), (7, 0, 3),
+    )  # fmt: skip
+    known = files(recorded, MOUNTED, [named, named])
+    assert known.select("file_id", "inode", "generation", "path", "size_bytes").rows() == [
+        (0, 7, 0, "/b", 3),
+        (1, 8, 0, "/d", 4),
+        (2, 5, 0, None, None),
+        (3, 5, 1, None, None),
+        (4, 6, 0, None, None),
+    ]
 
 
 def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:

@@ -152,3 +152,125 @@ def test_a_client_that_became_the_daemon_by_forking_twice_worked_for_the_same_mo
         {"pid": [32], "mount_id": [4]}, schema=dict.fromkeys(("pid", "mount_id"), pl.Int32)
     )
     assert with_founders(serving, events).rows() == [(32, 4), (31, 4), (30, 4)]
+
+
+def test_names_at_the_same_time_stay_with_their_threads(make_raw: Any) -> None:
+    """Sorting by time alone once moved names between rows of equal time."""
+    events = [
+        {"time_ns": 5, "start_ns": 5, "pid": 7, "tid": tid, "kind": 3, "role": 1,
+         "name": f"n{tid}".encode(), "argv": f"a{tid}\0".encode(), "arguments": len(f"a{tid}") + 1}
+        for tid in range(1000, 3000)
+    ]  # fmt: skip
+    found = tasks(make_raw(TASK, *reversed(events))).select("tid", "name", "argv").rows()
+    assert found == [(tid, f"n{tid}", [f"a{tid}"]) for tid in range(1000, 3000)]
+
+
+def test_the_latest_record_of_a_task_wins_but_the_first_parent(make_raw: Any) -> None:
+    """Also where records are out of order. A thread of another process that execs becomes it."""
+    one = {"start_ns": 10, "tid": 7, "role": 1}
+    found = tasks(
+        make_raw(
+            TASK,
+            {**one, "time_ns": 40, "pid": 7, "kind": 4, "exit_code": 2 << 8, "name": b"last"},
+            {
+                **one,
+                "time_ns": 30,
+                "pid": 7,
+                "kind": 3,
+                "name": b"b",
+                "argv": b"b\0",
+                "arguments": 2,
+                "parent_pid": 6,
+            },
+            {**one, "time_ns": 10, "pid": 6, "kind": 2, "name": b"a", "parent_pid": 0},
+            {
+                **one,
+                "time_ns": 20,
+                "pid": 6,
+                "kind": 3,
+                "argv": b"a\0",
+                "arguments": 2,
+                "parent_pid": 5,
+            },
+            {"time_ns": 8, "pid": 1, "tid": 1, "kind": 1, "role": 1, "arguments": 9},
+        )  # fmt: skip
+    )
+    assert found.rows() == [
+        (1, 1, 0, "", None, "target", 8, None, None, None),
+        (7, 7, 5, "last", ["b"], "target", 10, 40, 2, None),
+    ]
+
+
+def test_an_exit_at_or_before_the_last_exec_is_no_end(make_raw: Any) -> None:
+    one = {"start_ns": 10, "pid": 7, "tid": 7, "role": 1}
+    executed = ({**one, "time_ns": at, "kind": 3} for at in (20, 30))
+    exits = ({**one, "time_ns": at, "kind": 4, "exit_code": 9} for at in (25, 30))
+    found = tasks(make_raw(TASK, *executed, *exits))
+    assert found.select("end_ns", "signal", "exit_code").rows() == [(None, None, None)]
+
+
+def test_a_thread_ends_at_the_next_exec_of_its_own_process(make_raw: Any) -> None:
+    def record(tid: int, time_ns: int, kind: int, **more: int) -> dict[str, Any]:
+        start = {"start_ns": time_ns} if kind == 2 else {"start_ns": 10}
+        return {"pid": 7, "tid": tid, "time_ns": time_ns, "kind": kind, "role": 1, **start, **more}
+
+    found = tasks(
+        make_raw(
+            TASK,
+            record(7, 10, 2),
+            record(8, 20, 2),
+            record(9, 60, 2),
+            record(5, 30, 3, pid=5),
+            record(7, 50, 3),
+            record(7, 40, 3),
+        )
+    )
+    assert found.select("tid", "end_ns").rows() == [(5, None), (7, None), (8, 40), (9, None)]
+
+
+def test_a_crash_signal_of_any_thread_outranks_the_signal_that_ended_the_process(
+    make_raw: Any,
+) -> None:
+    daemon = {"start_ns": 10, "role": 2}
+    found = tasks(
+        make_raw(
+            TASK,
+            {**daemon, "pid": 7, "tid": 7, "time_ns": 40, "kind": 4, "exit_code": 9},
+            {**daemon, "pid": 7, "tid": 8, "time_ns": 30, "kind": 5, "exit_code": 11},
+            {**daemon, "pid": 7, "tid": 9, "time_ns": 35, "kind": 5, "exit_code": 6},
+            {**daemon, "pid": 5, "tid": 5, "time_ns": 41, "kind": 4, "exit_code": 9},
+            {**daemon, "pid": 6, "tid": 6, "time_ns": 42, "kind": 4, "exit_code": 128 | 9},
+        )
+    )
+    assert found.select("tid", "signal", "exit_code", "role").rows() == [
+        (5, 9, None, "daemon"),
+        (6, 9, None, "daemon"),
+        (7, 11, None, "daemon"),
+        (8, None, None, "daemon"),
+        (9, None, None, "daemon"),
+    ]
+
+
+def test_one_record_as_a_daemon_makes_a_daemon(make_raw: Any) -> None:
+    one = {"start_ns": 10, "pid": 7, "tid": 7}
+    found = tasks(
+        make_raw(TASK, {**one, "time_ns": 1, "role": 2}, {**one, "time_ns": 2, "role": 1})
+    )
+    assert found["role"].to_list() == ["daemon"]
+
+
+def test_founders_are_found_once_and_by_the_last_fork_of_a_pid(make_raw: Any) -> None:
+    """A pid that was given again; two daemons of one mount with the same parent."""
+    fork: dict[str, Any] = {"kind": 2, "role": 2}
+    events = make_raw(
+        TASK,
+        {**fork, "pid": 32, "tid": 32, "parent_pid": 90},
+        {**fork, "pid": 32, "tid": 32, "parent_pid": 31},
+        {**fork, "pid": 33, "tid": 33, "parent_pid": 31},
+        {**fork, "pid": 31, "tid": 31, "parent_pid": 33},
+        {**fork, "pid": 32, "tid": 32, "parent_pid": 91, "kind": 3},
+    )
+    serving = pl.DataFrame(
+        {"pid": [32, 33], "mount_id": [4, 4]}, schema=dict.fromkeys(("pid", "mount_id"), pl.Int32)
+    )
+    assert with_founders(serving, events).rows() == [(32, 4), (33, 4), (31, 4)]

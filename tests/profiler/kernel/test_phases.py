@@ -1,0 +1,63 @@
+"""Phases of threads in pid namespaces, and lines that are no marks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cvmprof.probes.events import ROLE_DAEMON, ROLE_TARGET, TASK
+from cvmprof.profiler.kernel.phases import phases
+
+FORK, EXIT = 2, 4
+
+
+def mark(time_ns: Any = 20, **values: Any) -> dict[str, Any]:
+    return {"name": "load", "event": "begin", "time_ns": time_ns, "pid": 1, "tid": 2, **values}
+
+
+def life(host: int, start_ns: int, exit_ns: int | None, **values: int) -> list[dict[str, Any]]:
+    """Records of a thread that its namespace calls (1, 2)."""
+    thread = {
+        "pid": host, "tid": host + 1, "start_ns": start_ns, "namespace_pid": 1,
+        "namespace_tid": 2, "role": ROLE_TARGET, **values,
+    }  # fmt: skip
+    born = {**thread, "kind": FORK, "time_ns": start_ns}
+    return [born] if exit_ns is None else [born, {**thread, "kind": EXIT, "time_ns": exit_ns}]
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "written_by"),
+    [
+        (9, (1, 2)), (10, (100, 101)), (39, (100, 101)), (40, (200, 201)), (60, (200, 201)),
+        (61, (100, 101)), (70, (100, 101)), (71, (1, 2)),
+    ],
+)  # fmt: skip
+def test_the_youngest_thread_alive_at_the_time_wrote_it(
+    make_raw: Any, time_ns: int, written_by: tuple[int, int]
+) -> None:
+    events = make_raw(TASK, *life(200, 40, 60), *life(100, 10, 70))
+    assert phases([mark(time_ns)], events).select("pid", "tid").rows() == [written_by]
+
+
+def test_a_thread_that_never_exits_writes_for_ever_and_no_daemon_writes(make_raw: Any) -> None:
+    events = make_raw(TASK, *life(100, 10, None), *life(200, 20, None, role=ROLE_DAEMON))
+    assert phases([mark(1 << 50)], events).select("pid", "tid").rows() == [(100, 101)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        mark(name=None), mark(event="middle"), mark("20"), mark(pid=None), mark(tid="2"),
+        {"name": "load", "event": "begin"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_mark_is_skipped(line: dict[str, Any]) -> None:
+    assert phases([line, mark(30)])["start_ns"].to_list() == [30]
+
+
+def test_phases_are_in_order_of_their_beginnings() -> None:
+    assert phases([mark(30), mark(20), mark(25, event="end")]).select(
+        "start_ns", "end_ns"
+    ).rows() == [(20, 25), (30, None)]
