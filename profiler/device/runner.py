@@ -1,4 +1,4 @@
-"""The runner's inferences as device operations, where no GPU is recorded."""
+"""Table `gpu_ops`: the runner's inferences stand for the device while no GPU is recorded."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from cvmprof.tests.profiler.record.in_process import recorder_in
 _ASLEEP_S = 0.3
 _FIELDS = ("start_ns", "woken_ns", "end_ns")
 _BACK = threading.Event()  # whether switches are seen again
+_AWAKE = threading.Semaphore(0)  # released by each thread that runs after its sleep
 
 
 def main(directory: Path) -> None:
@@ -33,7 +34,8 @@ def main(directory: Path) -> None:
     before_ns = time.monotonic_ns()
     time.sleep(_ASLEEP_S)
     wake.set()
-    time.sleep(_ASLEEP_S)
+    for _ in threads:
+        _AWAKE.acquire()
     assert recording._attacher.attach_points(_switches()) is None
     _BACK.set()
     for thread in threads:
@@ -48,10 +50,12 @@ def main(directory: Path) -> None:
 
 def _ends(wake: threading.Event) -> None:
     wake.wait()
+    _AWAKE.release()
 
 
 def _sleeps_again(wake: threading.Event) -> None:
     wake.wait()
+    _AWAKE.release()
     while not _BACK.is_set():
         pass  # on the CPU: the end of another sleep would be seen, and taken for this one's
     time.sleep(0.01)
