@@ -68,7 +68,8 @@ def _errors(frames: Frames) -> dict[str, int]:
         .filter(pl.col("outcome") == "failed")
         .join(results, on="call_id", how="left")
     )
-    counted = failed.group_by("result").len().sort("len", descending=True)
+    counted = failed.group_by("result").len()
+    counted = counted.sort("len", "result", descending=True, nulls_last=True)
     return {_error(result): number for result, number in counted.iter_rows()}
 
 

@@ -53,6 +53,11 @@ def test_plural_of_a_regular_noun() -> None:
     assert words.plural(1, "fetch", "fetches") == "1 fetch"
 
 
+def test_capital() -> None:
+    assert words.capital("the detail of it") == "The detail of it"
+    assert words.capital("") == ""
+
+
 def test_hits() -> None:
     assert words.hits(0, 5) == "0"
     assert words.hits(1, 5_000) == "1 in 5.00 µs"

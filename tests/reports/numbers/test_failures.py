@@ -160,6 +160,15 @@ def test_fetches_that_failed_by_error_the_most_frequent_first() -> None:
     assert of(rows).fetches == {"ENOSPC": 3, "EIO": 2, "-99999": 1, "unknown": 1}
 
 
+def test_errors_that_are_equally_frequent_stand_in_the_order_of_their_numbers() -> None:
+    rows = Rows()
+    for call, result in enumerate((None, -28, -5, -110, -2, -13)):
+        rows.add("daemon_calls", call_id=call, function="f", pid=1, tid=1, start_ns=0,
+                 result=result)  # fmt: skip
+        fetched(rows, "failed", call_id=call)
+    assert list(of(rows).fetches) == ["ENOENT", "EIO", "EACCES", "ENOSPC", "ETIMEDOUT", "unknown"]
+
+
 def test_a_failed_fetch_without_a_call_has_no_known_error() -> None:
     rows = Rows()
     fetched(rows, "failed")
