@@ -39,10 +39,10 @@ class DropCall:
         )
         return [at for at, name in _calls(node) if name in self.names and (at > 1 or on_frame)]
 
-    def mutation_positions(self, node: Node) -> Iterator[Position]:
-        """Where ``node`` can be changed."""
-        for at in self._found(node):
-            yield node.children[at].start_pos, node.children[at + 1].end_pos
+    def mutation_positions(self, node: Node) -> list[Position]:
+        """Where ``node`` can be changed. All at once: cosmic-ray changes it while it iterates."""
+        found = self._found(node)
+        return [(node.children[at].start_pos, node.children[at + 1].end_pos) for at in found]
 
     def mutate(self, node: Node, index: int) -> Node:
         """Change the place of that index."""
@@ -60,10 +60,11 @@ class RenameCall:
     def _found(self, node: Node) -> list[int]:
         return [at for at, name in _calls(node) if name in self.names]
 
-    def mutation_positions(self, node: Node) -> Iterator[Position]:
+    def mutation_positions(self, node: Node) -> list[Position]:
         """Where ``node`` can be changed."""
-        for at in self._found(node):
-            yield node.children[at].start_pos, node.children[at].end_pos
+        return [
+            (node.children[at].start_pos, node.children[at].end_pos) for at in self._found(node)
+        ]
 
     def mutate(self, node: Node, index: int) -> Node:
         """Change the place of that index."""

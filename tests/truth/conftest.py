@@ -97,9 +97,14 @@ class Truth:
 
 @contextlib.contextmanager
 def served_lab(
-    root: Path, source: Path | dict[str, bytes], latency_s: float = 0.0, name: str = ""
+    root: Path,
+    source: Path | dict[str, bytes],
+    latency_s: float = 0.0,
+    *,
+    name: str = "",
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Generator[Lab]:
-    """A lab below ``root`` that serves a directory, or files by name, in chunks of CHUNK_BYTES.
+    """A lab below ``root`` that serves a directory, or files by name, in chunks.
 
     Its server and its mounts are stopped at the end. ``name``: of the repository.
     """
@@ -109,7 +114,7 @@ def served_lab(
         for file, data in files.items():
             (source / file).write_bytes(data)
     lab = Lab(root / "lab", name) if name else Lab(root / "lab")
-    publish(lab, source, Cutting(CHUNK_BYTES, 2 * CHUNK_BYTES))
+    publish(lab, source, Cutting(chunk_bytes, 2 * chunk_bytes))
     serve(lab, shaping=Shaping(latency_s=latency_s))
     try:
         yield lab

@@ -86,7 +86,7 @@ def shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
         "digits.txt": seeded.randbytes(FILE_BYTES // 2).hex().encode(),
         "whole.bin": seeded.randbytes(CHUNK_BYTES),
     }
-    with served_lab(root, files) as lab:
+    with served_lab(root, files, chunk_bytes=CHUNK_BYTES) as lab:
         yield Truth(lab, mount(lab), root)
 
 

@@ -31,7 +31,7 @@ Mount = Callable[..., Path]
 def one_file(root: Path, repository: str, chunks: int) -> AbstractContextManager[Lab]:
     """A lab that serves one file of so many chunks."""
     data = os.urandom(chunks * CHUNK_BYTES - 1009)
-    return served_lab(root, {NAME: data}, name=repository)
+    return served_lab(root, {NAME: data}, name=repository, chunk_bytes=CHUNK_BYTES)
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_what_a_daemons_thread_was_serving() -> None:
         {"unique": 2, "served_ns": 10, "served_tid": 5, "end_ns": 20},
         {"unique": 3, "served_tid": 5},
         {"unique": 8, "served_ns": 40},
-        **{"served_tid": pl.Int32},
+        served_tid=pl.Int32,
     )
     events = frame(
         EVENTS, (0, 5, 99), (0, 5, 10), (0, 5, 20), (0, 5, 21), (0, 5, 9), (1, 5, 15), (0, 6, 15)

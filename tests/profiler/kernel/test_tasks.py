@@ -193,7 +193,7 @@ def test_the_latest_record_of_a_task_wins_but_the_first_parent(make_raw: Any) ->
                 "parent_pid": 5,
             },
             {"time_ns": 8, "pid": 1, "tid": 1, "kind": 1, "role": 1, "arguments": 9},
-        )  # fmt: skip
+        )
     )
     assert found.rows() == [
         (1, 1, 0, "", None, "target", 8, None, None, None),
