@@ -1,8 +1,8 @@
 """A reader of BTF, the kernel's own type information (Documentation/bpf/btf.rst).
 
-Reads struct members with their offsets, and which raw tracepoints exist, from the
-blob at ``/sys/kernel/btf/vmlinux`` (or a module's, read together with vmlinux's as its base).
-Members inside anonymous structs and unions are found as C finds them. Standard library only.
+Reads struct members with their offsets, and which raw tracepoints exist, from the blob at
+``/sys/kernel/btf/vmlinux`` (or a module's, with vmlinux's as its base). Members of anonymous
+structs and unions are found as in C. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _FUNC, _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 12, 14, 15, 17, 19
 _POINTER, _FORWARD, _FLOAT = 2, 7, 16
 _MODIFIERS = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
 
-#: deeper than any type of C is nested: what goes on beyond is a circle
+#: no C type is nested deeper: beyond this there is a cycle
 _MAX_DEPTH = 64
 
-#: bytes after the 12-byte header: (fixed, per element), by kind; other kinds are not known
+#: bytes after the 12-byte header: (fixed, per element), by kind; other kinds are unknown
 _TAIL = {
     **dict.fromkeys((*_MODIFIERS, _POINTER, _FORWARD, _FUNC, _FLOAT), (0, 0)),
     _INT: (4, 0),
@@ -42,12 +42,12 @@ _TAIL = {
 
 
 class BtfError(ValueError):
-    """The blob is not BTF of a form that this reader knows."""
+    """The blob is not BTF that this reader understands."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a struct: its offset in bits, its width (0 where no bit field), its type."""
+    """A member of a struct: its offset in bits, its width (0: no bit field), its type."""
 
     bit_offset: int
     bit_width: int
@@ -55,15 +55,15 @@ class Member:
 
     @property
     def byte_offset(self) -> int:
-        """Offset in bytes from the start of the struct that was asked for."""
+        """Offset in bytes from the start of the struct."""
         return self.bit_offset // 8
 
 
 class Btf:
-    """The types of one kernel; with a base, those of a module and of the kernel that it belongs to.
+    """The types of a kernel; with a base, those of a module and of its kernel.
 
-    Making one costs a pass over all types (about 0.1 s for a whole vmlinux).
-    Raises BtfError when the blob cannot be read; so does looking up what turns out to be broken.
+    Creating one takes a pass over all types (about 0.1 s for vmlinux). Raises BtfError if the blob
+    cannot be read, also later, when a lookup meets a broken part.
     """
 
     def __init__(self, blob: bytes, base: Btf | None = None) -> None:
@@ -72,7 +72,7 @@ class Btf:
         strings = blob[header_len + str_off : header_len + str_off + str_len]
         if len(types) < type_len or len(strings) < str_len:
             raise BtfError("the blob ends before its types and strings do")
-        # a module's ids and string offsets continue the kernel's: one after the other they are one
+        # a module's ids and string offsets continue the kernel's: joined, they are one blob
         self._types: bytes = base._types + types if base else types
         self._strings: bytes = base._strings + strings if base else strings
         self._positions, self._by_name = _index(self._types)
@@ -82,13 +82,13 @@ class Btf:
 
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX) -> Btf:
-        """The running kernel's types. Raises OSError where the kernel has none."""
+        """The running kernel's types. Raises OSError if the kernel has none."""
         return cls(path.read_bytes())
 
     def function_arguments(self, name: str) -> tuple[str, ...] | None:
-        """Of each argument the struct that it points to, "" where it is something else.
+        """The struct that each argument points to, "" if it is something else.
 
-        None where BTF does not describe the function.
+        None if BTF does not describe the function.
         """
         position = self._find(name, (_FUNC,))
         if position is None:
@@ -98,12 +98,12 @@ class Btf:
         return tuple(self._pointed_to(type_id) for _, type_id in parameters)
 
     def function_id(self, name: str) -> int | None:
-        """The type's id of a function, as bpf(2) wants it; None where BTF does not describe it."""
+        """The type id of a function, for bpf(2); None if BTF does not describe it."""
         position = self._find(name, (_FUNC,))
         return None if position is None else bisect_left(self._positions, position) + 1
 
     def tracepoint_arguments(self, name: str) -> int | None:
-        """How many arguments the raw tracepoint passes, or None where it does not exist."""
+        """How many arguments the raw tracepoint passes, or None if it does not exist."""
         position = self._find("btf_trace_" + name, (_TYPEDEF,))
         if position is None:
             return None
@@ -119,7 +119,7 @@ class Btf:
         return self._find(name, (_STRUCT, _UNION)) is not None
 
     def member(self, struct_name: str, path: str) -> Member | None:
-        """The member at ``path`` ("in.h.unique") of a struct, or None where there is none."""
+        """The member at ``path`` ("in.h.unique") of a struct, or None if there is none."""
         position = self._find(struct_name, (_STRUCT, _UNION))
         if position is None:
             return None
@@ -135,12 +135,12 @@ class Btf:
         return Member(bits, found.bit_width, found.type_id)
 
     def offset(self, struct_name: str, path: str) -> int | None:
-        """Byte offset of a member, or None where the struct or the member does not exist."""
+        """Byte offset of a member, or None if the struct or the member does not exist."""
         found = self.member(struct_name, path)
         return None if found is None else found.byte_offset
 
     def enumerator(self, enum_name: str, name: str) -> int | None:
-        """The value of one name of an enum, or None where the enum or the name does not exist."""
+        """The value of an enumerator, or None if the enum or the name does not exist."""
         position = self._find(enum_name, (_ENUM,))
         if position is None:
             return None
@@ -150,7 +150,7 @@ class Btf:
         return None
 
     def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
-        """Where a type of that name stands."""
+        """The position of a type of that name."""
         whole = self._offset_of.get(name.encode())
         found = None if whole is None else self._named(whole, kinds)
         if found is not None:
@@ -184,7 +184,7 @@ class Btf:
         return name, info, size_or_type
 
     def _elements(self, position: int, size: int) -> bytes:
-        """What follows a record: its members or enumerators, of a size each."""
+        """What follows a record: its members or enumerators, of ``size`` bytes each."""
         count = self._record(position)[1] & 0xFFFF
         return self._types[position + 12 : position + 12 + count * size]
 
@@ -209,7 +209,7 @@ class Btf:
 
     def _member_at(self, position: int, wanted: str, depth: int = 0) -> Member | None:
         if depth > _MAX_DEPTH:
-            raise BtfError("a struct holds itself")
+            raise BtfError("a struct contains itself")
         bit_fields = self._record(position)[1] >> 31
         for name, type_id, raw in struct.iter_unpack("<III", self._elements(position, 12)):
             width, bits = (raw >> 24, raw & 0xFFFFFF) if bit_fields else (0, raw)
@@ -237,7 +237,7 @@ def _header(blob: bytes) -> tuple[int, int, int, int, int]:
 
 
 def _index(types: bytes) -> tuple[list[int], dict[int, list[int]]]:
-    """Where each type stands, by its id less one, and where those stand that bear a name."""
+    """The position of each type, by its id less one, and positions by the offset of their name."""
     positions: list[int] = []
     by_name: dict[int, list[int]] = {}
     unpack, tails = struct.Struct("<II").unpack_from, [_TAIL.get(kind) for kind in range(32)]
@@ -251,8 +251,8 @@ def _index(types: bytes) -> tuple[list[int], dict[int, list[int]]]:
             by_name.setdefault(name, []).append(position)
         tail = tails[(info >> 24) & 0x1F]
         if tail is None:
-            raise BtfError(f"a type is of the unknown kind {(info >> 24) & 0x1F}")
+            raise BtfError(f"a type has the unknown kind {(info >> 24) & 0x1F}")
         position += 12 + tail[0] + tail[1] * (info & 0xFFFF)
     if position != end:
-        raise BtfError("the last type is not whole")
+        raise BtfError("the last type is cut off")
     return positions, by_name

@@ -1,7 +1,7 @@
-"""bcc, which compiles the programs: which of its versions will do.
+"""bcc, which compiles the programs: which versions are supported.
 
-They are told apart by nothing else: what they do differently is done without them, by bpf(2)
-(profiler/record/loading.py). Standard library only.
+Nothing else depends on the version: what the versions do differently is done by bpf(2) instead
+(profiler/record/prog_load.py). Standard library only.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: Debian 11's and Ubuntu 22.04's; tests/kernels tries it, and those of newer distributions
+#: the one of Debian 11 and Ubuntu 22.04; tests/kernels tests it, and those of newer distributions
 OLDEST = (0, 18)
 OLDEST_NAME = ".".join(map(str, OLDEST))
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """The bcc of a Python: its version as it gives it; or why it will not do, and the way out."""
+    """The bcc of a Python: its version as bcc reports it; or why it is refused, and what helps."""
 
     interpreter: str
     version: str | None
@@ -25,12 +25,12 @@ class Compiler:
 
 
 def is_too_old(version: str) -> bool:
-    """Whether a version will not do. One that cannot be read is taken for a new one."""
+    """Whether a version is not supported. One that cannot be parsed is assumed to be new."""
     numbers = version_numbers(version)
     return numbers is not None and numbers < OLDEST
 
 
 def version_numbers(version: str) -> tuple[int, int] | None:
-    """The first two numbers of a version, or None where it does not begin with such."""
+    """The first two numbers of a version, or None if it does not begin with two."""
     match = re.match(r"v?(\d+)\.(\d+)", version)
     return (int(match[1]), int(match[2])) if match else None

@@ -1,7 +1,7 @@
-"""What this boot and this process allow, whatever the kernel could do: the other half of the facts.
+"""What this boot and this process are allowed to do, whatever the kernel supports.
 
-Apart from the kernel's own facts because it is not saved: it differs from one process to the next.
-What cannot be read is not held against the machine. Standard library only.
+Separate from the kernel's own facts, because it differs between processes and is not saved. What
+cannot be read counts as allowed. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-#: those that recording has a use for (include/uapi/linux/capability.h): to see other users'
-#: processes; to load and attach, where CAP_SYS_ADMIN, which the others came out of, is a must
+#: capabilities that recording uses (include/uapi/linux/capability.h): to see other users'
+#: processes; to load and attach programs, which always needs CAP_SYS_ADMIN
 CAPABILITIES = {"CAP_SYS_PTRACE": 19, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _NEEDED = "CAP_SYS_ADMIN"
 #: include/linux/proc_ns.h: PROC_PID_INIT_INO
@@ -28,7 +28,7 @@ _ON_HOST = "run cvmprof on the host, around the command that starts the containe
 
 @dataclass(frozen=True)
 class Lack:
-    """Why something cannot be observed, and the way to get it, in plain words."""
+    """Why something cannot be observed, and what would help, in plain words."""
 
     reason: str
     way_out: str
@@ -36,12 +36,12 @@ class Lack:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What stands in the way of recording. The default: nothing.
+    """What may prevent recording. The default: nothing does.
 
-    ``capabilities`` are those of `CAPABILITIES` that this process lacks; ``lockdown`` is the level
-    (none, integrity, confidentiality), "" where it cannot be read; ``blacklisted`` the functions of
-    ours that the kernel keeps kprobes off; ``fentry_refused`` what the kernel says to a program of
-    fentry, where it was asked and refused.
+    ``missing_capabilities``: those of `CAPABILITIES` that this process lacks. ``lockdown``: the
+    level (none, integrity, confidentiality), "" if unknown. ``blacklisted``: functions of ours on
+    which the kernel allows no kprobes. ``fentry_refused``: the kernel's error if it was tried with
+    an fentry program and refused it, else "".
     """
 
     is_root: bool = True
@@ -55,12 +55,12 @@ class Conditions:
     fentry_refused: str = ""
 
     def hindrances(self) -> tuple[Lack, ...]:
-        """What keeps everything from being observed, each with its way out."""
-        found = (self._powerless(), self._renumbered(), self._locked_down())
-        return tuple(lack for lack in found if lack is not None)
+        """Why nothing can be recorded, each with what would help."""
+        lacks = (self._powerless(), self._renumbered(), self._locked_down())
+        return tuple(lack for lack in lacks if lack is not None)
 
     def without_hindrances(self) -> Conditions:
-        """The same for a process that may record."""
+        """The same, as if this process were allowed to record."""
         lockdown = "" if self.lockdown == _CONFIDENTIALITY else self.lockdown
         return replace(
             self,
@@ -72,7 +72,7 @@ class Conditions:
 
     def _powerless(self) -> Lack | None:
         if self.own_user_namespace:
-            reason = "this process has its powers only within its container (a user namespace)"
+            reason = "this process is root only within its container (a user namespace)"
             return Lack(reason, _ON_HOST)
         if _NEEDED not in self.missing_capabilities:
             return None
@@ -83,21 +83,21 @@ class Conditions:
         return Lack(f"this process is root without {_NEEDED}, as in a container", way_out)
 
     def _renumbered(self) -> Lack | None:
-        """The programs see a process by the number that the host gave it."""
+        """The programs see the host's process numbers."""
         if not self.own_pid_namespace or self.own_user_namespace:
             return None
-        reason = "this process numbers processes otherwise than the kernel, as in a container"
+        reason = "this process is in its own PID namespace, as in a container"
         return Lack(reason, f"{_ON_HOST}, or start the container with --pid=host")
 
     def _locked_down(self) -> Lack | None:
         if self.lockdown != _CONFIDENTIALITY:
             return None
         reason = "the kernel is locked down for confidentiality: no program may read its memory"
-        return Lack(reason, "boot with lockdown=integrity (no BPF is kept from reading then)")
+        return Lack(reason, "boot with lockdown=integrity, which lets BPF programs read memory")
 
 
 def of_this_process(functions: frozenset[str] = frozenset()) -> Conditions:
-    """The conditions here and now; of ``functions`` those are noted that kprobes are kept off."""
+    """The current conditions; ``blacklisted`` are those of ``functions`` that allow no kprobes."""
     capabilities = int(_fields(_STATUS, "CapEff:")[-1], 16)
     missing = (name for name, bit in CAPABILITIES.items() if not capabilities >> bit & 1)
     return Conditions(
@@ -122,7 +122,7 @@ def _fields(path: Path, label: str) -> list[str]:
 
 
 def _words(path: Path) -> list[str]:
-    """The words of a file; none where it cannot be read."""
+    """The words of a file; none if it cannot be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").split()
     except OSError:
@@ -130,7 +130,7 @@ def _words(path: Path) -> list[str]:
 
 
 def chosen(path: Path) -> str:
-    """The word in brackets of a file, as in "none [integrity] confidentiality" and "none (full)";
-    "" where it cannot be read.
+    """The word in brackets in a file, as in "none [integrity] confidentiality" and "none (full)";
+    "" if it cannot be read.
     """
     return next((word[1:-1] for word in _words(path) if word.startswith(("[", "("))), "")

@@ -1,7 +1,7 @@
-"""The parts of an ELF file that tell its functions: headers, tables of symbols, notes.
+"""The parts of an ELF file that describe its functions: headers, symbol tables, notes.
 
-System V ABI, chapters 4 and 5; 64 bits, little-endian. What a file says of itself is believed only
-as far as it is there and of a size that can be held. Standard library only.
+System V ABI, chapters 4 and 5; 64 bits, little-endian. No offset or size in a file is trusted: each
+part must lie within the file, and be small enough to read. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _NOTE = struct.Struct("<III")
-#: more than a table of any client's library takes: what says more is not read
+#: larger than any table of a client's library: larger parts are not read
 MOST_BYTES = 32 << 20
-#: bounds of what is looked through for a build-id
+#: how much is searched for a build-id
 _MOST_NOTES, _MOST_NOTE_BYTES = 64, 1 << 16
 _LONGEST_NAME = 4096
 
 
 class NotElf(ValueError):
-    """What is not a whole 64-bit little-endian ELF file, and why; the caller knows its path."""
+    """Not a complete 64-bit little-endian ELF file, and why; the caller knows the path."""
 
 
 class Content:
-    """Bytes that are read part by part: of a file, or of what was unpacked from one."""
+    """Bytes that are read in parts: a file's, or unpacked ones."""
 
     def part(self, offset: int, size: int) -> bytes:
-        """So many bytes from there. Raises NotElf where there are fewer, or too many to hold."""
+        """``size`` bytes at an offset. Raises NotElf if there are fewer, or too many."""
         raise NotImplementedError
 
 
 class FileContent(Content):
-    """Parts of a file, read: mapped, one that is cut off meanwhile would be the reader's death."""
+    """A file, read with pread, not mmap: truncating a mapped file raises SIGBUS."""
 
     def __init__(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
@@ -51,27 +51,27 @@ class FileContent(Content):
         self._descriptor = descriptor
 
     def part(self, offset: int, size: int) -> bytes:
-        """So many bytes from there. Raises NotElf where there are fewer, or too many to hold."""
+        """``size`` bytes at an offset. Raises NotElf if there are fewer, or too many."""
         _refuse_more(size)
         if offset + size > os.fstat(self._descriptor).st_size:
-            raise NotElf("a part of it is cut off")
-        found = os.pread(self._descriptor, size, offset)
-        if len(found) < size:
-            raise NotElf("a part of it was cut off just now")
-        return found
+            raise NotElf("a part of it lies beyond its end")
+        part = os.pread(self._descriptor, size, offset)
+        if len(part) < size:
+            raise NotElf("it was truncated while it was read")
+        return part
 
 
 class MemoryContent(Content):
-    """Parts of bytes that are held."""
+    """Bytes in memory."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     def part(self, offset: int, size: int) -> bytes:
-        """So many bytes from there. Raises NotElf where there are fewer, or too many to hold."""
+        """``size`` bytes at an offset. Raises NotElf if there are fewer, or too many."""
         _refuse_more(size)
         if offset + size > len(self._content):
-            raise NotElf("a part of it is cut off")
+            raise NotElf("a part of it lies beyond its end")
         return self._content[offset : offset + size]
 
 
@@ -96,7 +96,7 @@ class _Segment:
 
 
 class Elf:
-    """One ELF file. Making it reads its headers, and raises NotElf where it has none."""
+    """One ELF file. Creating it reads its headers; raises NotElf if it has none."""
 
     def __init__(self, content: Content) -> None:
         self._content = content
@@ -106,32 +106,32 @@ class Elf:
         segments, sections = struct.unpack_from("<QQ", header, 32)
         sizes = struct.unpack_from("<HHHHH", header, 54)
         self._segments = tuple(
-            _Segment(found[0], found[1], found[2], found[3], found[5])
-            for found in self._headers(_SEGMENT, segments, sizes[0], sizes[1])
+            _Segment(entry[0], entry[1], entry[2], entry[3], entry[5])
+            for entry in self._headers(_SEGMENT, segments, sizes[0], sizes[1])
         )
         self._sections = self._named(
             list(self._headers(_SECTION, sections, sizes[2], sizes[3])), sizes[4]
         )
 
     def has_section(self, name: bytes) -> bool:
-        """Whether there is a section of a name."""
+        """Whether there is a section of this name."""
         return any(each.name == name for each in self._sections)
 
     def section(self, name: bytes) -> bytes | None:
-        """The content of the first section of a name, or None. Raises NotElf."""
-        found = next((each for each in self._sections if each.name == name), None)
-        return None if found is None else self._bytes_of(found)
+        """The content of the first section of this name, or None. Raises NotElf."""
+        section = next((each for each in self._sections if each.name == name), None)
+        return None if section is None else self._bytes_of(section)
 
     def build_id(self) -> str | None:
-        """The build-id in hex digits, or None where no note that can be read tells it."""
+        """The build-id in hex digits, or None if no readable note holds one."""
         for notes in self._notes():
-            found = _build_id(notes)
-            if found:
-                return found
+            build_id = _build_id(notes)
+            if build_id:
+                return build_id
         return None
 
     def file_offset(self, address: int) -> int | None:
-        """Where the code linked at an address stands in this very file; None where none is."""
+        """The offset in this file of the code linked at an address; None if there is none."""
         for each in self._segments:
             if each.kind == _PT_LOAD and each.flags & _PF_X:
                 distance = address - each.address
@@ -140,18 +140,18 @@ class Elf:
         return None
 
     def table(self, kind: int) -> Section | None:
-        """The first table of symbols of a kind that holds any."""
+        """The first symbol table of a kind that is not empty."""
         tables = (each for each in self._sections if each.kind == kind and each.size)
         return next(tables, None)
 
     def names_of(self, table: Section) -> bytes:
-        """The names of a table of symbols, each ended by a zero. Raises NotElf."""
+        """The names of a symbol table, each ended by a NUL. Raises NotElf."""
         if table.link >= len(self._sections):
             raise NotElf("the names of its symbols are in no section")
         return self._bytes_of(self._sections[table.link])
 
     def functions_of(self, table: Section) -> Iterator[tuple[int, int]]:
-        """Place of the name, and address, of each function that is defined. Raises NotElf."""
+        """Position of the name, and address, of each function defined here. Raises NotElf."""
         content = self._bytes_of(table)
         whole = len(content) // _SYMBOL.size * _SYMBOL.size
         for name, info, _, section, address, _ in _SYMBOL.iter_unpack(content[:whole]):
@@ -164,7 +164,7 @@ class Elf:
         if not count:
             return iter(())
         if size != layout.size:
-            raise NotElf(f"its headers are of {size} bytes, not of {layout.size}")
+            raise NotElf(f"its headers have {size} bytes, not {layout.size}")
         return layout.iter_unpack(self._content.part(offset, size * count))
 
     def _named(self, headers: list[tuple[int, ...]], names_at: int) -> tuple[Section, ...]:
@@ -178,12 +178,12 @@ class Elf:
         )
 
     def _bytes_of(self, section: Section) -> bytes:
-        if section.kind == _SHT_NOBITS:  # of a debug file: it stands in the file that was stripped
+        if section.kind == _SHT_NOBITS:  # in a debug file: the stripped file has it
             return b""
         return self._content.part(section.offset, section.size)
 
     def _notes(self) -> Iterator[bytes]:
-        """The parts that hold notes, as far as they can be read."""
+        """The parts that hold notes, if they can be read."""
         places = [(each.offset, each.size) for each in self._sections if each.kind == _SHT_NOTE]
         loaded = (each for each in self._segments if each.kind == _PT_NOTE)
         places += [(each.offset, each.file_size) for each in loaded]
@@ -195,14 +195,14 @@ class Elf:
 
 
 def name_at(names: bytes, place: int) -> bytes | None:
-    """The name that stands there in a table of names; None where it is too long for one."""
+    """The name at a position in a table of names; None if it is too long for a name."""
     end = names.find(b"\0", place, place + _LONGEST_NAME)
     return None if end < 0 else names[place:end]
 
 
 def _refuse_more(size: int) -> None:
     if size > MOST_BYTES:
-        raise NotElf(f"a part of {size} bytes is too long")
+        raise NotElf(f"a part of {size} bytes is too large")
 
 
 def _build_id(notes: bytes) -> str | None:
@@ -212,7 +212,7 @@ def _build_id(notes: bytes) -> str | None:
         name = at + _NOTE.size
         start = name + (name_size + 3) // 4 * 4
         if kind == _NT_GNU_BUILD_ID and notes[name : name + name_size] == b"GNU\0":
-            found = notes[start : start + size]
-            return found.hex() if found and len(found) == size else None
+            build_id = notes[start : start + size]
+            return build_id.hex() if build_id and len(build_id) == size else None
         at = start + (size + 3) // 4 * 4
     return None

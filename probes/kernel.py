@@ -1,7 +1,7 @@
-"""What one kernel offers: the facts that attaching depends on, gathered once.
+"""What a kernel has: the facts that attaching depends on, gathered once.
 
-Versions are never tested: members, tracepoints and functions are. A `KernelFacts` is plain data, so
-that it can be saved and the catalogue tested without that kernel. Standard library only.
+Versions are never tested, only members, tracepoints and functions. `KernelFacts` is plain data: it
+can be saved, and the catalogue tested without that kernel. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..errors import MissingDependency
 from .btf import VMLINUX, Btf, BtfError
 from .conditions import Conditions, Lack, chosen, of_this_process
 
-#: members whose offsets the programs need: (macro's suffix, struct, path); more than one row where
-#: kernels differ
+#: members whose offsets the programs need: (macro's suffix, struct, path). If rows share a suffix,
+#: the first member that a kernel has counts
 OFFSETS = (
     ("INODE_I_SB", "inode", "i_sb"),
     ("INODE_I_INO", "inode", "i_ino"),
@@ -48,7 +48,7 @@ OFFSETS = (
     ("VM_AREA_STRUCT_VM_FILE", "vm_area_struct", "vm_file"),
     ("ADDRESS_SPACE_HOST", "address_space", "host"),
     ("FOLIO_MAPPING", "folio", "mapping"),
-    ("FOLIO_MAPPING", "page", "mapping"),  # before 5.16 there is no struct folio
+    ("FOLIO_MAPPING", "page", "mapping"),  # commit 7b230db3b8d3 ("mm: Introduce struct folio")
     ("FOLIO_INDEX", "folio", "index"),
     ("FOLIO_INDEX", "page", "index"),
     ("FOLIO_FLAGS", "folio", "flags"),
@@ -97,30 +97,33 @@ OFFSETS = (
     ("FUSE_REQ_FM", "fuse_req", "fm"),
     ("FUSE_MOUNT_FC", "fuse_mount", "fc"),
     ("FUSE_CONN_DEV", "fuse_conn", "dev"),
-    ("FUSE_REQ_CHAN", "fuse_req", "chan"),  # instead of fm, in 7.3
+    ("FUSE_REQ_CHAN", "fuse_req", "chan"),  # commit ("fuse: change req->fm to req->chan")
     ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
-    ("FUSE_FILE_PASSTHROUGH", "fuse_file", "passthrough"),  # since 6.9
+    ("FUSE_FILE_PASSTHROUGH", "fuse_file", "passthrough"),  # commit 4a90451bbc7f, see below
     ("KIOCB_KI_FILP", "kiocb", "ki_filp"),
     ("KIOCB_KI_POS", "kiocb", "ki_pos"),
     ("IOV_ITER_COUNT", "iov_iter", "count"),
 )
-#: offsets that some kernels lack and the programs can do without
+#: offsets that some kernels lack and the programs do not need
 OPTIONAL_OFFSETS = frozenset((
     "FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS",
     "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR",  # built without IPv6
     "SOCK_NET",  # built without network namespaces
-    "FUSE_FILE_PASSTHROUGH",  # older, or built without it
+    # built without it, or from before 4a90451bbc7f ("fuse: implement open in passthrough mode")
+    "FUSE_FILE_PASSTHROUGH",  # (in v6.9)
 ))  # fmt: skip
-#: from a request to its superblock's device: one of these ways is enough
+#: ways from a request to its superblock's device, one of which is enough: FUSE_REQ_CHAN replaced
+#: FUSE_REQ_FM in v7.3
 DEVICE_OFFSETS = (
     ("FUSE_REQ_FM", "FUSE_MOUNT_FC", "FUSE_CONN_DEV"),
     ("FUSE_REQ_CHAN", "FUSE_CHAN_CONN", "FUSE_CONN_DEV"),
     ("FUSE_REQ_BEFORE_FM", "SUPER_BLOCK_S_FS_INFO", "SUPER_BLOCK_S_DEV"),
 )
 
-#: where sched_switch does not pass the state, it is read from the task: v5.14 renamed the member
+#: where the task's state is if sched_switch does not pass it: commit 2f064a59a11f ("sched: Change
+#: task_struct::state") (in v5.14) renamed the member
 _TASK_STATE = (("task_struct", "__state"), ("task_struct", "state"))
 
 RAW_TRACEPOINTS = (
@@ -135,8 +138,8 @@ RAW_TRACEPOINTS = (
 )  # fmt: skip
 
 VMLINUX_NAME, FUSE_NAME = "vmlinux", "fuse"
-#: functions that may be probed, and which of their arguments (from 1) is of the kind that matters;
-#: in all kernels so far: where BTF describes the function, that is asked
+#: functions that may be probed: the struct that the programs need, and which argument (from 1)
+#: points to it. BTF decides if it describes the function; all kernels so far agree with this
 FUNCTIONS = {
     "filemap_fault": ("vm_fault", 1),
     "fuse_dev_queue_req": ("fuse_req", 2),
@@ -144,16 +147,18 @@ FUNCTIONS = {
     "fuse_request_end": ("fuse_req", 1),
     "fuse_file_read_iter": ("kiocb", 1),
 }
-#: functions that are there where a way of attaching is: the perf events of kprobes and of uprobes,
-#: and BPF trampolines with what calls them, which arm64 has since v6.4 only
+#: functions that exist if a way of attaching does: perf events of kprobes and of uprobes; BPF
+#: trampolines and what calls them, on arm64 since commit 2aa6ac03516d ("arm64: ftrace: Add direct
+#: call support") (in v6.4)
 _KPROBES, _UPROBES = "create_local_trace_kprobe", "create_local_trace_uprobe"
 _TRAMPOLINES = frozenset(("bpf_trampoline_link_prog", "register_ftrace_direct"))
-#: in a kernel that can preempt a task within it, and how it does it, such as "none (full) lazy"
+#: exists in kernels that can preempt kernel code; and the mode, such as "none (full) lazy"
 _PREEMPTION, _PREEMPTION_MODE = "preempt_schedule", Path("/sys/kernel/debug/sched/preempt")
-#: came in v7.0 with tracepoints whose programs may fault, and so be preempted
+#: exists since tracepoints do not disable preemption any more: commit a46023d5616e ("tracing: Guard
+#: __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast") (in v7.0)
 _PREEMPTIBLE = "trace_call_bpf_faultable"
 
-#: options that tell why something is absent; kept where the kernel's configuration can be read
+#: configuration options that explain why something is absent; known if they can be read
 OPTIONS = (
     "BPF_SYSCALL", "BPF_JIT", "BPF_EVENTS", "DEBUG_INFO_BTF", "DEBUG_INFO_BTF_MODULES", "KALLSYMS",
     "KPROBES", "KPROBE_EVENTS", "UPROBE_EVENTS", "FUNCTION_TRACER",
@@ -161,10 +166,10 @@ OPTIONS = (
     "SECURITY_LOCKDOWN_LSM",
 )  # fmt: skip
 
-#: commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in v5.11) gave modules BTF.
-#: Before it, where FUSE is a module, its structs are as fs/fuse/fuse_i.h of v5.10 has them. Bytes;
-#: 64-bit machines. What stands behind the last member here depends on CONFIG_VIRTIO_FS and on the
-#: stable release: the programs search it.
+#: modules have BTF since commit 36e68442d1af ("bpf: Load and verify kernel module BTFs") (in
+#: v5.11). If FUSE is a module of an older kernel, its structs are assumed to be those of v5.10's
+#: fs/fuse/fuse_i.h. Bytes, on 64-bit machines. What follows the last member here depends on
+#: CONFIG_VIRTIO_FS and on the stable release: the programs search there.
 _FUSE_OF_5_10 = {
     "FUSE_REQ_ARGS": 32, "FUSE_REQ_FLAGS": 48, "FUSE_REQ_IN_H_OPCODE": 60,
     "FUSE_REQ_IN_H_UNIQUE": 64, "FUSE_REQ_IN_H_NODEID": 72, "FUSE_REQ_IN_H_PID": 88,
@@ -190,8 +195,10 @@ _SYMBOL = re.compile(rb" [tT] (%s)(?:\t\[(\w+)\])?\n" % "|".join(_SOUGHT).encode
 
 @dataclass(frozen=True)
 class KernelFunction:
-    """A function that stands in the kernel under its own name: where (``vmlinux`` or the name of a
-    module), whether BTF describes it, which argument matters, from 1, and its id in that BTF.
+    """A function that the kernel has under its own name.
+
+    ``module``: where it is, ``vmlinux`` or a module's name. ``described``: whether BTF describes
+    it, under ``btf_id``. ``argument``: which argument the programs need, from 1.
     """
 
     module: str
@@ -202,15 +209,16 @@ class KernelFunction:
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """One kernel: its release and machine, the bytes of its pages, its raw tracepoints with their
-    number of arguments, the offsets (bytes) and enumerators that the programs need, by name; the
-    functions that may be probed, and whether kprobes, uprobes and BPF trampolines (fentry, fexit)
-    are built in; how it preempts a task within it (none, voluntary, full, lazy, unknown), and
-    whether it does that to one in a tracepoint's program too.
+    """One kernel.
 
-    ``config`` has those of `OPTIONS` that are known (y, m, n). ``untold`` is why the kernel tells
-    nothing of its types or functions, where it does not. ``conditions`` are of this boot and this
-    process, and are not saved.
+    ``raw_tracepoints``: names with their number of arguments. ``offsets`` (bytes) and
+    ``enumerators``: what the programs need, by name. ``functions``: those that may be probed.
+    ``kprobes``, ``uprobes``, ``trampolines`` (fentry, fexit): whether they are built in.
+    ``preemption`` of kernel code: none, voluntary, full, lazy or unknown;
+    ``preemptible_tracepoints``: whether that includes programs on tracepoints.
+
+    ``config``: those of `OPTIONS` that are known (y, m, n). ``untold``: why types and functions are
+    unknown, if they are. ``conditions`` are of this boot and process, and are not saved.
     """
 
     release: str
@@ -233,7 +241,7 @@ class KernelFacts:
 def facts_of(
     btf: Btf, release: str, machine: str, kallsyms: bytes = b"", page_bytes: int = 4096
 ) -> KernelFacts:
-    """The facts that BTF (of vmlinux and FUSE) and ``/proc/kallsyms`` tell of a kernel."""
+    """The facts in a kernel's BTF (of vmlinux and FUSE) and ``/proc/kallsyms``."""
     tracepoints = {name: btf.tracepoint_arguments(name) for name in RAW_TRACEPOINTS}
     symbols = {
         name.decode(): (module or VMLINUX_NAME.encode()).decode()
@@ -262,9 +270,9 @@ def facts_of(
 
 
 def running_kernel() -> KernelFacts:
-    """The facts of the running kernel, FUSE's module loaded where it is one; no ``config``.
+    """The facts of the running kernel, without ``config``. Loads FUSE if it is a module.
 
-    Raises MissingDependency where it does not tell of its types.
+    Raises MissingDependency if the kernel has no type information.
     """
     facts = _gathered()
     if facts.untold is not None:
@@ -273,20 +281,20 @@ def running_kernel() -> KernelFacts:
 
 
 def diagnosed_kernel() -> KernelFacts:
-    """All that can be known of the running kernel, `running_kernel` where that has facts."""
+    """Everything known about the running kernel, even if it has no type information."""
     facts = _gathered()
     conditions = of_this_process(frozenset(FUNCTIONS))
     return replace(facts, config=_config(facts.release), conditions=conditions)
 
 
 def config_of(text: str) -> dict[str, str]:
-    """Those of `OPTIONS` that a kernel's configuration sets, and ``n`` for the others."""
+    """The values of `OPTIONS` in a kernel's configuration, ``n`` if not set."""
     set_to = dict(_OPTION.findall(text))
     return {name: set_to.get(name, "n") for name in OPTIONS}
 
 
 def saved(facts: KernelFacts) -> dict[str, Any]:
-    """The facts as JSON can hold them, without the conditions of this boot and process."""
+    """The facts for JSON, without the conditions of this boot and process."""
     whole = asdict(facts)
     del whole["conditions"]
     return whole
@@ -294,8 +302,8 @@ def saved(facts: KernelFacts) -> dict[str, Any]:
 
 def restored(values: dict[str, Any]) -> KernelFacts:
     """The facts that `saved` gave."""
-    known: dict[str, dict[str, Any]] = values.get("functions", {})
-    functions = {name: KernelFunction(**told) for name, told in known.items()}
+    entries: dict[str, dict[str, Any]] = values.get("functions", {})
+    functions = {name: KernelFunction(**entry) for name, entry in entries.items()}
     untold: dict[str, str] | None = values.get("untold")
     lack = None if untold is None else Lack(**untold)
     whole: dict[str, Any] = {**values, "functions": functions, "untold": lack}
@@ -320,16 +328,18 @@ def _gathered() -> KernelFacts:
         reason = f"the kernel's type information cannot be read: {error}"
         untold = Lack(reason, "report this kernel to the cvmprof project")
     else:
-        mode = chosen(_PREEMPTION_MODE) or facts.preemption  # debugfs may not be there
+        mode = chosen(_PREEMPTION_MODE) or facts.preemption  # debugfs may not be mounted
         return replace(facts, preemption=mode, conditions=conditions)
     return KernelFacts(release, machine, untold=untold, conditions=conditions)
 
 
-_TYPED = "boot a kernel built with CONFIG_DEBUG_INFO_BTF (in a container: see that /sys is mounted)"
+_TYPED = (
+    "boot a kernel built with CONFIG_DEBUG_INFO_BTF (in a container: check that /sys is mounted)"
+)
 
 
 def _kallsyms() -> bytes:
-    """The kernel's symbols; nothing where it keeps none. Their addresses may be hidden: unused."""
+    """The kernel's symbols; nothing if it has none. Their addresses, often hidden, are not used."""
     try:
         return Path("/proc/kallsyms").read_bytes()
     except OSError:
@@ -337,7 +347,7 @@ def _kallsyms() -> bytes:
 
 
 def _config(release: str) -> dict[str, str]:
-    """The running kernel's configuration, where it can be read."""
+    """The running kernel's configuration, if it can be read."""
     for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
         try:
             content = Path(place).read_bytes()
@@ -349,7 +359,7 @@ def _config(release: str) -> dict[str, str]:
 
 
 def _with_fuse(btf: Btf) -> Btf:
-    """With the types of FUSE's module, which is loaded: nothing can be attached to it before."""
+    """Add the types of FUSE's module, which is loaded: nothing can be attached to it before."""
     types = VMLINUX.with_name(FUSE_NAME)
     if not types.exists():
         modprobe = next((path for path in _MODPROBE if os.access(path, os.X_OK)), None)
@@ -384,19 +394,19 @@ def _offsets(btf: Btf) -> dict[str, int]:
 
 
 def _enumerators(btf: Btf) -> dict[str, int]:
-    wanted = {
+    places = {
         "REQUEST_BACKGROUND_BIT": ("fuse_req_flag", "FR_BACKGROUND"),
         "REQUEST_FINISHED_BIT": ("fuse_req_flag", "FR_FINISHED"),
         "FOLIO_HEAD_BIT": ("pageflags", "PG_head"),
         # commit 89ae89f53d20 ("bpf: Add multi uprobe link") (in v6.6)
         "UPROBE_MULTI_TYPE": ("bpf_attach_type", "BPF_TRACE_UPROBE_MULTI"),
     }
-    values = {name: btf.enumerator(*place) for name, place in wanted.items()}
+    values = {name: btf.enumerator(*place) for name, place in places.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _io_wait(btf: Btf) -> dict[str, int]:
-    """Where a task's bit ``in_iowait`` lies: the byte's offset, and the bit's place in it."""
+    """The offset of the byte with a task's ``in_iowait``, and the number of the bit."""
     member = btf.member("task_struct", "in_iowait")
     if member is None:
         return {}

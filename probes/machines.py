@@ -1,6 +1,6 @@
-"""The machines to record on: all that differs between architectures, here and nowhere else.
+"""The supported machines: everything that differs between architectures is here.
 
-Named as uname(2) names them. All of them are 64-bit and little-endian. Standard library only.
+Named as by uname(2). All are 64-bit and little-endian. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 class Machine:
     """One architecture.
 
-    ``arch`` is its name in the kernel's sources, which bcc takes from the variable ``ARCH`` where
-    it is set. ``registers`` are the members of its ``struct pt_regs`` in their order, eight bytes
-    each, as far as any of them matters. Of these hold: ``call_number`` and ``call_arguments`` those
-    of a system call, at its beginning and still at its end; ``arguments`` a function's first
-    arguments at its entry, ``result`` what it returned. A task runs 32-bit code, whose system calls
-    have other numbers, where ``compat_mask`` meets ``compat_register``, or where that is none, its
-    ``thread_info.status``. ``calls`` are the numbers of the system calls that matter.
+    ``arch``: its name in the kernel's sources; bcc reads it from the variable ``ARCH``.
+    ``registers``: the members of its ``struct pt_regs`` in order, eight bytes each, up to the last
+    one needed. Among them ``call_number`` and ``call_arguments`` hold a system call's number and
+    arguments, at its entry and at its exit; ``arguments`` a function's first arguments at its
+    entry, and ``result`` its return value. A task runs 32-bit code, with other system call numbers,
+    if ``compat_register``, or without one its ``thread_info.status``, has a bit of ``compat_mask``.
+    ``calls``: the numbers of the system calls that matter.
     """
 
     arch: str
@@ -32,7 +32,7 @@ class Machine:
     calls: dict[str, int] = field(default_factory=dict[str, int])
 
     def offset(self, register: str) -> int:
-        """Bytes before a register in ``struct pt_regs``. Raises ValueError where it has none."""
+        """A register's offset in ``struct pt_regs``. Raises ValueError if there is none."""
         return 8 * self.registers.index(register)
 
 
@@ -131,9 +131,9 @@ _X86_64 = Machine(
 )
 
 #: struct user_pt_regs and PSR_MODE32_BIT of arch/arm64/include/uapi/asm/ptrace.h, and orig_x0 of
-#: arch/arm64/include/asm/ptrace.h: at a system call's end x0 holds its result, and the kernel's own
-#: syscall_get_arguments() takes the first argument from orig_x0 at both. The numbers are those of
-#: include/uapi/asm-generic/unistd.h, which has none of the calls that openat and its like replaced.
+#: arch/arm64/include/asm/ptrace.h: at a system call's exit x0 holds its result, so the kernel's
+#: syscall_get_arguments() also takes the first argument from orig_x0. The numbers are those of
+#: include/uapi/asm-generic/unistd.h, which lacks the calls that openat and the like replaced.
 _AARCH64 = Machine(
     arch="arm64",
     registers=(*(f"x{number}" for number in range(31)), "sp", "pc", "pstate", "orig_x0"),

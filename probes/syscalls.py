@@ -1,7 +1,7 @@
-"""System calls that matter, and what each means for a target and for a daemon.
+"""System calls that matter, with their class for a target and for a daemon.
 
-A class says how the programs read the arguments. The numbers are a machine's own (machines.py);
-machines that never had the older calls lack those. Standard library only.
+A class says how the programs read the arguments. Numbers differ between machines (machines.py);
+newer ones lack the older calls. Standard library only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import platform
 
 from .machines import MACHINES
 
-#: classes for target tasks, in the order that the programs compare them
+#: classes for target tasks; the programs compare their order
 TARGET_CLASSES = (
     "none",
     "read", "pread", "readv", "preadv",  # reads
@@ -53,7 +53,7 @@ _DAEMON = {
 def class_table(machine: str = "") -> dict[int, int]:
     """System call number -> target class | daemon class << 8, as the programs look it up.
 
-    Raises KeyError on a machine that is not in the table.
+    Raises KeyError if the machine is not supported.
     """
     calls = MACHINES[machine or platform.machine()].calls
     return {

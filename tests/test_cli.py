@@ -151,7 +151,7 @@ def test_a_path_that_cannot_take_the_run_is_named(tmp_path: Path, place: str, re
         # its pids mean other processes to the kernel: nothing would be recorded
         (
             ("unshare", "--pid", "--fork", "--mount-proc"),
-            "this process numbers processes otherwise than the kernel, as in a container",
+            "this process is in its own PID namespace, as in a container",
             "run cvmprof on the host, around the command that starts the container, "
             "or start the container with --pid=host",
         ),

@@ -1,7 +1,7 @@
-"""CVMFS daemons on this machine: who they are, which library files hold their code, and where the
+"""CVMFS daemons on this machine: their processes, the library files with their code, and where the
 symbols of those may be.
 
-Reads /proc, and looks for files by `fuse_free_path` alone: nothing here touches a FUSE mount.
+Reads /proc, and opens files only by `fuse_free_path`: nothing here touches a FUSE mount.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ class Daemon:
 
 
 def running_daemons() -> tuple[Daemon, ...]:
-    """All processes named cvmfs2, less those that have ended and were not collected."""
+    """All processes named cvmfs2, except zombies."""
     processes = (entry for entry in os.listdir("/proc") if entry.isdigit())
     named = [entry for entry in processes if _name(entry) == CLIENT_NAME]
-    found = (Daemon(int(entry), CLIENT_NAME, _threads(entry)) for entry in named)
-    return tuple(daemon for daemon in found if daemon.threads)
+    daemons = (Daemon(int(entry), CLIENT_NAME, _threads(entry)) for entry in named)
+    return tuple(daemon for daemon in daemons if daemon.threads)
 
 
 def cache_names(pid: int) -> tuple[str, ...]:
-    """The names under which a daemon has files of its cache open: they tell what cache it has.
+    """Names of files of its cache that a daemon has open, which show what kind of cache it has.
 
-    Objects (of which one is enough), the database of a cache that it manages itself, the pipe to
-    the manager of a shared one.
+    One object, the database of a cache that it manages itself, the pipe to a shared cache manager.
     """
-    found = dict[str, str]()
+    names = dict[str, str]()
     for name in _open_files(pid):
         base = os.path.basename(name)
         if base in _CACHE_FILES or _CACHE_OBJECT.search(name):
-            found.setdefault(base if base in _CACHE_FILES else "object", name)
-    return tuple(found.values())
+            names.setdefault(base if base in _CACHE_FILES else "object", name)
+    return tuple(names.values())
 
 
 def _open_files(pid: int) -> Iterator[str]:
@@ -74,7 +73,7 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def working_directory(pid: int) -> str | None:
-    """Where a daemon's relative names begin; None when it has ended."""
+    """The directory that a daemon's relative names start from; None if it has ended."""
     try:
         return os.fsencode(os.readlink(f"/proc/{pid}/cwd")).decode("utf-8", "backslashreplace")
     except OSError:
@@ -98,32 +97,32 @@ def libraries_of(pid: int) -> tuple[str, ...]:
 
 
 def _mapped_file(pid: int, place: str, *about: str) -> str:
-    """A line of /proc/PID/maps as a path that leads to the very file, even one since removed."""
+    """A line of /proc/PID/maps as a path to the same file, even if it was removed since."""
     inode, name = about[-2:]
     path = f"/proc/{pid}/root{_below_root(pid, name)}"
     try:
         with fuse_free_path.opened(path) as file:
             if os.fstat(file).st_ino == int(inode):
                 return path
-    except OSError:  # another has been mounted over it, or it has been removed, or it is on FUSE
+    except OSError:  # it was hidden by a mount or removed, or it is on FUSE
         pass
     start, _, end = place.partition("-")
     return f"/proc/{pid}/map_files/{start.lstrip('0')}-{end.lstrip('0')}"
 
 
 def _below_root(pid: int, name: str) -> str:
-    """A name that /proc gives, which begins at the root of the process's mount namespace, as the
-    process itself would give it: its own root may lie below that. Raises OSError when it has ended.
+    """A name from /proc, which starts at the root of the process's mount namespace, relative to the
+    process's own root, which may be below that. Raises OSError if it has ended.
     """
     root = os.readlink(f"/proc/{pid}/root")
     return name[len(root) :] if root != "/" and name.startswith(root + "/") else name
 
 
 def debug_files(path: str, library: int) -> DebugFiles:
-    """Where the symbols of a library may be kept apart, in its process's root and in our own.
+    """Where separate symbols of a library may be, in its process's root and in our own.
 
-    ``library`` is the file that ``path`` led to, held open: it tells its name where ``path`` is
-    none of `libraries_of` that does.
+    ``library`` is the open file of ``path``. Its name is taken from the descriptor if ``path``,
+    which `libraries_of` may have returned, does not contain it.
     """
     anchored = _OF_PROCESS.fullmatch(path)
     name = os.readlink(f"/proc/self/fd/{library}").removesuffix(_REMOVED)
@@ -143,7 +142,7 @@ def _name_of_process(pid: int, name: str) -> str:
 
 
 def libraries_near(pid: int) -> tuple[str, ...]:
-    """Where a client that has just been started will load its library from."""
+    """The libraries that a client that was just started may load."""
     variables = _environment(pid)
     places = list[str]()
     for name in ("CVMFS_LIBRARY_PATH", "LD_LIBRARY_PATH"):
@@ -157,16 +156,16 @@ def libraries_near(pid: int) -> tuple[str, ...]:
 
 
 def installed_libraries() -> tuple[str, ...]:
-    """The libraries of an installed client, which daemons born later will load."""
+    """The libraries of an installed client, which later daemons will load."""
     return _existing(_STANDARD_PLACES)
 
 
 def _existing(places: Iterable[str]) -> tuple[str, ...]:
     paths = (os.path.join(place, file) for place in places for file in _LIBRARY_FILES)
-    return tuple(path for path in paths if _is_there(path))
+    return tuple(path for path in paths if _can_be_opened(path))
 
 
-def _is_there(path: str) -> bool:
+def _can_be_opened(path: str) -> bool:
     try:
         with fuse_free_path.opened(path):
             return True
@@ -175,17 +174,17 @@ def _is_there(path: str) -> bool:
 
 
 def loads_library(span: memoryview) -> bool:
-    """Whether names of files that daemons opened may be of a client's library."""
+    """Whether records of files that daemons opened may include a client's library."""
     return _LIBRARY_BYTES.search(span) is not None
 
 
 def is_library(path: str) -> bool:
-    """Whether a file's name is that of a client's library."""
+    """Whether this is the file name of a client's library."""
     return _LIBRARY.search(os.path.basename(path)) is not None
 
 
 def path_of(pid: int, name: str) -> str:
-    """A name that a daemon has used itself, as a path that leads to the file from here."""
+    """A name that a daemon used, as a path that this process can open."""
     return f"/proc/{pid}/root{os.path.join(working_directory(pid) or '/', name)}"
 
 

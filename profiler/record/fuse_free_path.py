@@ -1,9 +1,9 @@
-"""Opening what a traced process names without a word to any FUSE daemon.
+"""Open a path that a traced process named, without sending a request to any FUSE daemon.
 
-The mounts under observation may hang, and a request of ours would be in the recording. A path is
-therefore walked part by part, symbolic links included, and left at the first step onto FUSE or an
-automounter: a step opens by O_PATH, which asks no file system, and its mount tells the type. Held
-open, a mount keeps its number, so that what is read of it afterwards is of that very mount.
+Traced mounts may hang, and requests of ours would be recorded. The path is therefore walked
+component by component, symbolic links included, until the first step onto FUSE or an automounter.
+Each step opens with O_PATH, which does not involve the file system, and its mount has the type. As
+long as it is held open, a mount keeps its number, so what is read about it afterwards is right.
 """
 
 from __future__ import annotations
@@ -15,81 +15,85 @@ import stat
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
-_STEPS = 256  # parts of a path, those of symbolic links included
-#: links of /proc that lead to the very thing, and the process that they are of
+_MAX_STEPS = 256  # components, those of symbolic links included
+#: links of /proc that lead to a file itself, not to its name; and their process
 _ANCHOR = re.compile(r"(/proc/(\d+)/(?:root|map_files/[^/]+))(.*)", re.DOTALL)
 
 
 class Untouchable(OSError):
-    """The path leads onto a file system that would ask a daemon, or onto none that is known."""
+    """The path leads to a file system that would ask a daemon, or to an unknown one."""
 
 
 @contextmanager
 def opened(path: str) -> Generator[int, None, None]:
-    """A regular file, by O_PATH; an absolute path, or one below /proc/PID/root or map_files.
+    """Open a regular file with O_PATH: an absolute path, or one below /proc/PID/root or map_files.
 
-    Raises Untouchable, or OSError where there is no such file or it is none of data.
+    Raises Untouchable, or OSError if there is no such file or it is not a regular one.
     """
     anchored = _ANCHOR.fullmatch(path)
     start, pid, rest = anchored.groups() if anchored else ("/", "self", path)
     with ExitStack() as held:
-        found = _Walk(start, pid, held).to(rest)
-        if not stat.S_ISREG(os.fstat(found).st_mode):
+        descriptor = _Walk(start, pid, held).to(rest)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        yield found
+        yield descriptor
 
 
 class _Walk:
-    """Steps from the root of a process; what they opened is closed with ``held``."""
+    """Steps from the root of a process. ``held`` closes the descriptors that they opened."""
 
     def __init__(self, start: str, pid: str, held: ExitStack) -> None:
         self._pid = pid
         self._held = held
-        self._quiet_mounts = set[int]()
+        self._allowed_mounts = set[int]()
         self._root = self._step(start, None)
 
     def to(self, path: str) -> int:
-        """The descriptor of what a path leads to. Raises OSError."""
-        places, names = [self._root], _parts(path)
-        for _ in range(_STEPS):
+        """A descriptor of what a path leads to. Raises OSError."""
+        parents, names = [self._root], _parts(path)
+        for _ in range(_MAX_STEPS):
             if not names:
-                return places[-1]
+                return parents[-1]
             name = names.pop()
             if name == "..":
-                del places[max(len(places) - 1, 1) :]  # the root's parent is the root
+                del parents[max(len(parents) - 1, 1) :]  # the root's parent is the root
                 continue
-            found = self._step(name, places[-1])
-            if not stat.S_ISLNK(os.fstat(found).st_mode):
-                places.append(found)
+            descriptor = self._step(name, parents[-1])
+            if not stat.S_ISLNK(os.fstat(descriptor).st_mode):
+                parents.append(descriptor)
                 continue
-            target = os.readlink("", dir_fd=found)
+            target = os.readlink("", dir_fd=descriptor)
             names += _parts(target)
             if target.startswith("/"):
-                places = [self._root]
+                parents = [self._root]
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def _step(self, name: str, parent: int | None) -> int:
         flags = os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if parent is not None else 0)
-        found = os.open(name, flags, dir_fd=parent)
-        self._held.callback(os.close, found)
-        mount = _mount_of(found)
-        if mount not in self._quiet_mounts:
+        descriptor = os.open(name, flags, dir_fd=parent)
+        self._held.callback(os.close, descriptor)
+        mount = _mount_of(descriptor)
+        if mount not in self._allowed_mounts:
             self._check(mount)
-            self._quiet_mounts.add(mount)
-        return found
+            self._allowed_mounts.add(mount)
+        return descriptor
 
     def _check(self, mount: int) -> None:
-        for pid in (self._pid, "self", "1"):  # a root that is no mount is another's to see
+        for pid in (
+            self._pid,
+            "self",
+            "1",
+        ):  # the mount may not be visible in the process's own root
             kind = _file_systems(pid).get(mount)
             if kind is not None and (kind.startswith("fuse") or kind == "autofs"):
-                raise Untouchable(f"left alone: it lies on a file system of the type {kind}")
+                raise Untouchable(f"not opened: it is on a file system of the type {kind}")
             if kind is not None:
                 return
-        raise Untouchable("left alone: its file system is none that is mounted")
+        raise Untouchable("not opened: its file system is not among the mounts")
 
 
 def _parts(path: str) -> list[str]:
-    """The names in a path, the last one first."""
+    """The components of a path, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
@@ -99,7 +103,7 @@ def _mount_of(descriptor: int) -> int:
 
 
 def _file_systems(pid: str) -> dict[int, str]:
-    """The mounts that a process sees, with their types; none when it has ended."""
+    """The types of the mounts that a process sees, by number; none if it has ended."""
     try:
         with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
             lines = [line.split(" - ", 1) for line in file]

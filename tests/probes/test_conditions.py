@@ -80,10 +80,10 @@ def test_a_namespace_of_processes_is_noticed() -> None:
         ),
         (
             Conditions(own_user_namespace=True, own_pid_namespace=True),
-            "its powers only within its container (a user namespace)",
+            "root only within its container (a user namespace)",
             "run cvmprof on the host",
         ),
-        (Conditions(own_pid_namespace=True), "numbers processes otherwise", "--pid=host"),
+        (Conditions(own_pid_namespace=True), "its own PID namespace", "--pid=host"),
         (
             Conditions(lockdown="confidentiality"),
             "locked down for confidentiality",

@@ -199,7 +199,7 @@ def test_a_file_of_another_build_is_not_read(made: Path, tmp_path: Path) -> None
     shutil.copy(other, file)
     found = read_binary(made / "stripped.so", WANTED, beside(tmp_path, str(tmp_path)))
     assert sources(found) == {VISIBLE: ".dynsym"}
-    assert found.remarks == (f"build-id {file}: it is of another build: bad0",)
+    assert found.remarks == (f"build-id {file}: it belongs to another build: bad0",)
 
 
 def test_a_named_file_with_another_checksum_is_not_read(
@@ -211,9 +211,7 @@ def test_a_named_file_with_another_checksum_is_not_read(
         end.write(b"\0")
     found = read_binary(linked, WANTED, beside(tmp_path))
     assert sources(found) == {VISIBLE: ".dynsym"}
-    assert found.remarks == (
-        f"debuglink {file}: its checksum is not the one that the library names",
-    )
+    assert found.remarks == (f"debuglink {file}: its checksum is not the one in the library",)
 
 
 def test_the_right_file_is_found_behind_a_wrong_one(
@@ -241,19 +239,19 @@ def test_a_library_with_symbols_asks_for_no_file(made: Path) -> None:
 
 def test_a_file_that_may_not_be_touched_is_a_remark(linked: Path, tmp_path: Path) -> None:
     def refuse(path: str) -> Generator[int]:
-        raise OSError("left alone")
+        raise OSError("not opened")
 
     files = DebugFiles((str(tmp_path),), ("",), contextmanager(refuse))
     remarks = read_binary(linked, WANTED, files).remarks
-    assert remarks[0] == f"debuglink {tmp_path}/library.debug: left alone"
+    assert remarks[0] == f"debuglink {tmp_path}/library.debug: not opened"
 
 
 @pytest.mark.parametrize(
     ("content", "remark"),
     [
-        (b"", "it is cut off"),
-        (b"no zero", "it is cut off"),
-        (b"a\0\0\0", "it is cut off"),
+        (b"", "it is truncated"),
+        (b"no zero", "it is truncated"),
+        (b"a\0\0\0", "it is truncated"),
         (b"\0\0\0\0abcd", "it names no file"),
         (b"..\0\0abcd", "it names no file"),
         (b"../../etc/passwd\0\0\0\0abcd", "it names no file"),
@@ -284,8 +282,8 @@ def shrink(library: Path, name: str, size: int) -> None:
     ("content", "remark"),
     [
         (b"no xz at all", "xz: "),
-        (lzma.compress(b"\x7fELF")[:-9], "it is cut off"),
-        (lzma.compress(b"\x7fELF"), "a part of it is cut off"),
+        (lzma.compress(b"\x7fELF")[:-9], "it is truncated"),
+        (lzma.compress(b"\x7fELF"), "a part of it lies beyond its end"),
         (lzma.compress(bytes(100)), "not a 64-bit little-endian ELF file"),
         (lzma.compress(bytes(elf.MOST_BYTES + 1)), "it unpacks to more than"),
         (lzma.compress(bytes(9), filters=[HUGE_DICTIONARY]), "xz: "),
@@ -345,7 +343,7 @@ def test_a_name_that_a_million_functions_bear(tmp_path: Path) -> None:
     symbols = b"".join(symbol(1, address) for address in range(1, 1_000_001))
     path.write_bytes(forged(symbols, b"\0_ZN5cvmfs5localEv\0"))
     assert read_binary(path, WANTED) == Binary(
-        None, {}, "none", remarks=(".symtab: more than 1024 functions have the names looked for",)
+        None, {}, "none", remarks=(".symtab: more than 1024 functions have these names",)
     )
 
 
@@ -353,7 +351,7 @@ def test_a_table_of_a_million_such_names(tmp_path: Path) -> None:
     path = tmp_path / "library.so"
     path.write_bytes(forged(symbol(1, 77), b"\0" + b"_ZN5cvmfs5localEv\0" * 1_000_000))
     (remark,) = read_binary(path, WANTED).remarks
-    assert remark == ".symtab: more than 1024 names are of the functions looked for"
+    assert remark == ".symtab: more than 1024 symbols have these names"
 
 
 @pytest.mark.parametrize("piece", [b"_ZN5cvmfs", b"_ZN5cvmfs5loca", b"_ZN12_GLOBAL__N_1", b"_ZNK"])
