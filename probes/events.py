@@ -1,9 +1,9 @@
-"""What the kernel side writes and the rest reads: one source of layouts.
+"""The layouts of records that the programs write, with their named numbers.
 
-Each `Layout` is a flat record: its C struct (given to the BPF programs), its NumPy dtype (given to
-the decoder) and its page in docs/schema.md all come from here. A layout with ``ring_pages`` has a
-ring of its own; the others are values of maps that are flushed into the spool when recording stops.
-Times are CLOCK_MONOTONIC nanoseconds; 0 stands for "has not happened". Standard library only.
+Each `Layout` is a flat record. Its C struct for the programs, its NumPy dtype for the decoder, and
+its part of docs/schema.md come from here. A layout with ``ring_pages`` has a ring of its own; the
+others are values of maps, which are flushed to the spool when recording stops. Times are
+CLOCK_MONOTONIC nanoseconds; 0 means "has not happened". Standard library only.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Union
 
-#: the unit of ``ring_pages`` on every machine; a machine whose pages are larger takes a multiple
+#: the unit of ``ring_pages`` on every machine, also on those with larger pages
 PAGE = 4096
-#: what the kernel puts before each record of a ring: u32 length with flags, u32 page offset
+#: before each record of a ring the kernel writes u32 length with flags, u32 page offset
 RING_HEADER_BYTES = 8
 
 #: what NumPy, Python's struct and C call a scalar, and its bytes
@@ -86,7 +86,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Layout:
-    """A flat record. Raises ValueError where C would pad, so that sizes agree everywhere."""
+    """A flat record. Raises ValueError if C would pad it, so that all sizes agree."""
 
     name: str
     doc: str
@@ -113,13 +113,13 @@ class Layout:
         return self.size + RING_HEADER_BYTES
 
     def offset(self, name: str) -> int:
-        """Bytes before a field. Raises KeyError where there is none of that name."""
+        """Bytes before a field. Raises KeyError if there is no field of that name."""
         return self._places[name][0]
 
     def read(self, record: bytes | memoryview, *names: str) -> tuple[Any, ...]:
         """Fields of a record, in the order asked for: numbers, or bytes; ``text`` up to its NUL.
 
-        Raises KeyError where there is no field of that name.
+        Raises KeyError if there is no field of that name.
         """
         places = map(self._places.__getitem__, names)
         return tuple(read(record, offset) for offset, read in places)
@@ -174,11 +174,11 @@ OPERATION_KINDS = ("none", "read", "splice", "fault", "populate", "advise", "ope
 OPERATION_WAITED = 1  # it slept
 OPERATION_KNOWN_FILE = 2  # dev, ino and generation are set
 OPERATION_HAS_RANGE = 4  # offset and size are set
-OPERATION_PASSTHROUGH = 8  # its file is read from another one, past the daemon
+OPERATION_PASSTHROUGH = 8  # FUSE passthrough: its file is read from another one, without the daemon
 OPERATION_DIED = 16  # its task ended inside it
-OPERATION_TRACED_FILE = 32  # its file lies on a superblock that is traced
+OPERATION_TRACED_FILE = 32  # its file is on a traced superblock
 OPERATION_LINKED = 64  # it slept until a FUSE request was ended
-OPERATION_FUSE = 128  # its file lies on FUSE
+OPERATION_FUSE = 128  # its file is on FUSE
 
 #: daemon functions, by the number that the programs write
 DAEMON_FUNCTIONS = (
@@ -197,21 +197,21 @@ ROLE_TARGET, ROLE_DAEMON = 1, 2
 BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
 BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
-BLOCKED_IO = 2  # flag: waiting for I/O, says the kernel, in a file operation past any daemon
+BLOCKED_IO = 2  # flag: in_iowait was set, in a file operation that no daemon serves
 
 #: a touch is what happened to this much of a file in this much time
 TOUCH_GRANULE_BYTES, TOUCH_BUCKET_NS = 1 << 20, 100_000_000
-#: the programs spread a read over the granules that it touched, unless it is longer: the tables do
-#: that for longer ones
+#: the programs spread reads over the granules that they touched; longer ones are spread when the
+#: tables are made
 LONG_READ_BYTES = 16 << 20
 
 #: system calls on the daemon's cache directory
 CACHE_SYSCALLS = ("none", "openat", "rename", "unlink")
 
 #: flags of a download
-DOWNLOAD_TLS = 1  # the connection is encrypted: what is asked for is not seen
+DOWNLOAD_TLS = 1  # the connection is encrypted: the request is not visible
 DOWNLOAD_TUNNEL = 2  # a proxy was asked to connect to the host (CONNECT)
-DOWNLOAD_ANNOUNCED = 4  # only tells that the connection is there
+DOWNLOAD_ANNOUNCED = 4  # the record only reports that the connection exists
 DOWNLOAD_KNOWN = 8  # the connection has been announced
 
 #: states of a TCP socket, include/net/tcp_states.h
@@ -225,7 +225,7 @@ OPERATION = Layout(
     "A file operation of a target thread, written at its end; also the state of one still open.",
     _fields(
         """
-        u64 start_ns     when it began; with tid it names the operation
+        u64 start_ns     when it began; identifies the operation together with tid
         u64 end_ns       when it ended; 0 while it is open
         u64 ino          inode number of the file
         i64 offset       first byte asked for
@@ -236,8 +236,8 @@ OPERATION = Layout(
         u32 pid          process
         u32 tid          thread
         u32 requests     FUSE requests that it queued
-        u16 syscall      system call number; 65535 for a page fault, 65534 for a read that is
-                         none
+        u16 syscall      system call number; 65535 for a page fault, 65534 for an asynchronous
+                         read
         u8 kind          index into OPERATION_KINDS
         u8 flags         OPERATION_* bits
         """
@@ -270,7 +270,7 @@ REQUEST = Layout(
     "A FUSE request, written at its end; also the state of one still in flight.",
     _fields(
         """
-        u64 queued_ns     when it was handed to the queue; 0 when that was before recording
+        u64 queued_ns     when it was queued; 0 if before recording
         u64 end_ns        when the daemon's answer ended it; 0 while in flight
         u64 unique        the request's number on its connection
         u64 node_id       FUSE node
@@ -312,8 +312,8 @@ BLOCKED = Layout(
     _fields(
         """
         u64 start_ns    switched out
-        u64 woken_ns    made runnable; 0 when preempted or not seen
-        u64 end_ns      switched in, or woken where no program saw that; 0 while off CPU
+        u64 woken_ns    made runnable; 0 if preempted or not seen
+        u64 end_ns      switched in, or woken if no program saw it switched in; 0 while off CPU
         u64 unique      the FUSE request that the waker was ending; 0 if none
         u32 dev         that request's device number
         u32 pid         process
@@ -331,11 +331,11 @@ CALL = Layout(
     "A call of a daemon function, written at its return; also the state of one not yet returned.",
     _fields(
         """
-        u64 start_ns         entered; with tid and function it names the call
+        u64 start_ns         entered; identifies the call together with tid and function
         u64 end_ns           returned; 0 while inside
         u64 parent_start_ns  start of the enclosing call on the thread; 0 if none
         u64 unique           FUSE request being served; 0 if none
-        u64 ino              inode argument, where the function has one
+        u64 ino              inode argument, if the function has one
         u64 offset           for cvmfs_read: first byte
         u64 size             for cvmfs_read: bytes asked for
         i64 result           return value, as a signed 64-bit register
@@ -352,22 +352,22 @@ CALL = Layout(
 DOWNLOAD = Layout(
     "download",
     "An HTTP request on a daemon's connection and its answer, by the socket system calls. With "
-    "sent_ns 0 a connection before its first request: with DOWNLOAD_ANNOUNCED as it was when first "
-    "seen, with closed_ns one that ended without.",
+    "sent_ns 0 a connection before its first request: with DOWNLOAD_ANNOUNCED as first seen, with "
+    "closed_ns ended without a request.",
     _fields(
         """
-        u64 connect_ns         connect(2) of this connection; 0 when before recording
-        u64 sent_ns            the request was handed to the socket
+        u64 connect_ns         connect(2) of this connection; 0 if before recording
+        u64 sent_ns            the request was written to the socket
         u64 first_byte_ns      first bytes of the answer received
         u64 last_byte_ns       last bytes received before the next request, or so far
-        u64 closed_ns          close(2) of the connection; 0 when the record is older
+        u64 closed_ns          close(2) of the connection; 0 if the record is older
         u64 bytes              bytes received, headers included
         u64 socket             inode number of the socket
         u32 pid                the daemon
         u32 tid                thread that sent the request
         i32 fd                 the socket
         u32 sequence           requests sent on this connection before this one
-        u32 net_namespace      inode number of the network namespace; 0 when not known
+        u32 net_namespace      inode number of the network namespace; 0 if unknown
         u16 family             2 IPv4, 10 IPv6
         u16 state              index into TCP_STATES, at the close
         u16 local_port         port of this end
@@ -376,34 +376,34 @@ DOWNLOAD = Layout(
         raw[16] local         address of this end, IPv4 in the first four bytes
         raw[16] remote        address of the other end
         text[512] answer      beginning of the answer: the status line and headers
-        raw[320] request      beginning of the request: line and headers; with DOWNLOAD_TLS of the
-                            first message on the connection
+        raw[320] request      beginning of the request: line and headers; with DOWNLOAD_TLS, of
+                            the first message on the connection
         """
     ),
     ring_pages=256,
 )
 WORK = Layout(
     "work",
-    "What a daemon's thread did with a piece of an answer, until it turned to a socket or slept.",
+    "What a daemon's thread did with a piece of an answer, until it used a socket or slept.",
     _fields(
         """
         u64 start_ns  the piece was received
-        u64 end_ns    the thread turned to a socket again, or went to sleep
-        u64 sent_ns   the request that the piece answers; with pid and fd it names the download
-        u64 late_ns   before: runnable, not yet running, after the sleep that preceded the receiving
-        u64 write_ns  of that time: inside write(2), to the cache
-        u64 off_ns    of that time: preempted, in write(2) too, whose time then is less
+        u64 end_ns    the thread used a socket again, or went to sleep
+        u64 sent_ns   the request that the piece answers; identifies the download with pid and fd
+        u64 late_ns   before that: runnable but not running, after the sleep before it received
+        u64 write_ns  of the time: in write(2), to the cache
+        u64 off_ns    of the time: preempted, also in write(2), whose time excludes it
         u32 pid       the daemon
         u32 tid       its thread
         i32 fd        the socket
-        u32 round     no connection is served twice in one round of a thread
+        u32 round     number of the thread's round; it serves each connection once in a round
         """
     ),
     ring_pages=1024,
 )
 CACHE_FILE = Layout(
     "cache_file",
-    "A system call of a daemon on a file name: its cache directory, its transactions.",
+    "A system call of a daemon on a file name: in its cache directory, or of its transactions.",
     _fields(
         """
         u64 start_ns         entered
@@ -430,8 +430,8 @@ TASK = Layout(
         u32 tid           thread
         u32 parent_pid    parent process
         u32 exit_code     as wait(2) encodes it; for signal: its number
-        u32 namespace_pid  process, as its own pid namespace numbers it
-        u32 namespace_tid  thread, likewise
+        u32 namespace_pid  process, in its own pid namespace
+        u32 namespace_tid  thread, in its own pid namespace
         u16 kind          index into TASK_KINDS
         u16 role          ROLE_TARGET, ROLE_DAEMON
         u32 arguments     for exec: bytes of argv below
@@ -443,7 +443,7 @@ TASK = Layout(
 )
 FILE = Layout(
     "file",
-    "A file was first seen: its identity, size and path; or a superblock: where it is mounted.",
+    "A file, when first seen: identity, size and path; or a superblock: where it is mounted.",
     _fields(
         """
         u64 time_ns         when
@@ -454,10 +454,10 @@ FILE = Layout(
         u32 pid             process that had it open
         u32 magic           the superblock's magic number
         u16 text            bytes used in components
-        u16 mount_text      how many of them name the path within the mount; the rest, the
+        u16 mount_text      bytes of those for the path within the mount; the rest is the
                             mountpoint
-        u16 depth           path components, all told
-        u16 complete        1 when the walk reached the root of the namespace
+        u16 depth           number of path components
+        u16 complete        1 if the walk reached the root of the namespace
         text[16] filesystem  the superblock's subtype
         raw[2048] components  names from the file up to the root, each ended by NUL
         """
@@ -495,7 +495,7 @@ THREAD = Layout(
     _fields(
         """
         u64 adding             1 while the run of hits changes
-        u64 touched            pages last inserted or mapped: two programs see one event
+        u64 touched            pages last inserted or mapped: a program and its backup see one event
         u64 ending_unique      FUSE request that this daemon thread is ending
         u64 syscall_start_ns   start of the daemon system call in progress
         u64 syscall_buffer     its buffer's address
@@ -505,7 +505,7 @@ THREAD = Layout(
         u32 pid                process
         u32 tid                thread
         u32 role               ROLE_TARGET, ROLE_DAEMON
-        u32 depth              daemon calls now open on the thread
+        u32 depth              daemon calls open on the thread
         u64 late_ns            daemon: how long it was runnable after its last sleep
         u64 served_fds         connections served in this round: bits by the descriptor's low 6 bits
         u32 round              the round of `work`
@@ -514,8 +514,8 @@ THREAD = Layout(
         operation fault        the page fault in progress
         hit hit                the run of hits not yet closed
         blocked blocked        the off-CPU interval in progress
-        blocked early          a wake that came before the thread was seen to leave the CPU
-        work work              the piece of an answer that the thread is at
+        blocked early          a wake before the thread was seen to leave the CPU
+        work work              the piece of an answer that the thread works on
         """,
         operation=OPERATION,
         hit=HIT,
@@ -526,8 +526,8 @@ THREAD = Layout(
 
 SOCKET_SAMPLE = Layout(
     "socket_sample",
-    "What the kernel says of a daemon's connection when it is asked (linux/tcp.h: tcp_info; "
-    "linux/inet_diag.h); written by the session, not by a program.",
+    "State of a daemon's connection by sock_diag (linux/tcp.h: tcp_info; linux/inet_diag.h); "
+    "written by the session, not by a program.",
     _fields(
         """
         u64 time_ns                when
@@ -535,7 +535,7 @@ SOCKET_SAMPLE = Layout(
         u64 bytes_received         tcpi_bytes_received
         u64 delivery_rate_bytes_s  tcpi_delivery_rate
         u32 rtt_us                 tcpi_rtt
-        u32 min_rtt_us             tcpi_min_rtt; 0 where none was measured
+        u32 min_rtt_us             tcpi_min_rtt; 0 if none was measured
         u32 receive_rtt_us         tcpi_rcv_rtt
         u32 retransmits            tcpi_total_retrans
         u32 congestion_window      tcpi_snd_cwnd
@@ -555,7 +555,7 @@ LAYOUTS = (
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 
-#: why an event was lost, by the number that the programs count
+#: why events were lost, by the number in the programs
 LOSS_CAUSES = ("ring full", "map full", "unmatched end", "unreadable", "unmatched start")
 
 
@@ -579,5 +579,5 @@ def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
 
 def _constants() -> list[tuple[str, int]]:
     prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_", "TOUCH_", "LONG_READ_")
-    found = {name: value for name, value in globals().items() if name.startswith(prefixes)}
-    return [(name, value) for name, value in found.items() if isinstance(value, int)]
+    named = {name: value for name, value in globals().items() if name.startswith(prefixes)}
+    return [(name, value) for name, value in named.items() if isinstance(value, int)]
