@@ -123,21 +123,21 @@ class Btf:
         position = self._find(struct_name, (_STRUCT, _UNION))
         if position is None:
             return None
-        bits, found = 0, Member(0, 0, 0)
+        bits, member = 0, Member(0, 0, 0)
         for name in path.split("."):
             if position is None:
                 return None
             step = self._member_at(position, name)
             if step is None:
                 return None
-            bits, found = bits + step.bit_offset, step
+            bits, member = bits + step.bit_offset, step
             position = self._struct_of(step.type_id)
-        return Member(bits, found.bit_width, found.type_id)
+        return Member(bits, member.bit_width, member.type_id)
 
     def offset(self, struct_name: str, path: str) -> int | None:
         """Byte offset of a member, or None if the struct or the member does not exist."""
-        found = self.member(struct_name, path)
-        return None if found is None else found.byte_offset
+        member = self.member(struct_name, path)
+        return None if member is None else member.byte_offset
 
     def enumerator(self, enum_name: str, name: str) -> int | None:
         """The value of an enumerator, or None if the enum or the name does not exist."""
@@ -152,9 +152,9 @@ class Btf:
     def _find(self, name: str, kinds: tuple[int, ...]) -> int | None:
         """The position of a type of that name."""
         whole = self._offset_of.get(name.encode())
-        found = None if whole is None else self._named(whole, kinds)
-        if found is not None:
-            return found
+        position = None if whole is None else self._named(whole, kinds)
+        if position is not None:
+            return position
         ends = (self._named(at, kinds) for at in self._string_offsets(name))
         return next((each for each in ends if each is not None), None)
 
@@ -173,11 +173,11 @@ class Btf:
 
     def _string_offsets(self, name: str) -> list[int]:
         """Every offset at which a string equal to ``name`` begins (suffixes of others included)."""
-        needle, found, start = name.encode() + b"\0", list[int](), 0
+        needle, offsets, start = name.encode() + b"\0", list[int](), 0
         while (start := self._strings.find(needle, start)) >= 0:
-            found.append(start)
+            offsets.append(start)
             start += 1
-        return found
+        return offsets
 
     def _record(self, position: int) -> tuple[int, int, int]:
         name, info, size_or_type = struct.unpack_from("<III", self._types, position)
@@ -207,18 +207,18 @@ class Btf:
                 return None
         raise BtfError("a type is defined by itself")
 
-    def _member_at(self, position: int, wanted: str, depth: int = 0) -> Member | None:
+    def _member_at(self, position: int, name: str, depth: int = 0) -> Member | None:
         if depth > _MAX_DEPTH:
             raise BtfError("a struct contains itself")
         bit_fields = self._record(position)[1] >> 31
-        for name, type_id, raw in struct.iter_unpack("<III", self._elements(position, 12)):
+        for at, type_id, raw in struct.iter_unpack("<III", self._elements(position, 12)):
             width, bits = (raw >> 24, raw & 0xFFFFFF) if bit_fields else (0, raw)
-            if name and self._string(name) == wanted:
+            if at and self._string(at) == name:
                 return Member(bits, width, type_id)
-            inner = None if name else self._struct_of(type_id)
-            found = None if inner is None else self._member_at(inner, wanted, depth + 1)
-            if found is not None:
-                return Member(bits + found.bit_offset, found.bit_width, found.type_id)
+            inner = None if at else self._struct_of(type_id)
+            member = None if inner is None else self._member_at(inner, name, depth + 1)
+            if member is not None:
+                return Member(bits + member.bit_offset, member.bit_width, member.type_id)
         return None
 
     def _string(self, offset: int) -> str:

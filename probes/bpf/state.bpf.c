@@ -183,22 +183,22 @@ static __always_inline void note_backing(struct operation *operation, u64 file) 
     struct backed_file now = {.file = {operation->ino, operation->dev, operation->generation}};
     u64 inode = read_u64(backing + OFFSET_FILE_F_INODE);
     identify(inode, &now.backing);
-    struct backed_file *known = backed.lookup(&inode);
-    if (!known || !is_same_file(&known->file, &now.file) || !is_same_file(&known->backing, &now.backing))
+    struct backed_file *entry = backed.lookup(&inode);
+    if (!entry || !is_same_file(&entry->file, &now.file) || !is_same_file(&entry->backing, &now.backing))
         backed.update(&inode, &now);
 }
 
 static __always_inline bool attach_backed(struct operation *operation, u64 inode) {
-    struct backed_file *known = backed.lookup(&inode);
+    struct backed_file *entry = backed.lookup(&inode);
     struct file_identity now = {};
-    if (!known)
+    if (!entry)
         return false;
     identify(inode, &now);
-    if (!is_same_file(&known->backing, &now))
+    if (!is_same_file(&entry->backing, &now))
         return false; /* another file's inode is now at this address */
-    operation->ino = known->file.ino;
-    operation->dev = known->file.dev;
-    operation->generation = known->file.generation;
+    operation->ino = entry->file.ino;
+    operation->dev = entry->file.dev;
+    operation->generation = entry->file.generation;
     operation->flags |= OPERATION_KNOWN_FILE | OPERATION_TRACED_FILE | OPERATION_FUSE | OPERATION_PASSTHROUGH;
     return true;
 }

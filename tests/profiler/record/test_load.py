@@ -56,7 +56,7 @@ def test_every_program_passes_the_verifier(
     bpf.cleanup()
 
 
-def test_a_source_that_does_not_compile_is_told_by_clangs_error(
+def test_a_source_that_does_not_compile_raises_clangs_error(
     bcc: Any,
     facts: KernelFacts,
     capfd: pytest.CaptureFixture[str],
@@ -80,7 +80,7 @@ def less(facts: KernelFacts, *prefixes: str) -> KernelFacts:
     return replace(facts, offsets=left)
 
 
-def test_a_kernel_that_cannot_be_served_is_told_before_compiling(facts: KernelFacts) -> None:
+def test_an_unsupported_kernel_is_refused_before_compiling(facts: KernelFacts) -> None:
     load.check_kernel(facts)
     for lacking, said in (
         (less(facts, "FUSE_"), "has no type information about FUSE: it is a module, or absent"),
@@ -91,7 +91,7 @@ def test_a_kernel_that_cannot_be_served_is_told_before_compiling(facts: KernelFa
             load.compile_programs(None, lacking, Options())  # type: ignore[arg-type]
 
 
-def test_bcc_is_told_of_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bcc_compiles_with_our_headers(bcc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BCC_KERNEL_SOURCE")
     assert load.import_bcc() is bcc
     headers = Path(os.environ["BCC_KERNEL_SOURCE"])

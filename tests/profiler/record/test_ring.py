@@ -89,7 +89,7 @@ def test_every_record_of_a_storm_arrives_in_order(
 
 
 @pytest.mark.parametrize("numbers", [1], indirect=True)
-def test_what_finds_the_ring_full_is_told_to_the_program(
+def test_a_program_learns_that_the_ring_is_full(
     bcc: Any,
     numbers: Any,
     build: Callable[..., Path],
@@ -131,7 +131,7 @@ def test_maps_are_written_read_and_emptied(bcc: Any, numbers: Any) -> None:
     assert list(pairs.items()) == []
 
 
-def test_nobody_takes_the_cpu_from_who_reads_or_empties_a_map(
+def test_reading_and_emptying_a_map_is_not_preempted(
     bcc: Any, numbers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As little as may be at once: others wait for it."""
