@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,7 @@ from cvmprof.profiler.run.hashes import hash_of_path, hash_of_text, object_name
 from cvmprof.profiler.tables import conform, empty
 from cvmprof.profiler.wire.completed_fetches import CompletionEvidence, completed_fetches
 from cvmprof.profiler.wire.downloads import attempts, downloads, manifests, wire_requests
+from cvmprof.tests.profiler.rows import frame, rows
 
 FUNCTION = {name: number for number, name in enumerate(DAEMON_FUNCTIONS)}
 READ, FETCH, OPEN, DOWNLOADING = (
@@ -492,3 +494,195 @@ def test_a_manifest_that_is_cut_off_tells_nothing_wrong(kept: int) -> None:
     )
     whole = kept > answer.index("S12345") + len("S12345")
     assert manifests(wire).rows() == ([(0, 7, A, 12345)] if whole else [])
+
+
+CALL_EXTRA = {"object_suffix": pl.String}
+FETCHED = {
+    "pid": 200, "tid": 1, "function": "Fetcher::Fetch", "object_hash": A, "mount_id": 3,
+    "start_ns": 100, "end_ns": 200,
+}  # fmt: skip
+LOOKED = {**FETCHED, "function": "CacheManager::Open"}
+LOADED = {**FETCHED, "function": "DownloadManager::Fetch"}
+
+
+def fetches_of(*calls: dict[str, Any]) -> list[tuple[Any, ...]]:
+    found = fetches_by_call(rows("daemon_calls", *calls, **CALL_EXTRA))
+    return found.select("call_id", "outcome", "queued_ns", "returned_ns").rows()
+
+
+def test_the_first_lookup_decides_whether_a_call_is_a_fetch() -> None:
+    missed = {**FETCHED, "call_id": 0, "result": 5}
+    lookups = [
+        {**LOOKED, "call_id": 1, "parent_id": 0, "start_ns": 120, "result": 0},
+        {**LOOKED, "call_id": 2, "parent_id": 0, "start_ns": 110, "result": -2},
+        {**LOOKED, "call_id": 3, "start_ns": 90, "result": -2},
+    ]
+    assert fetches_of(missed, *lookups) == [(0, "joined", None, None)]
+    swapped = [{**each, "start_ns": 300 - each["start_ns"]} for each in lookups]
+    assert fetches_of(missed, *swapped) == []
+    assert fetches_of({**missed, "result": 0}) == []
+
+
+def test_a_fetch_is_from_the_first_queueing_to_the_last_return() -> None:
+    """Only of downloads inside it: another one is a fetch of its own."""
+    inside = {**LOADED, "parent_id": 0}
+    assert fetches_of(
+        {**FETCHED, "call_id": 0, "result": 0},
+        {**inside, "call_id": 1, "start_ns": 130, "end_ns": 140},
+        {**inside, "call_id": 2, "start_ns": 110, "end_ns": 120},
+        {**LOADED, "call_id": 3, "start_ns": 90, "end_ns": 95, "result": 0},
+        {**LOADED, "call_id": 4, "parent_id": 9, "start_ns": 96, "end_ns": 97, "result": 1},
+        {**LOADED, "call_id": 5, "start_ns": 98, "end_ns": None},
+        {**FETCHED, "call_id": 6, "result": -5, "object_hash": None},
+    ) == [
+        (0, "downloaded", 110, 140),
+        (3, "downloaded", 90, 95),
+        (4, "failed", 96, 97),
+        (5, None, 98, None),
+    ]
+
+
+def test_a_fetch_that_failed_is_one_although_it_looked_up_nothing() -> None:
+    assert fetches_of({**FETCHED, "call_id": 0, "result": -1}) == [(0, "failed", None, None)]
+    assert fetches_of({**FETCHED, "call_id": 0, "end_ns": None}) == []
+
+
+def joined_to(*fetches: dict[str, Any]) -> list[int | None]:
+    found = numbered(rows("fetches", *fetches).drop("joined_fetch_id"))
+    assert found["fetch_id"].to_list() == list(range(len(fetches)))
+    return found["joined_fetch_id"].to_list()
+
+
+def test_a_fetch_joins_the_latest_download_of_its_object_that_it_meets() -> None:
+    """Of its own process, and not one that touches it at an end only."""
+    load: dict[str, Any] = {"pid": 1, "object_hash": A, "outcome": "downloaded", "tid": 1}
+    joins = {**load, "outcome": "joined", "start_ns": 50, "end_ns": 90, "tid": 9}
+    early, late = {**load, "start_ns": 10, "end_ns": 60}, {**load, "start_ns": 40, "end_ns": 70}
+    assert joined_to(joins, late, early) == [None, None, 1]
+    assert joined_to(joins, {**late, "end_ns": 50}) == [None, None]
+    assert joined_to(joins, {**late, "end_ns": 51}) == [None, 0]
+    assert joined_to(joins, {**late, "end_ns": None, "outcome": None}) == [None, 0]
+    assert joined_to(joins, {**late, "start_ns": 90}) == [None, None]
+    assert joined_to(joins, {**late, "start_ns": 89}) == [1, None]
+    assert joined_to(joins, {**late, "pid": 2}) == [None, None]
+    assert joined_to(joins, {**late, "object_hash": B}) == [None, None]
+    assert joined_to(joins, {**joins, "start_ns": 55}) == [None, None]
+
+
+def test_fetches_of_the_same_start_are_numbered_by_thread() -> None:
+    unnumbered = rows("fetches", *({"start_ns": 5, "tid": tid} for tid in (3, 1, 2)))
+    found = numbered(unnumbered.drop("joined_fetch_id"))
+    assert found["tid"].to_list() == [1, 2, 3]
+
+
+BEGUN = {
+    "pid": pl.Int32, "tid": pl.Int32, "mount_id": pl.Int32, "start_ns": pl.Int64,
+    "end_ns": pl.Int64, "path": pl.String,
+}  # fmt: skip
+COMMITTED = {
+    "pid": pl.Int32, "tid": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64,
+    "path": pl.String, "object_hash": pl.String,
+}  # fmt: skip
+MISSED = {"pid": 200, "mount_id": 3, "object_hash": A, "hit": False}
+
+
+def named(
+    lookups: Sequence[dict[str, Any]],
+    begun: Sequence[tuple[Any, ...]] = (),
+    committed: Sequence[tuple[Any, ...]] = (),
+    asked: pl.DataFrame | None = None,
+) -> list[tuple[Any, ...]]:
+    """Fetches by system calls: tid, start, end, object, outcome, queued."""
+    looked = [{**MISSED, "end_ns": each["start_ns"] + 1, **each} for each in lookups]
+    found = fetches_by_name(
+        rows("cache_lookups", *looked),
+        frame(BEGUN, *begun),
+        frame(COMMITTED, *committed),
+        conform_requests() if asked is None else asked,
+    )
+    names = ("tid", "start_ns", "end_ns", "object_hash", "outcome", "queued_ns")
+    return sorted(found.select(names).rows())
+
+
+def test_a_transaction_begins_with_the_first_miss_before_it_and_ends_with_its_rename() -> None:
+    """Of its own thread and process; the rename of the same path that comes next."""
+    looked = [
+        {"tid": 1, "start_ns": 10}, {"tid": 1, "start_ns": 12},
+        {"tid": 2, "start_ns": 15, "object_hash": B},
+    ]  # fmt: skip
+    begun = [(200, 1, 3, 20, 22, "/t")]
+    renames = [
+        (200, 1, 90, 95, "/t", B), (200, 1, 30, 35, "/t", A), (200, 1, 19, 19, "/t", B),
+        (200, 1, 25, 26, "/other", B), (201, 1, 24, 26, "/t", B),
+    ]  # fmt: skip
+    assert named(looked, begun, renames) == [(1, 10, 35, A, "downloaded", 22)]
+    assert named(looked, begun) == [(1, 10, None, A, None, 22)]
+    assert named([], begun, renames) == [(1, 20, 35, A, "downloaded", 22)]
+    assert named([], begun) == []
+
+
+def test_a_miss_and_then_a_hit_waited_for_another_thread() -> None:
+    """Of the same object on the same thread, with nothing between them; the last miss counts."""
+    hit = {"tid": 1, "start_ns": 50, "hit": True}
+    assert named([{"tid": 1, "start_ns": 10}, hit]) == [(1, 10, 51, A, "joined", None)]
+    assert named([{"tid": 2, "start_ns": 10}, hit]) == []
+    assert named([{"tid": 1, "start_ns": 10, "object_hash": B}, hit]) == []
+    assert named([{"tid": 1, "start_ns": 10, "hit": True}, hit]) == []
+    assert named([{"tid": 1, "start_ns": 10, "pid": 201}, hit]) == []
+
+
+@pytest.mark.parametrize(
+    ("miss", "joins"),
+    [
+        ({"start_ns": 10}, True),
+        ({"start_ns": 9}, False),
+        ({"start_ns": 34}, True),
+        ({"start_ns": 35}, False),
+        ({"start_ns": 20, "pid": 201}, False),
+        ({"start_ns": 20, "object_hash": B}, False),
+    ],
+    ids=str,
+)
+def test_a_miss_alone_joins_a_download_that_was_in_progress(
+    miss: dict[str, Any], joins: bool
+) -> None:
+    """Thread 1 downloads from 10 to 35."""
+    looked = [{"tid": 1, "start_ns": 10}, {"tid": 2, **miss}]
+    begun, renames = [(200, 1, 3, 20, 22, "/t")], [(200, 1, 30, 35, "/t", A)]
+    own = (1, 10, 35, A, "downloaded", 22)
+    joined = (2, miss["start_ns"], 35, A, "joined", None)
+    assert named(looked, begun, renames) == [own, joined][: 1 + joins]
+
+
+def test_of_several_downloads_a_miss_joins_the_one_that_ends_first() -> None:
+    looked = [{"tid": tid, "start_ns": 10 + tid} for tid in (1, 2, 3, 4)]
+    begun = [(200, tid, 3, 20, 22, f"/t{tid}") for tid in (1, 2, 3)]
+    renames = [(200, 1, 40, 45, "/t1", A), (200, 2, 30, 35, "/t2", A)]
+    found = named(looked, begun, renames)
+    assert found[-1] == (4, 14, 35, A, "joined", None)
+    assert named(looked, begun)[-1] == (4, 14, None, A, None, None)
+
+
+@pytest.mark.parametrize(("answered", "joins"), [(35, True), (34, False), (None, False)])
+def test_who_looked_first_joins_a_download_that_ends_within_its_request(
+    answered: int | None, joins: bool
+) -> None:
+    looked = [{"tid": 1, "start_ns": 10}, {"tid": 2, "start_ns": 5}]
+    begun, renames = [(200, 1, 3, 20, 22, "/t")], [(200, 1, 30, 35, "/t", A)]
+    asked = conform_requests((4, 2, 1, answered))
+    own, joined = (1, 10, 35, A, "downloaded", 22), (2, 5, 35, A, "joined", None)
+    assert named(looked, begun, renames, asked) == [own, joined][: 1 + joins]
+
+
+def test_a_thread_that_goes_on_with_its_object_joined_nobody() -> None:
+    """It looks again, or begins a transaction; another object or nothing is no going on."""
+    holder = [{"tid": 1, "start_ns": 10}]
+    begun, renames = [(200, 1, 3, 20, 22, "/t")], [(200, 1, 30, 35, "/t", A)]
+    again = [{"tid": 2, "start_ns": 12}, {"tid": 2, "start_ns": 14}]
+    assert [row[0] for row in named([*holder, *again], begun, renames)] == [1]
+    later = [{"tid": 2, "start_ns": 12}, {"tid": 2, "start_ns": 14, "object_hash": B}]
+    assert [row[0] for row in named([*holder, *later], begun, renames)] == [1, 2]
+    own = [*begun, (200, 2, 3, 15, 16, "/u")]
+    assert named([*holder, later[0]], own, renames) == [
+        (1, 10, 35, A, "downloaded", 22), (2, 12, None, A, None, 16),
+    ]  # fmt: skip

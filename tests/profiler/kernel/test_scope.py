@@ -57,7 +57,7 @@ def test_mounts_that_only_helpers_or_mounting_touched_are_out_of_scope(spool_wri
 
 
 def test_daemons_answer_take_or_say_that_they_serve(spool_writer: Any) -> None:
-    """201 took the request that nobody answered; 202 one of that number, of another kind."""
+    """201 took the request that nobody answered; 202 took another kind with the same number."""
     write_requests(spool_writer)
     for pid, opcode in ((201, fuse.READ), (202, fuse.INIT)):
         spool_writer.ring(events.SERVED, time_ns=11, unique=6, pid=pid, opcode=opcode)
