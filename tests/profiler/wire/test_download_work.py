@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from cvmprof.probes.events import WORK
-from cvmprof.profiler.wire.download_work import divided_work, download_work
+from cvmprof.profiler.wire.download_work import divided_work, download_work, work_marks
+from cvmprof.tests.profiler.rows import frame
 
 WIRE = pl.DataFrame(
     {
@@ -62,3 +63,103 @@ def test_every_nanosecond_from_the_request_to_the_handing_over_is_one_things(mak
     ]
     spent = divided.select(pl.sum_horizontal(names)).to_series()
     assert (spent == divided["end_ns"] - divided["from_ns"]).all()
+
+
+NAMES = ("gap_ns", "queue_ns", "late_ns", "unpack_ns", "write_ns", "off_ns")
+
+
+def test_work_finds_its_download_once_and_is_in_order(make_raw: Any) -> None:
+    """By process, descriptor and request; a connection may fail where another is made."""
+    doubled = pl.concat([WIRE, WIRE.with_columns(pid=pl.lit(8, pl.Int32))] * 2)
+    rows = [piece(4, 100, 300, 350, 1), piece(4, 100, 200, 250, 1), piece(5, 100, 100, 150, 1)]
+    found = download_work(make_raw(WORK, *rows), doubled.sort("pid", descending=True))
+    assert found.select("start_ns", "download_id").rows() == [(100, None), (200, 0), (300, 0)]
+
+
+def divided(make_raw: Any, *pieces: dict[str, Any]) -> list[tuple[int, ...]]:
+    found = divided_work(download_work(make_raw(WORK, *pieces), WIRE), WIRE)
+    return found.select("download_id", "from_ns", "start_ns", "end_ns", *NAMES).rows()
+
+
+def test_no_part_is_longer_than_the_whole(make_raw: Any) -> None:
+    """Delays not longer than the gap, writing and preemption not longer than the piece."""
+    assert divided(make_raw, piece(4, 100, 110, 130, 1, late_ns=99, write_ns=99, off_ns=99)) == [
+        (0, 100, 110, 130, 0, 0, 10, 0, 20, 0)
+    ]
+    assert divided(make_raw, piece(4, 100, 110, 130, 1, late_ns=3, write_ns=15, off_ns=9)) == [
+        (0, 100, 110, 130, 7, 0, 3, 0, 15, 5)
+    ]
+
+
+def test_a_piece_of_no_download_is_left_out_but_holds_up_others(make_raw: Any) -> None:
+    other = piece(6, 1, 90, 105, 1)
+    late = piece(4, 100, 110, 120, 1, late_ns=99)
+    assert divided(make_raw, late, other) == [(0, 100, 110, 120, 0, 5, 5, 10, 0, 0)]
+
+
+def test_only_pieces_of_the_same_round_of_the_thread_that_began_before_hold_up(
+    make_raw: Any,
+) -> None:
+    own = piece(4, 100, 150, 160, 2)
+    for other, queue in (
+        (piece(6, 1, 120, 130, 2), 10),
+        (piece(6, 1, 140, 170, 2), 10),
+        (piece(6, 1, 150, 170, 2), 0),
+        (piece(6, 1, 80, 90, 2), 0),
+        (piece(6, 1, 120, 130, 1), 0),
+        (piece(6, 1, 120, 130, 2, tid=7), 0),
+        (piece(6, 1, 120, 130, 2, pid=7), 0),
+    ):
+        assert divided(make_raw, own, other) == [
+            (0, 100, 150, 160, 50 - queue, queue, 0, 10, 0, 0)
+        ], other
+
+
+def test_what_comes_after_the_hand_over_is_not_of_the_download(make_raw: Any) -> None:
+    """Handed over at 340, in the midst of the first piece and before the second."""
+    late = [piece(5, 90, 350, 360, 2, write_ns=5), piece(5, 90, 330, 345, 1)]
+    assert divided(make_raw, *late) == [
+        (1, 90, 330, 340, 240, 0, 0, 10, 0, 0),
+        (1, 340, 350, 350, 10, 0, 0, 0, 0, 0),
+    ]
+
+
+def test_work_that_began_before_its_request_was_seen_sent(make_raw: Any) -> None:
+    assert divided(make_raw, piece(4, 100, 95, 120, 1)) == [(0, 95, 95, 120, 0, 0, 0, 25, 0, 0)]
+
+
+MS = 1_000_000
+DIVIDED = dict.fromkeys(("from_ns", "start_ns", "end_ns", *NAMES), pl.Int64)
+
+
+def marked(*pieces: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Marks of pieces: download_id, from, start, end, gap, queue, late, unpack, write, off."""
+    return work_marks(frame({"download_id": pl.Int32, **DIVIDED}, *pieces)).rows()
+
+
+def test_of_the_first_piece_the_delay_ends_where_it_begins() -> None:
+    """And the gap before it is not marked."""
+    assert marked((0, 0, 100, 150, 60, 30, 10, 25, 20, 5)) == [
+        (0, 60, "fetch_queue", 1),
+        (0, 90, "runqueue", 2),
+        (0, 100, "decompress", 3),
+        (0, 125, "cache_write", 4),
+        (0, 145, "runqueue", 5),
+    ]
+
+
+def test_pieces_within_a_millisecond_are_one_block_of_sums() -> None:
+    """Counted from the first piece to the end of each; in order, whatever that of the rows."""
+    first = 5 * MS
+    second = (0, first + 10, first + 20, first + MS - 1, 6, 3, 1, MS - 100, 79, 0)
+    third = (0, first + MS - 1, first + MS - 1, first + MS, 0, 0, 0, 0, 0, 1)
+    other = (1, 0, first, first + 9, 0, 0, 0, 9, 0, 0)
+    assert marked(third, other, second, (0, 0, first, first + 10, 7, 0, 0, 8, 2, 0)) == [
+        (0, first, "transfer", 0),
+        (0, first + 6, "fetch_queue", 1),
+        (0, first + 9, "runqueue", 2),
+        (0, first + 10, "decompress", 3),
+        (0, first + MS - 82, "cache_write", 4),
+        (0, first + MS - 1, "runqueue", 5),
+        (1, first, "decompress", 3),
+    ]
