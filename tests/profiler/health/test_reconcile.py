@@ -9,6 +9,7 @@ import polars as pl
 from cvmprof.profiler.health.reconcile import Recorded, reconciliation
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
+from cvmprof.tests.profiler.rows import rows
 
 DEVICE = "0:50"
 HASHES = [f"{number:040x}" for number in range(6)]
@@ -213,3 +214,127 @@ def test_a_mount_that_tells_nothing_has_no_row() -> None:
     silent = said("attributes", 450, 0, 0)
     del silent["attributes"]["user.ndownload"]
     assert compared([silent], fetches=fetches("downloaded")) == {}
+
+
+BEFORE, AFTER = said("attributes_before", 100, 1, 1), said("attributes", 400, 3, 4)
+
+
+def test_readings_bound_what_counts_inclusively() -> None:
+    """By when an object was queued, else by when its fetch began; by when an answer was complete;
+    of the mount itself.
+    """
+    fetch: dict[str, Any] = {"mount_id": 0, "outcome": "failed"}
+    download = {"mount_id": 0, "wire_bytes": 1100, "header_bytes": 100}
+    found = compared(
+        [BEFORE, AFTER],
+        fetches=rows(
+            "fetches",
+            *({**fetch, "start_ns": at} for at in (99, 100, 400, 401)),
+            {**fetch, "start_ns": 50, "queued_ns": 200},
+            {**fetch, "start_ns": 200, "queued_ns": 500},
+            {**fetch, "start_ns": 200, "mount_id": 1},
+            {**fetch, "start_ns": 200, "outcome": "joined"},
+            {**fetch, "start_ns": 200, "outcome": None},
+            queued_ns=pl.Int64,
+        ),
+        downloads=rows(
+            "downloads",
+            *({**download, "last_byte_ns": at} for at in (99, 100, 400, 401, None)),
+            {**download, "last_byte_ns": 200, "mount_id": 1},
+        ),
+    )
+    assert found["objects"] == (2, 4, 2, None)
+    assert found["body_bytes"] == (3072, 2000, -1072, None)
+    assert found["chunks"] == (0, 0, 0, None)
+
+
+def test_a_call_sets_out_to_download_after_its_second_miss() -> None:
+    """Only a call of Fetcher::Fetch; a hit is no miss; whatever was queued was handed over."""
+    call = {"function": "CacheManager::Open", "result": -2}
+    fetch: dict[str, Any] = {"mount_id": 0, "start_ns": 200, "outcome": "failed"}
+    calls = rows(
+        "daemon_calls",
+        *({"call_id": at, "function": "Fetcher::Fetch", "result": -5} for at in range(4)),
+        {"call_id": 4, "function": "DownloadManager::Fetch"},
+        *({**call, "call_id": 10 + at, "parent_id": 0} for at in range(2)),
+        *({**call, "call_id": 20 + at, "parent_id": 1, "result": -2 * at} for at in range(2)),
+        *({**call, "call_id": 30 + at, "parent_id": 4} for at in range(2)),
+        *({**call, "call_id": 40 + at, "parent_id": 3, "function": "x"} for at in range(2)),
+        *({**call, "call_id": 50 + at} for at in range(2)),
+    )
+    for number, queued, counts in (
+        (0, None, 1), (1, None, 0), (2, 200, 1), (3, None, 0), (4, 200, 0),
+    ):  # fmt: skip
+        made = rows(
+            "fetches", {**fetch, "call_id": number, "queued_ns": queued}, queued_ns=pl.Int64
+        )
+        assert compared([BEFORE, AFTER], fetches=made, calls=calls)["objects"][1] == counts, number
+
+
+def test_only_the_last_mount_of_a_device_is_compared_and_only_if_it_was_asked() -> None:
+    """After the command, by a helper that says when; with counters at all."""
+    asked = [BEFORE, AFTER]
+    two = rows("mounts", {"mount_id": 4, "device": DEVICE}, {"mount_id": 5, "device": DEVICE})
+    found = reconciliation(
+        Journal(tuple(asked)),
+        Recorded(two, empty("incidents"), fetches(), downloads(), empty("chunks"), CALLS),
+    )
+    assert found["mount_id"].to_list() == [5] * 3
+    for change in (
+        {"mountpoint": None}, {"device": "0:51"}, {"attributes": {"user.pid": "9"}},
+        {"kind": "other"},
+    ):  # fmt: skip
+        assert compared([BEFORE, {**AFTER, **change}]) == {}
+    undated = {key: value for key, value in AFTER.items() if key != "answered_ns"}
+    assert compared([BEFORE, undated]) == {}
+
+
+def test_a_reload_of_this_mount_between_the_readings_counts_from_zero() -> None:
+    """From the last of several; a reading by another daemon is none of this one."""
+    reload = {"kind": "reload", "mount_id": 0}
+    fetch: dict[str, Any] = {"mount_id": 0, "outcome": "downloaded"}
+    made = rows(
+        "fetches", *({**fetch, "start_ns": at} for at in (150, 250, 350)), queued_ns=pl.Int64
+    )
+    for incidents, objects in (
+        ([{**reload, "time_ns": 200}, {**reload, "time_ns": 300}], (3, 1, -2)),
+        ([{**reload, "time_ns": 100}], (3, 3, 0)),
+        ([{**reload, "time_ns": 400}], (3, 0, -3)),
+        ([{**reload, "time_ns": 99}, {**reload, "time_ns": 401}], (2, 3, 1)),
+        ([{**reload, "time_ns": 200, "mount_id": 1}], (2, 3, 1)),
+        ([{**reload, "time_ns": 200, "kind": "mount"}], (2, 3, 1)),
+    ):
+        happened = rows("incidents", *incidents)
+        found = compared([BEFORE, AFTER], incidents=happened, fetches=made)["objects"]
+        assert found[:3] == objects, incidents
+    other = compared([said("attributes_before", 100, 1, 1, pid=8), AFTER])["objects"]
+    assert other == (None, 0, None, "its counters at the start are unknown")
+
+
+def test_counters_that_are_no_numbers_are_unknown() -> None:
+    after = {**AFTER, "attributes": {**AFTER["attributes"], "user.ndownload": "-", "user.rx": "x"}}
+    found = compared([BEFORE, after])
+    assert found["objects"][:3] == (None, 0, None)
+    assert found["body_bytes"][:3] == (None, 0, None)
+
+
+def test_downloaded_content_is_in_the_chunk_lists_of_its_file() -> None:
+    """Neither what failed nor metadata counts."""
+    fetch: dict[str, Any] = {
+        "mount_id": 0, "outcome": "downloaded", "object_kind": "chunk", "file_id": 1,
+        "object_hash": HASHES[0],
+    }  # fmt: skip
+    made = rows(
+        "fetches",
+        fetch,
+        {**fetch, "object_kind": "file", "object_hash": HASHES[1]},
+        {**fetch, "file_id": None},
+        {**fetch, "object_kind": "catalog"},
+        {**fetch, "outcome": "failed"},
+        queued_ns=pl.Int64,
+    )
+    listed = {"file_id": 1, "object_hash": HASHES[0]}
+    known = rows("chunks", listed, {**listed, "index": 1}, {**listed, "file_id": 2})
+    assert compared([BEFORE, AFTER], fetches=made, chunks=known)["chunks"] == (
+        1, 3, 2, "the file of 1 of them is not known",
+    )  # fmt: skip

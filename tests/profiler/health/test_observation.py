@@ -1,0 +1,39 @@
+"""Probes and losses that the journal tells several times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cvmprof.profiler.health.observation import losses, probes
+from cvmprof.profiler.run.journal import Journal
+
+
+def lines(kind: str, *rows: dict[str, Any]) -> Journal:
+    return Journal(tuple({"kind": kind, "rows": [row]} for row in rows))
+
+
+def test_the_last_row_of_a_probe_counts() -> None:
+    """Of one event, kind and target; in the order in which they were first told."""
+    row = {"event": "read", "family": "fentry", "target": "a"}
+    journal = lines(
+        "probes", {**row, "reason": "first"}, {**row, "target": "b"}, {**row, "family": "kprobe"},
+        {**row, "reason": "last"}, {"event": "gpu"},
+    )  # fmt: skip
+    found = probes(Journal((*journal.lines, *lines("hits", {"event": "read", "hits": 3}).lines)))
+    assert found.select("event", "family", "target", "hits", "reason").rows() == [
+        ("read", "fentry", "b", 3, None),
+        ("read", "kprobe", "a", 3, None),
+        ("read", "fentry", "a", 3, "last"),
+        ("gpu", "", "", 0, None),
+    ]
+
+
+def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
+    """Of one probe and cause; none of nothing; in order."""
+    counts = (
+        ("b", "x", 3), ("a", "y", 1), ("b", "x", 7), ("b", "x", 5), ("a", "x", 2), ("c", "x", 0),
+        ("c", "y", None),
+    )  # fmt: skip
+    names = ("probe", "cause", "count")
+    journal = lines("losses", *(dict(zip(names, row, strict=True)) for row in counts))
+    assert losses(journal).rows() == [("a", "x", 2), ("a", "y", 1), ("b", "x", 7)]
