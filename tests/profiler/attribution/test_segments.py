@@ -233,6 +233,139 @@ def test_a_tid_that_is_given_again_has_two_lives() -> None:
     ]
 
 
+SEEN = tasks({"tid": 1, "start_ns": 10, "end_ns": 90})
+
+
+def test_lives_are_those_of_targets_within_the_recording() -> None:
+    """From the command's start to the stop; a life of no length is none; by thread and time."""
+    living = tiling.lives(
+        tasks(
+            {"tid": 3, "start_ns": 60, "end_ns": None},
+            {"tid": 1, "start_ns": 70, "end_ns": 80},
+            {"tid": 1, "start_ns": 0, "end_ns": 40},
+            {"tid": 2, "start_ns": 0, "end_ns": 20},
+            {"tid": 4, "start_ns": 95, "end_ns": 99},
+            {"tid": 5, "start_ns": 30, "end_ns": 95},
+            {"tid": 6, "start_ns": 30, "end_ns": 40, "role": "daemon"},
+        ),
+        20,
+        90,
+    )
+    assert living.select("key", "tid", "start_ns", "end_ns").rows() == [
+        (0, 1, 20, 40), (1, 1, 70, 80), (2, 3, 60, 90), (3, 5, 30, 90),
+    ]  # fmt: skip
+
+
+def test_an_event_belongs_to_the_life_in_which_it_began() -> None:
+    """What began before the first life is seen belongs to that one."""
+    twice = tiling.lives(
+        tasks({"tid": 1, "start_ns": 10, "end_ns": 40}, {"tid": 1, "start_ns": 60, "end_ns": 80}),
+        0,
+        90,
+    )
+    events = operations(*({"start_ns": at} for at in (5, 59, 60, 70)), {"start_ns": 5, "tid": 2})
+    found = tiling.of_lives(events, twice)
+    assert found.select("op_id", "key").rows() == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    once = tiling.of_lives(events, twice.head(1))
+    assert once.select("op_id", "key").rows() == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    assert "birth" not in found.columns and "birth" not in once.columns
+
+
+def test_a_thread_is_asleep_until_it_is_woken_and_runnable_from_then_on() -> None:
+    """While preempted it is runnable; where the wake was not seen it slept until it ran."""
+    off = blocked(
+        {"start_ns": 20, "woken_ns": 25, "end_ns": 27},
+        {"start_ns": 30, "end_ns": 35, "off_reason": "preempted"},
+        {"start_ns": 40, "end_ns": 45},
+        {"start_ns": 50},
+    ).with_columns(key=pl.lit(0, pl.Int32))
+    divided = tiling.off_cpu(off)
+    assert divided.asleep.select("start_ns", "end_ns", "value").rows() == [
+        (20, 25, 0), (30, 30, 1), (40, 45, 2), (50, None, 3),
+    ]  # fmt: skip
+    assert divided.runnable.select("start_ns", "end_ns", "value").rows() == [
+        (25, 27, 0), (30, 35, 1),
+    ]  # fmt: skip
+
+
+def test_batches_bound_what_is_swept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By boundaries: two of an operation, three of a sleep."""
+    living = tiling.lives(SEEN, 0, 100)
+    evidence = tiling.Evidence(
+        operations(*({"start_ns": at, "end_ns": at + 1} for at in (20, 60))),
+        blocked({"start_ns": 40, "end_ns": 41}, {"start_ns": 80, "end_ns": 81}),
+        SEEN,
+        requests(),
+    )
+    for most, windows in (
+        (10, [(10, 90)]),
+        (9, [(10, 60), (60, 90)]),
+        (5, [(10, 60), (60, 90)]),
+        (4, [(10, 40), (40, 60), (60, 90)]),
+    ):
+        monkeypatch.setattr(tiling, "BATCH_BOUNDARIES", most)
+        found = [
+            each.select("start_ns", "end_ns").row(0) for each in tiling.batches(living, evidence)
+        ]
+        assert found == windows
+    early = tiling.lives(tasks({"tid": 1, "start_ns": 10, "end_ns": 40}), 0, 100)
+    assert [each["end_ns"][0] for each in tiling.batches(early, evidence)] == [40]
+
+
+def of_request(*slept: dict[str, Any], **frames: pl.DataFrame) -> list[tuple[object, ...]]:
+    """Tiles and waits of sleeps for request 4 in an operation from 20 to 80."""
+    evidence = tiling.Evidence(
+        operations({"start_ns": 20, "end_ns": 80}),
+        blocked(*({"unique": 4, "mount_id": 0, **each} for each in slept)),
+        SEEN,
+        frames.get("requests", requests({"unique": 4, "op_id": 0, "end_ns": 60})),
+    )
+    tiles, waits = built(evidence, frames.get("pieces", pieces((4, 0, HORIZON_NS, "daemon", 3))))
+    columns = ("start_ns", "end_ns", "cause", "unique", "fetch_id", "via_tid")
+    return [*tiles.filter(pl.col("cause").is_in(["cpu", "copy"]).not_()).select(columns).rows(),
+            *waits.select("start_ns", "end_ns", "how").rows()]  # fmt: skip
+
+
+def test_a_sleep_is_divided_by_the_pieces_that_it_meets() -> None:
+    """Those that only touch it are no part of it; running late after an answer is its reply."""
+    parts = pieces(
+        (4, 0, 30, "fuse_queue", None), (4, 30, 40, "daemon", None), (4, 40, 45, "transfer", 3),
+        (4, 45, 50, "cache_write", 3), (4, 50, HORIZON_NS, "reply", None),
+        (6, 0, HORIZON_NS, "unknown", None),
+    )  # fmt: skip
+    sleep = {"start_ns": 30, "woken_ns": 50, "end_ns": 55, "woken_by_tid": 9}
+    assert of_request(sleep, pieces=parts) == [
+        (30, 40, "daemon", 4, None, 9),
+        (40, 45, "transfer", 4, 3, 9),
+        (45, 50, "cache_write", 4, 3, 9),
+        (50, 55, "reply", 4, None, None),
+        (30, 55, "queued"),
+    ]
+
+
+def test_a_wait_is_known_by_who_queued_the_request_or_by_the_wake_or_by_bytes_only() -> None:
+    sleep = {"start_ns": 30, "woken_ns": 50, "end_ns": 50}
+    for request, how in (
+        ({"op_id": 0, "end_ns": 60}, "queued"), ({"op_id": 0}, "queued"),
+        ({"op_id": 9, "end_ns": 60}, "waker"), ({"end_ns": 60}, "waker"), ({"op_id": 9}, "range"),
+        ({}, "range"),
+    ):  # fmt: skip
+        asked = requests({"unique": 4, **request}, {"unique": 6, "op_id": 0})
+        assert of_request(sleep, requests=asked)[-1] == (30, 50, how)
+
+
+def test_a_sleep_outside_operations_or_for_no_request_is_no_wait() -> None:
+    outside = {"start_ns": 82, "woken_ns": 85, "end_ns": 85, "woken_by_tid": 1}
+    assert of_request(outside) == [(82, 85, "daemon", 4, 3, 1)]
+    alone = {"start_ns": 30, "woken_ns": 50, "end_ns": 50, "unique": None, "mount_id": None}
+    assert of_request(alone) == [(30, 50, "unknown", None, None, None)]
+
+
+def test_each_sleep_is_one_wait_in_order() -> None:
+    sleeps = ({"start_ns": at, "woken_ns": at + 5, "end_ns": at + 7} for at in (40, 30))
+    assert of_request(*sleeps)[-2:] == [(30, 37, "queued"), (40, 47, "queued")]
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> tiling.Evidence:
     """Random lives of three threads: calls with faults inside, sleeps, requests that end them."""
