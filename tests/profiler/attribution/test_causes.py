@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler.attribution import causes
-from cvmprof.profiler.tables import conform
+from cvmprof.profiler.tables import conform, empty
+from cvmprof.tests.profiler.rows import rows
 
 
 def segments(*rows: tuple[int, int, int, str, int | None]) -> pl.DataFrame:
@@ -139,7 +140,7 @@ def test_classes_take_the_deepest_source() -> None:
             rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row"
         ).with_columns(pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)),
     )
-    found = causes.operation_classes(tiles, ops)
+    found = causes.operation_classes(tiles, ops, empty("fetches"))
     assert found["class"].to_list() == [
         "http",
         "joined",
@@ -153,3 +154,120 @@ def test_classes_take_the_deepest_source() -> None:
 def test_total_is_longest_first() -> None:
     found = causes.total(causes.phase_causes(CHAIN, phases(("load", 5, 95, 1))))
     assert found.rows() == [("cpu", 50), ("transfer", 30), ("blocked", 10)]
+
+
+def asked(start: int, end: int, tid: int = 1) -> pl.DataFrame:
+    return pl.DataFrame({"interval": [0], "tid": [tid], "start_ns": [start], "end_ns": [end]})
+
+
+def followed(*rows_: tuple[int, int, int, str, int | None]) -> list[tuple[Any, ...]]:
+    """What thread 1 spent 0 to 100 on, wakers followed: thread, start, end, cause, waker."""
+    found = causes.clipped_segments(segments(*rows_), asked(0, 100), follow_wakers=True)
+    return found.select("tid", "start_ns", "end_ns", "cause", "via_tid").rows()
+
+
+def test_only_a_sleep_that_another_watched_thread_ended_is_followed() -> None:
+    waker = (2, 0, 100, "cpu", None)
+    assert followed((1, 0, 100, "blocked", 2), waker) == [(2, 0, 100, "cpu", 2)]
+    assert followed((1, 0, 100, "transfer", 2), waker) == [(1, 0, 100, "transfer", 2)]
+    assert followed((1, 0, 100, "blocked", None), waker) == [(1, 0, 100, "blocked", None)]
+    assert followed((1, 0, 100, "blocked", 1), waker) == [(1, 0, 100, "blocked", 1)]
+    assert followed((1, 0, 100, "blocked", 3), waker) == [(1, 0, 100, "blocked", 3)]
+
+
+def test_what_the_wakers_life_does_not_cover_stays_the_sleepers() -> None:
+    """In order of time; who ended the wakers own wait is kept."""
+    assert followed(
+        (1, 0, 60, "blocked", 2), (1, 60, 100, "cpu", None), (2, 20, 30, "transfer", 9),
+        (2, 30, 40, "cpu", None),
+    ) == [
+        (1, 0, 20, "blocked", None), (2, 20, 30, "transfer", 9), (2, 30, 40, "cpu", 2),
+        (1, 40, 60, "blocked", None), (1, 60, 100, "cpu", None),
+    ]  # fmt: skip
+
+
+def test_wakers_are_followed_eight_threads_far() -> None:
+    """The ninth's sleep stays one."""
+    assert causes.CHAIN_PASSES == 8
+    chain = [(tid, 0, 100, "blocked", tid + 1) for tid in range(1, 12)]
+    for last, expected in (
+        (8, (8, 0, 100, "cpu", 8)), (9, (9, 0, 100, "cpu", 9)), (10, (9, 0, 100, "blocked", 10)),
+    ):  # fmt: skip
+        assert followed(*chain[: last - 1], (last, 0, 100, "cpu", None)) == [expected]
+
+
+def test_a_fault_is_inside_the_latest_call_of_its_thread_that_goes_on() -> None:
+    """From the call's beginning until before its end; a fault holds none."""
+    fault = {"kind": "fault", "end_ns": 99}
+    ops = operations(
+        {"start_ns": 10, "end_ns": 20},
+        {"start_ns": 40, "end_ns": None},
+        {"start_ns": 15, "end_ns": 99, "tid": 2},
+        *({**fault, "start_ns": at} for at in (9, 10, 19, 20, 30, 50)),
+        {**fault, "start_ns": 16, "tid": 2},
+        {**fault, "start_ns": 16, "tid": 3},
+    )
+    found = causes.nested_operations(ops).sort("op_id")
+    assert found.select("op_id", "outer_id").rows() == [(4, 0), (5, 0), (8, 1), (9, 2)]
+
+
+def classes(*tiles: dict[str, Any], **operation: Any) -> list[str]:
+    filled = [{"op_id": 0, **each} for each in tiles]
+    found = causes.operation_classes(
+        rows("segments", *filled, {"cause": "cpu", "unique": 9}),
+        operations({"start_ns": 0, "end_ns": 9, **operation}),
+        rows("fetches", {"fetch_id": 3, "outcome": "downloaded"}),
+    )
+    assert found["op_id"].to_list() == [0]
+    return found["class"].to_list()
+
+
+def test_the_class_of_each_kind_of_wait() -> None:
+    for tile, class_ in (
+        ({"cause": "transfer", "fetch_id": 3}, "http"),
+        ({"cause": "fetch_joined", "fetch_id": 3}, "joined"),
+        ({"cause": "cache_read", "unique": 2}, "cvmfs cache"),
+        ({"cause": "unknown", "unique": 2}, "unknown"),
+        ({"cause": "disk"}, "disk"),
+        ({"cause": "copy"}, "page cache"),
+        ({"cause": "unknown"}, "unknown"),
+    ):
+        assert classes(tile) == [class_], tile
+    assert classes({"cause": "disk"}, passthrough=True) == ["passthrough"]
+    assert classes({"cause": "copy"}, passthrough=True) == ["page cache"]
+
+
+def test_the_deepest_wait_counts_and_an_unknown_one_only_over_the_page_cache() -> None:
+    http, joined, cache, disk, page, unknown = (
+        {"cause": "transfer", "fetch_id": 3}, {"cause": "fetch_joined", "fetch_id": 3},
+        {"cause": "cache_read", "unique": 2}, {"cause": "disk"}, {"cause": "copy"},
+        {"cause": "unknown"},
+    )  # fmt: skip
+    order = [http, joined, cache, disk, unknown, page]
+    names = ["http", "joined", "cvmfs cache", "disk", "unknown", "page cache"]
+    for at, name in enumerate(names):
+        assert classes(*order[at:]) == classes(*reversed(order[at:])) == [name]
+
+
+def test_sums_are_in_order() -> None:
+    """Each view by what it is of, then by cause; the total by length, then by cause."""
+    tiles = segments(
+        (2, 0, 10, "copy", None), (1, 0, 10, "transfer", None), (1, 10, 20, "cpu", None),
+        (1, 20, 30, "transfer", None), (2, 10, 20, "cpu", None),
+    )  # fmt: skip
+    views = causes.phase_causes(tiles, phases(("b", 0, 30, 1), ("a", 0, 20, 2)))
+    assert views.rows() == [
+        (0, "b", "cpu", 10), (0, "b", "transfer", 20), (1, "a", "cpu", 10), (1, "a", "copy", 10),
+    ]  # fmt: skip
+    assert causes.total(views).rows() == [("cpu", 20), ("transfer", 20), ("copy", 10)]
+    owned = tiles.with_columns(op_id=pl.Series([1, 0, 0, 0, None], dtype=pl.Int32))
+    ops = operations({"start_ns": 0, "end_ns": 30}, {"start_ns": 0, "end_ns": 20, "tid": 2})
+    assert causes.read_causes(owned, ops).rows() == [
+        (0, "cpu", 10), (0, "transfer", 20), (1, "copy", 10),
+    ]  # fmt: skip
+
+
+def test_a_stall_follows_wakers_unless_told_not_to() -> None:
+    idle = rows("stalls", {"stall_id": 7, "start_ns": 10, "end_ns": 20, "waiting_tid": 1})
+    assert causes.stall_causes(CHAIN, idle).rows() == [(7, "cpu", 10)]
+    assert causes.stall_causes(CHAIN, idle, follow_wakers=False).rows() == [(7, "blocked", 10)]

@@ -268,3 +268,128 @@ def test_without_calls_the_wake_bounds_the_download() -> None:
         (70, 74, "runqueue"),
         (74, 90, "cache_write"),
     ]
+
+
+def test_pieces_end_with_the_fetch_and_no_mark_outside_it_counts() -> None:
+    """A fetch without a download, whose download returned before or after it; one of no length."""
+    assert tiles(fetches({**ONE, "queued_ns": None, "returned_ns": None})) == [(10, 90, "fetch")]
+    assert tiles(fetches({**ONE, "returned_ns": 90})) == [(10, 20, "cache_read"), (20, 90, "fetch")]
+    assert tiles(fetches({**ONE, "queued_ns": 10, "returned_ns": 10})) == [(10, 90, "cache_write")]
+    assert tiles(fetches({**ONE, "queued_ns": 9})) == [
+        (10, 80, "cache_read"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_the_last_lookup_before_the_queue_ends_the_looking() -> None:
+    """One in vain, of the thread, the object and the fetch itself."""
+    one = fetches(ONE)
+
+    def looked(**change: Any) -> list[tuple[Any, ...]]:
+        return tiles(one, lookups=lookups((11, 13)).with_columns(**change))[:2]
+
+    assert looked() == [(10, 13, "cache_read"), (13, 20, "cache_write")]
+    unseen = [(10, 20, "cache_read"), (20, 80, "fetch")]
+    assert looked(hit=pl.lit(value=True)) == unseen
+    assert looked(tid=pl.lit(12, pl.Int32)) == unseen
+    assert looked(pid=pl.lit(2, pl.Int32)) == unseen
+    assert looked(object_hash=pl.lit(B)) == unseen
+    assert looked(start_ns=pl.lit(9, pl.Int64)) == unseen
+    assert looked(end_ns=pl.lit(None, pl.Int64)) == unseen
+    at_ends = lookups((10, 12), (20, 22))
+    assert tiles(one, lookups=at_ends)[:2] == [(10, 20, "cache_read"), (20, 22, "fetch")]
+
+
+def test_a_joined_fetch_looks_first() -> None:
+    joined = fetches({"start_ns": 10, "end_ns": 90, "outcome": "joined"})
+    assert tiles(joined, lookups=lookups((10, 12))) == [
+        (10, 12, "cache_read"), (12, 90, "fetch_joined"),
+    ]  # fmt: skip
+
+
+def test_marks_of_the_wire_end_with_the_hand_over() -> None:
+    """Else with the return of the download; the wake counts for the last attempt only."""
+    late = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 85}
+    assert tiles(fetches(ONE), wire(late))[-2:] == [(30, 80, "transfer"), (80, 90, "cache_write")]
+    handed = slept((SENDER, 40, 70, 74))
+    assert tiles(fetches(ONE), wire(late), blocked=handed)[-3:] == [
+        (30, 70, "transfer"), (70, 80, "runqueue"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+    two = wire(SENT, {"attempt": 2, "sent_ns": 65, "first_byte_ns": 66, "last_byte_ns": 69})
+    work = worked((0, 1, 30, 64, 0, 0, 0), (1, 2, 66, 75, 0, 0, 0))
+    assert tiles(fetches(ONE), two, work=work, blocked=handed)[2:] == [
+        (25, 30, "first_byte"), (30, 64, "decompress"), (64, 65, "fetch_queue"),
+        (65, 66, "first_byte"), (66, 70, "decompress"), (70, 80, "runqueue"),
+        (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_an_attempt_without_work_pauses_before_the_next_one() -> None:
+    """An answer that never came leaves no pause."""
+    second = {"attempt": 2, "sent_ns": 65, "first_byte_ns": 66, "last_byte_ns": 70}
+    assert tiles(fetches(ONE), wire(SENT, second))[2:] == [
+        (25, 30, "first_byte"), (30, 60, "transfer"), (60, 65, "fetch_queue"),
+        (65, 66, "first_byte"), (66, 70, "transfer"), (70, 80, "fetch"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+    silent = {"sent_ns": 25, "last_byte_ns": 26}
+    assert tiles(fetches(ONE), wire(silent, second))[2:4] == [
+        (25, 66, "first_byte"), (66, 70, "transfer"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "slept_", "cause"),
+    [
+        ({}, (), "transfer"),
+        ({"end_ns": 90}, (), "fetch_queue"),
+        ({"returned_ns": 85}, (), "fetch_queue"),
+        ({}, ((SENDER, 30, 70, 74),), "fetch_queue"),
+    ],
+    ids=["unended", "ended", "returned", "handed over"],
+)
+def test_after_the_last_piece_more_is_to_come_only_if_nothing_ended(
+    change: dict[str, Any], slept_: tuple[tuple[int, int, int, int], ...], cause: str
+) -> None:
+    made = fetches({"start_ns": 10, "queued_ns": 20, "outcome": None, **change})
+    work = worked((0, 1, 30, 40, 0, 0, 0))
+    found = tiles(made, wire(SENT), work=work, blocked=slept(*slept_))
+    assert found[found.index((30, 40, "decompress")) + 1][2] == cause
+
+
+def handed(blocked: pl.DataFrame, **change: Any) -> list[tuple[Any, ...]]:
+    two = wire(SENT, {**SENT, "attempt": 2, "download_id": 1, "sender_tid": 18})
+    made = fetches({**ONE, **change})
+    evidence = FetchEvidence(made, *two, worked(), empty("cache_lookups"), blocked)
+    return handed_over(evidence).rows()
+
+
+def test_only_a_wake_by_the_last_sender_during_the_download_hands_over() -> None:
+    """From the queueing, else from the start, to the return, else to the end."""
+    assert handed(slept((18, 20, 30, 31))) == [(0, 30, 31)]
+    assert handed(slept((SENDER, 20, 30, 31))) == []
+    assert handed(slept((18, 19, 30, 31))) == []
+    assert handed(slept((18, 19, 30, 31)), queued_ns=None) == [(0, 30, 31)]
+    assert handed(slept((18, 9, 30, 31)), queued_ns=None) == []
+    assert handed(slept((18, 80, 81, 82))) == [(0, 81, 82)]
+    assert handed(slept((18, 81, 82, 83))) == []
+    assert handed(slept((18, 90, 91, None)), returned_ns=None) == [(0, 91, None)]
+    assert handed(slept((18, 91, 92, 93)), returned_ns=None) == []
+    assert handed(slept((18, 91, 92, 93)), returned_ns=None, end_ns=None) == [(0, 92, 93)]
+    others = slept((18, 20, 30, 31))
+    for name, value in (("tid", 12), ("pid", 2)):
+        assert handed(others.with_columns(pl.lit(value, pl.Int32).alias(name))) == []
+    assert handed(others.with_columns(woken_ns=pl.lit(None, pl.Int64))) == []
+    preempted = others.with_columns(off_reason=pl.lit("preempted", others["off_reason"].dtype))
+    assert handed(preempted) == []
+
+
+def test_content_is_not_named_after_metadata() -> None:
+    for kind in ("chunk", "file", None):
+        assert tiles(fetches({**ONE, "object_kind": kind}))[0] == (10, 20, "cache_read")
+
+
+def test_fetches_are_tiled_each_by_itself() -> None:
+    """In order of their numbers."""
+    made = fetches({**ONE, "start_ns": 50, "queued_ns": None, "returned_ns": None}, ONE)
+    assert tiles(made) == [
+        (50, 90, "fetch"), (10, 20, "cache_read"), (20, 80, "fetch"), (80, 90, "cache_write"),
+    ]  # fmt: skip

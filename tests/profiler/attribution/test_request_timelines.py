@@ -8,6 +8,7 @@ import polars as pl
 
 from cvmprof.profiler.attribution import request_timelines as timelines
 from cvmprof.profiler.tables import CAUSE, HORIZON_NS, conform, empty
+from cvmprof.tests.profiler.rows import frame, rows
 
 A = "a1" * 20
 
@@ -202,3 +203,157 @@ def test_a_fetch_of_the_chunk_at_another_time_or_of_another_mount_is_no_holder()
         "cache_read",
         None,
     )
+
+
+READ = {"unique": 2, "queued_ns": 10, "served_ns": 20, "end_ns": 90}
+STAT = {**READ, "opcode": 3}
+FETCH = {"start_ns": 30, "end_ns": 40, "unique": 2}
+
+
+def inner(*given: Any, **more: Any) -> list[tuple[Any, ...]]:
+    """The pieces between the taking of one request and its answer, but for the plain ones."""
+    found = pieces_of(requests(*given), calls(), **more)
+    plain = ("fuse_queue", "cache_read", "catalog", "reply")
+    return [piece for piece in found if piece[2] not in plain]
+
+
+def locks(*given: tuple[int, int, int | None, bool]) -> pl.DataFrame:
+    """Lock waits: unique, start, end, whether in a fetch."""
+    return frame(dict(LOCKS.schema), *((0, *each) for each in given))
+
+
+def needs(*uniques: int, name: str = A, mount: int = 0) -> pl.DataFrame:
+    return frame(dict(NEEDS.schema), *((mount, unique, name) for unique in uniques))
+
+
+def test_the_first_call_for_a_request_shows_when_it_was_taken() -> None:
+    """If that was not seen itself; of its own mount."""
+    untaken = requests({**READ, "served_ns": None})
+    called = calls((2, 35, 40, None), (2, 25, 30, None), (4, 11, 12, None))
+    assert pieces_of(untaken, called)[0] == (0, 25, "fuse_queue", None)
+    other = called.with_columns(mount_id=pl.lit(1, pl.Int32))
+    assert pieces_of(untaken, other)[0] == (0, 10, "fuse_queue", None)
+    assert pieces_of(requests(READ), called)[0] == (0, 20, "fuse_queue", None)
+    unnamed = called.with_columns(unique=pl.lit(None, pl.UInt64))
+    assert pieces_of(untaken, unnamed)[0] == (0, 10, "fuse_queue", None)
+
+
+def test_a_request_is_taken_at_the_latest_when_it_is_answered() -> None:
+    late = requests({**READ, "served_ns": 95})
+    assert pieces_of(late, calls()) == [
+        (0, 90, "fuse_queue", None), (90, HORIZON_NS, "reply", None),
+    ]  # fmt: skip
+    unknown = requests({"unique": 2, "end_ns": 90})
+    assert pieces_of(unknown, calls())[0] == (0, 90, "cache_read", None)
+
+
+def test_only_requests_on_open_files_come_from_the_cache() -> None:
+    for opcode, cause in ((15, "cache_read"), (18, "cache_read"), (14, "catalog"), (1, "catalog")):
+        found = pieces_of(requests({**READ, "opcode": opcode}), calls())
+        assert found[1] == (20, 90, cause, None), opcode
+    elsewhere = CLIENTS.with_columns(mount_id=pl.lit(1, pl.Int32))
+    assert inner(READ, clients=elsewhere) == [(20, 90, "daemon", None)]
+
+
+def test_lookups_divide_requests_for_metadata_only() -> None:
+    """Those of the thread that serves it, that ended, within the request."""
+    look = {"mount_id": 0, "tid": 5, "object_hash": A, "hit": True}
+    looked = rows(
+        "cache_lookups",
+        {**look, "start_ns": 30, "end_ns": 32},
+        {**look, "start_ns": 40},
+        {**look, "start_ns": 50, "end_ns": 52, "tid": 6},
+        {**look, "start_ns": 54, "end_ns": 56, "mount_id": None},
+        {**look, "start_ns": 15, "end_ns": 19},
+        {**look, "start_ns": 88, "end_ns": 95},
+    )
+    other = {**READ, "unique": 4, "served_ns": 60, "served_tid": 6}
+    assert pieces_of(requests(STAT, other), calls(), lookups=looked) == [
+        (0, 20, "fuse_queue", None),
+        (20, 30, "catalog", None),
+        (30, 32, "cache_read", None),
+        (32, 88, "catalog", None),
+        (88, 90, "cache_read", None),
+        (90, HORIZON_NS, "reply", None),
+        (0, 60, "fuse_queue", None),
+        (60, 90, "cache_read", None),
+        (90, HORIZON_NS, "reply", None),
+    ]
+
+
+def test_a_lock_outside_fetches_is_under_and_one_inside_over_the_pieces_of_fetches() -> None:
+    """Until the answer, where it was never handed over."""
+    both = {"made": fetches(FETCH)}
+    assert inner(READ, locks=locks((2, 25, 45, False)), **both) == [
+        (25, 30, "daemon_lock", None), (30, 40, "fetch", 0), (40, 45, "daemon_lock", None),
+    ]  # fmt: skip
+    assert inner(READ, locks=locks((2, 32, 35, True)), **both) == [
+        (30, 32, "fetch", 0), (32, 35, "daemon_lock", None), (35, 40, "fetch", 0),
+    ]  # fmt: skip
+    assert inner(READ, locks=locks((2, 85, None, False), (4, 30, 40, False))) == [
+        (85, 90, "daemon_lock", None)
+    ]
+
+
+def test_the_fetch_of_another_request_for_a_chunk_that_a_read_needs() -> None:
+    """Of the same mount and object, as far as the request was being served; not its own, and not
+    one that waited itself.
+    """
+    other = {**FETCH, "unique": 4}
+    assert inner(READ, made=fetches(other), needs=needs(2)) == [(30, 40, "fetch", 0)]
+    assert inner(READ, made=fetches(other), needs=needs(4)) == []
+    assert inner(READ, made=fetches(other), needs=needs(2, name="b2" * 20)) == []
+    assert inner(READ, made=fetches(other), needs=needs(2, mount=1)) == []
+    assert inner(READ, made=fetches({**other, "mount_id": 1}), needs=needs(2)) == []
+    assert inner(READ, made=fetches({**other, "outcome": "joined"}), needs=needs(2)) == []
+    unended = fetches({**other, "end_ns": None, "outcome": None})
+    assert inner(READ, made=unended, needs=needs(2)) == [(30, 90, "fetch", 0)]
+    assert inner({**READ, "end_ns": None}, made=unended, needs=needs(2)) == [
+        (30, HORIZON_NS, "fetch", 0)
+    ]
+    own_and_other = fetches(FETCH, {**other, "start_ns": 15, "end_ns": 35})
+    assert inner(READ, made=own_and_other, needs=needs(2)) == [
+        (20, 30, "fetch", 1), (30, 40, "fetch", 0),
+    ]  # fmt: skip
+
+
+def test_every_request_is_tiled_by_itself() -> None:
+    second = {**READ, "unique": 4, "end_ns": 95}
+    found = timelines.request_pieces(
+        requests(READ, second),
+        NEEDS,
+        timelines.RequestEvidence(
+            calls(), fetches(FETCH).clear(), frame(PIECES), LOCKS, rows("cache_lookups"), CLIENTS
+        ),
+    )
+    assert found.select("mount_id", "unique", "start_ns", "end_ns").rows() == [
+        (0, 2, 0, 20), (0, 2, 20, 90), (0, 2, 90, HORIZON_NS),
+        (0, 4, 0, 20), (0, 4, 20, 95), (0, 4, 95, HORIZON_NS),
+    ]  # fmt: skip
+
+
+PIECES = {"fetch_id": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64, "cause": CAUSE}
+
+
+def test_reads_need_the_chunks_of_their_own_file() -> None:
+    files = rows(
+        "files",
+        {"file_id": 0, "mount_id": 0, "inode": 7},
+        {"file_id": 1, "mount_id": 1, "inode": 7},
+        {"file_id": 0, "mount_id": 0, "inode": 7, "generation": 1},
+    )
+    chunks = rows(
+        "chunks",
+        {"file_id": 0, "object_hash": A, "size_bytes": 10},
+        {"file_id": 1, "object_hash": "b2" * 20, "size_bytes": 10},
+    )
+    read = {"opcode": 15, "node_id": 7, "offset_bytes": 0, "size_bytes": 5}
+    asked = rows(
+        "fuse_requests",
+        {**read, "unique": 2},
+        {**read, "unique": 4, "opcode": 14},
+        {**read, "unique": 6, "node_id": 8},
+        {**read, "unique": 2, "mount_id": 1},
+    )
+    found = timelines.needed_chunks(asked, files, chunks).sort("mount_id")
+    assert found.rows() == [(0, 2, A), (1, 2, "b2" * 20)]
