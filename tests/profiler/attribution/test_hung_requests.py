@@ -130,7 +130,7 @@ def test_a_sleep_inside_the_operation_until_the_thread_died(
 
 
 def test_the_last_sleep_of_the_operations_own_life() -> None:
-    """A preemption is no sleep; a thread of the same number that lived before or later is another."""
+    """A preemption is no sleep; a thread of that number that lived before or later is another."""
     preempted = {**SLEEP, "start_ns": 80, "off_reason": "preempted"}
     sleeps = ({**SLEEP, "start_ns": 70}, SLEEP, preempted)
     assert waits(READ, sleeps=sleeps) == [7, None, None]
