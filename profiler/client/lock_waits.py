@@ -168,7 +168,10 @@ def _outside_downloads(slept: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFra
 
 
 def _by_holder(slept: pl.DataFrame) -> pl.DataFrame:
-    """Divide sleeps at the times when the thread that ended them waited itself."""
+    """Divide sleeps at the times when the thread that ended them waited itself.
+
+    After `CHAIN_PASSES` the holder is the last thread reached, although it waited too.
+    """
     waits = slept.select("tid", "start_ns", "end_ns", next_tid="holder_tid")
     rest, done = slept, list[pl.DataFrame]()
     for _ in range(CHAIN_PASSES):
@@ -184,6 +187,8 @@ def _by_holder(slept: pl.DataFrame) -> pl.DataFrame:
             .rename({"next_tid": "holder_tid"})
             .select(slept.columns)
         )
+    else:
+        done.append(rest)
     return pl.concat(done)
 
 
