@@ -202,3 +202,172 @@ def test_who_fetches_for_another_handle_does_not_hold_it() -> None:
     asked = requests((2, 5, 20, None, 1), (4, 6, 10, None, 2))
     fetching = fetches((6, 12, None, 15, "chunk", "failed"), unique=4)
     assert found(asked, sleeps((5, 30, None, None)), fetching) == []
+
+
+HOLDER, WAITER = 6, 5
+HELD = requests((2, WAITER, 20, 95, 1), (4, HOLDER, 10, 92, 1))
+
+
+def holder(blocked: pl.DataFrame, asked: pl.DataFrame = HELD) -> list[tuple[Any, ...]]:
+    return [row[:5] for row in found(asked, blocked, NO_FETCH)]
+
+
+def test_a_wait_is_a_sleep_that_another_thread_of_the_daemon_ended() -> None:
+    """Of a thread that serves; while it serves; of some length; with a wake that was seen."""
+    slept = sleeps((WAITER, 30, 40, HOLDER))
+    assert holder(slept) == [(2, 30, 40, HOLDER, 4)]
+    preempted = slept.with_columns(off_reason=pl.lit("preempted", OFF_REASON))
+    for other in (
+        preempted,
+        slept.with_columns(woken_ns=pl.lit(None, pl.Int64)),
+        sleeps((WAITER, 30, 30, HOLDER)),
+        sleeps((WAITER, 30, 40, WAITER)),
+        sleeps((WAITER, 30, 40, 100)),
+        sleeps((WAITER, 30, 40, None)),
+        sleeps((WAITER, 19, 40, HOLDER)),
+        sleeps((WAITER, 95, 99, HOLDER)),
+        sleeps((8, 30, 40, HOLDER)),
+    ):
+        assert holder(other) == []
+    assert holder(sleeps((WAITER, 20, 40, HOLDER))) == [(2, 20, 40, HOLDER, 4)]
+    assert holder(sleeps((WAITER, 94, 99, HOLDER))) == [(2, 94, 99, HOLDER, None)]
+    uninterruptible = slept.with_columns(off_reason=pl.lit("uninterruptible", OFF_REASON))
+    assert holder(uninterruptible) == [(2, 30, 40, HOLDER, 4)]
+
+
+def test_what_the_holder_served_when_the_wait_ended() -> None:
+    """The last request that it took by then, if it had not answered it before the wait began."""
+    slept = sleeps((WAITER, 30, 40, HOLDER))
+    mine = (2, WAITER, 20, 95, 1)
+    for others, unique in (
+        (((4, HOLDER, 10, 30, 1),), 4),
+        (((4, HOLDER, 10, 29, 1),), None),
+        (((4, HOLDER, 10, 35, 1), (6, HOLDER, 40, 99, 1)), 6),
+        (((4, HOLDER, 10, 35, 1), (6, HOLDER, 41, 99, 1)), 4),
+        (((4, HOLDER, 10, None, 1),), 4),
+    ):
+        assert holder(slept, requests(mine, *others)) == [(2, 30, 40, HOLDER, unique)]
+
+
+def test_the_thread_that_answered_served_where_the_taking_thread_is_unknown() -> None:
+    asked = HELD.with_columns(end_tid=pl.col("served_tid"), served_tid=pl.lit(None, pl.Int32))
+    assert holder(sleeps((WAITER, 30, 40, HOLDER)), asked) == [(2, 30, 40, HOLDER, 4)]
+    untaken = asked.with_columns(served_ns=pl.lit(None, pl.Int64))
+    assert holder(sleeps((WAITER, 30, 40, HOLDER)), untaken) == []
+
+
+def kind(*fetching: Any, handles: tuple[int | None, int | None] = (1, 2)) -> tuple[Any, ...]:
+    """The fetch of the holder and the kind of a wait from 30 to 40."""
+    asked = requests((2, WAITER, 20, 95, handles[0]), (4, HOLDER, 10, 92, handles[1]))
+    return found(asked, sleeps((WAITER, 30, 40, HOLDER)), fetches(*fetching))[0][-2:]
+
+
+def test_what_the_holder_fetched_meanwhile() -> None:
+    """Begun by the end of the wait, not ended before it began."""
+    assert kind((HOLDER, 40, 99, 40, "chunk", "downloaded")) == (0, "collision")
+    assert kind((HOLDER, 41, 99, 41, "chunk", "downloaded")) == (None, "other")
+    assert kind((HOLDER, 10, 31, 11, "chunk", "downloaded")) == (0, "collision")
+    assert kind((HOLDER, 10, 30, 11, "chunk", "downloaded")) == (None, "other")
+    assert kind((HOLDER, 10, None, 11, "chunk", "downloaded")) == (0, "collision")
+    assert kind((7, 10, 99, 11, "chunk", "downloaded")) == (None, "other")
+
+
+def test_which_lock_it_was() -> None:
+    """In a fetch of its own a thread waits for another kind of lock."""
+    chunk, catalog = ((HOLDER, 10, 50, 11, kind_, "downloaded") for kind_ in ("chunk", "catalog"))
+    own = (WAITER, 25, 50, 45, "chunk", "downloaded")
+    assert kind(chunk, handles=(1, 1)) == (0, "same_handle")
+    assert kind(catalog, handles=(1, 1)) == (0, "catalog")
+    assert kind(catalog, handles=(None, None)) == (0, "catalog")
+    assert kind(chunk, handles=(None, 1)) == (0, "other")
+    assert kind(chunk, own) == kind(chunk, own, handles=(1, 1)) == (0, "other")
+    assert kind(catalog, own) == (0, "other")
+
+
+@pytest.mark.parametrize(
+    ("fetch", "waits"),
+    [
+        ((30, 50, 30, "downloaded"), False), ((30, 50, 31, "downloaded"), True),
+        ((29, 50, None, "downloaded"), False), ((31, 50, 31, "downloaded"), True),
+        ((20, 30, 20, "downloaded"), True), ((20, 31, 20, "downloaded"), False),
+        ((20, None, 20, None), False), ((25, 50, 45, "joined"), False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_sleep_from_the_queueing_to_the_end_of_an_own_fetch_is_no_wait_for_a_lock(
+    fetch: tuple[int, int | None, int | None, str | None], waits: bool
+) -> None:
+    start, end, queued, outcome = fetch
+    own: Any = (WAITER, start, end, queued, "chunk", outcome)
+    assert bool(found(HELD, sleeps((WAITER, 30, 40, HOLDER)), fetches(own))) == waits
+
+
+def test_no_wait_gets_lost_behind_many_that_wait() -> None:
+    """Ten threads wake each other in turn: whoever is named, each waited from 20 to its wake."""
+    threads = range(1, 12)
+    asked = requests(*((2 * tid, tid, 10, 999, 1) for tid in threads))
+    slept = sleeps(*((tid, 20, 30 + 10 * tid, tid - 1) for tid in threads if tid > 1))
+    waits = found(asked, slept, NO_FETCH)
+    waited = {tid: sum(row[2] - row[1] for row in waits if row[0] == 2 * tid) for tid in threads}
+    assert waited == {1: 0, **{tid: 10 + 10 * tid for tid in threads if tid > 1}}
+
+
+def test_threads_that_wait_for_each_other_wait() -> None:
+    asked = requests((2, 5, 10, 99, 1), (4, 6, 10, 99, 1))
+    waits = found(asked, sleeps((5, 20, 30, 6), (6, 25, 40, 5)), NO_FETCH)
+    assert [row[:4] for row in waits] == [
+        (2, 20, 25, 6), (2, 25, 30, 6), (4, 25, 30, 5), (4, 30, 40, 5),
+    ]  # fmt: skip
+
+
+def kept(
+    fetch: tuple[int, int | None], *slept: tuple[int, int, int | None, int | None],
+    asked: pl.DataFrame | None = None,
+) -> list[tuple[Any, ...]]:  # fmt: skip
+    """Waits of the waiter's last request, while the holder fetches for the same handle."""
+    start, end = fetch
+    fetching = fetches((HOLDER, start, end, start, "chunk", "downloaded"), unique=4)
+    served = requests((2, WAITER, 20, None, 1), (4, HOLDER, 10, None, 1))
+    return [row[:4] for row in found(served if asked is None else asked, sleeps(*slept), fetching)]
+
+
+def test_a_sleep_is_for_a_lock_that_is_kept_while_the_other_fetches() -> None:
+    """Begun by the end of the sleep, going on after it."""
+    woken = (WAITER, 30, 40, 109)
+    assert kept((12, 41), woken) == [(2, 30, 40, HOLDER)]
+    assert kept((12, 40), woken) == []
+    assert kept((40, 50), woken) == [(2, 30, 40, HOLDER)]
+    assert kept((41, 50), woken) == []
+    assert kept((12, None), (WAITER, 30, None, None)) == [(2, 30, None, HOLDER)]
+    assert kept((12, 99), (WAITER, 30, None, None)) == []
+    assert kept((12, None), (WAITER, 20, None, None)) == []
+    assert kept((12, None), (WAITER, 21, None, None)) == [(2, 21, None, HOLDER)]
+
+
+def test_what_is_no_sleep_for_a_kept_lock() -> None:
+    """Of an earlier request; of one already answered; for a fetch whose request was answered; of a
+    request without a handle.
+    """
+    woken = (WAITER, 30, 40, 109)
+    held = (4, HOLDER, 10, None, 1)
+    for waiter, other in (
+        (((2, WAITER, 20, 29, 1), (6, WAITER, 45, None, 1)), held),
+        (((2, WAITER, 20, 30, 1),), held),
+        (((2, WAITER, 20, None, 1),), (4, HOLDER, 10, 30, 1)),
+        (((2, WAITER, 20, None, None),), (4, HOLDER, 10, None, None)),
+        (((2, WAITER, 20, None, 1),), (4, HOLDER, 10, None, 2)),
+    ):
+        assert kept((12, 90), woken, asked=requests(*waiter, other)) == []
+    assert kept((12, 90), woken, asked=requests((2, WAITER, 20, 31, 1), held)) == [
+        (2, 30, 40, HOLDER)
+    ]
+
+
+def test_a_sibling_that_ends_a_kept_sleep_before_the_last_did_hand_over() -> None:
+    """Sleeps of a dying thread are none, until the holders fetch has ended."""
+    assert kept((12, 90), (WAITER, 30, 40, 7), (WAITER, 50, 60, 109)) == [
+        (2, 30, 40, 7), (2, 50, 60, HOLDER),
+    ]  # fmt: skip
+    dying = (WAITER, 50, 60, 109)
+    assert kept((12, 90), dying, (WAITER, 70, 80, 7)) == [(2, 50, 60, HOLDER), (2, 70, 80, HOLDER)]
+    assert kept((12, 75), dying, (WAITER, 70, 80, 7)) == [(2, 50, 60, HOLDER), (2, 70, 80, 7)]
