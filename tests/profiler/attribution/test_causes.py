@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from cvmprof.profiler.attribution import causes
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import conform
 from cvmprof.tests.profiler.rows import rows
 
 
@@ -140,7 +140,7 @@ def test_classes_take_the_deepest_source() -> None:
             rows, schema=["op_id", "cause", "unique", "fetch_id"], orient="row"
         ).with_columns(pid=pl.lit(1), tid=pl.lit(1), start_ns=pl.lit(0), end_ns=pl.lit(1)),
     )
-    found = causes.operation_classes(tiles, ops, empty("fetches"))
+    found = causes.operation_classes(tiles, ops)
     assert found["class"].to_list() == [
         "http",
         "joined",
@@ -216,7 +216,6 @@ def classes(*tiles: dict[str, Any], **operation: Any) -> list[str]:
     found = causes.operation_classes(
         rows("segments", *filled, {"cause": "cpu", "unique": 9}),
         operations({"start_ns": 0, "end_ns": 9, **operation}),
-        rows("fetches", {"fetch_id": 3, "outcome": "downloaded"}),
     )
     assert found["op_id"].to_list() == [0]
     return found["class"].to_list()
@@ -243,7 +242,7 @@ def test_the_deepest_wait_counts_and_an_unknown_one_only_over_the_page_cache() -
         {"cause": "cache_read", "unique": 2}, {"cause": "disk"}, {"cause": "copy"},
         {"cause": "unknown"},
     )  # fmt: skip
-    order = [http, joined, cache, disk, unknown, page]
+    order: list[dict[str, Any]] = [http, joined, cache, disk, unknown, page]
     names = ["http", "joined", "cvmfs cache", "disk", "unknown", "page cache"]
     for at, name in enumerate(names):
         assert classes(*order[at:]) == classes(*reversed(order[at:])) == [name]

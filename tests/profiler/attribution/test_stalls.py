@@ -7,7 +7,7 @@ from cvmprof.tests.profiler.rows import rows
 
 
 def found(*given: tuple[str, int, int, int | None]) -> list[tuple[int, str, int, int, int]]:
-    names = ("device", "start_ns", "end_ns", "tid")
+    names: tuple[str, ...] = ("device", "start_ns", "end_ns", "tid")
     operations = rows("gpu_ops", *(dict(zip(names, row, strict=True)) for row in given))
     return stalls(operations, start_ns=100, threshold_ns=10).rows()
 

@@ -512,7 +512,7 @@ def fetches_of(*calls: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def test_the_first_lookup_decides_whether_a_call_is_a_fetch() -> None:
     missed = {**FETCHED, "call_id": 0, "result": 5}
-    lookups = [
+    lookups: list[dict[str, Any]] = [
         {**LOOKED, "call_id": 1, "parent_id": 0, "start_ns": 120, "result": 0},
         {**LOOKED, "call_id": 2, "parent_id": 0, "start_ns": 110, "result": -2},
         {**LOOKED, "call_id": 3, "start_ns": 90, "result": -2},
@@ -606,7 +606,7 @@ def named(
 
 def test_a_transaction_begins_with_the_first_miss_before_it_and_ends_with_its_rename() -> None:
     """Of its own thread and process; the rename of the same path that comes next."""
-    looked = [
+    looked: list[dict[str, Any]] = [
         {"tid": 1, "start_ns": 10}, {"tid": 1, "start_ns": 12},
         {"tid": 2, "start_ns": 15, "object_hash": B},
     ]  # fmt: skip
@@ -676,11 +676,14 @@ def test_who_looked_first_joins_a_download_that_ends_within_its_request(
 
 def test_a_thread_that_goes_on_with_its_object_joined_nobody() -> None:
     """It looks again, or begins a transaction; another object or nothing is no going on."""
-    holder = [{"tid": 1, "start_ns": 10}]
+    holder: list[dict[str, Any]] = [{"tid": 1, "start_ns": 10}]
     begun, renames = [(200, 1, 3, 20, 22, "/t")], [(200, 1, 30, 35, "/t", A)]
     again = [{"tid": 2, "start_ns": 12}, {"tid": 2, "start_ns": 14}]
     assert [row[0] for row in named([*holder, *again], begun, renames)] == [1]
-    later = [{"tid": 2, "start_ns": 12}, {"tid": 2, "start_ns": 14, "object_hash": B}]
+    later: list[dict[str, Any]] = [
+        {"tid": 2, "start_ns": 12},
+        {"tid": 2, "start_ns": 14, "object_hash": B},
+    ]
     assert [row[0] for row in named([*holder, *later], begun, renames)] == [1, 2]
     own = [*begun, (200, 2, 3, 15, 16, "/u")]
     assert named([*holder, later[0]], own, renames) == [

@@ -20,13 +20,14 @@ def path(cache: str, name: str = A) -> str:
 
 def removed(make_raw: Any, *given: tuple[int, int, str]) -> pl.DataFrame:
     """Removals: process, time, file name."""
-    return make_raw(
+    frame: pl.DataFrame = make_raw(
         CACHE_FILE,
         *(
             {"pid": pid, "end_ns": at, "path": name.encode(), "syscall": 3}
             for pid, at, name in given
         ),
     )
+    return frame
 
 
 def mount(number: int, cache: str | None, daemon: int | None = None) -> dict[str, Any]:

@@ -34,6 +34,6 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
         ("b", "x", 3), ("a", "y", 1), ("b", "x", 7), ("b", "x", 5), ("a", "x", 2), ("c", "x", 0),
         ("c", "y", None),
     )  # fmt: skip
-    names = ("probe", "cause", "count")
+    names: tuple[str, ...] = ("probe", "cause", "count")
     journal = lines("losses", *(dict(zip(names, row, strict=True)) for row in counts))
     assert losses(journal).rows() == [("a", "x", 2), ("a", "y", 1), ("b", "x", 7)]

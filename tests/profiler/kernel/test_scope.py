@@ -64,7 +64,7 @@ def test_daemons_answer_take_or_say_that_they_serve(spool_writer: Any) -> None:
     for pid in (OTHER, 202):
         spool_writer.ring(events.TASK, time_ns=1, pid=pid, tid=pid, kind=4, role=events.ROLE_DAEMON)
     spool_writer.ring(events.TASK, time_ns=1, pid=TARGET, tid=TARGET, kind=4, role=1)
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"kind": "attributes", "attributes": {"user.pid": "203"}},
         {"kind": "attributes", "attributes": {"user.pid": "none"}},
         {"kind": "attributes", "attributes": {}},
@@ -105,8 +105,8 @@ def test_what_a_daemon_did_for_a_helper_is_left_out(spool_writer: Any) -> None:
     ):  # fmt: skip
         spool_writer.ring(events.SERVED, time_ns=time_ns, unique=unique, pid=pid, opcode=fuse.READ)
         spool_writer.ring(events.CALL, start_ns=time_ns, unique=unique, pid=pid, function=1)
-    reading = {"kind": "attributes_before", "asked_ns": 100, "answered_ns": 104}
-    lines = [
+    reading: dict[str, Any] = {"kind": "attributes_before", "asked_ns": 100, "answered_ns": 104}
+    lines: list[dict[str, Any]] = [
         {**reading, "attributes": {"user.pid": str(DAEMON)}},
         {**reading, "attributes": {}, "answered_ns": 200},
     ]

@@ -29,7 +29,7 @@ def test_the_command_begins_with_its_first_exec(make_raw: Any) -> None:
 
 def test_a_recording_without_a_stop_ends_with_the_last_time_in_it(spool_writer: Any) -> None:
     thread = {"pid": 1, "tid": 1}
-    stops = []
+    stops = list[int]()
     for layout, values in (
         (events.OPERATION, {"start_ns": 20, "kind": 1}),
         (events.OPERATION, {"start_ns": 11, "kind": 1, "end_ns": 30}),

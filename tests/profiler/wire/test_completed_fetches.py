@@ -12,7 +12,7 @@ from cvmprof.profiler.wire.completed_fetches import CompletionEvidence, complete
 from cvmprof.tests.profiler.rows import frame, rows
 
 A, B = "a1" * 20, "b2" * 20
-ATTEMPTS = dict.fromkeys(("fetch_id", "download_id", "attempt"), pl.Int32)
+ATTEMPTS: dict[str, Any] = dict.fromkeys(("fetch_id", "download_id", "attempt"), pl.Int32)
 SENT = {
     "download_id": pl.Int32, "suffix": pl.String, "url_path": pl.String, "object_hash": pl.String,
 }  # fmt: skip
@@ -42,7 +42,7 @@ def completed(fetches: list[dict[str, Any]], **given: pl.DataFrame) -> pl.DataFr
 def test_the_last_attempt_is_the_download_and_names_what_has_no_name() -> None:
     sent = frame(SENT, (4, "P", f"/{B}P", B), (5, "C", "/x", A), (6, "", "/y", None))
     tried = frame(ATTEMPTS, (0, 4, 2), (0, 5, 1), (1, 6, 1), (2, 4, 1))
-    fetches = [
+    fetches: list[dict[str, Any]] = [
         {"fetch_id": 0, "object_hash": None},
         {"fetch_id": 1},
         {"fetch_id": 2},
@@ -79,7 +79,7 @@ def test_a_joined_fetch_is_of_the_kind_of_the_one_it_joined() -> None:
         {"file_id": 0, "object_hash": A, "size_bytes": 10},
         {"file_id": 0, "object_hash": B, "offset_bytes": 10, "size_bytes": 10, "index": 1},
     )
-    fetches = [
+    fetches: list[dict[str, Any]] = [
         {"fetch_id": 0, "object_suffix": "C"},
         {"fetch_id": 1, "joined_fetch_id": 0},
         {"fetch_id": 2, "joined_fetch_id": 3},

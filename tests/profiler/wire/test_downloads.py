@@ -202,7 +202,9 @@ def test_a_fetch_without_a_name_gets_what_belongs_to_no_other(
 
 
 COMMITS = {"pid": pl.Int32, "object_hash": pl.String, "end_ns": pl.Int64}
-ATTEMPTS = dict.fromkeys(("fetch_id", "download_id", "attempt", "sender_tid"), pl.Int32)
+ATTEMPTS: dict[str, Any] = dict.fromkeys(
+    ("fetch_id", "download_id", "attempt", "sender_tid"), pl.Int32
+)
 QUEUED = {"fetch_id": pl.Int32, "queued_ns": pl.Int64}
 
 
