@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cvmprof.profiler.attribution.stalls import stalls
 from cvmprof.tests.profiler.rows import rows
 
 
 def found(*given: tuple[str, int, int, int | None]) -> list[tuple[int, str, int, int, int]]:
     names: tuple[str, ...] = ("device", "start_ns", "end_ns", "tid")
-    operations = rows("gpu_ops", *(dict(zip(names, row, strict=True)) for row in given))
+    operations = rows("gpu_ops", *(dict[str, Any](zip(names, row, strict=True)) for row in given))
     return stalls(operations, start_ns=100, threshold_ns=10).rows()
 
 

@@ -35,5 +35,5 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
         ("c", "y", None),
     )  # fmt: skip
     names: tuple[str, ...] = ("probe", "cause", "count")
-    journal = lines("losses", *(dict(zip(names, row, strict=True)) for row in counts))
+    journal = lines("losses", *(dict[str, Any](zip(names, row, strict=True)) for row in counts))
     assert losses(journal).rows() == [("a", "x", 2), ("a", "y", 1), ("b", "x", 7)]
