@@ -71,11 +71,7 @@ def clipped_segments(
 def _leads_on(watched: pl.Series) -> pl.Expr:
     asleep = pl.col("cause") == "blocked"
     other = pl.col("via_tid") != pl.col("tid")
-    return (
-        asleep
-        & other.fill_null(value=False)
-        & pl.col("via_tid").is_in(watched.implode()).fill_null(value=False)
-    )
+    return (asleep & other & pl.col("via_tid").is_in(watched.implode())).fill_null(value=False)
 
 
 def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
@@ -137,9 +133,7 @@ def operation_classes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.Da
     ``cvmfs cache``: only the daemon's answer; ``passthrough``, ``disk``: a disk, for a file on FUSE
     or not; ``page cache``: nothing; ``unknown``: something unknown.
     """
-    of_operations = segments.drop_nulls("op_id").join(
-        operations.select("op_id", "passthrough"), on="op_id", how="left"
-    )
+    of_operations = segments.join(operations.select("op_id", "passthrough"), on="op_id")
     sources = of_operations.select("op_id", source=_source().cast(OPERATION_CLASS))
     # unknown counts as deeper than the page cache, and as less deep than the rest
     depth = (

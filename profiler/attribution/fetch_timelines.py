@@ -133,9 +133,10 @@ def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
     """Where the parts of a fetch begin, by its calls and lookups."""
     joins = pl.col("outcome").eq_missing(pl.lit("joined"))
     joined, others = lives.filter(joins), lives.filter(~joins)
-    on_wire = others.join(wire.select("fetch_id").unique(), on="fetch_id", how="semi")
-    unseen = others.join(wire.select("fetch_id").unique(), on="fetch_id", how="anti")
+    on_wire = others.join(wire, on="fetch_id", how="semi")
+    unseen = others.join(wire, on="fetch_id", how="anti")
     failed = pl.col("outcome").eq_missing(pl.lit("failed"))
+    after = pl.when(failed).then(pl.lit("fetch_queue")).otherwise(pl.lit("cache_write"))
     return [
         _mark(lives, pl.col("birth"), "cache_read", _BIRTH),
         _mark(joined, pl.coalesce("looked_ns", "birth"), "fetch_joined", _STORED),
@@ -143,8 +144,7 @@ def _own_marks(lives: pl.DataFrame, wire: pl.DataFrame) -> list[pl.DataFrame]:
         _mark(on_wire, pl.coalesce("queued_ns", "looked_ns", "birth"), "fetch_queue", _QUEUED),
         _mark(unseen, pl.coalesce("queued_ns", "looked_ns", "birth"), "fetch", _QUEUED),
         _mark(on_wire, pl.col("handed_ns"), "runqueue", _HANDED),
-        _mark(others.filter(~failed), pl.col("returned_ns"), "cache_write", _RETURNED),
-        _mark(others.filter(failed), pl.col("returned_ns"), "fetch_queue", _RETURNED),
+        _mark(others, pl.col("returned_ns"), after, _RETURNED),
     ]
 
 
@@ -160,12 +160,12 @@ def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> 
     unseen = wire.join(worked, on="download_id", how="anti")
     owners = wire.select("download_id", "fetch_id")
     rest = pl.when(pl.col("first_byte_ns").is_not_null()).then("last_byte_ns")
+    after = pl.when("is_last").then(pl.lit("fetch")).otherwise(pl.lit("fetch_queue"))
     marks = [
         _mark(wire.filter(~pl.col("reused")), pl.col("connect_ns"), "connect", _CONNECT),
         _mark(wire, pl.col("sent_ns"), "first_byte", _SENT),
         _mark(unseen, pl.col("first_byte_ns"), "transfer", _PARTS),
-        _mark(unseen.filter("is_last"), rest, "fetch", _AFTER),
-        _mark(unseen.filter(~pl.col("is_last")), rest, "fetch_queue", _AFTER),
+        _mark(unseen, rest, after, _AFTER),
         work_marks(parts).join(owners, on="download_id").select(
             "fetch_id", "at", "cause", rank=(pl.col("part") + _PARTS).cast(pl.Int32)
         ),
@@ -190,17 +190,18 @@ def _after_work(worked: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("death") == HORIZON_NS)
     )
     cause = pl.when(goes_on).then(pl.lit("transfer")).otherwise(pl.lit("fetch_queue"))
-    return rows.select("fetch_id", at="worked_ns", cause=cause, rank=pl.lit(_AFTER))
+    return _mark(rows, pl.col("worked_ns"), cause, _AFTER)
 
 
-def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str, rank: int) -> pl.DataFrame:
-    return frame.select("fetch_id", at=at, cause=pl.lit(cause), rank=pl.lit(rank))
+def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str | pl.Expr, rank: int) -> pl.DataFrame:
+    named = pl.lit(cause) if isinstance(cause, str) else cause
+    return frame.select("fetch_id", at=at, cause=named, rank=pl.lit(rank))
 
 
 def _named_as_metadata(pieces: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     kinds = fetches.select("fetch_id", "object_kind")
-    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS).fill_null(value=False)
+    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS)
     cause = pl.when(is_metadata).then(pl.lit("catalog")).otherwise("cause")
-    return pieces.join(kinds, on="fetch_id", how="left", maintain_order="left").select(
+    return pieces.join(kinds, on="fetch_id", maintain_order="left").select(
         "fetch_id", "start_ns", "end_ns", cause=cause.cast(CAUSE)
     )

@@ -39,7 +39,7 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
 
 def _with_deaths(in_flight: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
     """Add ``died_ns``?, when the thread that queued a request ended."""
-    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns").drop_nulls("died_ns")
+    lives = tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns")
     request = ["mount_id", "unique", "queued_ns"]
     deaths = (
         in_flight.join(lives, on=["pid", "tid"])
@@ -60,7 +60,7 @@ def _requests_for_bytes(
     """
     node = ["mount_id", "node_id"]
     reads = evidence.requests.drop_nulls(["op_id", "offset_bytes"]).select("op_id", *node)
-    files = reads.join(evidence.operations.select("op_id", "file_id"), on="op_id").drop_nulls()
+    files = reads.join(evidence.operations.select("op_id", "file_id"), on="op_id")
     needed = unended.drop_nulls(["file_id", "offset_bytes", "size_bytes"]).select(
         "op_id",
         "file_id",
@@ -69,7 +69,7 @@ def _requests_for_bytes(
         to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
     )
     pairs = needed.join(files.select("file_id", *node).unique(), on="file_id").join(
-        in_flight.drop_nulls("offset_bytes"), on=node
+        in_flight, on=node
     )
     overlapping = (pl.col("offset_bytes") < pl.col("to_byte")) & (
         pl.sum_horizontal("offset_bytes", "size_bytes") > pl.col("from_byte")

@@ -68,11 +68,7 @@ def request_pieces(
 
 def _first_served(requests: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     """Set ``served_ns`` where it was not seen to the first call for the request."""
-    called = (
-        calls.drop_nulls("unique")
-        .group_by("mount_id", "unique")
-        .agg(called_ns=pl.col("start_ns").min())
-    )
+    called = calls.group_by("mount_id", "unique").agg(called_ns=pl.col("start_ns").min())
     return requests.join(called, on=["mount_id", "unique"], how="left").with_columns(
         pl.coalesce("served_ns", "called_ns").alias("served_ns")
     )
@@ -104,16 +100,18 @@ def _base(requests: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
     )
     taken = pl.min_horizontal(pl.coalesce("served_ns", untaken), ended)
     zero, horizon = pl.lit(0, pl.Int64), pl.lit(HORIZON_NS)
-    by_client = requests.join(clients, on="mount_id", how="semi")
-    by_other = requests.join(clients, on="mount_id", how="anti")
-    of_handle = pl.col("opcode").is_in(fuse.HANDLE_OPCODES)
+    work = (
+        pl.when(~pl.col("mount_id").is_in(clients["mount_id"].implode()))
+        .then(pl.lit("daemon"))
+        .when(pl.col("opcode").is_in(fuse.HANDLE_OPCODES))
+        .then(pl.lit("cache_read"))
+        .otherwise(pl.lit("catalog"))
+    )
     return pl.concat(
         [
-            _piece(requests, zero, taken, "fuse_queue"),
-            _piece(by_client.filter(of_handle), taken, ended, "cache_read"),
-            _piece(by_client.filter(~of_handle), taken, ended, "catalog"),
-            _piece(by_other, taken, ended, "daemon"),
-            _piece(requests, ended, horizon, "reply"),
+            _piece(requests, zero, taken, pl.lit("fuse_queue")),
+            _piece(requests, taken, ended, work),
+            _piece(requests, ended, horizon, pl.lit("reply")),
         ]
     )
 
@@ -121,22 +119,16 @@ def _base(requests: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
 def _cache_lookups(requests: pl.DataFrame, lookups: pl.DataFrame) -> pl.DataFrame:
     """Cache lookups for requests for metadata."""
     metadata = requests.filter(~pl.col("opcode").is_in(fuse.HANDLE_OPCODES))
-    if metadata.is_empty() or lookups.is_empty():
-        return _piece(requests.clear(), pl.col("served_ns"), pl.col("end_ns"), "cache_read")
     ended = lookups.drop_nulls(["mount_id", "end_ns"])
-    of_requests = (
-        ended.with_columns(serving_requests(metadata, ended))
-        .drop_nulls("unique")
-        .select("mount_id", "unique", "start_ns", "end_ns")
-    )
+    of_requests = ended.select("mount_id", "start_ns", "end_ns", serving_requests(metadata, ended))
     keys = metadata.select("request", "mount_id", "unique")
     spans = keys.join(of_requests, on=["mount_id", "unique"])
-    return _piece(spans, pl.col("start_ns"), pl.col("end_ns"), "cache_read")
+    return _piece(spans, pl.col("start_ns"), pl.col("end_ns"), pl.lit("cache_read"))
 
 
 def _lock(keys: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
     waits = keys.join(locks, on=["mount_id", "unique"])
-    return _piece(waits, pl.col("start_ns"), pl.col("end_ns").fill_null(HORIZON_NS), "daemon_lock")
+    return _piece(waits, pl.col("start_ns"), pl.col("end_ns"), pl.lit("daemon_lock"))
 
 
 def _own_pieces(keys: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
@@ -149,7 +141,10 @@ def _own_pieces(keys: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
 def _holder_pieces(
     requests: pl.DataFrame, own: pl.DataFrame, needs: pl.DataFrame, evidence: RequestEvidence
 ) -> pl.DataFrame:
-    """The pieces of other requests' fetches of chunks that a READ needs, at the time."""
+    """The pieces of other requests' fetches of chunks that a READ needs, at the time.
+
+    A chunk may be fetched many times: only the fetches that the request can have waited for.
+    """
     holders = evidence.fetches.filter(pl.col("outcome").ne_missing(pl.lit("joined"))).select(
         "mount_id", "object_hash", "fetch_id", held_ns="start_ns", freed_ns="end_ns"
     )
@@ -169,12 +164,12 @@ def _holder_pieces(
     )
 
 
-def _piece(frame: pl.DataFrame, start: pl.Expr, end: pl.Expr, cause: str) -> pl.DataFrame:
+def _piece(frame: pl.DataFrame, start: pl.Expr, end: pl.Expr, cause: pl.Expr) -> pl.DataFrame:
     return frame.select(
         "request",
         start_ns=start.cast(pl.Int64),
         end_ns=end.cast(pl.Int64),
-        cause=pl.lit(cause, dtype=CAUSE),
+        cause=cause.cast(CAUSE),
         fetch_id=pl.lit(None, pl.Int32),
     )
 
@@ -204,11 +199,13 @@ def needed_chunks(
 ) -> pl.DataFrame:
     """The objects that READ requests need: mount_id, unique, object_hash.
 
-    ``requests``: `fuse_requests`; ``files``: the table, whose inode is the request's node;
-    ``chunks``: the table.
+    ``requests``: `fuse_requests`; ``files``: the table, whose inode is the request's node; of two
+    files of one inode the last. ``chunks``: the table.
     """
     node = ["mount_id", "node_id"]
-    inodes = files.select("mount_id", "file_id", node_id="inode").unique(node)
+    inodes = files.select("mount_id", "file_id", node_id="inode").unique(
+        node, keep="last", maintain_order=True
+    )
     reads = (
         requests.filter(pl.col("opcode") == fuse.READ)
         .with_row_index("request")

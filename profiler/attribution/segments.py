@@ -44,7 +44,7 @@ def lives(tasks: pl.DataFrame, start_ns: int, stop_ns: int) -> pl.DataFrame:
             "pid",
             "tid",
             start_ns=pl.max_horizontal("start_ns", pl.lit(start_ns)),
-            end_ns=pl.min_horizontal(pl.col("end_ns").fill_null(stop_ns), pl.lit(stop_ns)),
+            end_ns=pl.min_horizontal("end_ns", pl.lit(stop_ns)),
         )
         .filter(pl.col("end_ns") > pl.col("start_ns"))
         .sort("tid", "start_ns")
@@ -151,7 +151,7 @@ def segments_and_waits(
 
 def _target_tids(tasks: pl.DataFrame) -> pl.Series:
     """Threads that have a tiling to follow."""
-    return tasks.filter(pl.col("role") == "target")["tid"].unique()
+    return tasks.filter(pl.col("role") == "target")["tid"]
 
 
 def _with_sleeps(states: pl.DataFrame, blocked: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
@@ -163,7 +163,7 @@ def _with_sleeps(states: pl.DataFrame, blocked: pl.DataFrame, living: pl.DataFra
     gathered = facts.select(pl.all().gather(row)) if facts.height else facts.clear(row.len())
     threads = living.select("key", "pid", "tid")
     with_facts = pl.concat([states, gathered], how="horizontal")
-    return with_facts.join(threads, on="key", how="left", maintain_order="left")
+    return with_facts.join(threads, on="key", maintain_order="left")
 
 
 def _segments(states: pl.DataFrame, pieces: pl.DataFrame, followed: pl.Series) -> pl.DataFrame:
@@ -197,7 +197,7 @@ def _plain_cause(followed: pl.Series) -> pl.Expr:
         .then(pl.lit("copy"))
         .when(~asleep)
         .then(pl.lit("cpu"))
-        .when(inside & pl.col("on_disk").fill_null(value=False))
+        .when(inside & pl.col("on_disk"))
         .then(pl.lit("disk"))
         .when(inside & ~waker_followed)
         .then(pl.lit("unknown"))
@@ -212,7 +212,7 @@ def _divided(slept: pl.DataFrame, pieces: pl.DataFrame) -> pl.DataFrame:
     ``unknown`` where the request was not seen.
     """
     request = ["mount_id", "unique"]
-    unseen = slept.join(pieces.select(request).unique(), on=request, how="anti").with_columns(
+    unseen = slept.join(pieces, on=request, how="anti").with_columns(
         cause=pl.lit("unknown", dtype=CAUSE), fetch_id=pl.lit(None, pl.Int32)
     )
     parts = pieces.rename({"start_ns": "from_ns", "end_ns": "until_ns"})
@@ -232,8 +232,7 @@ def _waits(states: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     if not slept.height:
         return empty("waits")
     answers = requests.select("mount_id", "unique", queued_by="op_id", answered_ns="end_ns")
-    once = slept.unique(["op_id", "asleep"], keep="first", maintain_order=True)
-    rows = once.join(answers, on=["mount_id", "unique"], how="left", maintain_order="left").select(
+    rows = slept.join(answers, on=["mount_id", "unique"], how="left", maintain_order="left").select(
         "op_id",
         "mount_id",
         "unique",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import polars as pl
@@ -38,14 +38,18 @@ def tiling(spool: Spool, sides: Sides) -> Iterator[Part]:
     for segments, slept in segments_and_waits(living, evidence, pieces):
         waits.append(slept)
         yield "segments", segments
-    yield "waits", pl.concat(waits).unique().sort("op_id", "start_ns")
+    yield "waits", waits_once(waits)
+
+
+def waits_once(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Table `waits` from parts, each in one of them or in several, in an order of its own."""
+    return pl.concat(parts).unique().sort("op_id", "start_ns", "mount_id", "unique")
 
 
 def _request_pieces(sides: Sides, blocked: pl.DataFrame, locks: pl.DataFrame) -> pl.DataFrame:
     """What became of the requests that a thread waited for, in slices that bound the memory."""
     request = ["mount_id", "unique"]
-    woken_by = blocked.select(request).drop_nulls().unique()
-    waited = sides.kernel.requests.join(woken_by, on=request, how="semi").unique(
+    waited = sides.kernel.requests.join(blocked, on=request, how="semi").unique(
         request, keep="last", maintain_order=True
     )
     evidence = _request_evidence(sides, blocked, locks)
@@ -77,8 +81,8 @@ def _request_evidence(sides: Sides, blocked: pl.DataFrame, locks: pl.DataFrame) 
 
 
 def _client_mounts(sides: Sides) -> pl.DataFrame:
-    """Mounts served by CVMFS clients, by their attributes or by what they do: mount_id."""
+    """Mounts served by CVMFS clients, by their attributes or by what they do: mount_id?."""
     by_attribute = sides.kernel.attributes.drop_nulls("client_version").select("mount_id")
     active = (sides.client.calls, sides.client.lookups, sides.wire.requests)
     by_action = (frame.select("mount_id").unique() for frame in active)
-    return pl.concat([by_attribute, *by_action]).drop_nulls().unique()
+    return pl.concat([by_attribute, *by_action])
