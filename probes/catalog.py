@@ -12,12 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .conditions import Lack
-from .kernel import (
-    DEVICE_OFFSETS,
-    OFFSETS,
-    OPTIONAL_OFFSETS,
-    KernelFacts,
-)
+from .kernel import DEVICE_OFFSETS, OFFSETS, OPTIONAL_OFFSETS, KernelFacts
 
 RAW_TRACEPOINT = "raw_tracepoint"
 FENTRY, FEXIT = "fentry", "fexit"
@@ -338,10 +333,7 @@ _DAEMON_CALL = LogicalEvent(
 #: observed by programs that are attached for another event, or by uprobes for each library
 DERIVED_EVENTS = (
     LogicalEvent(
-        "operation",
-        "file operations",
-        "file operations have no rows",
-        system_calls_of=_COMMAND,
+        "operation", "file operations", "file operations have no rows", system_calls_of=_COMMAND
     ),
     LogicalEvent(
         "touch",
@@ -362,10 +354,7 @@ DERIVED_EVENTS = (
         system_calls_of=_CLIENT,
     ),
     LogicalEvent(
-        "download",
-        "HTTP requests",
-        "HTTP requests have no rows",
-        system_calls_of=_CLIENT,
+        "download", "HTTP requests", "HTTP requests have no rows", system_calls_of=_CLIENT
     ),
     LogicalEvent(
         "cache directory",

@@ -43,8 +43,8 @@ class Recorder:
         facts, backend = running_kernel(), str(options.get("backend", "auto"))
         attach.check_backend(facts, backend)
         bcc = load.import_bcc()
-        wanted = (bool(options.get("every_read")), bool(options.get("all_files")))
-        self._bpf = load.compile_programs(bcc, facts, Options(*wanted, backend=backend))
+        flags = (bool(options.get("every_read")), bool(options.get("all_files")))
+        self._bpf = load.compile_programs(bcc, facts, Options(*flags, backend=backend))
         self._state = State(bcc, self._bpf)
         self._state.set_syscall_classes(syscalls.class_table(facts.machine))
         if uprobe_family(facts) == UPROBE:
