@@ -267,3 +267,11 @@ def test_what_is_known_of_the_place_is_not_replaced() -> None:
         (0, "/own", None, None, None),
         (1, "/own", None, None, None),
     ]
+
+
+def test_a_mount_whose_beginning_was_not_seen_began_when_a_file_was_first_seen_there(
+    make_raw: Any,
+) -> None:
+    seen = places((1700, 61, "/mnt", None), (1600, 61, "/mnt", None), (1650, 61, "/other", None))
+    found = mounts(journal(AT_START), seen, make_raw(REQUEST), [])
+    assert found.filter(dev=61).select("start_ns", "mountpoint").rows() == [(1600, "/mnt")]

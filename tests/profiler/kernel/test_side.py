@@ -44,3 +44,21 @@ def test_a_recording_without_a_stop_ends_with_the_last_time_in_it(spool_writer: 
     assert stops == [20, 30, 40, 50, 60, 70]
     stopped = Journal((START, {"kind": "stop", "time_ns": 99}))
     assert kernel_side(spool, stopped, file_accesses(spool, stopped)[0]).stop_ns == 99
+
+
+def test_operations_are_numbered_by_time_and_files_by_their_first_use(spool_writer: Any) -> None:
+    """Whatever the order of the records; hits and touches name files too."""
+    used = {"dev": 50, "flags": events.OPERATION_KNOWN_FILE}
+    for start_ns, ino in ((30, 7), (20, 8), (25, 7)):
+        spool_writer.ring(events.OPERATION, start_ns=start_ns, ino=ino, kind=1, **used)
+    spool_writer.ring(events.HIT, start_ns=22, end_ns=23, ino=9, dev=50, kind=1)
+    spool_writer.touch({"dev": 50, "ino": 6, "bucket": 1}, {"bytes_read": 5})
+    spool = Spool(spool_writer.run)
+    accesses, parts = file_accesses(spool, Journal((START,)))
+    assert accesses.operations.select("op_id", "start_ns", "file_id").rows() == [
+        (0, 20, 2), (1, 25, 1), (2, 30, 1),
+    ]  # fmt: skip
+    assert accesses.files["inode"].to_list() == [6, 7, 8, 9]
+    tables = dict(parts)
+    assert tables["hits"]["file_id"].to_list() == [3]
+    assert tables["touches"].select("file_id", "start_ns").rows() == [(0, 100_000_000)]

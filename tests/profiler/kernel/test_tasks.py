@@ -274,3 +274,14 @@ def test_founders_are_found_once_and_by_the_last_fork_of_a_pid(make_raw: Any) ->
         {"pid": [32, 33], "mount_id": [4, 4]}, schema=dict.fromkeys(("pid", "mount_id"), pl.Int32)
     )
     assert with_founders(serving, events).rows() == [(32, 4), (33, 4), (31, 4)]
+
+
+def test_added_threads_are_in_order_of_time(make_raw: Any) -> None:
+    seen = tasks(
+        make_raw(TASK, {"time_ns": 5, "start_ns": 5, "pid": 7, "tid": 7, "role": 1, "kind": 2})
+    )
+    operations = pl.DataFrame(
+        {"pid": [7, 7], "tid": [9, 8], "start_ns": [5, 2]},
+        schema={"pid": pl.Int32, "tid": pl.Int32, "start_ns": pl.Int64},
+    )
+    assert with_unannounced(seen, operations)["tid"].to_list() == [8, 7, 9]

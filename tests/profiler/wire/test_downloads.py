@@ -180,6 +180,8 @@ def test_requests_begin_within_the_fetch_they_are_for() -> None:
     asked = sent((9, A, ""), (20, A, ""), (10, A, ""), (21, A, ""), (15, B, ""), (31, A, ""))
     found = attempts(asked, fetches((10, 20, A), (30, None, A), (30, None, A)))
     assert found.rows() == [(0, 2, 1, 9), (0, 1, 2, 9), (2, 5, 1, 9)]
+    later_first = fetches((30, None, A), (30, None, A)).reverse()
+    assert attempts(sent((31, A, "")), later_first).rows() == [(1, 0, 1, 9)]
     other = asked.with_columns(pid=pl.lit(2, pl.Int32))
     assert attempts(other, fetches((10, 20, A))).is_empty()
 
