@@ -9,6 +9,7 @@ person judges.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import os
 import random
@@ -88,11 +89,29 @@ def _operator(name: str) -> Any:
 
 def _mutants_of(module: Path) -> Iterator[Mutant]:
     syntax = import_module("cosmic_ray.ast")
-    nodes = list(syntax.ast_nodes(syntax.get_ast((ROOT / module).read_text(encoding="utf-8"))))
+    source = (ROOT / module).read_text(encoding="utf-8")
+    nodes, annotations = list(syntax.ast_nodes(syntax.get_ast(source))), _annotations(source)
     for name in (*OPERATORS, *OF_COSMIC_RAY):
         operator = _operator(name)
-        count = sum(len(list(operator.mutation_positions(node))) for node in nodes)
-        yield from (Mutant(module, name, occurrence) for occurrence in range(count))
+        positions = (place for node in nodes for place in operator.mutation_positions(node))
+        for occurrence, (start, _) in enumerate(positions):
+            if not any(begin <= start < end for begin, end in annotations):
+                yield Mutant(module, name, occurrence)
+
+
+def _annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where annotations begin and end (line, column): they change nothing."""
+    found: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            found.append(node.annotation)
+        elif isinstance(node, ast.FunctionDef):
+            found.append(node.returns)
+    return [
+        ((each.lineno, each.col_offset), (each.end_lineno or 0, each.end_col_offset or 0))
+        for each in found
+        if each is not None
+    ]
 
 
 def _copy(to: Path) -> Path:
