@@ -186,6 +186,18 @@ def test_what_the_wakers_life_does_not_cover_stays_the_sleepers() -> None:
     ]  # fmt: skip
 
 
+def test_time_between_two_lives_of_the_wakers_number_stays_blocked() -> None:
+    """The number went to another thread while thread 1 slept: nothing of the sleep is lost."""
+    tiles = ((1, 0, 100, "blocked", 2), (2, 10, 30, "cpu", None), (2, 50, 90, "runqueue", None))
+    assert followed(*tiles) == [
+        (1, 0, 10, "blocked", None),
+        (2, 10, 30, "cpu", 2),
+        (1, 30, 50, "blocked", None),
+        (2, 50, 90, "runqueue", 2),
+        (1, 90, 100, "blocked", None),
+    ]
+
+
 def test_wakers_are_followed_eight_threads_far() -> None:
     """The ninth's sleep stays one."""
     assert causes.CHAIN_PASSES == 8
