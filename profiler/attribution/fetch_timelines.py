@@ -8,7 +8,7 @@ import polars as pl
 
 from ..intervals import latest_begun, merged
 from ..tables import CAUSE, HORIZON_NS, METADATA_KINDS
-from ..wire.download_work import divided_work, work_marks
+from .download_work import divided_work, work_marks
 
 # the order of marks at the same time
 _BIRTH, _STORED, _QUEUED, _CONNECT, _SENT, _PARTS = range(6)

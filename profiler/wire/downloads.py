@@ -229,3 +229,15 @@ def downloads(
         committed_ns=pl.when(is_last | pl.col("fetch_id").is_null()).then("committed_ns"),
     )
     return conform("downloads", rows.sort("download_id"))
+
+
+def download_work(records: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
+    """Add the download to WORK records. ``sent``: see `wire_requests`.
+
+    Returns download_id?, pid, tid, round, start_ns, end_ns, late_ns, write_ns, off_ns, by time.
+    """
+    names = sent.select("download_id", "pid", "fd", "sent_ns").unique(["pid", "fd", "sent_ns"])
+    joined = records.join(names, on=["pid", "fd", "sent_ns"], how="left", maintain_order="left")
+    return joined.select(
+        "download_id", "pid", "tid", "round", "start_ns", "end_ns", "late_ns", "write_ns", "off_ns"
+    ).sort("start_ns")

@@ -9,8 +9,14 @@ import polars as pl
 from ..client.side import ClientSide
 from ..kernel.side import KernelSide
 from ..run.spool import Spool
-from .download_work import download_work
-from .downloads import attempts, downloads, manifests, named_by_fetches, wire_requests
+from .downloads import (
+    attempts,
+    download_work,
+    downloads,
+    manifests,
+    named_by_fetches,
+    wire_requests,
+)
 from .sockets import sockets
 
 
@@ -19,7 +25,7 @@ class WireSide:
     """What went over the network.
 
     ``requests``: see `downloads.wire_requests`; ``attempts``: see `downloads.attempts`;
-    ``downloads``, ``sockets``: the tables; ``work``: see `download_work.download_work`;
+    ``downloads``, ``sockets``: the tables; ``work``: see `downloads.download_work`;
     ``manifests``: see `downloads.manifests`.
     """
 

@@ -25,22 +25,10 @@ _BEFORE_PIECE = ("gap_ns", "queue_ns", "late_ns")
 _OF_PIECE = ("unpack_ns", "write_ns", "off_ns")
 
 
-def download_work(records: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
-    """Add the download to WORK records. ``sent``: see `downloads.wire_requests`.
-
-    Returns download_id?, pid, tid, round, start_ns, end_ns, late_ns, write_ns, off_ns, by time.
-    """
-    names = sent.select("download_id", "pid", "fd", "sent_ns").unique(["pid", "fd", "sent_ns"])
-    joined = records.join(names, on=["pid", "fd", "sent_ns"], how="left", maintain_order="left")
-    return joined.select(
-        "download_id", "pid", "tid", "round", "start_ns", "end_ns", "late_ns", "write_ns", "off_ns"
-    ).sort("start_ns")
-
-
 def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     """Divide the time from each download's first byte to the end of its last piece.
 
-    ``work``: see `download_work`; ``sent``: download_id, sent_ns, handed_ns? (when the result was
+    ``work``: see `downloads.download_work`; ``sent``: download_id, sent_ns, handed_ns? (when the result was
     handed to the waiting thread; nothing later belongs to the download). Returns download_id,
     from_ns, start_ns, end_ns, gap_ns, queue_ns, late_ns, unpack_ns, write_ns, off_ns, one row per
     piece. From ``from_ns``, the end of the piece before, to ``start_ns`` the thread waited for the

@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from cvmprof.probes.events import WORK
-from cvmprof.profiler.wire.download_work import divided_work, download_work, work_marks
+from cvmprof.profiler.attribution.download_work import divided_work, work_marks
+from cvmprof.profiler.wire.downloads import download_work
 from cvmprof.tests.profiler.rows import frame
 
 WIRE = pl.DataFrame(
