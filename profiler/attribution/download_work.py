@@ -28,11 +28,12 @@ _OF_PIECE = ("unpack_ns", "write_ns", "off_ns")
 def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     """Divide the time from each download's first byte to the end of its last piece.
 
-    ``work``: see `downloads.download_work`; ``sent``: download_id, sent_ns, handed_ns? (when the result was
-    handed to the waiting thread; nothing later belongs to the download). Returns download_id,
-    from_ns, start_ns, end_ns, gap_ns, queue_ns, late_ns, unpack_ns, write_ns, off_ns, one row per
-    piece. From ``from_ns``, the end of the piece before, to ``start_ns`` the thread waited for the
-    network (``gap_ns``), served other downloads (``queue_ns``) or waited for a CPU (``late_ns``).
+    ``work``: see `downloads.download_work`; ``sent``: download_id, sent_ns, handed_ns? (when the
+    result was handed to the waiting thread; nothing later belongs to the download). Returns
+    download_id, from_ns, start_ns, end_ns, gap_ns, queue_ns, late_ns, unpack_ns, write_ns, off_ns,
+    one row per piece. From ``from_ns``, the end of the piece before, to ``start_ns`` the thread
+    waited for the network (``gap_ns``), served other downloads (``queue_ns``) or waited for a CPU
+    (``late_ns``).
 
     Other downloads can delay a piece only in the round that receives it: in earlier rounds there
     was nothing to receive on its socket.
