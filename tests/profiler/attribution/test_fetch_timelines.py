@@ -393,3 +393,18 @@ def test_fetches_are_tiled_each_by_itself() -> None:
     assert tiles(made) == [
         (50, 90, "fetch"), (10, 20, "cache_read"), (20, 80, "fetch"), (80, 90, "cache_write"),
     ]  # fmt: skip
+
+
+def test_of_marks_at_the_same_time_the_later_step_counts() -> None:
+    """An answer with the request, work with the first byte, the end of work with its beginning."""
+    at_once = wire({"sent_ns": 20, "first_byte_ns": 20, "last_byte_ns": 60, "connect_ns": 20,
+                    "reused": False})  # fmt: skip
+    work = worked((0, 1, 20, 40, 0, 0, 0))
+    assert tiles(fetches(ONE), at_once, work=work)[:3] == [
+        (10, 20, "cache_read"), (20, 40, "decompress"), (40, 80, "fetch_queue"),
+    ]  # fmt: skip
+    assert tiles(fetches(ONE), at_once)[1] == (20, 60, "transfer")
+    handed = slept((SENDER, 25, 40, 80))
+    assert tiles(fetches(ONE), at_once, work=work, blocked=handed)[1:] == [
+        (20, 40, "decompress"), (40, 80, "runqueue"), (80, 90, "cache_write"),
+    ]  # fmt: skip

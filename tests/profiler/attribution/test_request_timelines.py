@@ -311,6 +311,8 @@ def test_the_fetch_of_another_request_for_a_chunk_that_a_read_needs() -> None:
     assert inner({**READ, "end_ns": None}, made=unended, needs=needs(2)) == [
         (30, HORIZON_NS, "fetch", 0)
     ]
+    untaken = {**READ, "served_ns": None}
+    assert inner(untaken, made=fetches(other), needs=needs(2)) == [(30, 40, "fetch", 0)]
     own_and_other = fetches(FETCH, {**other, "start_ns": 15, "end_ns": 35})
     assert inner(READ, made=own_and_other, needs=needs(2)) == [
         (20, 30, "fetch", 1), (30, 40, "fetch", 0),

@@ -53,6 +53,7 @@ def test_removals_more_than_a_second_apart_are_two_cleanups(make_raw: Any) -> No
         (9, 2 * SECOND + 5, path("/d", B)),
         (9, 5, "/c/cachedb"),
         (9, 6, path("/elsewhere")),
+        (9, 7, "/c/ab/no object"),
     )
     assert found(removals, owners, A) == [
         (0, 2 * SECOND, 7, [2, 2]),

@@ -305,6 +305,7 @@ def test_a_root_counts_from_when_its_manifest_was_there() -> None:
     journal = Journal((said("attributes_before", 2), said("attributes", 3)))
     assert revisions(journal, LOOKED, (700, HASH, 3)) == [(700, "/m: revision 2 before, 3 after")]
     assert revisions(journal, LOOKED, (701, HASH, 3))[0][0] == 800
+    assert revisions(journal, LOOKED.reverse(), (650, ROOT, 3))[0][0] == 800
     assert revisions(Journal((said("attributes_before", 2),)), LOOKED) == []
     assert revisions(Journal((said("attributes", 2),)), LOOKED) == []
     early = Journal((said("attributes_before", 2), {**said("attributes", 3), "time_ns": 1}))

@@ -285,3 +285,10 @@ def test_added_threads_are_in_order_of_time(make_raw: Any) -> None:
         schema={"pid": pl.Int32, "tid": pl.Int32, "start_ns": pl.Int64},
     )
     assert with_unannounced(seen, operations)["tid"].to_list() == [8, 7, 9]
+
+
+def test_the_last_of_several_exits_counts(make_raw: Any) -> None:
+    one = {"start_ns": 10, "pid": 7, "tid": 7, "role": 1, "kind": 4}
+    exits = ({**one, "time_ns": at, "exit_code": code << 8} for at, code in ((40, 2), (30, 1)))
+    found = tasks(make_raw(TASK, *exits))
+    assert found.select("end_ns", "exit_code").rows() == [(40, 2)]
