@@ -186,7 +186,7 @@ def with_bcc(replacement: Path) -> tuple[str, ...]:
     [
         (None, "/usr/bin/python3 has no bcc"),
         ("raise ImportError('no libbcc.so')", "/usr/bin/python3 has no bcc (no libbcc.so)"),
-        ("def checksum(): pass", "is not bcc: PyPI's package of that name is an unrelated one"),
+        ("def checksum(): pass", "is not bcc but PyPI's unrelated package of that name"),
         ("BPF = 1; __version__ = '0.17.0'", "bcc of /usr/bin/python3 is 0.17.0, which is too old"),
     ],
 )

@@ -4,6 +4,7 @@ DIRECTORY. Records in this very process; prints when each sleep was, and what wa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -17,8 +18,8 @@ from cvmprof.tests.profiler.record.in_process import recorder_in
 
 _ASLEEP_S = 0.3
 _FIELDS = ("start_ns", "woken_ns", "end_ns")
-_BACK = threading.Event()  # whether switches are seen again
-_AWAKE = threading.Semaphore(0)  # released by each thread that runs after its sleep
+_ROUNDS = 3_000_000  # some seconds of work
+_ON_CPU = threading.Event()  # whether the second thread has its CPU for itself
 
 
 def main(directory: Path) -> None:
@@ -34,10 +35,10 @@ def main(directory: Path) -> None:
     before_ns = time.monotonic_ns()
     time.sleep(_ASLEEP_S)
     wake.set()
-    for _ in threads:
-        _AWAKE.acquire()
+    while Path(f"/proc/self/task/{threads[0].native_id}").exists():
+        time.sleep(0.001)
+    _ON_CPU.wait()
     assert recording._attacher.attach_points(_switches()) is None
-    _BACK.set()
     for thread in threads:
         thread.join()
     losses = recording.stop(was_asked=True)["losses"]
@@ -50,14 +51,19 @@ def main(directory: Path) -> None:
 
 def _ends(wake: threading.Event) -> None:
     wake.wait()
-    _AWAKE.release()
 
 
 def _sleeps_again(wake: threading.Event) -> None:
+    """Stays on its CPU after its first sleep, until switches are seen again.
+
+    The end of another sleep, or of a preemption, would be seen, and taken for the end of this one:
+    so it works without Python's lock and is not preempted.
+    """
     wake.wait()
-    _AWAKE.release()
-    while not _BACK.is_set():
-        pass  # on the CPU: the end of another sleep would be seen, and taken for this one's
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    _ON_CPU.set()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", _ROUNDS)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     time.sleep(0.01)
 
 
