@@ -29,7 +29,7 @@ _FLOOR_TITLES = {
 
 
 def drawn(text: str, root: Path) -> str:
-    """The page's text with both blocks drawn anew."""
+    """The page's text with both blocks drawn again."""
     text = _replaced(text, "graph", graph(arrows(root)))
     return _replaced(text, "files", file_list(root))
 

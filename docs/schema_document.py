@@ -106,8 +106,8 @@ _RULES = """## How time gets its cause
 - `lock_waits.kind`: `same_handle`: the lock of the same open file; `collision`: the holder fetched for another
   open file (cvmfs has 128 locks for all of them, chosen by a hash of the handle); `catalog`: the holder fetched
   metadata; `other`: some other lock. The holder is the thread that ended the sleep, or, if that thread itself slept
-  for a lock meanwhile, the thread it waited for. If the lock was never handed over, because the holder hung or the
-  daemon died, it is the thread that was fetching for the same handle.
+  for a lock meanwhile, the thread it waited for, up to eight threads away. If the lock was never handed over,
+  because the holder hung or the daemon died, it is the thread that was fetching for the same handle.
 - Asleep inside an operation without such evidence: `blocked` with `via_tid` if another target thread woke it,
   else `unknown`. A sleep that never ended is divided by the request in flight that its operation queued.
 - Asleep outside operations: `blocked`, with `via_tid` if a task woke it.

@@ -48,7 +48,8 @@ OFFSETS = (
     ("VM_AREA_STRUCT_VM_FILE", "vm_area_struct", "vm_file"),
     ("ADDRESS_SPACE_HOST", "address_space", "host"),
     ("FOLIO_MAPPING", "folio", "mapping"),
-    ("FOLIO_MAPPING", "page", "mapping"),  # commit 7b230db3b8d3 ("mm: Introduce struct folio")
+    # before 5.16: commit 7b230db3b8d3 ("mm: Introduce struct folio")
+    ("FOLIO_MAPPING", "page", "mapping"),
     ("FOLIO_INDEX", "folio", "index"),
     ("FOLIO_INDEX", "page", "index"),
     ("FOLIO_FLAGS", "folio", "flags"),

@@ -102,9 +102,8 @@ def read_binary(
 
     Raises NotElf, or OSError if the library itself cannot be read.
     """
-    descriptor = os.open(
-        path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    )  # NONBLOCK: do not wait at a FIFO
+    # NONBLOCK: do not wait at a FIFO
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         library = Elf(FileContent(descriptor))
         search = _Search(library, frozenset(qualified_names))

@@ -76,7 +76,7 @@ WAIT_HOW = pl.Enum(["queued", "waker", "range"])
 #: object kinds that are not content of files
 METADATA_KINDS = ("catalog", "manifest", "whitelist", "certificate", "history", "meta")
 
-OBJECT_KIND = pl.Enum(["chunk", "file", *METADATA_KINDS])  # fmt: skip
+OBJECT_KIND = pl.Enum(["chunk", "file", *METADATA_KINDS])
 LOCK_KIND = pl.Enum(["same_handle", "collision", "catalog", "other"])
 OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
 ROLE = pl.Enum(["target", "daemon"])
@@ -124,7 +124,7 @@ TABLES: tuple[Table, ...] = (
         i64?      offset_bytes  first byte asked for; for a fault: of the page
         i64?      size_bytes    bytes asked for
         i64       result        bytes supplied, 0, or -errno
-        bool      passthrough   its file was read from another, past the daemon (FUSE passthrough)
+        bool      passthrough   read from another file, bypassing the daemon (FUSE passthrough)
         """,
     ),
     _table(

@@ -10,7 +10,7 @@ _SOURCES = {
     "http": "read, waiting for HTTP",
     "joined": "read, waiting for another thread's HTTP",
     "cvmfs cache": "read from the client's cache",
-    "passthrough": "read past the daemon",
+    "passthrough": "read bypassing the daemon",
     "disk": "read from local disk",
     "page cache": "read from the page cache",
     "unknown": "read, source unknown",

@@ -209,7 +209,7 @@ def test_the_doctor_names_bccs_version_and_whether_it_is_supported(tmp_path: Pat
         ["/usr/bin/python3", "-I", "-c", script], capture_output=True, text=True, check=True
     ).stdout.strip()
     lines = cvmprof("doctor", cwd=tmp_path).stdout.splitlines()
-    assert lines[1] == f"bcc {version} of /usr/bin/python3: supported (any from 0.18 on is)"
+    assert lines[1] == f"bcc {version} of /usr/bin/python3: supported (0.18 or newer is)"
     (tmp_path / "__init__.py").write_text("BPF = 1; __version__ = '0.17.0'")
     done = cvmprof("doctor", cwd=tmp_path, before=with_bcc(tmp_path))
     assert done.returncode == 0

@@ -77,4 +77,3 @@ static __always_inline int end_asynchronous_read(s64 result) {
     close_operation(thread, operation);
     return 0;
 }
-

@@ -367,8 +367,6 @@ static __always_inline int begin_fault_at(u64 mapping, u64 page) {
     return begin_fault(thread, read_u64(mapping + OFFSET_ADDRESS_SPACE_HOST), page);
 }
 
-
-
 /* At the function's entry: the fault's file and page are in its struct vm_fault. */
 static __always_inline int begin_fault_of(u64 fault) {
     struct thread *thread = current_thread();
@@ -378,7 +376,6 @@ static __always_inline int begin_fault_of(u64 fault) {
     u64 inode = read_u64(read_u64(file + OFFSET_FILE_F_MAPPING) + OFFSET_ADDRESS_SPACE_HOST);
     return begin_fault(thread, inode, read_u64(fault + OFFSET_VM_FAULT_PGOFF));
 }
-
 
 static __always_inline void close_fault(struct thread *thread, s64 result) {
     if (!thread->fault.start_ns)
@@ -395,8 +392,6 @@ static __always_inline int end_fault(s64 result) {
         close_fault(thread, result);
     return 0;
 }
-
-
 
 /* Stores the file of a mapping that a target touches at a page. A backup does not repeat what the program before
  * it has just counted. */
@@ -430,4 +425,3 @@ static __always_inline int fault_around(u64 mapping, u64 start, u64 end, bool ba
         __sync_fetch_and_add(&touch->pages_mapped, (end - start + 1) * PAGE_UNITS);
     return 0;
 }
-

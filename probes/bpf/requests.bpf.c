@@ -87,7 +87,6 @@ static __always_inline int request_queued(u64 pointer, bool backup) {
     return 0;
 }
 
-
 static __always_inline void note_served_device(u32 pid, u64 pointer) {
     u32 device = device_of_request(pointer), *served = daemon_devices.lookup(&pid);
     if (!served || *served != device)
@@ -138,10 +137,8 @@ static __always_inline int request_ended(u64 pointer) {
     return 0;
 }
 
-
 /* The function may be called again for a request that it has ended. The tracepoint is not hit then. */
 static __always_inline int request_ending(u64 pointer) {
     bool finished = (read_u64(pointer + OFFSET_FUSE_REQ_FLAGS) >> REQUEST_FINISHED_BIT) & 1;
     return finished ? 0 : request_ended(pointer);
 }
-

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
-#define BPF_LICENSE Dual BSD/GPL /* bcc puts it into the module, for the kernel to check */
 /* What all programs share: which tasks are traced, what is in progress on each thread, what was lost.
  *
  * The layouts, the rings with their emit_* functions and the offsets (OFFSET_*) are generated and precede
  * this text. No kernel header is included. */
 
+#define BPF_LICENSE Dual BSD/GPL /* bcc puts it into the module, for the kernel to check */
 #define TASK_UNINTERRUPTIBLE_BIT 2
 #define SIGNAL_BUS 7
 #define CRASH_SIGNALS (1 << 4 | 1 << 6 | 1 << SIGNAL_BUS | 1 << 8 | 1 << 11) /* ILL, ABRT, BUS, FPE, SEGV */

@@ -87,5 +87,3 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     }
     return 0;
 }
-
-

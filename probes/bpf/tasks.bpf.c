@@ -13,7 +13,6 @@ static __always_inline int set_interrupt(u32 kind, u32 value) {
     return 0;
 }
 
-
 static __always_inline bool in_interrupt(void) {
     u32 inside = 0;
     NO_UNROLL
@@ -282,7 +281,6 @@ static __always_inline int task_begins(u64 task, bool backup) {
     return 0;
 }
 
-
 static __always_inline bool is_client_name(u8 *name) {
     return name[0] == 'c' && name[1] == 'v' && name[2] == 'm' && name[3] == 'f' && name[4] == 's' &&
            name[5] == '2' && !name[6];
@@ -367,7 +365,6 @@ static __always_inline int task_ends(u64 task, bool backup) {
     threads.delete(&tid);
     return 0;
 }
-
 
 static __always_inline int task_freed(u64 task) {
     u32 pid = read_u32(task + OFFSET_TASK_STRUCT_PID);

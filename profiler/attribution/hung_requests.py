@@ -22,13 +22,14 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     waited_for = pl.concat([for_bytes, own]).unique("op_id", keep="first", maintain_order=True)
     if not waited_for.height:
         return evidence.blocked
+    # of nested operations, the innermost one's request
     sleeps = (
         _last_sleeps(unended, evidence)
         .join(waited_for, on="op_id")
         .sort("began_ns")
         .select("row", hung_mount="mount_id", hung_unique="unique")
         .unique("row", keep="last")
-    )  # of nested operations the innermost's
+    )
     joined = evidence.blocked.with_row_index("row").join(
         sleeps, on="row", how="left", maintain_order="left"
     )

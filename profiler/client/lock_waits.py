@@ -187,7 +187,7 @@ def _by_holder(slept: pl.DataFrame) -> pl.DataFrame:
             .rename({"next_tid": "holder_tid"})
             .select(slept.columns)
         )
-    else:
+    else:  # longer chains, and threads that wait for each other: the last thread found
         done.append(rest)
     return pl.concat(done)
 

@@ -79,11 +79,8 @@ class _Walk:
         return descriptor
 
     def _check(self, mount: int) -> None:
-        for pid in (
-            self._pid,
-            "self",
-            "1",
-        ):  # the mount may not be visible in the process's own root
+        # the mount may not be visible in the process's own root
+        for pid in (self._pid, "self", "1"):
             kind = _file_systems(pid).get(mount)
             if kind is not None and (kind.startswith("fuse") or kind == "autofs"):
                 raise Untouchable(f"not opened: it is on a file system of the type {kind}")

@@ -115,7 +115,7 @@ class Asker:
             bytes_received=info["tcpi_bytes_received"],
             delivery_rate_bytes_s=info["tcpi_delivery_rate"],
             rtt_us=info["tcpi_rtt"],
-            min_rtt_us=_since_4_9(info["tcpi_min_rtt"]),
+            min_rtt_us=_measured(info["tcpi_min_rtt"]),
             receive_rtt_us=info["tcpi_rcv_rtt"],
             retransmits=info["tcpi_total_retrans"],
             congestion_window=info["tcpi_snd_cwnd"],
@@ -130,7 +130,7 @@ class Asker:
         self._netlink.close()
 
 
-def _since_4_9(microseconds: int) -> int:
+def _measured(microseconds: int) -> int:
     """Return 0 where the kernel has no measurement yet, which it writes as all bits set."""
     return 0 if microseconds == (1 << 32) - 1 else microseconds
 

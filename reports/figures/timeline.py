@@ -39,7 +39,7 @@ REQUEST_PALETTE: Palette = (
 DAEMON_PALETTE: Palette = (
     ("serving a call", palette.STYLES["cache_read"].colour),
     ("fetch: downloaded", palette.STYLES["transfer"].colour),
-    ("fetch: joined another's", palette.STYLES["fetch_joined"].colour),
+    ("fetch: joined another thread's", palette.STYLES["fetch_joined"].colour),
     ("fetch: failed or never ended", "#8f1d14"),
 )
 
@@ -93,7 +93,7 @@ def _thread_labels(frames: Frames) -> dict[int, str]:
     return {tid: f"{name} {tid}" for tid, name in tasks.iter_rows() if name}
 
 
-def _segmentdetails(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
+def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
     operations = frames["operations"].select("op_id", "kind", "file_id", "offset_bytes")
     fetches = frames["fetches"].select("fetch_id", "object_hash")
     return (
@@ -129,7 +129,7 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
         of_thread = coded.filter((pl.col("pid") == pid) & (pl.col("tid") == tid))
         limit = resolution_ns(of_thread, per_lane)
         shortest = max(shortest, limit)
-        bricks = _segmentdetails(frames, merge_short(of_thread, limit, "code"))
+        bricks = _segment_details(frames, merge_short(of_thread, limit, "code"))
         lanes.append(Lane(labels.get(tid, f"thread {tid}"), bricks))
     left = ranked.height - len(shown)
     note = _merged_note(shortest) + (f" {left:,} less busy threads are not drawn." if left else "")

@@ -44,7 +44,7 @@ def where_time_went(s: Statistics) -> Iterator[Finding]:
     fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
     if fetch_ns < phase.cvmfs_ns / 2:
         part = "less than half" if fetch_ns else "none"
-        yield _waited_for_cvmfs(phase, f"{part} of it for the network")
+        yield _waited_for_cvmfs(phase, f"{part} of it for fetches")
     elif phase.fetches.chunks_downloaded:
         yield _waited_for_chunks(phase, fetch_ns)
     else:

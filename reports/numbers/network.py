@@ -24,9 +24,10 @@ class Network:
 
     ``round_trip_ns`` is the median of the connections' shortest, None where none was measured.
     ``travel_ns`` is one round trip per request, ``answer_ns`` the rest of the time to the first
-    byte. ``transfer_samples`` were taken during transfers; in ``unread_samples`` of them the daemon
-    had not read more than ``READ_BYTES``, ``unread_bytes`` in the median. ``segments`` with data
-    arrived on these connections while they were sampled, ``disordered`` of them out of order;
+    byte. ``transfer_samples`` were taken during transfers; in ``unread_samples`` of them more than
+    ``READ_BYTES`` waited to be read by the daemon, ``unread_bytes`` in the median. ``segments``
+    with data arrived on these connections while they were sampled, ``disordered`` of them out of
+    order;
     ``retransmits`` is how many segments this end sent again. ``failed_connections`` carried no
     request; ``failed_ns`` is the time from each to the next attempt, else to its end;
     ``failed_to``: their remote addresses.

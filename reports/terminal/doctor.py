@@ -38,7 +38,7 @@ def render_doctor(diagnosis: Diagnosis) -> str:
 def _bcc(bcc: Compiler | None) -> list[str]:
     if bcc is None or bcc.refusal is not None:
         return []
-    return [f"bcc {bcc.version} of {bcc.interpreter}: supported (any from {OLDEST_NAME} on is)"]
+    return [f"bcc {bcc.version} of {bcc.interpreter}: supported ({OLDEST_NAME} or newer is)"]
 
 
 def _verdict(diagnosis: Diagnosis) -> list[str]:

@@ -51,7 +51,7 @@ def publish(
 ) -> Published:
     """Make the repository's content equal to the directory ``source`` (see ``publisher.publish``).
 
-    A client that has the repository mounted sees the change when it is mounted anew.
+    A client that has the repository mounted sees the change when it is mounted again.
     """
     return publisher.publish(source, lab, cutting, level)
 

@@ -65,12 +65,12 @@ def test_waits_inside_the_daemon_are_not_waits_for_the_network() -> None:
     for segment in rows.rows["segments"]:
         if segment["cause"] == "first_byte":
             segment["cause"] = "cache_read"
-    expected = "70 % of “load” waited for CVMFS, less than half of it for the network."
+    expected = "70 % of “load” waited for CVMFS, less than half of it for fetches."
     assert headlines(rows)[0] == expected
     for segment in rows.rows["segments"]:
         if segment["cause"] == "transfer":
             segment["cause"] = "catalog"
-    expected = "70 % of “load” waited for CVMFS, none of it for the network."
+    expected = "70 % of “load” waited for CVMFS, none of it for fetches."
     assert headlines(rows)[0] == expected
 
 
