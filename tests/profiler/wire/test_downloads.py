@@ -16,11 +16,10 @@ from cvmprof.profiler.wire.downloads import (
     named_by_fetches,
     wire_requests,
 )
+from cvmprof.tests.profiler.daemon_records import DAEMONS, PATH, PROXIES, A, B, download
 from cvmprof.tests.profiler.rows import frame, rows
 
-A, B = "a1" * 20, "b2" * 20
 MOUNT_ID = {"mount_id": pl.Int32}
-DAEMONS = frame({"pid": pl.Int32, **MOUNT_ID}, (200, 3))
 ATTRIBUTES = frame({**MOUNT_ID, "proxy": pl.String})
 SENT = {
     "download_id": pl.Int32, "pid": pl.Int32, "tid": pl.Int32, "began_ns": pl.Int64,
@@ -229,3 +228,58 @@ def test_the_last_attempt_of_a_fetch_is_committed_by_the_next_rename(make_raw: A
         (3, 1, None, 50),
         (4, 1, 55, None),
     ]
+
+
+def test_what_a_request_on_the_wire_says(make_raw: Any) -> None:
+    wire = wire_requests(
+        make_raw(
+            DOWNLOAD,
+            download(
+                50,
+                f"GET {PATH}C HTTP/1.1\r\nUser-Agent: x\r\nHOST:  s1\r\n\r\n",
+                sequence=1,
+                answer=b"HTTP/1.1 200 OK\r\n",
+                connect_ns=7,
+                bytes=9,
+            ),
+            download(
+                20,
+                f"GET http://s2:80{PATH} HTTP/1.1\r\nHost: s2:80\r\n\r\n",
+                fd=6,
+                answer=b"HTTP/1.1 404 Not Found",
+                connect_ns=8,
+                first_byte_ns=30,
+            ),
+            download(90, "GET /cvmfs/r.ch/.cvmfspublished HTTP/1.1\r\n", connect_ns=7, sequence=2),
+            download(0, ""),
+            download(95, "\x16\x03\x01", fd=7, pid=201),
+        ),
+        DAEMONS,
+        PROXIES,
+    )
+    wanted = ("sent_ns", "object_hash", "suffix", "url_path", "host", "proxy", "status", "reused")
+    assert wire.select(wanted).rows() == [
+        (20, A, "", PATH, "s2:80", "http://squid:3128", 404, False),
+        (50, A, "C", f"{PATH}C", "s1", None, 200, True),
+        (90, None, None, "/cvmfs/r.ch/.cvmfspublished", "", None, None, True),
+        (95, None, None, None, "", None, None, True),
+    ]
+    assert wire["mount_id"].to_list() == [3, 3, 3, None]
+    ids = dict(wire.select("sent_ns", "connection_id").rows())
+    assert ids[50] == ids[90] and len({ids[20], ids[50], ids[95]}) == 3
+
+
+@pytest.mark.parametrize("kept", range(1, 420))
+def test_a_manifest_that_is_cut_off_tells_nothing_wrong(kept: int) -> None:
+    body = f"C{A}\nB30720\nRd41d8cd98f00b204e9800998ecf8427e\nD240\nS12345\nGno\n"
+    answer = f"HTTP/1.1 200 OK\r\nX: {'a' * 270}\r\n\r\n{body}"
+    wire = pl.DataFrame(
+        {
+            "mount_id": [0],
+            "last_byte_ns": [7],
+            "url_path": ["/repo/.cvmfspublished"],
+            "answer": [answer[:kept]],
+        }
+    )
+    whole = kept > answer.index("S12345") + len("S12345")
+    assert manifests(wire).rows() == ([(0, 7, A, 12345)] if whole else [])
