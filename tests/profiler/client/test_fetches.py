@@ -9,19 +9,52 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cvmprof.probes.events import CACHE_FILE, CALL
+from cvmprof.probes.events import CACHE_FILE, CALL, DAEMON_FUNCTIONS
 from cvmprof.profiler.client import daemon_calls as work
 from cvmprof.profiler.client.fetches import fetches_by_call, fetches_by_name, numbered
-from cvmprof.tests.profiler.daemon_records import (
-    CACHED,
-    DAEMONS,
-    A,
-    B,
-    cache_file,
-    fetching,
-    served_requests,
-)
+from cvmprof.tests.profiler.conftest import digest
 from cvmprof.tests.profiler.rows import frame, rows
+
+FUNCTION = {name: number for number, name in enumerate(DAEMON_FUNCTIONS)}
+FETCH, LOOKUP, DOWNLOADING = (
+    FUNCTION[name] for name in ("Fetcher::Fetch", "CacheManager::Open", "DownloadManager::Fetch")
+)
+A, B = "a1" * 20, "b2" * 20
+DAEMONS = pl.DataFrame(
+    {"pid": [200], "mount_id": [3]}, schema={"pid": pl.Int32, "mount_id": pl.Int32}
+)
+
+
+def fetching(
+    tid: int, start: int, end: int, looked: int | None, took: tuple[int, int] | None, **values: Any
+) -> list[dict[str, Any]]:
+    """Records of a Fetcher::Fetch: its lookup's result, its download's times."""
+    nested = {"pid": 200, "tid": tid, "parent_start_ns": start, "parent_function": FETCH}
+    whole = {"pid": 200, "tid": tid, "start_ns": start, "end_ns": end, "function": FETCH,
+             "object": digest(A), "result": 4, **values}  # fmt: skip
+    rows = [whole]
+    if looked is not None:
+        rows += [
+            {
+                **nested,
+                "start_ns": start + 1,
+                "end_ns": start + 2,
+                "function": LOOKUP,
+                "object": digest(A),
+                "result": looked,
+            },
+            {
+                **nested,
+                "start_ns": start + 8,
+                "end_ns": start + 9,
+                "function": LOOKUP,
+                "object": digest(A),
+                "result": 5,
+            },
+        ]
+    if took is not None:
+        rows += [{**nested, "start_ns": took[0], "end_ns": took[1], "function": DOWNLOADING}]
+    return rows
 
 
 def test_which_fetches_are_waits_and_how_they_ended(make_raw: Any) -> None:
@@ -46,6 +79,24 @@ def test_which_fetches_are_waits_and_how_they_ended(make_raw: Any) -> None:
     assert lookups.filter(tid=1)["hit"].to_list() == [False, True]
 
 
+def cache_file(
+    start: int, tid: int, syscall: str, path: str, result: int = 0, flags: int = 0, new: str = ""
+) -> dict[str, Any]:
+    number = ("none", "openat", "rename", "unlink").index(syscall)
+    return {
+        "start_ns": start,
+        "end_ns": start + 2,
+        "pid": 200,
+        "tid": tid,
+        "syscall": number,
+        "path": path.encode(),
+        "new_path": new.encode(),
+        "result": result,
+        "open_flags": flags,
+    }
+
+
+CACHED = f"/cache/{A[:2]}/{A[2:]}"
 BY_NAME = (
     cache_file(100, 1, "openat", CACHED, -2),
     cache_file(105, 1, "openat", CACHED, -2),
@@ -82,6 +133,19 @@ def test_a_daemon_without_symbols_tells_the_same_by_its_cache_files(make_raw: An
         (4, 400, None, B, None, None, None),
     ]
     assert work.cache_directories(files).rows() == [(3, "/cache")]
+
+
+def served_requests(*rows: tuple[int, int, int, int | None]) -> pl.DataFrame:
+    """Requests (unique, served_tid, served_ns, end_ns)."""
+    schema = {
+        "unique": pl.UInt64,
+        "served_tid": pl.Int32,
+        "served_ns": pl.Int64,
+        "end_ns": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        mount_id=pl.lit(3, pl.Int32)
+    )
 
 
 def test_cache_files_of_a_daemon_with_calls_add_only_commits(make_raw: Any) -> None:
