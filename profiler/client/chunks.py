@@ -61,7 +61,7 @@ def _attributes(journal: Journal) -> pl.DataFrame:
 
 def _listed(named: pl.DataFrame) -> pl.DataFrame:
     lines = named.select("file_id", line=pl.col("chunk_list").str.split("\n")).explode("line")
-    fields = lines.drop_nulls().with_columns(pl.col("line").str.strip_chars().str.split(","))
+    fields = lines.with_columns(pl.col("line").str.strip_chars().str.split(","))
     parsed = fields.filter(pl.col("line").list.len() >= 3).select(
         "file_id",
         object_hash=hash_of_text(pl.col("line").list.get(0)),

@@ -116,4 +116,4 @@ def cache_directories(cache_files: pl.DataFrame) -> pl.DataFrame:
 
 def _without_calls(cache_files: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
     """Rows of daemons without any seen call."""
-    return cache_files.join(calls.select("pid").unique(), on="pid", how="anti")
+    return cache_files.join(calls.select("pid"), on="pid", how="anti")

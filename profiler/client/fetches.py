@@ -49,11 +49,11 @@ def fetches_by_call(calls: pl.DataFrame) -> pl.DataFrame:
     )
     seen = (
         calls.filter(pl.col("function") == FETCH)
-        .join(first_lookup.drop_nulls("call_id"), on="call_id", how="left")
-        .join(downloading.drop_nulls("call_id"), on="call_id", how="left")
+        .join(first_lookup, on="call_id", how="left")
+        .join(downloading, on="call_id", how="left")
     )
-    downloads, failed = pl.col("queued_ns").is_not_null(), pl.col("result").fill_null(0) < 0
-    missed = pl.col("first_result").fill_null(0) < 0
+    downloads, failed = pl.col("queued_ns").is_not_null(), pl.col("result") < 0
+    missed = pl.col("first_result") < 0
     outcome = (
         pl.when(pl.col("end_ns").is_null())
         .then(None)
@@ -77,7 +77,7 @@ def _direct_downloads(calls: pl.DataFrame) -> pl.DataFrame:
     outcome = (
         pl.when(pl.col("end_ns").is_null())
         .then(None)
-        .when(pl.col("result").fill_null(0) == 0)
+        .when(pl.col("result") == 0)
         .then(pl.lit("downloaded"))
         .otherwise(pl.lit("failed"))
     )
@@ -170,7 +170,7 @@ def _handed_over(
     holders = downloaded.select(
         "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
     )
-    within = (pl.col("freed_ns") <= pl.col("answered_ns")).fill_null(value=False)
+    within = pl.col("freed_ns") <= pl.col("answered_ns")
     overlapping = alone.join(holders, on=["pid", "object_hash"]).filter(
         ((pl.col("held_ns") <= pl.col("start_ns")) | within)
         & (pl.col("freed_ns") > pl.col("start_ns")).fill_null(value=True)

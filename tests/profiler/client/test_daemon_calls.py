@@ -134,6 +134,23 @@ def test_lookups_are_ended_calls_and_opens_of_daemons_without_calls(make_raw: An
     ]
 
 
+def test_of_a_process_of_no_known_mount_the_files_are_kept(make_raw: Any) -> None:
+    new = cached(B).encode()
+    files = with_hashes(
+        make_raw(
+            CACHE_FILE,
+            file(5, "rename", cached(A), pid=9, new_path=new),
+            file(1, "openat", "/t", end_ns=0),
+        ),
+        DAEMONS,
+    )
+    names = ("pid", "mount_id", "end_ns", "path", "path_hash", "new_path", "new_hash")
+    assert files.select(names).rows() == [
+        (9, None, 7, cached(A), A, cached(B), B),
+        (200, 3, None, "/t", None, "", None),
+    ]
+
+
 def test_only_renames_into_the_cache_that_succeeded_commit(make_raw: Any) -> None:
     new = {"new_path": cached(A).encode()}
     files = with_hashes(

@@ -223,12 +223,15 @@ def fetches_of(*calls: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def test_the_first_lookup_decides_whether_a_call_is_a_fetch() -> None:
+    """Not another call inside it, nor a lookup outside any call."""
     missed = {**FETCHED, "call_id": 0, "result": 5}
     lookups: list[dict[str, Any]] = [
         {**LOOKED, "call_id": 1, "parent_id": 0, "start_ns": 120, "result": 0},
         {**LOOKED, "call_id": 2, "parent_id": 0, "start_ns": 110, "result": -2},
         {**LOOKED, "call_id": 3, "start_ns": 90, "result": -2},
     ]
+    other = {**LOOKED, "call_id": 4, "parent_id": 0, "start_ns": 105, "function": "cvmfs_open"}
+    lookups.append({**other, "result": 0})
     assert fetches_of(missed, *lookups) == [(0, "joined", None, None)]
     swapped = [{**each, "start_ns": 300 - each["start_ns"]} for each in lookups]
     assert fetches_of(missed, *swapped) == []
@@ -246,6 +249,7 @@ def test_a_fetch_is_from_the_first_queueing_to_the_last_return() -> None:
         {**LOADED, "call_id": 4, "parent_id": 9, "start_ns": 96, "end_ns": 97, "result": 1},
         {**LOADED, "call_id": 5, "start_ns": 98, "end_ns": None},
         {**FETCHED, "call_id": 6, "result": -5, "object_hash": None},
+        {**FETCHED, "call_id": 9, "function": "cvmfs_lookup"},
     ) == [
         (0, "downloaded", 110, 140),
         (3, "downloaded", 90, 95),
