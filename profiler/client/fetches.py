@@ -199,22 +199,17 @@ def _steps(lookups: pl.DataFrame, begun: pl.DataFrame) -> pl.DataFrame:
     marks = begun.with_columns(
         end_ns=pl.lit(None, pl.Int64), object_hash=pl.lit(None, pl.String), hit=pl.lit(value=None)
     ).with_columns(pl.col("hit").cast(pl.Boolean))
-    next_hash = pl.col("object_hash").shift(-1).over("pid", "tid")
-    follows = pl.col("start_ns").shift(-1).over("pid", "tid").is_not_null()
     steps = pl.concat([lookups.select(names), marks.select(names)]).sort("pid", "tid", "start_ns")
-    thread, same = ["pid", "tid"], pl.col("object_hash")
-    missed = ~pl.col("hit").fill_null(value=True)
-    return steps.with_columns(
-        is_miss=missed,
-        after_miss=(missed.shift(1).over(thread) & (same == same.shift(1).over(thread))).fill_null(
-            value=False
-        ),
-        joins=(
-            missed & pl.col("hit").shift(-1).over(thread) & (same == same.shift(-1).over(thread))
-        ).fill_null(value=False),
-        goes_on=(follows & (next_hash.is_null() | (next_hash == same))).fill_null(value=False),
-        next_end_ns=pl.col("end_ns").shift(-1).over(thread),
-    )
+    misses, hashes = ~pl.col("hit").fill_null(value=True), pl.col("object_hash")
+    follows, next_hash = pl.col("start_ns").shift(-1).is_not_null(), hashes.shift(-1)
+    of_thread = {
+        "after_miss": (misses.shift(1) & (hashes == hashes.shift(1))).fill_null(value=False),
+        "joins": misses & pl.col("hit").shift(-1) & (hashes == next_hash),
+        "goes_on": follows & (next_hash.is_null() | (next_hash == hashes)),
+        "next_end_ns": pl.col("end_ns").shift(-1),
+    }
+    neighbours = [step.over("pid", "tid").alias(name) for name, step in of_thread.items()]
+    return steps.with_columns(*neighbours, is_miss=misses)
 
 
 def numbered(unnumbered: pl.DataFrame) -> pl.DataFrame:
@@ -234,6 +229,6 @@ def numbered(unnumbered: pl.DataFrame) -> pl.DataFrame:
     meets = (pl.col("held_ns") < pl.col("end_ns")) & (
         pl.col("freed_ns").is_null() | (pl.col("freed_ns") > pl.col("start_ns"))
     )
-    pairs = waiting.join(holders, on=["pid", "object_hash"]).filter(meets).sort("held_ns")
-    latest = pairs.group_by("fetch_id").agg(pl.col("joined_fetch_id").last())
+    pairs = waiting.join(holders, on=["pid", "object_hash"]).filter(meets)
+    latest = pairs.group_by("fetch_id").agg(pl.col("joined_fetch_id").max())
     return rows.join(latest, on="fetch_id", how="left", maintain_order="left")

@@ -59,9 +59,8 @@ def _sleeps(served: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
             & (pl.col("woken_by_tid") != pl.col("tid"))
             & (pl.col("off_reason") != "preempted")
         )
-        .join(served.select("tid").unique(), on="tid", how="semi")
+        .join(served.select("tid"), on="tid", how="semi")
         .select("pid", "tid", "start_ns", end_ns="woken_ns", holder_tid="woken_by_tid")
-        .drop_nulls("end_ns")
     )
     in_request = latest_begun(by_sibling, served, at="start_ns", begin="served_ns", by="tid")
     waits = (pl.col("end_ns") > pl.col("start_ns")) & _before_answer()
@@ -82,7 +81,7 @@ def _kept_waiting(
     ended.
     """
     holders = _fetches_for_handles(served, fetches)
-    last = _contended(served.unique("tid", keep="last").drop_nulls("handle"), holders)
+    last = _contended(served.unique("tid", keep="last"), holders)
     asleep = (
         blocked.filter(pl.col("off_reason") == "sleep")
         .select("pid", "tid", "start_ns", "woken_ns", "end_ns", "woken_by_pid")
@@ -115,7 +114,7 @@ def _fetches_for_handles(served: pl.DataFrame, fetches: pl.DataFrame) -> pl.Data
     not seen lasted at most until the answer.
     """
     answers = served.select("mount_id", "unique", "handle", answered_ns="ended_ns")
-    return fetches.join(answers.drop_nulls("handle"), on=["mount_id", "unique"]).select(
+    return fetches.join(answers, on=["mount_id", "unique"]).select(
         "pid",
         "mount_id",
         "handle",

@@ -337,6 +337,15 @@ def test_a_transaction_begins_with_the_first_miss_before_it_and_ends_with_its_re
     assert named([], begun) == []
 
 
+@pytest.mark.parametrize("before", [{"object_hash": B}, {"hit": True}, {"tid": 2}, {"pid": 201}])
+def test_only_a_miss_of_the_same_object_just_before_belongs_to_a_miss(
+    before: dict[str, Any],
+) -> None:
+    looked = [{"tid": 1, "start_ns": 10, **before}, {"tid": 1, "start_ns": 15}]
+    found = named(looked, [(200, 1, 3, 20, 22, "/t")])
+    assert found == [(1, 15, None, A, None, 22)]
+
+
 def test_a_miss_and_then_a_hit_waited_for_another_thread() -> None:
     """Of the same object on the same thread, with nothing between them; the last miss counts."""
     hit = {"tid": 1, "start_ns": 50, "hit": True}
@@ -401,7 +410,8 @@ def test_a_thread_that_goes_on_with_its_object_joined_nobody() -> None:
         {"tid": 2, "start_ns": 14, "object_hash": B},
     ]
     assert [row[0] for row in named([*holder, *later], begun, renames)] == [1, 2]
-    own = [*begun, (200, 2, 3, 15, 16, "/u")]
-    assert named([*holder, later[0]], own, renames) == [
-        (1, 10, 35, A, "downloaded", 22), (2, 12, None, A, None, 16),
-    ]  # fmt: skip
+    own = [*begun, (200, 2, 3, 13, 16, "/u")]
+    for looked in (later[:1], later):
+        assert named([*holder, *looked], own, renames) == [
+            (1, 10, 35, A, "downloaded", 22), (2, 12, None, A, None, 16),
+        ]  # fmt: skip

@@ -371,3 +371,42 @@ def test_a_sibling_that_ends_a_kept_sleep_before_the_last_did_hand_over() -> Non
     dying = (WAITER, 50, 60, 109)
     assert kept((12, 90), dying, (WAITER, 70, 80, 7)) == [(2, 50, 60, HOLDER), (2, 70, 80, HOLDER)]
     assert kept((12, 75), dying, (WAITER, 70, 80, 7)) == [(2, 50, 60, HOLDER), (2, 70, 80, 7)]
+
+
+def test_only_the_last_request_of_a_thread_waits_for_a_lock_that_is_kept() -> None:
+    """The one that it took last, in whichever order they were queued."""
+    holder_s, waits = (4, HOLDER, 10, None, 1), (2, WAITER, 20, None, 1)
+    woken, ended = (WAITER, 30, 40, 109), (2, WAITER, 20, 60, 1)
+    assert kept((12, 99), woken, asked=requests(ended, holder_s)) == [(2, 30, 40, HOLDER)]
+    assert kept((12, 99), woken, asked=requests(ended, (8, WAITER, 65, None, 9), holder_s)) == []
+    before = requests(waits, (8, WAITER, 5, 15, 9), holder_s)
+    assert kept((12, 99), woken, asked=before) == [(2, 30, 40, HOLDER)]
+
+
+def test_the_last_sleep_of_each_thread_may_end_by_the_one_that_crashed() -> None:
+    """8 ends both sleeps: that it let them go on shows only where they slept again."""
+    asked = requests(
+        (2, WAITER, 20, None, 1), (6, 7, 20, None, 1), (4, HOLDER, 10, None, 1), (8, 8, 5, None, 9)
+    )
+    slept = (WAITER, 30, 40, 8), (7, 35, 45, 8)
+    both = [(2, 30, 40, HOLDER), (6, 35, 45, HOLDER)]
+    assert kept((12, 99), *slept, asked=asked) == both
+    again = (7, 50, 55, 8)
+    assert kept((12, 99), *slept, again, asked=asked) == [
+        both[0], (6, 35, 45, 8), (6, 50, 55, HOLDER),
+    ]  # fmt: skip
+
+
+def test_a_request_that_nobody_was_seen_to_take_keeps_no_lock() -> None:
+    asked = requests((2, WAITER, 20, None, 1), (4, HOLDER, 10, None, 1))
+    untaken = asked.with_columns(served_ns=pl.when(unique=2).then("served_ns"))
+    assert kept((12, 99), (WAITER, 30, 40, 109), asked=untaken) == []
+
+
+def test_waits_are_in_order_of_their_start_then_thread() -> None:
+    asked = requests(*((2 * tid, tid, 10, 99, tid) for tid in (5, 6, 7, 9)))
+    slept = sleeps(*((tid, at, end, 9) for tid, at, end in
+                     ((7, 20, 60), (6, 30, 50), (5, 30, 55))))  # fmt: skip
+    assert [row[:3] for row in found(asked, slept, NO_FETCH)] == [
+        (14, 20, 60), (10, 30, 55), (12, 30, 50),
+    ]  # fmt: skip
