@@ -21,18 +21,18 @@ _DATABASE, _PIPE = "cachedb", "cachemgr"
 
 
 def cache_managers(
-    calls: pl.DataFrame, daemons: pl.DataFrame, repositories: pl.DataFrame, journal: Journal
+    calls: pl.DataFrame, daemons: pl.DataFrame, attributes: pl.DataFrame, journal: Journal
 ) -> pl.DataFrame:
     """The caches of mounts: mount_id, cache_manager?, cache_path?.
 
-    ``calls``: CALL records; ``daemons``: pid, mount_id; ``repositories``: mount_id, repository?.
+    ``calls``: CALL records; ``daemons``: pid, mount_id; ``attributes``: mount_id, repository?.
     """
     lookups = calls.filter(pl.col("function").is_in(list(_NUMBERS)))
     used: dict[int, set[str]] = {}
     for pid, number in lookups.select("pid", "function").unique().iter_rows():
         used.setdefault(pid, set()).add(_NUMBERS[number])
     opened = _opened(journal)
-    named = daemons.join(repositories, on="mount_id", how="left")
+    named = daemons.join(attributes.select("mount_id", "repository"), on="mount_id", how="left")
     rows = [
         {"mount_id": mount, **_described(used.get(pid, set()), opened.get(pid, ()), repository)}
         for pid, mount, repository in named.select("pid", "mount_id", "repository").iter_rows()

@@ -161,7 +161,7 @@ def _outside_downloads(slept: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFra
     loads = inside & (pl.col("start_ns") >= pl.col("loads_from"))
     return (
         latest.with_columns(in_fetch=inside)
-        .filter(~loads.fill_null(value=False))
+        .filter(~loads)
         .drop("fetch_from", "fetch_until", "loads_from")
     )
 
@@ -221,7 +221,7 @@ def _with_holders_fetch(parts: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFr
     )
     key = ["pid", "holder_tid"]
     latest = latest_begun(parts, by_holder, at="end_ns", begin="fetch_from", by=key)
-    during = (pl.col("fetch_until") > pl.col("start_ns")).fill_null(value=False)
+    during = pl.col("fetch_until") > pl.col("start_ns")
     return latest.with_columns(
         pl.when(during).then(name).alias(name) for name in ("holder_fetch_id", "holder_kind")
     ).drop("fetch_from", "fetch_until")

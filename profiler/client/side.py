@@ -48,9 +48,6 @@ def client_side(spool: Spool, journal: Journal, kernel: KernelSide) -> ClientSid
     cache_files = with_hashes(spool.cache_files(), kernel.daemons)
     lookups = cache_lookups(calls, cache_files)
     committed = commits(cache_files)
-    repositories = kernel.mounts.select("mount_id").join(
-        kernel.attributes.select("mount_id", "repository"), on="mount_id", how="left"
-    )
     by_name = fetches_by_name(
         lookups.filter(pl.col("call_id").is_null()),
         transactions(cache_files, calls),
@@ -64,7 +61,7 @@ def client_side(spool: Spool, journal: Journal, kernel: KernelSide) -> ClientSid
         fetches=numbered(pl.concat([fetches_by_call(calls), by_name])),
         commits=committed,
         cache_paths=cache_directories(cache_files),
-        managers=cache_managers(raw_calls, kernel.serving, repositories, journal),
+        managers=cache_managers(raw_calls, kernel.serving, kernel.attributes, journal),
     )
 
 

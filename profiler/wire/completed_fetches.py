@@ -82,7 +82,10 @@ def _kind_by_name() -> pl.Expr:
 
 
 def _places(rows: pl.DataFrame, evidence: CompletionEvidence) -> pl.DataFrame:
-    """Where in which file: fetch_id, file_id, offset_bytes?, unpacked_bytes?, chunk_count?."""
+    """Where in which file: fetch_id, file_id, offset_bytes?, unpacked_bytes?, chunk_count?.
+
+    Of several files with the same inode number, one after the other, the last counts.
+    """
     requests = evidence.requests.select(
         "mount_id", "unique", "opcode", "node_id", at="offset_bytes", length="size_bytes"
     )
@@ -92,7 +95,9 @@ def _places(rows: pl.DataFrame, evidence: CompletionEvidence) -> pl.DataFrame:
         .filter(pl.col("opcode").is_in([fuse.READ, fuse.OPEN]))
     )
     node = ["mount_id", "node_id"]
-    inodes = evidence.files.select("mount_id", "file_id", node_id="inode").unique(node)
+    inodes = evidence.files.select("mount_id", "file_id", node_id="inode").unique(
+        node, keep="last", maintain_order=True
+    )
     counted = evidence.chunks.select(
         "file_id",
         "object_hash",
@@ -106,7 +111,7 @@ def _places(rows: pl.DataFrame, evidence: CompletionEvidence) -> pl.DataFrame:
     covers = (pl.col("offset_bytes") < pl.col("at") + pl.col("length")) & (
         pl.col("offset_bytes") + pl.col("unpacked_bytes") > pl.col("at")
     )
-    best = candidates.with_columns(covers=covers.fill_null(value=False)).sort(
+    best = candidates.with_columns(covers=covers).sort(
         "fetch_id", "covers", "offset_bytes", descending=[False, True, False]
     )
     return best.unique("fetch_id", keep="first", maintain_order=True).select(

@@ -26,7 +26,7 @@ def endpoints(records: pl.DataFrame) -> pl.DataFrame:
         )
         for end in ends
     )
-    joined = records.join(spelt, on=key, how="left", maintain_order="left")
+    joined = records.join(spelt, on=key, maintain_order="left")
     return joined.drop(ends).rename({f"{end}_text": end for end in ends})
 
 
@@ -43,7 +43,7 @@ def endpoint(family: int, address: bytes, port: int) -> str | None:
 def server_name(hello: bytes) -> str | None:
     """The server name in a TLS ClientHello (RFC 6066, 3), None where there is none.
 
-    A message that was cut off is read up to the cut.
+    A message that was cut off is read up to the cut: the name may be cut too.
     """
     if len(hello) < 44 or hello[5] != _TLS_CLIENT_HELLO:
         return None
@@ -51,7 +51,7 @@ def server_name(hello: bytes) -> str | None:
     at += 2 + int.from_bytes(hello[at : at + 2], "big")  # ciphers
     at += 1 + int.from_bytes(hello[at : at + 1], "big")  # compressions
     at += 2
-    while at + 9 <= len(hello):
+    while at + 9 < len(hello):
         kind, size = (int.from_bytes(hello[at + n : at + n + 2], "big") for n in (0, 2))
         if kind == _EXTENSION_SERVER_NAME:
             length = int.from_bytes(hello[at + 7 : at + 9], "big")

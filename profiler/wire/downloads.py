@@ -111,9 +111,7 @@ def _read_target(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(
         url_path=pl.coalesce(absolute, "target"),
         host=pl.coalesce(pl.col("target").str.extract(_ABSOLUTE, 1), "header_host"),
-        proxy=pl.when(proxied.fill_null(value=False)).then(
-            pl.coalesce("remote", "proxy", pl.lit("unknown"))
-        ),
+        proxy=pl.when(proxied).then(pl.coalesce("remote", "proxy", pl.lit("unknown"))),
     )
 
 
@@ -220,7 +218,7 @@ def downloads(
     of_fetches = sent.join(attempts, on="download_id", how="left", maintain_order="left").join(
         queued, on="fetch_id", how="left", maintain_order="left"
     )
-    commits = committed.select("pid", "object_hash", committed_ns="end_ns").drop_nulls()
+    commits = committed.select("pid", "object_hash", committed_ns="end_ns")
     key = ["pid", "object_hash"]
     dated = next_begun(of_fetches, commits, at="began_ns", begin="committed_ns", by=key)
     is_last = pl.col("attempt") == pl.col("attempt").max().over("fetch_id")

@@ -410,3 +410,19 @@ def test_waits_are_in_order_of_their_start_then_thread() -> None:
     assert [row[:3] for row in found(asked, slept, NO_FETCH)] == [
         (14, 20, 60), (10, 30, 55), (12, 30, 50),
     ]  # fmt: skip
+
+
+def test_what_a_thread_sleeps_while_another_keeps_its_lock_is_no_wait_for_who_ended_it() -> None:
+    """From its first such sleep until the last fetch for the handle ended."""
+    stranger, sibling = 109, 8
+    woken = [(WAITER, 30, 40, stranger), (WAITER, 75, 80, stranger), (WAITER, 92, 95, stranger)]
+    asked = requests((2, WAITER, 20, None, 1), (4, HOLDER, 10, None, 1), (8, sibling, 5, None, 9))
+    fetching = fetches(
+        (HOLDER, 12, 70, 12, "chunk", "downloaded"), (HOLDER, 72, 90, 72, "chunk", "downloaded"),
+        unique=4,
+    )  # fmt: skip
+    of_holder = [(2, 30, 40, HOLDER), (2, 75, 80, HOLDER)]
+    for start, end, real in ((42, 44, 0), (82, 89, 0), (82, 90, 1), (22, 25, 1)):
+        waits = found(asked, sleeps(*woken, (WAITER, start, end, sibling)), fetching)
+        own = [(2, start, end, sibling)] * real
+        assert [row[:4] for row in waits] == sorted([*own, *of_holder])

@@ -17,7 +17,10 @@ SENT = {
     "download_id": pl.Int32, "suffix": pl.String, "url_path": pl.String, "object_hash": pl.String,
 }  # fmt: skip
 UNNUMBERED = {"object_suffix": pl.String, "queued_ns": pl.Int64, "returned_ns": pl.Int64}
-FILES = rows("files", *({"file_id": n, "mount_id": 3, "inode": 7 + n} for n in range(3)))
+FILES = rows(
+    "files",
+    *({"file_id": n, "mount_id": 3, "inode": inode} for n, inode in enumerate((7, 8, 9, 17, 17))),
+)
 READ = {"mount_id": 3, "unique": 2, "opcode": fuse.READ, "node_id": 7}
 
 
@@ -118,6 +121,8 @@ def test_the_place_is_the_one_that_the_request_needs_else_the_first() -> None:
           for at in (20, 0, 40)),
         {"file_id": 1, "object_hash": A, "offset_bytes": 0, "size_bytes": 5},
         {"file_id": 0, "object_hash": B, "offset_bytes": 10, "size_bytes": 10},
+        {"file_id": 3, "object_hash": A, "size_bytes": 20},
+        {"file_id": 4, "object_hash": A, "size_bytes": 10},
     )  # fmt: skip
     for values, place in (
         ({"offset_bytes": 29, "size_bytes": 1}, (0, 20, 10, "chunk")),
@@ -132,6 +137,7 @@ def test_the_place_is_the_one_that_the_request_needs_else_the_first() -> None:
         ({"node_id": 8, "opcode": fuse.OPEN}, (1, 0, 5, "file")),
         ({"node_id": 9}, (2, None, None, None)),  # its chunk list is not known
         ({"node_id": 10}, (None, None, None, None)),
+        ({"node_id": 17}, (4, 0, 10, "file")),  # the later one of the inode's two files
         ({"mount_id": 4}, (None, None, None, None)),
         ({"unique": 4}, (None, None, None, None)),
     ):

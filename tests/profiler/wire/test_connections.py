@@ -63,6 +63,27 @@ def test_the_name_in_a_handshake() -> None:
     assert server_name(b"CONNECT cvmfs.example.org:443 HTTP/1.1\r\n\r\n" + bytes(60)) is None
 
 
+def extension(kind: int, body: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + len(body).to_bytes(2, "big") + body
+
+
+@pytest.mark.parametrize("session", [b"", b"s" * 32])
+def test_a_name_behind_other_extensions_whole_or_cut(session: bytes) -> None:
+    """RFC 8446, 4.1.2 and RFC 6066, 3. Where nothing of the name is left there is none."""
+    name = b"s1.example"
+    server = len(name).to_bytes(2, "big") + name
+    listed = (len(server) + 1).to_bytes(2, "big") + b"\0" + server
+    extensions = extension(0xFF01, b"\0") + extension(23, b"") + extension(0, listed)
+    before = b"\x16\3\1\0\0" + b"\1\0\0\0" + b"\3\3" + bytes(32)
+    suites = b"\0\4\x13\1\x13\2" + b"\1\0" + len(extensions).to_bytes(2, "big")
+    hello = before + bytes([len(session)]) + session + suites + extensions
+    assert server_name(hello) == server_name(hello + extension(0, b"no name")) == "s1.example"
+    for left in range(1, len(name)):
+        assert server_name(hello[: left - len(name)]) == name[:left].decode()
+    assert server_name(hello[: -len(name)]) is None
+    assert server_name(hello.replace(extension(0, listed), extension(9, listed))) is None
+
+
 def request(sent: int, text: bytes, socket: int = 1, **values: Any) -> dict[str, Any]:
     return {
         "sent_ns": sent,

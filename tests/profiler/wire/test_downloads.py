@@ -197,10 +197,19 @@ def test_a_fetch_without_a_name_gets_what_belongs_to_no_other(
     unnamed = fetches((10, 20, None), (30, None, None), (35, 40, None), (0, None, B))
     found = attempts(sent((began, A, "")), unnamed)
     assert found["fetch_id"].to_list() == ([] if within is None else [within])
+    assert attempts(sent((began, A, "")), unnamed.reverse()).equals(found)
     named = attempts(sent((began, B, "")), unnamed)
     assert named.rows() == [(3, 0, 1, 9)]
     stranger = sent((began, A, "")).with_columns(pid=pl.lit(2, pl.Int32))
     assert attempts(stranger, unnamed).is_empty()
+
+
+def test_attempts_of_all_fetches_are_counted_in_order_of_time() -> None:
+    asked = sent((12, B, ""), (32, A, ""), (11, B, ""), (31, A, ""))
+    found = attempts(asked, fetches((10, 20, None), (30, 40, A)))
+    assert found.rows() == [(0, 2, 1, 9), (0, 0, 2, 9), (1, 3, 1, 9), (1, 1, 2, 9)]
+    found = attempts(asked, fetches((30, 40, A), (10, 20, None)))
+    assert found.rows() == [(0, 3, 1, 9), (0, 1, 2, 9), (1, 2, 1, 9), (1, 0, 2, 9)]
 
 
 COMMITS = {"pid": pl.Int32, "object_hash": pl.String, "end_ns": pl.Int64}
@@ -218,8 +227,9 @@ def test_the_last_attempt_of_a_fetch_is_committed_by_the_next_rename(make_raw: A
     )
     tried = frame(ATTEMPTS, (7, 2, 2, 9), (7, 1, 1, 9), (8, 4, 1, 9))
     commits = frame(
-        COMMITS, (200, A, 50), (200, A, 30), (200, B, 22), (201, A, 21), (200, A, None), (200, A, 9)
-    )
+        COMMITS, (200, A, 65), (200, A, 50), (200, A, 30), (200, B, 22), (201, A, 21),
+        (200, A, None), (200, A, 9),
+    )  # fmt: skip
     table = downloads(asked, tried, frame(QUEUED, (8, 55), (7, 2)), commits)
     names = ("download_id", "attempt", "queued_ns", "committed_ns")
     assert table.select(names).rows() == [
@@ -227,7 +237,7 @@ def test_the_last_attempt_of_a_fetch_is_committed_by_the_next_rename(make_raw: A
         (1, 1, 2, None),
         (2, 2, 2, 30),
         (3, 1, None, 50),
-        (4, 1, 55, None),
+        (4, 1, 55, 65),
     ]
 
 
