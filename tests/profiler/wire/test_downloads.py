@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from cvmprof.probes import events
-from cvmprof.probes.events import DOWNLOAD
+from cvmprof.probes.events import DOWNLOAD, WORK
 from cvmprof.profiler.wire.downloads import (
     attempts,
+    download_work,
     downloads,
     manifests,
     named_by_fetches,
@@ -239,6 +240,29 @@ def test_the_last_attempt_of_a_fetch_is_committed_by_the_next_rename(make_raw: A
         (3, 1, None, 50),
         (4, 1, 55, 65),
     ]
+
+
+def test_work_is_in_order_of_time_and_of_the_request_that_it_names(make_raw: Any) -> None:
+    """By process, descriptor and time; once, although two requests may be of the same time."""
+    asked = requests(
+        make_raw, *({"sent_ns": at, "fd": fd} for at, fd in ((10, 4), (10, 5), (20, 5), (20, 5)))
+    )
+    work = {"pid": 200, "tid": 9, "end_ns": 60, "late_ns": 1, "write_ns": 2, "off_ns": 3}
+    found = download_work(
+        make_raw(
+            WORK,
+            {**work, "start_ns": 50, "sent_ns": 10, "fd": 5, "round": 2},
+            {**work, "start_ns": 40, "sent_ns": 10, "fd": 4, "round": 1},
+            {**work, "start_ns": 45, "sent_ns": 11, "fd": 4},
+            {**work, "start_ns": 46, "sent_ns": 10, "fd": 4, "pid": 201},
+            {**work, "start_ns": 55, "sent_ns": 20, "fd": 5},
+        ),
+        asked,
+    )
+    assert found["start_ns"].to_list() == [40, 45, 46, 50, 55]
+    assert found["download_id"].to_list()[:4] == [0, None, None, 1]
+    assert found["download_id"][4] in (2, 3)
+    assert found.row(0)[1:] == (200, 9, 1, 40, 60, 1, 2, 3)
 
 
 PATH = f"/cvmfs/r.ch/data/{A[:2]}/{A[2:]}"
