@@ -62,8 +62,7 @@ def wire_requests(
 
 def _with_text(records: pl.DataFrame) -> pl.DataFrame:
     """The messages as text, with their target? and the server they name (header_host)."""
-    hellos = records.select("request", is_tls=(pl.col("flags") & DOWNLOAD_TLS) != 0)
-    names = [server_name(raw) if is_tls else None for raw, is_tls in hellos.iter_rows()]
+    names = [server_name(raw) for raw in records["request"]]
     text = records.with_columns(c_strings(records["request"]), c_strings(records["answer"]))
     sent = pl.col("sent_ns").is_not_null()
     encrypted = (pl.col("flags") & DOWNLOAD_TLS) != 0
