@@ -79,3 +79,21 @@ def test_relative_names_lie_in_the_directory_of_a_daemon_or_of_its_ancestor(make
         (20, 50, path("./sub")),
     )
     assert found(removals, owners) == [(0, 9, 9, [2, 0])]
+
+
+def test_a_child_removes_by_names_of_its_daemons_directory(make_raw: Any) -> None:
+    removals = removed(make_raw, (22, 5, path(".")), (33, 5, path(".")))
+    mounts, parents = rows("mounts", mount(0, "/c", 9)), {22: 21, 21: 9, 33: 44}
+    owners = CacheOwners(mounts, {9: "/c", 44: "/c"}, parents)
+    assert found(removals, owners) == [(0, 5, 22, [1, 0])]
+    assert found(removals, CacheOwners(mounts, {9: "/x"}, parents)) == []
+
+
+def test_a_removal_that_failed_removed_nothing(make_raw: Any) -> None:
+    owners = CacheOwners(rows("mounts", mount(0, "/c")), {}, {})
+    both = removed(make_raw, (7, 5, path("/c")), (7, 6, path("/c", B)))
+    failed = both.with_columns(result=pl.Series([0, -2], dtype=both.schema["result"]))
+    table = evictions(failed, owners, rows("chunks", {"object_hash": A}))
+    assert table["detail"].to_list() == [
+        "1 objects were removed from the client's cache, 1 of them belong to files of this run"
+    ]

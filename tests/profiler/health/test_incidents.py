@@ -1,4 +1,4 @@
-"""Incidents, phases, stalls, probes, losses."""
+"""Incidents: mounts, deaths, hangs, and what daemons did when they crashed; stalls."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import polars as pl
 
 from cvmprof.probes.events import TASK
 from cvmprof.profiler.attribution.stalls import stalls
-from cvmprof.profiler.device.runner import runner_operations
 from cvmprof.profiler.health.incidents import IncidentEvidence, incidents, last_calls
-from cvmprof.profiler.health.observation import losses, probes
-from cvmprof.profiler.kernel.phases import phases
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
 from cvmprof.tests.profiler.rows import rows
@@ -20,38 +17,6 @@ from cvmprof.tests.profiler.rows import rows
 NO_CALLS = pl.DataFrame(
     schema={"pid": pl.Int32, "crash_ns": pl.Int64, "crash_tid": pl.Int32, "doing": pl.String}
 )
-
-
-def mark(name: str, event: str, time_ns: int, tid: int = 1) -> dict[str, Any]:
-    return {"name": name, "event": event, "time_ns": time_ns, "pid": 1, "tid": tid}
-
-
-def test_phases_nest_by_name_and_thread() -> None:
-    found = phases(
-        [
-            mark("load", "begin", 1),
-            mark("run", "begin", 2),
-            mark("run", "begin", 3),
-            mark("run", "end", 4),
-            mark("run", "begin", 4, tid=2),
-            mark("run", "end", 5),
-            mark("load", "end", 6, tid=2),
-            mark("stray", "end", 7),
-            {"name": "x"},
-        ]
-    )
-    assert found.select("name", "start_ns", "end_ns", "tid").rows() == [
-        ("load", 1, None, 1),
-        ("run", 2, 5, 1),
-        ("run", 3, 4, 1),
-        ("run", 4, None, 2),
-    ]
-    assert runner_operations(found).select(
-        "device", "kind", "start_ns", "end_ns", "source"
-    ).rows() == [
-        ("runner", "run", 2, 5, "runner"),
-        ("runner", "run", 3, 4, "runner"),
-    ]
 
 
 def test_stalls_are_the_long_gaps_before_the_last_operation() -> None:
@@ -204,32 +169,6 @@ def test_incidents_in_order() -> None:
         (800, "exit", 201, 1, None, "daemon 201 (cvmfs2) exited with status 1"),
         (920, "crash", 301, None, 15, "daemon 301 (cvmfs2) killed by signal 15"),
     ]
-
-
-def test_probes_take_their_last_count_and_losses_their_highest() -> None:
-    row = {"event": "read", "family": "tracepoint", "target": "t", "build_id": None, "reason": None}
-    journal = Journal(
-        (
-            {"kind": "probes", "rows": [row, {**row, "event": "gpu", "reason": "no device"}]},
-            {"kind": "hits", "rows": [{"event": "read", "hits": 4}]},
-            {"kind": "probes", "rows": [row]},
-            {"kind": "losses", "rows": [{"probe": "blocked", "cause": "ring full", "count": 3}]},
-            {"kind": "hits", "rows": [{"event": "read", "hits": 9}]},
-            {
-                "kind": "losses",
-                "rows": [
-                    {"probe": "blocked", "cause": "ring full", "count": 5},
-                    {"probe": "call", "cause": "map full", "count": 0},
-                ],
-            },
-        )
-    )
-    found = probes(journal)
-    assert found.sort("event").select("event", "hits", "reason").rows() == [
-        ("gpu", 0, "no device"),
-        ("read", 9, None),
-    ]
-    assert losses(journal).rows() == [("blocked", "ring full", 5)]
 
 
 SECOND = 1_000_000_000

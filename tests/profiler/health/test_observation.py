@@ -37,3 +37,12 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
     names: tuple[str, ...] = ("probe", "cause", "count")
     journal = lines("losses", *(dict[str, Any](zip(names, row, strict=True)) for row in counts))
     assert losses(journal).rows() == [("a", "x", 2), ("a", "y", 1), ("b", "x", 7)]
+
+
+def test_probes_take_the_last_count_of_hits() -> None:
+    """Of their own event; no count is none."""
+    hits = ({"event": "read", "hits": 4}, {"event": "gpu"}, {"event": "read", "hits": 9})
+    row = {"family": "tracepoint", "target": "t"}
+    given = (*({**row, "event": event} for event in ("read", "gpu", "open")),)
+    journal = Journal((*lines("probes", *given).lines, *lines("hits", *hits).lines))
+    assert probes(journal).select("event", "hits").rows() == [("read", 9), ("gpu", 0), ("open", 0)]

@@ -1,25 +1,21 @@
-"""Reloads, remounts, evictions, last calls and cache managers, on frames made by hand."""
+"""Reloads, remounts and cache managers, on frames made by hand."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
 import pytest
 
-from cvmprof.probes.events import CACHE_FILE, CALL, DAEMON_FUNCTIONS, TASK
+from cvmprof.probes.events import CALL, DAEMON_FUNCTIONS
 from cvmprof.profiler.client.cache_managers import cache_managers
-from cvmprof.profiler.health.evictions import CacheOwners, evictions
-from cvmprof.profiler.health.incidents import last_calls
 from cvmprof.profiler.health.remounts import reloads, remounts, revisions_at_start
 from cvmprof.profiler.run.journal import Journal
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import conform
 from cvmprof.tests.profiler.rows import frame, rows
 
 SECOND = 1_000_000_000
 HASH, ROOT = "ab" + "0" * 38, "cd" + "1" * 38
-UNLINK = 3
 
 
 def mounts(**more: Any) -> pl.DataFrame:
@@ -107,95 +103,6 @@ def test_the_first_manifest_of_a_mount_made_meanwhile_is_no_change() -> None:
     seen = [(600, HASH, 3), (790, ROOT, 4)]
     assert revisions(journal, LOOKED, *seen) == [(800, "/m: revision 3 before, 4 after")]
     assert revisions(journal, LOOKED, (600, HASH, 4)) == []
-
-
-def removal(pid: int, end_ns: int, path: str, result: int = 0) -> dict[str, Any]:
-    return {
-        "start_ns": 1,
-        "end_ns": end_ns,
-        "result": result,
-        "pid": pid,
-        "tid": pid,
-        "syscall": UNLINK,
-        "path": path.encode(),
-    }
-
-
-def test_removals_close_to_each_other_are_one_eviction(make_raw: Any) -> None:
-    """By the manager of a shared cache, which names the cache; failed ones and others' apart."""
-    other = "ef" + "0" * 38
-    records = make_raw(
-        CACHE_FILE,
-        removal(7, SECOND, f"/c/ab/{HASH[2:]}"),
-        removal(7, SECOND + 9, f"/c/ef/{other[2:]}"),
-        removal(7, SECOND + 10, f"/c/ef/{other[2:]}", -2),
-        removal(7, SECOND, f"/d/ab/{HASH[2:]}"),
-        removal(7, 5 * SECOND, f"/c/ef/{other[2:]}"),
-        removal(7, 5 * SECOND, "/c/txn/fetchAb"),
-    )
-    chunks = conform(
-        "chunks",
-        pl.DataFrame(
-            {"file_id": 0, "index": 0, "object_hash": [HASH], "offset_bytes": 0, "size_bytes": 1}
-        ),
-    )
-    found = evictions(records, CacheOwners(mounts(cache_path=["/c"]), {}, {}), chunks)
-    assert found.select("time_ns", "kind", "mount_id").rows() == [
-        (SECOND, "eviction", 0),
-        (5 * SECOND, "eviction", 0),
-    ]
-    assert found["detail"].to_list() == [
-        "2 objects were removed from the client's cache, 1 of them belong to files of this run",
-        "1 objects were removed from the client's cache, 0 of them belong to files of this run",
-    ]
-
-
-def test_a_child_removes_by_names_of_its_daemons_directory(make_raw: Any) -> None:
-    records = make_raw(CACHE_FILE, *(removal(pid, 5, f"./ab/{HASH[2:]}") for pid in (22, 33)))
-    parents = {22: 21, 21: 9, 33: 44}
-    owners = CacheOwners(mounts(cache_path=["/c"]), {9: "/c", 44: "/c"}, parents)
-    found = evictions(records, owners, empty("chunks"))
-    assert found.select("pid", "mount_id").rows() == [(22, 0)]
-    elsewhere = replace(owners, directories={9: "/x"})
-    nowhere = evictions(records, elsewhere, empty("chunks"))
-    assert nowhere.is_empty()
-
-
-def call(call_id: int, tid: int, start_ns: int, end_ns: int | None) -> dict[str, Any]:
-    return {
-        "call_id": call_id,
-        "function": f"f{call_id}",
-        "pid": 9,
-        "tid": tid,
-        "start_ns": start_ns,
-        "end_ns": end_ns,
-    }
-
-
-@pytest.mark.parametrize(
-    ("crashed", "told"),
-    [
-        (11, "in f1, begun 4.0 ms before"),
-        (12, "while thread 11 was in f1, begun 4.0 ms before"),
-    ],
-)
-def test_what_a_daemon_did_when_it_crashed(make_raw: Any, crashed: int, told: str) -> None:
-    ms = 1_000_000
-    signals = make_raw(
-        TASK,
-        {"time_ns": 10 * ms, "pid": 9, "tid": crashed, "kind": 5, "exit_code": 11},
-        {"time_ns": 11 * ms, "pid": 9, "tid": 14, "kind": 5, "exit_code": 6},
-    )
-    rows = [
-        call(0, 11, 1 * ms, 20 * ms),
-        call(1, 11, 6 * ms, None),
-        call(2, 13, 8 * ms, 9 * ms),
-        call(3, 11, 12 * ms, None),
-    ]
-    calls = conform("daemon_calls", pl.DataFrame(rows))
-    assert last_calls(signals, calls).rows() == [(9, 10 * ms, crashed, told)]
-    idle = last_calls(signals, calls.filter(pl.col("call_id") == 2))
-    assert idle["doing"].to_list() == ["after its last call f2, begun 2.0 ms before"]
 
 
 OBJECT = f"/{HASH[:2]}/{HASH[2:]}"

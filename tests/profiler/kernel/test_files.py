@@ -4,13 +4,12 @@ from typing import Any
 
 import polars as pl
 
-from cvmprof.probes.events import FILE, HIT, OPERATION, TOUCH, TOUCH_KEY
+from cvmprof.probes.events import FILE
 from cvmprof.profiler.client.chunks import chunk_at, chunks, with_cache_state
 from cvmprof.profiler.kernel.files import file_ids, files, with_cached_bytes
-from cvmprof.profiler.kernel.operations import hits, operations, touches
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.run.places import file_places
-from cvmprof.profiler.tables import conform, empty
+from cvmprof.profiler.tables import conform
 from cvmprof.tests.profiler.rows import frame
 
 MOUNTED = pl.DataFrame(
@@ -133,47 +132,6 @@ def test_a_file_has_its_first_time_and_path_and_its_last_size(make_raw: Any) -> 
         (3, 5, 1, None, None),
         (4, 6, 0, None, None),
     ]
-
-
-def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:
-    raw = make_raw(
-        OPERATION,
-        {
-            "start_ns": 5,
-            "end_ns": 9,
-            "kind": 1,
-            "flags": 2 | 4,
-            "offset": 8,
-            "size": 16,
-            "result": 16,
-        },
-        {"start_ns": 6, "end_ns": 0, "kind": 7, "flags": 0, "offset": 8, "size": 16, "result": -2},
-    )
-    rows = operations(raw, pl.Series("file_id", [4, 4], dtype=pl.Int32))
-    wanted = ("op_id", "kind", "end_ns", "file_id", "offset_bytes", "size_bytes", "result")
-    assert rows.select(wanted).rows() == [
-        (0, "read", 9, 4, 8, 16, 16),
-        (1, "metadata", None, None, None, None, -2),
-    ]
-
-
-def test_hits_and_touches(make_raw: Any) -> None:
-    raw = make_raw(
-        HIT,
-        {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
-        {"start_ns": 6, "kind": 1},
-    )
-    found = hits(raw, pl.Series("file_id", [4, None], dtype=pl.Int32))
-    assert found.select("file_id", "kind", "count", "ns", "max_ns").rows() == [
-        (4, "fault", 7, 3, 2)
-    ]
-    keys = make_raw(TOUCH_KEY, *({"bucket": 3, "granule": 2},) * 2)
-    values = make_raw(
-        TOUCH, {"bytes_read": 5, "pages_mapped": 1}, {"bytes_read": 6, "pages_inserted": 2}
-    )
-    both = pl.concat([keys, values], how="horizontal")
-    touched = touches(both, pl.Series("file_id", [4, 4], dtype=pl.Int32), empty("operations"))
-    assert touched.rows() == [(4, 2, 300_000_000, 11, 1, 2)]
 
 
 A, B, C = "aa" * 20, "bb" * 20, "cc" * 20

@@ -86,3 +86,44 @@ def test_long_reads_are_spread_over_their_granules(make_raw: Any) -> None:
     assert set(found.select("start_ns", "pages_mapped", "pages_inserted").rows()) == {
         (200_000_000, 0, 0)
     }
+
+
+def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:
+    raw = make_raw(
+        OPERATION,
+        {
+            "start_ns": 5,
+            "end_ns": 9,
+            "kind": 1,
+            "flags": 2 | 4,
+            "offset": 8,
+            "size": 16,
+            "result": 16,
+        },
+        {"start_ns": 6, "end_ns": 0, "kind": 7, "flags": 0, "offset": 8, "size": 16, "result": -2},
+    )
+    found = operations(raw, ids(4, 4))
+    wanted = ("op_id", "kind", "end_ns", "file_id", "offset_bytes", "size_bytes", "result")
+    assert found.select(wanted).rows() == [
+        (0, "read", 9, 4, 8, 16, 16),
+        (1, "metadata", None, None, None, None, -2),
+    ]
+
+
+def test_hits_and_touches(make_raw: Any) -> None:
+    raw = make_raw(
+        HIT,
+        {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
+        {"start_ns": 6, "kind": 1},
+    )
+    found = hits(raw, ids(4, None))
+    assert found.select("file_id", "kind", "count", "ns", "max_ns").rows() == [
+        (4, "fault", 7, 3, 2)
+    ]
+    keys = make_raw(TOUCH_KEY, *({"bucket": 3, "granule": 2},) * 2)
+    values = make_raw(
+        TOUCH, {"bytes_read": 5, "pages_mapped": 1}, {"bytes_read": 6, "pages_inserted": 2}
+    )
+    both = pl.concat([keys, values], how="horizontal")
+    touched = touches(both, ids(4, 4), rows("operations"))
+    assert touched.rows() == [(4, 2, 300_000_000, 11, 1, 2)]

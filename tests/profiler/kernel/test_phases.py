@@ -61,3 +61,25 @@ def test_phases_are_in_order_of_their_beginnings() -> None:
     assert phases([mark(30), mark(20), mark(25, event="end")]).select(
         "start_ns", "end_ns"
     ).rows() == [(20, 25), (30, None)]
+
+
+def test_an_end_closes_the_innermost_open_phase_of_its_name_and_thread() -> None:
+    """One that closes none is dropped."""
+    found = phases(
+        [
+            mark(1),
+            mark(2, name="run"),
+            mark(3, name="run"),
+            mark(4, name="run", event="end"),
+            mark(4, name="run", tid=3),
+            mark(5, name="run", event="end"),
+            mark(6, event="end", tid=3),
+            mark(7, name="stray", event="end"),
+        ]
+    )
+    assert found.select("name", "start_ns", "end_ns", "tid").rows() == [
+        ("load", 1, None, 2),
+        ("run", 2, 5, 2),
+        ("run", 3, 4, 2),
+        ("run", 4, None, 3),
+    ]
