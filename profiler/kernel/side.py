@@ -79,9 +79,9 @@ def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]
     raw = spool.operations().sort("start_ns")
     raw_hits = spool.hits()
     raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * TOUCH_BUCKET_NS)
-    firsts = [_first_uses(frame) for frame in (known_files(raw), raw_hits, raw_touches)]
-    with_mounts = _mounts(spool, journal, places, firsts)
-    referenced = [with_mount(frame, with_mounts, "time_ns") for frame in firsts]
+    uses = [frame.select(*KEY, "start_ns") for frame in (known_files(raw), raw_hits, raw_touches)]
+    with_mounts = _mounts(spool, journal, places, uses)
+    referenced = [with_mount(frame, with_mounts, "start_ns") for frame in uses]
     numbered = files(places, with_mounts, referenced)
 
     def ids(events: pl.DataFrame) -> pl.Series:
@@ -90,11 +90,6 @@ def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]
     accesses = Accesses(with_mounts, numbered, operations(raw, ids(raw)))
     touched = touches(raw_touches, ids(raw_touches), accesses.operations)
     return accesses, [("hits", hits(raw_hits, ids(raw_hits))), ("touches", touched)]
-
-
-def _first_uses(events: pl.DataFrame) -> pl.DataFrame:
-    """When events first name each file: dev, ino, generation, time_ns."""
-    return events.group_by(KEY).agg(time_ns=pl.col("start_ns").min())
 
 
 def _mounts(

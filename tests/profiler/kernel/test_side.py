@@ -1,17 +1,25 @@
-"""When the command began and when the recording ended."""
+"""When the command began and when the recording ended; files and daemons of each mount."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from cvmprof.probes import events
+from cvmprof.probes import events, fuse
 from cvmprof.probes.events import TASK
-from cvmprof.profiler.kernel.side import command_start_ns, file_accesses, kernel_side
+from cvmprof.profiler.kernel.side import KernelSide, command_start_ns, file_accesses, kernel_side
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.run.spool import Spool
 
 START = {"kind": "start", "time_ns": 5}
+OTHER_MOUNT = {"kind": "mountinfo", "text": "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"}
 CHILD = {"kind": "child", "pid": 7, "time_ns": 8}
+
+
+def side_of(run: Path, *lines: dict[str, Any]) -> KernelSide:
+    """The side of a run before which another device was mounted."""
+    spool, journal = Spool(run), Journal((START, OTHER_MOUNT, *lines))
+    return kernel_side(spool, journal, file_accesses(spool, journal)[0])
 
 
 def test_the_command_begins_with_its_first_exec(make_raw: Any) -> None:
@@ -39,11 +47,9 @@ def test_a_recording_without_a_stop_ends_with_the_last_time_in_it(spool_writer: 
         (events.REQUEST, {"queued_ns": 13, "end_ns": 70, "unique": 2, "opcode": 15}),
     ):
         spool_writer.ring(layout, **values)
-        spool, journal = Spool(spool_writer.run), Journal((START,))
-        stops.append(kernel_side(spool, journal, file_accesses(spool, journal)[0]).stop_ns)
+        stops.append(side_of(spool_writer.run).stop_ns)
     assert stops == [20, 30, 40, 50, 60, 70]
-    stopped = Journal((START, {"kind": "stop", "time_ns": 99}))
-    assert kernel_side(spool, stopped, file_accesses(spool, stopped)[0]).stop_ns == 99
+    assert side_of(spool_writer.run, {"kind": "stop", "time_ns": 99}).stop_ns == 99
 
 
 def test_operations_are_numbered_by_time_and_files_by_their_first_use(spool_writer: Any) -> None:
@@ -62,3 +68,35 @@ def test_operations_are_numbered_by_time_and_files_by_their_first_use(spool_writ
     tables = dict(parts)
     assert tables["hits"]["file_id"].to_list() == [3]
     assert tables["touches"].select("file_id", "start_ns").rows() == [(0, 100_000_000)]
+
+
+def test_a_file_of_each_mount_of_a_device(spool_writer: Any) -> None:
+    """Both mounts may give their files the same numbers."""
+    for at in (100, 200):
+        request = {"queued_ns": at, "end_ns": at, "unique": 2, "dev": 50, "opcode": fuse.INIT}
+        spool_writer.ring(events.REQUEST, **request)
+        spool_writer.ring(events.OPERATION, start_ns=at + 1, ino=7, dev=50, kind=1, flags=2)
+    spool = Spool(spool_writer.run)
+    accesses, _ = file_accesses(spool, Journal((START, OTHER_MOUNT)))
+    assert accesses.files.select("mount_id", "inode").rows() == [(0, 7), (1, 7)]
+    assert accesses.operations["file_id"].to_list() == [0, 1]
+
+
+def test_no_daemon_serves_a_request_from_before_the_mount(spool_writer: Any) -> None:
+    for at, opcode in ((50, fuse.READ), (100, fuse.INIT), (200, fuse.INIT)):
+        request = {"queued_ns": at, "end_ns": at, "unique": 2, "dev": 50, "opcode": opcode}
+        spool_writer.ring(events.REQUEST, end_pid=at, **request)
+    assert side_of(spool_writer.run).serving.sort("pid").rows() == [(100, 0), (200, 1)]
+
+
+def test_requests_that_were_in_flight_belong_to_the_mount_of_the_time_that_is_known(
+    spool_writer: Any,
+) -> None:
+    for unique, queued_ns, end_ns, opcode in (
+        (1, 100, 101, fuse.INIT), (2, 150, 0, fuse.READ), (3, 200, 201, fuse.INIT),
+        (4, 250, 0, fuse.READ), (5, 0, 260, fuse.READ),
+    ):  # fmt: skip
+        request = {"queued_ns": queued_ns, "end_ns": end_ns, "unique": unique, "opcode": opcode}
+        spool_writer.ring(events.REQUEST, dev=50, **request)
+    found = side_of(spool_writer.run).requests.select("unique", "mount_id").rows()
+    assert found == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1)]
