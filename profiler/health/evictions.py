@@ -37,9 +37,9 @@ def evictions(removals: pl.DataFrame, owners: CacheOwners, chunks: pl.DataFrame)
     shared cache.
     """
     gone = _removed(removals, owners)
-    apart = (pl.col("time_ns") - pl.col("time_ns").shift()).over("mount_id") > _BURST_NS
+    apart = pl.col("time_ns").diff() > _BURST_NS
     bursts = gone.with_columns(
-        burst=apart.fill_null(value=True).cum_sum().over("mount_id"),
+        burst=apart.fill_null(value=True).cum_sum(),
         used=pl.col("object_hash").is_in(chunks["object_hash"].implode()),
     )
     counted = bursts.group_by("mount_id", "burst", maintain_order=True).agg(
@@ -63,10 +63,8 @@ def _removed(removals: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
     )
     objects = named.with_columns(object_hash=hash_of_path(pl.col("path"))).drop_nulls("object_hash")
     objects = objects.with_columns(directory=pl.col("path").str.replace(r"/[0-9a-f]{2}/[^/]*$", ""))
-    caches = (
-        owners.mounts.drop_nulls("cache_path")
-        .unique("cache_path", keep="last", maintain_order=True)
-        .select("mount_id", directory="cache_path")
+    caches = owners.mounts.unique("cache_path", keep="last", maintain_order=True).select(
+        "mount_id", directory="cache_path"
     )
     by_relative_name = _relative(objects, owners)
     both = pl.concat(
@@ -90,7 +88,7 @@ def _relative(removed: pl.DataFrame, owners: CacheOwners) -> pl.DataFrame:
     }
     rows = [
         (pid, ".", at_home[daemon])
-        for pid in removed.filter(directory=".")["pid"].unique()
+        for pid in removed["pid"].unique()
         if (daemon := _ancestor(pid, at_home, owners.parents)) is not None
     ]
     schema = {"pid": pl.Int32, "directory": pl.String, "mount_id": pl.Int32}

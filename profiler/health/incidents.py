@@ -58,7 +58,7 @@ def _mounted(mounts: pl.DataFrame) -> pl.DataFrame:
     earliest = pl.col("start_ns").fill_null(0).min().over("mountpoint")
     again = pl.col("mountpoint").is_not_null() & (pl.col("start_ns") > earliest)
     place = pl.coalesce("mountpoint", pl.lit("an unknown place"))
-    is_fuse = pl.col("filesystem").fill_null("").str.contains("fuse|cvmfs")
+    is_fuse = pl.col("filesystem").str.contains("fuse|cvmfs")
     return conform(
         "incidents",
         mounts.with_columns(again=again)
@@ -85,7 +85,7 @@ def _deaths(tasks: pl.DataFrame, mounts: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("pid") == pl.col("tid"))
         & pl.col("end_ns").is_not_null()
     )
-    serving = mounts.drop_nulls("daemon_pid").unique("daemon_pid", keep="last", maintain_order=True)
+    serving = mounts.unique("daemon_pid", keep="last", maintain_order=True)
     killed = pl.col("signal").is_not_null()
     joined = dead.join(serving.select("mount_id", pid="daemon_pid"), on="pid", how="left").filter(
         killed | pl.col("mount_id").is_not_null()
@@ -93,7 +93,7 @@ def _deaths(tasks: pl.DataFrame, mounts: pl.DataFrame) -> pl.DataFrame:
     how = (
         pl.when(killed)
         .then(pl.format("killed by signal {}", "signal"))
-        .otherwise(pl.format("exited with status {}", pl.col("exit_code").fill_null(0)))
+        .otherwise(pl.format("exited with status {}", "exit_code"))
     )
     return conform(
         "incidents",
@@ -174,7 +174,7 @@ def _lasting(evidence: IncidentEvidence) -> pl.DataFrame:
     """
     unended = evidence.operations.filter(pl.col("end_ns").is_null())
     lives = evidence.tasks.select("pid", "tid", born_ns="start_ns", died_ns="end_ns")
-    deaths = unended.join(lives.drop_nulls("died_ns"), on=["pid", "tid"]).filter(
+    deaths = unended.join(lives, on=["pid", "tid"]).filter(
         pl.col("start_ns").is_between("born_ns", "died_ns")
     )
     until = pl.min_horizontal("died_ns", pl.lit(evidence.stop_ns))
@@ -189,8 +189,7 @@ def _hangs(evidence: IncidentEvidence) -> pl.DataFrame:
     nodes = files.select("mount_id", "path", node_id="inode").unique(["mount_id", "node_id"])
     unanswered = evidence.requests.filter(pl.col("end_ns").is_null())
     waited_for = (
-        unanswered.drop_nulls("op_id")
-        .unique("op_id")
+        unanswered.unique("op_id")
         .join(nodes, on=["mount_id", "node_id"], how="left")
         .select("op_id", asked_mount="mount_id", asked_path="path")
     )

@@ -46,7 +46,7 @@ def tasks(events: pl.DataFrame) -> pl.DataFrame:
         is_daemon=(pl.col("role") == ROLE_DAEMON).any(),
         end_ns=pl.col("ended").drop_nulls().last(),
         code=pl.col("code").drop_nulls().last(),
-        crash=pl.col("crash").drop_nulls().first(),
+        crash=pl.col("crash").first(),
     )
     rows = _ended_by_exec(folded, named.filter(pl.col("kind") == _EXEC))
     return conform("tasks", _ended(rows).sort("start_ns", "tid"))
