@@ -71,14 +71,18 @@ def test_a_cache_that_mounts_share_counts_for_the_last(make_raw: Any) -> None:
 
 def test_relative_names_lie_in_the_directory_of_a_daemon_or_of_its_ancestor(make_raw: Any) -> None:
     """If that is its mount's cache; processes that are each other's parents have none."""
-    mounts = rows("mounts", mount(0, "/c", 9), mount(1, "/d", 8), mount(2, None, 6), mount(3, "/e"))
+    mounts = rows(
+        "mounts", mount(0, "/c", 9), mount(1, "/d", 8), mount(2, None, 6), mount(3, "/e"),
+        mount(4, None, 5),
+    )  # fmt: skip
     owners = CacheOwners(mounts, {9: "/c", 8: "/x", 6: "/f"}, {20: 9, 21: 8, 30: 31, 31: 30})
     removals = removed(
         make_raw,
-        *((pid, pid, path(".")) for pid in (9, 20, 21, 30, 8, 6, 40)),
+        *((pid, pid, path(".")) for pid in (9, 20, 21, 30, 8, 6, 5, 40)),
         (20, 50, path("./sub")),
+        (9, 60, path(".", B)),
     )
-    assert found(removals, owners) == [(0, 9, 9, [2, 0])]
+    assert found(removals, owners) == [(0, 9, 9, [3, 0])]
 
 
 def test_a_child_removes_by_names_of_its_daemons_directory(make_raw: Any) -> None:

@@ -10,7 +10,7 @@ from cvmprof.profiler.kernel.files import file_ids, files, with_cached_bytes
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.run.places import file_places
 from cvmprof.profiler.tables import conform
-from cvmprof.tests.profiler.rows import frame
+from cvmprof.tests.profiler.rows import frame, rows
 
 MOUNTED = pl.DataFrame(
     {"dev": [50], "mount_id": [3], "device": ["0:50"], "start_ns": [None]},
@@ -203,8 +203,21 @@ def test_the_first_lookup_tells_what_was_cached() -> None:
     )
     found = with_cache_state(chunks(JOURNAL, FILES, MOUNTED), lookups, FILES)
     assert found["cached_at_start"].to_list() == [None, False, True]
-    known = with_cached_bytes(FILES, found)
-    assert known["cached_bytes_at_start"].to_list() == [0, 5, None]
+
+
+def test_cached_bytes_are_those_of_chunks_whose_state_is_known() -> None:
+    """Unknown for a file without chunks, and for one of which no chunk's state is known."""
+    states = [(2, 1, None), (0, 5, True), (0, 7, False), (1, 3, False), (0, 2, True), (0, 9, None)]
+    known = rows(
+        "chunks",
+        *(
+            {"file_id": file, "index": index, "size_bytes": size, "cached_at_start": state}
+            for index, (file, size, state) in enumerate(states)
+        ),
+    )
+    four = rows("files", *({"file_id": number} for number in (3, 1, 0, 2)))
+    found = with_cached_bytes(four, known).select("file_id", "cached_bytes_at_start")
+    assert found.rows() == [(3, None), (1, 0), (0, 7), (2, None)]
 
 
 def test_which_chunks_a_read_needs() -> None:

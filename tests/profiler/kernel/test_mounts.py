@@ -99,15 +99,17 @@ def test_what_a_mount_says_of_itself(make_raw: Any) -> None:
     }  # fmt: skip
     mounted = mounts(journal(AT_START), places(), make_raw(REQUEST), [])
     told = Journal((line, {**line, "device": "9:9"}, {"kind": "attributes", "attributes": None}))
-    assert mount_attributes(told, mounted).row(0, named=True) == {
-        "mount_id": 1,
-        "said_mountpoint": "/cvmfs/c",
-        "repository": "c.ch",
-        "revision": 12,
-        "client_version": None,
-        "pid": 77,
-        "proxy": "http://squid:3128",
-    }
+    assert mount_attributes(told, mounted).to_dicts() == [
+        {
+            "mount_id": 1,
+            "said_mountpoint": "/cvmfs/c",
+            "repository": "c.ch",
+            "revision": 12,
+            "client_version": None,
+            "pid": 77,
+            "proxy": "http://squid:3128",
+        }
+    ]
 
 
 REQUESTS = {"dev": 60, "unique": 2}
@@ -186,7 +188,7 @@ def test_what_was_read_while_a_mount_lived_comes_first(make_raw: Any) -> None:
 def test_of_daemons_that_several_mounts_name_the_most_frequent_counts() -> None:
     """Then the first mount; one that took no request answered none, if any daemon took one."""
     requests = pl.DataFrame(
-        [(1, 2, 15, 7), (0, 2, 15, 7), (2, 3, 15, 8), (1, 4, 15, 8), (1, 6, 15, 8)],
+        [(1, 2, 15, 7), (0, 2, 15, 7), (2, 3, 15, 8), (1, 4, 15, 8), (1, 6, 15, 8), (1, 8, 15, 0)],
         schema=ASKED,
         orient="row",
     )

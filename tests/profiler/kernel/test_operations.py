@@ -67,6 +67,7 @@ def test_long_reads_are_spread_over_their_granules(make_raw: Any) -> None:
             "operations",
             {**long, "kind": "read"},
             {**long, "kind": "splice", "file_id": 5, "offset_bytes": MIB},
+            {**long, "kind": "read", "file_id": 6, "offset_bytes": 0, "result": 17 * MIB},
             {**long, "kind": "fault"},
             {**long, "kind": "read", "result": LONG},
             {**long, "kind": "read", "file_id": None},
@@ -82,6 +83,9 @@ def test_long_reads_are_spread_over_their_granules(make_raw: Any) -> None:
     assert found.filter(file_id=5).select("granule", "bytes_read").rows() == [
         *((granule, MIB) for granule in range(1, 17)),
         (17, 1),
+    ]
+    assert found.filter(file_id=6).select("granule", "bytes_read").rows() == [
+        (granule, MIB) for granule in range(17)
     ]
     assert set(found.select("start_ns", "pages_mapped", "pages_inserted").rows()) == {
         (200_000_000, 0, 0)

@@ -45,6 +45,13 @@ def test_a_thread_that_never_exits_writes_for_ever_and_no_daemon_writes(make_raw
     assert phases([mark(1 << 50)], events).select("pid", "tid").rows() == [(100, 101)]
 
 
+def test_a_thread_lives_until_the_last_of_its_exits(make_raw: Any) -> None:
+    """A leader that exits before another thread's exec goes on."""
+    events = make_raw(TASK, *life(100, 10, 70), *life(100, 10, 30))
+    written_by = [phases([mark(at)], events)["pid"].to_list() for at in (31, 70, 71)]
+    assert written_by == [[100], [100], [1]]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -292,3 +292,10 @@ def test_the_last_of_several_exits_counts(make_raw: Any) -> None:
     exits = ({**one, "time_ns": at, "exit_code": code << 8} for at, code in ((40, 2), (30, 1)))
     found = tasks(make_raw(TASK, *exits))
     assert found.select("end_ns", "exit_code").rows() == [(40, 2)]
+
+
+def test_a_record_after_the_exit_leaves_the_end_as_it_is(make_raw: Any) -> None:
+    one = {"start_ns": 10, "pid": 7, "tid": 7, "role": 2}
+    records = [{**one, "time_ns": 40, "kind": 4, "exit_code": 9}, {**one, "time_ns": 41, "kind": 2}]
+    found = tasks(make_raw(TASK, *records))
+    assert found.select("end_ns", "exit_code", "signal").rows() == [(40, None, 9)]
