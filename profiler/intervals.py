@@ -113,13 +113,16 @@ def overlaps(intervals: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
 
 
 def _tiles_met(intervals: pl.DataFrame, tiles: pl.DataFrame) -> pl.DataFrame:
-    """Intervals that meet any tile, with the ``first`` and the ``last`` that they meet."""
+    """Intervals that meet any tile, with the ``first`` and the ``last`` that they meet.
+
+    ``tiles`` are in order of time within each tid, as an as-of join by tid needs them.
+    """
     spans = intervals.select(
         "interval",
         pl.col("tid").cast(tiles.schema["tid"]),
         pl.col("start_ns", "end_ns").cast(pl.Int64),
     )
-    ends = tiles.select("tid", tile_end="end_ns", first="tile").sort("tile_end")
+    ends = tiles.select("tid", tile_end="end_ns", first="tile")
     with_first = spans.sort("start_ns").join_asof(
         ends,
         left_on="start_ns",
@@ -129,7 +132,7 @@ def _tiles_met(intervals: pl.DataFrame, tiles: pl.DataFrame) -> pl.DataFrame:
         allow_exact_matches=False,
         check_sortedness=False,
     )
-    starts = tiles.select("tid", tile_start="start_ns", last="tile").sort("tile_start")
+    starts = tiles.select("tid", tile_start="start_ns", last="tile")
     with_both = with_first.sort("end_ns").join_asof(
         starts,
         left_on="end_ns",

@@ -133,10 +133,8 @@ def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         .group_by(call_id="parent_id")
         .agg(misses=pl.len())
     )
-    counted = fetches.join(
-        misses.drop_nulls("call_id"), on="call_id", how="left", maintain_order="left"
-    )
-    by_call = pl.col("queued_ns").is_not_null() | (pl.col("misses") > 1).fill_null(value=False)
+    counted = fetches.join(misses, on="call_id", how="left", maintain_order="left")
+    by_call = pl.col("queued_ns").is_not_null() | (pl.col("misses") > 1)
     not_joined = pl.col("outcome").ne_missing(pl.lit("joined"))
     return counted.with_columns(
         handed=pl.when(pl.col("call_id").is_not_null())
@@ -189,7 +187,7 @@ def _chunks(reading: _Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> d
         (pl.col("outcome") == "downloaded") & pl.col("object_kind").is_in(["chunk", "file"])
     )
     key = ["file_id", "object_hash"]
-    listed = data.join(chunks.select(key).unique(), on=key, how="semi").height
+    listed = data.join(chunks.select(key), on=key, how="semi").height
     placeless = data["file_id"].null_count()
     why = f"the file of {placeless:,} of them is not known" if placeless else None
     return {
