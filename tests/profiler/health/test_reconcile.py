@@ -319,7 +319,7 @@ def test_counters_that_are_no_numbers_are_unknown() -> None:
 
 
 def test_downloaded_content_is_in_the_chunk_lists_of_its_file() -> None:
-    """Neither what failed nor metadata counts."""
+    """Neither what failed nor metadata nor what other mounts downloaded counts."""
     fetch: dict[str, Any] = {
         "mount_id": 0, "outcome": "downloaded", "object_kind": "chunk", "file_id": 1,
         "object_hash": HASHES[0],
@@ -331,6 +331,7 @@ def test_downloaded_content_is_in_the_chunk_lists_of_its_file() -> None:
         {**fetch, "file_id": None},
         {**fetch, "object_kind": "catalog"},
         {**fetch, "outcome": "failed"},
+        {**fetch, "mount_id": 1},
         queued_ns=pl.Int64,
     )
     listed = {"file_id": 1, "object_hash": HASHES[0]}
