@@ -182,4 +182,5 @@ def test_neighbours_that_are_alike_become_one() -> None:
         (1, 0, 20, 7), (2, 20, 30, 9), (None, 30, 50, 1), (1, 50, 60, 3),
     ]  # fmt: skip
     assert merged(parts.head(1), "key").rows() == [(1, 0, 10, 7)]
+    assert merged(parts.slice(3, 2), "key").rows() == [(None, 30, 50, 1)]
     assert merged(parts.clear(), "key").rows() == []
