@@ -32,11 +32,13 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
     """Of one probe and cause; none of nothing; in order."""
     counts = (
         ("b", "x", 3), ("a", "y", 1), ("b", "x", 7), ("b", "x", 5), ("a", "x", 2), ("c", "x", 0),
-        ("c", "y", None),
+        ("c", "y", None), *((probe, "z", 1) for probe in "hfdge"),
     )  # fmt: skip
     names: tuple[str, ...] = ("probe", "cause", "count")
     journal = lines("losses", *(dict[str, Any](zip(names, row, strict=True)) for row in counts))
-    assert losses(journal).rows() == [("a", "x", 2), ("a", "y", 1), ("b", "x", 7)]
+    assert losses(journal).rows() == [
+        ("a", "x", 2), ("a", "y", 1), ("b", "x", 7), *((probe, "z", 1) for probe in "defgh"),
+    ]  # fmt: skip
 
 
 def test_probes_take_the_last_count_of_hits() -> None:
