@@ -16,6 +16,8 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Union
 
+from .gpu import DRIVER_FUNCTIONS
+
 #: the unit of ``ring_pages`` on every machine, also on those with larger pages
 PAGE = 4096
 #: before each record of a ring the kernel writes u32 length with flags, u32 page offset
@@ -213,6 +215,9 @@ DOWNLOAD_TLS = 1  # the connection is encrypted: the request is not visible
 DOWNLOAD_TUNNEL = 2  # a proxy was asked to connect to the host (CONNECT)
 DOWNLOAD_ANNOUNCED = 4  # the record only reports that the connection exists
 DOWNLOAD_KNOWN = 8  # the connection has been announced
+
+#: functions of the CUDA driver, by the number that the programs write
+GPU_FUNCTIONS = ("none", *DRIVER_FUNCTIONS)
 
 #: states of a TCP socket, include/net/tcp_states.h
 TCP_STATES = (
@@ -548,10 +553,70 @@ SOCKET_SAMPLE = Layout(
     ),
 )
 
+#: flags of a record of a device
+GPU_PAGEABLE = 1  # a copy's memory of the host is not pinned: the driver copies it piece by piece
+GPU_IN_GRAPH = 2  # it ran as part of a graph
+
+GPU_RECORD = Layout(
+    "gpu_record",
+    "An operation of a device, or a call of its driver, as CUPTI reports it; written by the "
+    "library injected into the command's processes, not by a program.",
+    _fields(
+        """
+        u64 start_ns     began
+        u64 end_ns       ended
+        u64 bytes        bytes moved or set; 0 for others
+        u32 kind         index into GPU_RECORD_KINDS
+        u32 device       number of the device in its process
+        u32 context      CUDA context
+        u32 stream       stream; 0 for calls
+        u32 correlation  the same for a call and for what it submitted
+        u32 name         number of the name: of a kernel, or of the function called; 0 if none
+        u32 pid          process, as it sees itself
+        u32 tid          for calls: thread, as it sees itself
+        i32 result       for calls: what it returned
+        u32 flags        GPU_* bits
+        """
+    ),
+)
+GPU_CALL = Layout(
+    "gpu_call",
+    "A call of the CUDA driver that copies, waits, loads or allocates, written at its return; also "
+    "the state of one not yet returned.",
+    _fields(
+        """
+        u64 start_ns  entered
+        u64 end_ns    returned; 0 while inside
+        u64 bytes     bytes moved, where an argument says so
+        i64 result    return value
+        u32 pid       process
+        u32 tid       thread
+        u32 function  index into GPU_FUNCTIONS
+        u32 reserved  zero
+        """
+    ),
+    ring_pages=1024,
+)
+GPU_LAUNCHES = Layout(
+    "gpu_launches",
+    "Launches of one thread by one function in 10 ms.",
+    _fields(
+        """
+        u64 first_ns  the first was entered
+        u64 last_ns   the last was entered
+        u32 pid       process
+        u32 tid       thread
+        u32 function  index into GPU_FUNCTIONS
+        u32 count     launches
+        """
+    ),
+    ring_pages=256,
+)
+
 #: every layout, nested ones first
 LAYOUTS = (
     OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE,
-    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE,
+    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 
@@ -578,6 +643,6 @@ def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
 
 
 def _constants() -> list[tuple[str, int]]:
-    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_", "TOUCH_", "LONG_READ_")
+    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_", "TOUCH_", "LONG_READ_", "GPU_")
     named = {name: value for name, value in globals().items() if name.startswith(prefixes)}
     return [(name, value) for name, value in named.items() if isinstance(value, int)]

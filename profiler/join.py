@@ -88,5 +88,6 @@ def _device_tables(spool: ScopedSpool, journal: Journal, kernel: KernelSide) -> 
         threshold_ns = DEFAULT_THRESHOLD_NS
     yield "phases", named
     yield "gpu_ops", operations
-    yield "gpu_samples", empty("gpu_samples")
+    for name in ("devices", "gpu_calls", "gpu_samples", "tensors"):
+        yield name, empty(name)
     yield "stalls", stalls(operations, kernel.start_ns, int(threshold_ns))

@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 import polars as pl
 
+from ..probes.gpu import CALL_KINDS, DEVICE_KINDS
+
 Dtype: TypeAlias = "pl.DataType | type[pl.DataType]"
 #: the name of a table, and its rows or some of them: `segments` comes in parts
 Part: TypeAlias = tuple[str, pl.DataFrame]
@@ -52,9 +54,9 @@ OPERATION_KIND = pl.Enum(["read", "splice", "fault", "populate", "advise", "open
 
 #: the closed list of causes (``segments.cause``), shallow to deep where one contains another
 CAUSES = (
-    "unknown", "blocked", "runqueue", "cpu", "copy", "disk", "fuse_queue", "daemon", "daemon_lock",
-    "cache_read", "catalog", "fetch", "fetch_joined", "fetch_queue", "connect", "first_byte",
-    "transfer", "decompress", "cache_write", "reply",
+    "unknown", "blocked", "runqueue", "cpu", "driver", "device", "launch", "copy", "disk",
+    "fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog", "fetch", "fetch_joined",
+    "fetch_queue", "connect", "first_byte", "transfer", "decompress", "cache_write", "reply",
 )  # fmt: skip
 CAUSE = pl.Enum(CAUSES)
 #: causes that are waits for the network
@@ -82,6 +84,9 @@ OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
 ROLE = pl.Enum(["target", "daemon"])
 OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
 GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
+#: ``run`` is an inference of the runner, which stands for the device where no GPU was recorded
+GPU_OP_KIND = pl.Enum([*DEVICE_KINDS, "run"])
+GPU_CALL_KIND = pl.Enum(CALL_KINDS)
 
 #: kinds of incident
 INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked")
@@ -93,7 +98,8 @@ _TYPES: dict[str, Dtype] = {
     "i32": pl.Int32, "i64": pl.Int64, "u32": pl.UInt32, "u64": pl.UInt64, "f64": pl.Float64,
     "bool": pl.Boolean, "str": pl.String, "argv": pl.List(pl.String), "operation": OPERATION_KIND,
     "cause": CAUSE, "how": WAIT_HOW, "object": OBJECT_KIND, "outcome": OUTCOME, "role": ROLE,
-    "lock": LOCK_KIND, "off": OFF_REASON, "gpu": GPU_SOURCE,
+    "lock": LOCK_KIND, "off": OFF_REASON, "gpu": GPU_SOURCE, "gpu_op": GPU_OP_KIND,
+    "gpu_call": GPU_CALL_KIND, "shape": pl.List(pl.Int64),
 }  # fmt: skip
 
 
@@ -383,30 +389,78 @@ TABLES: tuple[Table, ...] = (
         """,
     ),
     _table(
-        "gpu_ops",
-        "An operation on the device, or a submit or synchronise call.",
+        "devices",
+        "A GPU that the command used, or that was sampled.",
         """
-        str  device    device
-        i32? stream    stream
-        str  kind      what it is
-        str? name      its name
-        i64  start_ns  began
-        i64  end_ns    ended
-        i64? bytes     bytes moved
-        i32  pid       process
-        i32? tid       thread that submitted it
-        gpu  source    how it is known
+        str  device        its UUID as the driver writes it; else a name unique in this run
+        i32? index         its number on the machine
+        str? name          its model
+        i64? memory_bytes  its memory
+        """,
+    ),
+    _table(
+        "gpu_ops",
+        "An operation on a device: a kernel, a graph, a copy, a memory set.",
+        """
+        str  device       device
+        i32? context      CUDA context
+        i32? stream       stream
+        gpu_op kind       what it is; copies are named from the host: copy_in is to the device
+        str? name         the kernel's name
+        i64  start_ns     began
+        i64  end_ns       ended
+        i64? bytes        bytes moved or set
+        bool pageable     a copy whose memory of the host is not pinned
+        i64? correlation  number that it shares with the call that submitted it, in its process
+        i32  pid          process
+        i32? tid          thread that submitted it
+        i32? gpu_call_id  call that submitted it
+        gpu  source       how it is known
+        """,
+    ),
+    _table(
+        "gpu_calls",
+        "A call of the CUDA driver that submits, copies, waits, loads, allocates or makes a "
+        "context; or several launches of one thread, counted.",
+        """
+        i32  gpu_call_id  its number, in the order of start_ns
+        gpu_call kind     what it does for its caller
+        str  function     its name, without suffixes of versions
+        i64  start_ns     entered; the first, where several are counted
+        i64? end_ns       returned; null: never did. Where several are counted: the last was entered
+        i64  count        calls in this row
+        i64? bytes        bytes asked to be moved
+        i32? result       what it returned; null where not seen
+        i64? correlation  number that it shares with what it submitted, in its process
+        i32  pid          process
+        i32  tid          thread
+        gpu  source       how it is known
         """,
     ),
     _table(
         "gpu_samples",
-        "A sample of a device.",
+        "A sample of a device by NVML. Null: the device does not tell.",
         """
-        i64 time_ns              when
-        str device               device
-        f64 utilisation_percent  share of the time that a kernel ran
-        i64 memory_bytes         memory in use
-        f64 power_w              power drawn
+        i64  time_ns              when
+        str  device               device
+        f64? utilisation_percent  share of the time before that a kernel ran
+        i64? memory_bytes         memory in use, by anybody
+        f64? power_w              power drawn
+        f64? clock_mhz            clock of its processors
+        i64? pcie_rx_bytes_s      received over PCIe
+        i64? pcie_tx_bytes_s      sent over PCIe
+        """,
+    ),
+    _table(
+        "tensors",
+        "A named range of a model file that the command used.",
+        """
+        i32   file_id       file
+        str   name          its name in the model
+        i64   offset_bytes  where it begins
+        i64   size_bytes    its size
+        str   dtype         type of its elements, as the format names it
+        shape shape         its dimensions
         """,
     ),
     _table(
@@ -488,13 +542,18 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "stalls",
-        "Derived: an idle gap of a device.",
+        "Derived: a gap between the kernels of a device, or of the runner's inferences.",
         """
-        i32 stall_id     its number
-        str device       device
-        i64 start_ns     began
-        i64 end_ns       ended
-        i32 waiting_tid  thread that submits next
+        i32 stall_id        its number
+        str device          device
+        i64 start_ns        began
+        i64 end_ns          ended: the next kernel begins
+        i32 waiting_tid     thread that submitted it
+        i64 submitted_ns    when the call that submitted it returned, inside the gap; what follows
+                            is launch
+        i64 copying_in_ns   of the gap: the device copied from the host
+        i64 copying_out_ns  of the gap: the device copied to the host
+        gpu source          how it is known: with cuda_api a gap between calls, not on the device
         """,
     ),
 )

@@ -1,6 +1,6 @@
 """The colours and words of the page: one fixed set for the closed list of causes.
 
-Five families of hue (blue, green, violet, orange, grey) that people with the common colour
+Six families of hue (blue, rose, green, violet, orange, grey) that people with the common colour
 blindnesses can distinguish; within a family the lightness differs. ``first_byte`` (latency) and
 ``transfer`` (bandwidth) have the strongest contrast among the oranges: to show which of the two it
 was is what the page is for.
@@ -22,12 +22,15 @@ class CauseStyle:
     meaning: str
 
 
-FAMILIES = ("CPU", "Kernel", "Daemon", "Network", "Not explained")
+FAMILIES = ("CPU", "GPU", "Kernel", "Daemon", "Network", "Not explained")
 
 STYLES: dict[str, CauseStyle] = {
     "cpu": CauseStyle("CPU", "#5b8fc4", "running, page-cache hits included"),
     "copy": CauseStyle("CPU", "#a9cbe8", "copying from the page cache, mapping pages"),
     "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, or the client's thread is; no CPU is free"),
+    "driver": CauseStyle("GPU", "#9c5f66", "in the GPU's driver: copying, loading, allocating"),
+    "device": CauseStyle("GPU", "#d9a0a6", "in the GPU's driver, waiting for the device"),
+    "launch": CauseStyle("GPU", "#6b2f36", "submitted to the device, not begun"),
     "disk": CauseStyle("Kernel", "#2c7a62", "local disk"),
     "fuse_queue": CauseStyle("Kernel", "#66b99f", "request waits for the daemon to take it"),
     "reply": CauseStyle("Kernel", "#b9e3d4", "answered, not yet running again"),

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "profiler/record/names": {"probes"},
     # floor 2: the recording, the sides of the chain of identity, and what is derived from them
     "profiler": set(),
-    "profiler/tables": set(),
+    "profiler/tables": {"probes"},
     "profiler/intervals": {"profiler/tables"},
     "profiler/run": {"errors", "phases", "probes", "profiler/tables", "profiler/intervals",
                      "profiler/record/names"},
@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "profiler/client": {*RECORDING, "profiler/kernel"},
     "profiler/wire": {*RECORDING, "profiler/kernel", "profiler/client"},
     "profiler/device": {*RECORDING, "profiler/kernel"},
-    "profiler/sides": {"profiler/kernel", "profiler/client", "profiler/wire"},
+    "profiler/sides": {"profiler/kernel", "profiler/client", "profiler/wire", "profiler/device"},
     "profiler/attribution": {*RECORDING, "profiler/sides", "profiler/kernel", "profiler/client",
                              "profiler/wire", "profiler/device"},
     "profiler/health": {*RECORDING, "profiler/sides", "profiler/kernel", "profiler/client",

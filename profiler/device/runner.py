@@ -23,6 +23,7 @@ def runner_operations(phases: pl.DataFrame) -> pl.DataFrame:
             "tid",
             device=pl.lit(RUNNER_DEVICE),
             kind=pl.lit(RUN_PHASE),
+            pageable=pl.lit(value=False),
             source=pl.lit("runner"),
         ),
     )

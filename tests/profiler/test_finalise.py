@@ -204,8 +204,8 @@ def test_a_newer_schema_is_refused(cold_read: SpoolWriter) -> None:
 
 
 def test_a_newer_journal_is_refused(spool_writer: SpoolWriter) -> None:
-    spool_writer.journal("start", 1, schema_version=2)
-    with pytest.raises(BadRun, match="has schema version 2"):
+    spool_writer.journal("start", 1, schema_version=3)
+    with pytest.raises(BadRun, match="has schema version 3"):
         recover_run(spool_writer.run)
     assert (spool_writer.run / "spool").exists()
 

@@ -50,6 +50,20 @@ def meta(command: list[str], duration_ns: int, **changes: Any) -> dict[str, Any]
     return base | changes
 
 
+def _usual(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What most rows of a table have."""
+    match table:
+        case "operations":
+            return {"passthrough": False}
+        case "gpu_ops":
+            return {"pageable": False}
+        case "stalls":
+            nothing_copied = {"copying_in_ns": 0, "copying_out_ns": 0}
+            return {"submitted_ns": row["end_ns"], "source": "runner", **nothing_copied}
+        case _:
+            return {}
+
+
 @dataclass
 class Rows:
     """Rows by table, in the making."""
@@ -58,7 +72,7 @@ class Rows:
 
     def add(self, table: str, **row: Any) -> int:
         """Append a row; return its place."""
-        filled = {"passthrough": False, **row} if table == "operations" else row
+        filled = {**_usual(table, row), **row}
         self.rows.setdefault(table, []).append(filled)
         return len(self.rows[table]) - 1
 

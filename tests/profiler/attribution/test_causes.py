@@ -87,12 +87,7 @@ def test_phases_nest_and_each_has_its_sum() -> None:
 
 
 def test_stalls_take_the_waiting_thread() -> None:
-    stalls = conform(
-        "stalls",
-        pl.DataFrame(
-            {"stall_id": [7], "device": ["d"], "start_ns": [30], "end_ns": [80], "waiting_tid": [3]}
-        ),
-    )
+    stalls = rows("stalls", {"stall_id": 7, "start_ns": 30, "end_ns": 80, "waiting_tid": 3})
     assert causes.stall_causes(CHAIN, stalls).rows() == [(7, "cpu", 20), (7, "transfer", 30)]
 
 

@@ -11,7 +11,8 @@ from cvmprof.tests.profiler.rows import rows
 def found(*given: tuple[str, int, int, int | None]) -> list[tuple[int, str, int, int, int]]:
     names: tuple[str, ...] = ("device", "start_ns", "end_ns", "tid")
     operations = rows("gpu_ops", *(dict[str, Any](zip(names, row, strict=True)) for row in given))
-    return stalls(operations, start_ns=100, threshold_ns=10).rows()
+    idle = stalls(operations, start_ns=100, threshold_ns=10)
+    return idle.select("stall_id", "device", "start_ns", "end_ns", "waiting_tid").rows()
 
 
 def test_a_gap_is_from_the_latest_end_to_the_next_beginning() -> None:

@@ -24,7 +24,9 @@ def test_stalls_are_the_long_gaps_before_the_last_operation() -> None:
             ("e", 20, 30, 7), ("d", 430, 440, 3)]  # fmt: skip
     ops = pl.DataFrame(
         rows, schema=["device", "start_ns", "end_ns", "tid"], orient="row"
-    ).with_columns(kind=pl.lit("k"), pid=pl.lit(1), source=pl.lit("runner"))
+    ).with_columns(
+        kind=pl.lit("run"), pid=pl.lit(1), source=pl.lit("runner"), pageable=pl.lit(value=False)
+    )
     found = stalls(conform("gpu_ops", ops), start_ns=10, threshold_ns=10)
     assert found.select("stall_id", "device", "start_ns", "end_ns", "waiting_tid").rows() == [
         (0, "d", 10, 100, 1),

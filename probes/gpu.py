@@ -1,0 +1,95 @@
+"""What is observed of GPUs: the CUDA driver's functions by what they do, and the names of records.
+
+All users of CUDA call libcuda: the runtime, ONNX Runtime, torch, triton, cupy and jax. So only its
+functions are watched, and nothing is counted twice. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: what a device does: kernels and whole graphs run; copies are named from the host's side
+DEVICE_KINDS = ("kernel", "graph", "copy_in", "copy_out", "copy_device", "memset")
+#: what a call of the driver does for its caller
+CALL_KINDS = ("launch", "copy", "memset", "synchronize", "load", "allocate", "context")
+#: kinds of a record of the injection library: an operation of a device, or a call
+GPU_RECORD_KINDS = ("none", *DEVICE_KINDS, "call")
+
+#: the driver's functions that are recorded, without the suffixes of versions: kind by name
+DRIVER_FUNCTIONS = {
+    "cuLaunchKernel": "launch",
+    "cuLaunchKernelEx": "launch",
+    "cuLaunchCooperativeKernel": "launch",
+    "cuLaunchHostFunc": "launch",
+    "cuGraphLaunch": "launch",
+    "cuMemcpy": "copy",
+    "cuMemcpyAsync": "copy",
+    "cuMemcpyPeer": "copy",
+    "cuMemcpyPeerAsync": "copy",
+    "cuMemcpyHtoD": "copy",
+    "cuMemcpyHtoDAsync": "copy",
+    "cuMemcpyDtoH": "copy",
+    "cuMemcpyDtoHAsync": "copy",
+    "cuMemcpyDtoD": "copy",
+    "cuMemcpyDtoDAsync": "copy",
+    "cuMemcpyHtoA": "copy",
+    "cuMemcpyAtoH": "copy",
+    "cuMemcpy2D": "copy",
+    "cuMemcpy2DUnaligned": "copy",
+    "cuMemcpy2DAsync": "copy",
+    "cuMemcpy3D": "copy",
+    "cuMemcpy3DAsync": "copy",
+    "cuMemcpyBatchAsync": "copy",
+    "cuMemPrefetchAsync": "copy",
+    "cuMemsetD8": "memset",
+    "cuMemsetD8Async": "memset",
+    "cuMemsetD16": "memset",
+    "cuMemsetD16Async": "memset",
+    "cuMemsetD32": "memset",
+    "cuMemsetD32Async": "memset",
+    "cuMemsetD2D8": "memset",
+    "cuMemsetD2D8Async": "memset",
+    "cuMemsetD2D32": "memset",
+    "cuMemsetD2D32Async": "memset",
+    "cuCtxSynchronize": "synchronize",
+    "cuStreamSynchronize": "synchronize",
+    "cuEventSynchronize": "synchronize",
+    "cuModuleLoad": "load",
+    "cuModuleLoadData": "load",
+    "cuModuleLoadDataEx": "load",
+    "cuModuleLoadFatBinary": "load",
+    "cuLibraryLoadData": "load",
+    "cuLibraryLoadFromFile": "load",
+    "cuLinkComplete": "load",
+    "cuKernelGetFunction": "load",
+    "cuGraphInstantiate": "load",
+    "cuGraphInstantiateWithParams": "load",
+    "cuMemAlloc": "allocate",
+    "cuMemAllocHost": "allocate",
+    "cuMemAllocManaged": "allocate",
+    "cuMemFree": "allocate",
+    "cuMemFreeHost": "allocate",
+    "cuMemHostAlloc": "allocate",
+    "cuMemHostRegister": "allocate",
+    "cuMemHostUnregister": "allocate",
+    "cuMemCreate": "allocate",
+    "cuMemMap": "allocate",
+    "cuInit": "context",
+    "cuCtxCreate": "context",
+    "cuCtxDestroy": "context",
+    "cuDevicePrimaryCtxRetain": "context",
+    "cuDevicePrimaryCtxRelease": "context",
+    "cuDevicePrimaryCtxReset": "context",
+}
+
+_SUFFIXES = re.compile(r"(_v\d+)?(_ptsz|_ptds)?$")
+
+
+def base_name(function: str) -> str:
+    """A function's name without the suffixes of its version and of its default stream."""
+    return _SUFFIXES.sub("", function)
+
+
+def call_kind(function: str) -> str | None:
+    """What a call of the driver does, by any of its names; None where it is not recorded."""
+    return DRIVER_FUNCTIONS.get(base_name(function))
