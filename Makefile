@@ -16,10 +16,13 @@ TESTING := $(AS_ROOT) env PYTHONDONTWRITEBYTECODE=1 HYPOTHESIS_STORAGE_DIRECTORY
 PYTHON ?= $(firstword $(foreach each,/usr/bin/python3 python3.13 python3.12 python3.11 python3,\
 	$(shell $(each) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(each))))
 
-DEMO_PACKAGES := python3-bpfcc python3-venv g++ pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev \
+DEMO_PACKAGES := python3-bpfcc python3-venv gcc g++ pkg-config libfuse3-dev fuse3 libcurl4-openssl-dev \
 	libssl-dev zlib1g-dev libsqlite3-dev attr
 TEST_PACKAGES := $(DEMO_PACKAGES) git strace chromium chromium-driver iproute2
 KERNEL_PACKAGES := qemu-system-x86 kmod busybox-static debian-archive-keyring
+
+# The library that CUDA's driver loads into the command's processes.
+GPU_LIBRARY := probes/injection/libcvmprof_gpu.so
 
 # The recorder and what it imports: Python 3.9, standard library only.
 RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
@@ -45,12 +48,12 @@ help:
 
 # --- targets --------------------------------------------------------------------------------------
 
-demo: demo-packages $(VENV)/.demo
+demo: demo-packages $(VENV)/.demo $(GPU_LIBRARY)
 	$(AS_ROOT) $(BIN)/python -m cvmprof demo
 
 test: lint unit unit39
 
-unit: test-packages $(VENV)/.test
+unit: test-packages $(VENV)/.test $(GPU_LIBRARY)
 	$(TESTING) $(BIN)/python -m pytest -p no:cacheprovider
 
 unit39: test-packages $(VENV)/.test39 $(VENV)/typings/cvmprof
@@ -125,6 +128,11 @@ $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,test]'
 	touch $@ $(VENV)/.demo
+
+# Without gcc it says so and makes nothing: then GPUs are observed in other ways.
+$(GPU_LIBRARY): $(wildcard probes/injection/*.[ch]) probes/events.py probes/gpu.py \
+		probes/gpu_library.py | $(VENV)/.demo
+	$(BIN)/python -B -m cvmprof.probes.gpu_library
 
 # A link to this directory, so that the type checkers and Python 3.9 find the package "cvmprof" whatever
 # the clone is called. It lies in the virtual environment, which searches of the source tree skip.

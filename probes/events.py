@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Union
 
-from .gpu import DRIVER_FUNCTIONS
+from .gpu import DRIVER_FUNCTIONS, GPU_RECORD_KINDS
 
 #: the unit of ``ring_pages`` on every machine, also on those with larger pages
 PAGE = 4096
@@ -635,6 +635,16 @@ def c_definitions() -> str:
     parts.append(_enumeration("loss_cause", "LOSS", LOSS_CAUSES))
     parts += [f"#define {name} {value}\n" for name, value in _constants()]
     return "".join(parts)
+
+
+def gpu_definitions() -> str:
+    """The C struct and the named numbers of what the injected library writes."""
+    flags = [(name, value) for name, value in _constants() if name.startswith("GPU_")]
+    return "".join((
+        GPU_RECORD.c_struct(),
+        _enumeration("gpu_record_kind", "GPU_RECORD", GPU_RECORD_KINDS),
+        *(f"#define {name} {value}\n" for name, value in flags),
+    ))  # fmt: skip
 
 
 def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:

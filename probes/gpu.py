@@ -82,14 +82,67 @@ DRIVER_FUNCTIONS = {
     "cuDevicePrimaryCtxReset": "context",
 }
 
-_SUFFIXES = re.compile(r"(_v\d+)?(_ptsz|_ptds)?$")
+#: functions of the CUDA runtime, in the same way. Where it calls the driver, CUPTI reports only the
+#: runtime's function, and that one has the correlation of the device's operations.
+RUNTIME_FUNCTIONS = {
+    "cudaLaunchKernel": "launch",
+    "cudaLaunchKernelExC": "launch",
+    "cudaLaunchCooperativeKernel": "launch",
+    "cudaLaunchHostFunc": "launch",
+    "cudaGraphLaunch": "launch",
+    "cudaMemcpy": "copy",
+    "cudaMemcpyAsync": "copy",
+    "cudaMemcpyPeer": "copy",
+    "cudaMemcpyPeerAsync": "copy",
+    "cudaMemcpy2D": "copy",
+    "cudaMemcpy2DAsync": "copy",
+    "cudaMemcpy3D": "copy",
+    "cudaMemcpy3DAsync": "copy",
+    "cudaMemcpyToSymbol": "copy",
+    "cudaMemcpyToSymbolAsync": "copy",
+    "cudaMemcpyFromSymbol": "copy",
+    "cudaMemcpyFromSymbolAsync": "copy",
+    "cudaMemcpyBatchAsync": "copy",
+    "cudaMemPrefetchAsync": "copy",
+    "cudaMemset": "memset",
+    "cudaMemsetAsync": "memset",
+    "cudaMemset2D": "memset",
+    "cudaMemset2DAsync": "memset",
+    "cudaDeviceSynchronize": "synchronize",
+    "cudaStreamSynchronize": "synchronize",
+    "cudaEventSynchronize": "synchronize",
+    "cudaGraphInstantiate": "load",
+    "cudaGraphInstantiateWithParams": "load",
+    "cudaGraphInstantiateWithFlags": "load",
+    "cudaLibraryLoadData": "load",
+    "cudaLibraryLoadFromFile": "load",
+    "cudaMalloc": "allocate",
+    "cudaMallocHost": "allocate",
+    "cudaMallocManaged": "allocate",
+    "cudaFree": "allocate",
+    "cudaFreeHost": "allocate",
+    "cudaHostAlloc": "allocate",
+    "cudaHostRegister": "allocate",
+    "cudaHostUnregister": "allocate",
+    "cudaInitDevice": "context",
+    "cudaSetDevice": "context",
+    "cudaDeviceReset": "context",
+}
+
+_SUFFIXES = re.compile(r"(_v\d+|_ptsz|_ptds)*$")
 
 
 def base_name(function: str) -> str:
-    """A function's name without the suffixes of its version and of its default stream."""
+    """A function's name without the suffixes of its version and of its default stream.
+
+    The driver has ``cuMemcpyHtoD_v2_ptds``, the runtime ``cudaMemcpy_ptds_v7000``.
+    """
     return _SUFFIXES.sub("", function)
 
 
 def call_kind(function: str) -> str | None:
-    """What a call of the driver does, by any of its names; None where it is not recorded."""
-    return DRIVER_FUNCTIONS.get(base_name(function))
+    """What a call of the driver or of the runtime does, by any of its names; None where it is not
+    recorded.
+    """
+    name = base_name(function)
+    return DRIVER_FUNCTIONS.get(name) or RUNTIME_FUNCTIONS.get(name)

@@ -336,22 +336,37 @@ API CUptiResult cuptiActivityEnableRuntimeApi(uint32_t number, uint8_t is_enable
 }
 #endif
 
-API CUptiResult cuptiActivityFlushAll(uint32_t flag) {
-    if (is_newer)
-        return NOT_INITIALIZED;
-    uint64_t now = monotonic_ns();
-    size_t kept = 0;
+/* Take what is to become records from the list of operations; to be freed. */
+static struct operation *taken(int is_forced, uint64_t now, size_t *count) {
     pthread_mutex_lock(&lock);
-    for (size_t index = 0; index < pending_count && request; index++) {
-        if (pending[index].end_ns <= now || flag & 1)
-            add_operation(&pending[index], pending[index].end_ns <= now);
+    struct operation *result = malloc((pending_count + 1) * sizeof *result);
+    size_t kept = 0;
+    *count = 0;
+    for (size_t index = 0; index < pending_count; index++) {
+        if (pending[index].end_ns <= now || is_forced)
+            result[(*count)++] = pending[index];
         else
             pending[kept++] = pending[index];
     }
     pending_count = kept;
     pthread_mutex_unlock(&lock);
-    if (complete)
-        hand_over(1);
+    return result;
+}
+
+API CUptiResult cuptiActivityFlushAll(uint32_t flag) {
+    uint64_t now = monotonic_ns();
+    size_t count;
+    if (is_newer || !request)
+        return NOT_INITIALIZED;
+    struct operation *operations = taken(flag & 1, now, &count);
+    for (size_t index = 0; index < count; index++) {
+        pthread_mutex_lock(&lock);
+        add_operation(&operations[index], operations[index].end_ns <= now);
+        pthread_mutex_unlock(&lock);
+        hand_over(0);
+    }
+    free(operations);
+    hand_over(1);
     return SUCCESS;
 }
 

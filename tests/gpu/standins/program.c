@@ -13,12 +13,15 @@
  *   ptsz                calls the functions of the thread's own stream from here on
  *   pinned              copies from and to pinned memory from here on
  *   proc                gets the functions from cuGetProcAddress, in place of calling the exported ones
+ *   tool                subscribes to CUPTI and counts kernels, as a profiler in the process does
+ *   count               prints how many kernels it counted
  *   sleep US, print TEXT, exit CODE, crash (SIGSEGV)
  *   pause               closes standard output, waits for a signal
  *   fork                a child does the rest too, and is waited for        exec   the rest as a new program
  *
  * A failing call ends it with code 70. Declarations are our own, of the driver's public ABI. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -209,6 +212,50 @@ static void in_threads(char **steps, int count) {
         pthread_join(threads[index], NULL);
 }
 
+/* --- a profiler in the process ----------------------------------------------------------------- */
+
+static int (*next_record)(uint8_t *, size_t, uint8_t **);
+static unsigned counted;
+
+static void lend(uint8_t **buffer, size_t *size, size_t *most) {
+    *size = 1 << 16;
+    *buffer = malloc(*size);
+    *most = 0;
+}
+
+static void count_kernels(void *of, uint32_t stream, uint8_t *buffer, size_t size, size_t used) {
+    uint8_t *record = NULL;
+    (void)of, (void)stream, (void)size;
+    while (!next_record(buffer, used, &record))
+        counted += *(uint32_t *)record == 10;
+}
+
+static void *tool_function(const char *name) {
+    static void *library;
+    if (!library)
+        library = dlopen("libcupti.so.13", RTLD_LAZY | RTLD_NOLOAD);
+    return dlsym(library, name);
+}
+
+static void start_tool(void) {
+    int (*subscribe)(void **, void *, void *) = (int (*)(void **, void *, void *))tool_function("cuptiSubscribe");
+    int (*buffers)(void *, void *) = (int (*)(void *, void *))tool_function("cuptiActivityRegisterCallbacks");
+    int (*enable)(uint32_t) = (int (*)(uint32_t))tool_function("cuptiActivityEnable");
+    void *subscriber;
+    next_record = (int (*)(uint8_t *, size_t, uint8_t **))tool_function("cuptiActivityGetNextRecord");
+    CHECK(subscribe(&subscriber, (void *)start_tool, NULL));
+    CHECK(buffers((void *)lend, (void *)count_kernels));
+    CHECK(enable(10));
+}
+
+static void print_count(void) {
+    int (*flush)(uint32_t) = (int (*)(uint32_t))tool_function("cuptiActivityFlushAll");
+    CHECK(flush(0));
+    printf("counted %u\n", counted);
+}
+
+/* --- steps -------------------------------------------------------------------------------------- */
+
 static void wait_for_signal(void) {
     fclose(stdout);
     for (;;)
@@ -251,6 +298,10 @@ static int other_step(struct worker *worker, char **step) {
         return of_thread(), 0;
     if (!strcmp(*step, "proc"))
         return by_address(), 0;
+    if (!strcmp(*step, "tool"))
+        return start_tool(), 0;
+    if (!strcmp(*step, "count"))
+        return print_count(), 0;
     if (!strcmp(*step, "pinned"))
         return is_pinned = 1, 0;
     if (!strcmp(*step, "sleep"))

@@ -1,0 +1,315 @@
+"""The injected library records exactly what the stand-ins did, and nobody notices it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cvmprof.probes.events import GPU_RECORD
+from cvmprof.tests.gpu.injected import (
+    TIMEOUT_S,
+    Injection,
+    logged_calls,
+    logged_operations,
+)
+
+#: prime numbers of launches, graphs, copies, memory sets and synchronisations, from three threads
+WORK = (
+    "threads", 3, "launch", 1009, 3, "graph", 101, 4, "in", 211, 1000, "out", 97, 500,
+    "set", 53, 64, "sync", 151,
+)  # fmt: skip
+COUNTS = {"kernel": 1009, "graph": 101, "copy_in": 211, "copy_out": 97, "memset": 53}
+#: longer than a flush takes to come, in microseconds
+A_FLUSH = 900_000
+
+
+# --- what is recorded -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [(), ("ptsz",), ("proc",), ("ptsz", "proc"), ("pinned",)])
+def test_work_of_three_threads_is_recorded_one_by_one(
+    injection: Injection, how: tuple[str, ...]
+) -> None:
+    done = injection.run("init", *how, *WORK)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = injection.only()
+    assert Counter(row[0] for row in written.operations()) == COUNTS
+    assert written.operations() == logged_operations(injection.log)
+    assert written.calls() == logged_calls(injection.log)
+    assert len({row[-2] for row in written.calls()}) == 4
+    assert written.dropped == 0
+    assert [line["kind"] for line in written.lines if line["kind"] != "name"] == [
+        "process", "device", "end",
+    ]  # fmt: skip
+
+
+def test_small_buffers_lose_nothing(injection: Injection) -> None:
+    injection.run("init", *WORK, CUPTI_BUFFER=1000)
+    written = injection.only()
+    assert written.operations() == logged_operations(injection.log)
+    assert written.calls() == logged_calls(injection.log)
+
+
+def test_of_calls_that_the_runtime_makes_the_runtimes_are_recorded(injection: Injection) -> None:
+    injection.run("init", "threads", 3, "runtime", 13, 100)
+    written = injection.only()
+    assert written.calls() == logged_calls(injection.log)
+    launched = {row[3] for row in written.calls() if row[0] == "cudaLaunchKernel_v7000"}
+    kernels = {row[7] for row in written.operations() if row[0] == "kernel"}
+    assert len(launched) == 13
+    assert launched == kernels
+
+
+def test_each_device_is_named_once(injection: Injection) -> None:
+    injection.run("init", "launch", 3, 5, "device", 1, "launch", 5, 5, "sync", 1, DEVICES=2)
+    written = injection.only()
+    assert written.of("device") == [
+        {
+            "kind": "device",
+            "device": 0,
+            "uuid": "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f",
+            "name": "Stand-in 0",
+            "memory_bytes": 16 << 30,
+        },
+        {
+            "kind": "device",
+            "device": 1,
+            "uuid": "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f",
+            "name": "Stand-in 1",
+            "memory_bytes": 16 << 30,
+        },
+    ]
+    assert Counter(row[4] for row in written.operations()) == {0: 3, 1: 5}
+
+
+def test_names_are_demangled_where_the_process_has_a_cxx_library(injection: Injection) -> None:
+    environment = {**injection.environment(), "LD_PRELOAD": "libstdc++.so.6"}
+    injection.run_in(environment, "init", "launch", 2, 5, "sync", 1)
+    names = {line["text"] for line in injection.only().of("name")}
+    assert "square(float const*, float*)" in names
+    assert "_Z6squarePKfPf" not in names
+
+
+def test_what_cupti_drops_is_counted(injection: Injection) -> None:
+    injection.run("init", *WORK, CUPTI_DROP=7)
+    written = injection.only()
+    happened = [*logged_operations(injection.log), *logged_calls(injection.log)]
+    recorded = [*written.operations(), *written.calls()]
+    assert written.dropped == len(happened) // 7
+    assert len(recorded) == len(happened) - len(happened) // 7
+    assert set(recorded) < set(happened)
+
+
+def test_what_still_runs_at_the_end_is_counted_as_dropped(injection: Injection) -> None:
+    injection.run("init", "launch", 3, 10_000_000)
+    written = injection.only()
+    assert written.operations() == []
+    assert written.dropped == 3
+
+
+# --- children -------------------------------------------------------------------------------------
+
+
+def test_a_child_that_starts_cuda_itself_has_files_of_its_own(injection: Injection) -> None:
+    injection.run("fork", "init", "launch", 7, 5, "sync", 1)
+    written = injection.written()
+    assert [len(each.operations()) for each in written] == [7, 7]
+    assert sorted(row for each in written for row in each.operations()) == logged_operations(
+        injection.log
+    )
+
+
+def test_a_child_of_a_process_that_records_writes_nothing(injection: Injection) -> None:
+    done = injection.run("init", "launch", 7, 5, "sync", 1, "fork", "print", "both")
+    assert done.stdout == "both\nboth\n"
+    written = injection.only()
+    assert len(written.operations()) == 7
+    assert len(written.of("end")) == 1
+
+
+def test_a_program_executed_by_a_process_that_records_has_files_of_its_own(
+    injection: Injection,
+) -> None:
+    steps = ("launch", 7, 5, "sync", 1, "sleep", A_FLUSH)
+    injection.run("init", *steps, "exec", "init", "launch", 5, 5, "sync", 1)
+    names = sorted(path.name for path in injection.spool.glob("*.lines"))
+    assert names[0].removesuffix(".lines") == names[1].removesuffix("-2.lines") or (
+        names[1].removesuffix(".lines") == names[0].removesuffix("-2.lines")
+    )
+    assert sorted(len(each.operations()) for each in injection.written()) == [5, 7]
+
+
+def test_each_process_of_a_shell_has_files(injection: Injection) -> None:
+    program = injection.stand_ins.program
+    script = f"{program} init launch 3 5 sync 1 & {program} init launch 5 5 sync 1; wait"
+    subprocess.run(["sh", "-c", script], env=injection.environment(), check=True, timeout=TIMEOUT_S)
+    assert sorted(len(each.operations()) for each in injection.written()) == [3, 5]
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+NEWER = "cuptiSubscribe returned 15, CUPTI_ERROR_NOT_INITIALIZED: it may be newer than the driver"
+SUBSCRIBED = (
+    "cuptiSubscribe returned 39, CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED: "
+    "another tool uses CUPTI in this process"
+)
+OLDER = "it is too old: it has no cuptiActivityRegisterTimestampCallback"
+
+
+@pytest.mark.parametrize(
+    ("switches", "is_older", "reason"),
+    [
+        ({"CUPTI_NEWER": 1}, False, NEWER),
+        ({"CUPTI_SUBSCRIBED": 1}, False, SUBSCRIBED),
+        ({}, True, OLDER),
+    ],
+)
+def test_a_cupti_that_cannot_record_is_reported_and_leaves_the_program_alone(
+    injection: Injection, switches: dict[str, int], is_older: bool, reason: str
+) -> None:
+    environment = injection.environment(**switches)
+    if is_older:
+        environment["VIRTUAL_ENV"] = str(injection.stand_ins.older_cupti)
+    done = injection.run_in(environment, "init", "launch", 7, 5, "print", "fine", "exit", 3)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "fine\n", "")
+    written = injection.only()
+    (trouble,) = written.trouble
+    assert trouble.startswith("CUPTI does not record: ")
+    assert f"libcupti.so.13: {reason}" in trouble
+    assert len(written.records) == 0
+
+
+def test_a_profiler_in_the_process_takes_over(injection: Injection) -> None:
+    """It gets its place and its records; the library says from when on it has none."""
+    done = injection.run(
+        "init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "tool", "launch", 11, 5, "sync", 1,
+        "sleep", 3 * A_FLUSH, "count",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "counted 11\n")
+    written = injection.only()
+    assert len(written.operations()) == 7
+    assert written.trouble == [
+        "another tool subscribed to CUPTI in this process: nothing is recorded from here on"
+    ]
+
+
+@pytest.mark.parametrize("ending", [("exit", 3), ("crash",)])
+def test_the_program_ends_as_without_the_library(
+    injection: Injection, ending: tuple[object, ...]
+) -> None:
+    steps = ("init", "launch", 7, 5, "sync", 1, "print", "text", *ending)
+    plain = injection.run_in(injection.stand_ins.environment(), *steps)
+    recorded = injection.run(*steps)
+    assert plain.returncode in (3, -signal.SIGSEGV)
+    assert (recorded.returncode, recorded.stdout, recorded.stderr) == (
+        plain.returncode, plain.stdout, plain.stderr,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["absent", "a file"])
+def test_without_a_directory_nothing_happens(
+    injection: Injection, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "a file").touch()
+    environment = {**injection.environment(), "CVMPROF_GPU_DIR": str(tmp_path / place)}
+    done = injection.run_in(environment, "init", "launch", 7, 5, "sync", 1, "print", "fine")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    assert list(injection.spool.iterdir()) == []
+
+
+@pytest.fixture(name="small_disk")
+def _small_disk(injection: Injection) -> Iterator[Path]:
+    """The library's directory on a file system with room for some of the records only."""
+    injection.spool.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "cvmprof", str(injection.spool)]
+    subprocess.run(mount, check=True)
+    yield injection.spool
+    subprocess.run(["umount", str(injection.spool)], check=True)
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_full_disk_ends_the_file_after_a_whole_record(injection: Injection) -> None:
+    done = injection.run("init", *WORK, "print", "fine")
+    assert (done.returncode, done.stderr) == (0, "")
+    (path,) = injection.spool.glob("*.records")
+    happened = len([*logged_operations(injection.log), *logged_calls(injection.log)])
+    assert 0 < path.stat().st_size < happened * GPU_RECORD.size
+    assert path.stat().st_size % GPU_RECORD.size == 0
+
+
+def test_a_limit_on_the_size_of_files_sends_no_signal(injection: Injection) -> None:
+    limit = 50 * GPU_RECORD.size + 7
+    environment = injection.environment()
+    del environment["STANDIN_LOG"]  # which would exceed the limit itself
+    done = subprocess.run(
+        injection.command("init", "launch", 1009, 3, "sync", 1, "exit", 3),
+        env=environment,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 3
+    written = injection.only()
+    assert len(written.records) == 50
+    assert written.dropped == 1009 + 1013 - 50
+    assert written.trouble == ["1972 records could not be written: File too large"]
+
+
+def test_a_crash_while_cupti_writes_leaves_whole_records(injection: Injection) -> None:
+    steps = ("init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "launch", 100, 5)
+    done = injection.run(*steps, CUPTI_CRASH=50)
+    assert done.returncode == -signal.SIGSEGV
+    written = injection.only()
+    assert written.operations() == logged_operations(injection.log)[:7]
+
+
+def test_a_kill_loses_at_most_the_last_second(injection: Injection) -> None:
+    command = injection.command(
+        "init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "print", "ready", "pause"
+    )
+    with subprocess.Popen(command, env=injection.environment(), stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.read() == b"ready\n"
+        running.kill()
+    written = injection.only()
+    assert written.operations() == logged_operations(injection.log)
+    assert written.of("end") == []
+
+
+def test_its_thread_blocks_all_signals_and_no_descriptor_stays_open(injection: Injection) -> None:
+    command = injection.command("init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "pause")
+    with subprocess.Popen(command, env=injection.environment(), stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.read()
+        blocked = {
+            int(task.name): _blocked_signals(task)
+            for task in Path(f"/proc/{running.pid}/task").iterdir()
+        }
+        opened = [os.readlink(path) for path in Path(f"/proc/{running.pid}/fd").iterdir()]
+        running.kill()
+    assert blocked.pop(running.pid) == 0
+    (of_thread,) = blocked.values()
+    can_be_handled = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD}
+    assert all(of_thread >> (number - 1) & 1 for number in can_be_handled)
+    assert not [path for path in opened if str(injection.spool) in path]
+
+
+def _blocked_signals(task: Path) -> int:
+    lines = (task / "status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+
+
+def test_errno_is_as_before(gpu_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the library fails, as here without its directory."""
+    monkeypatch.delenv("CVMPROF_GPU_DIR", raising=False)
+    library = ctypes.CDLL(str(gpu_library), use_errno=True)
+    ctypes.set_errno(77)
+    assert library.InitializeInjection() == 1
+    assert ctypes.get_errno() == 77
