@@ -12,6 +12,7 @@ import click
 from .. import __version__
 from ..errors import CvmprofError, EventsLost
 from ..probes.catalog import BACKENDS
+from ..probes.gpu import GPU_CHOICES
 from .ending import end_as, explain, print_error, wants_debug
 from .runs import no_report_option, output_path, write_page
 from .units import time_s
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How to observe the kernel.",
 )
+@click.option(
+    "--gpu",
+    type=click.Choice(list(GPU_CHOICES)),
+    default="auto",
+    show_default=True,
+    help="How to observe GPUs: by CUPTI, by the driver's calls, by both or not.",
+)
 @click.option("--every-read", is_flag=True, help="Record each read; do not sum up page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads on all file systems, not only FUSE.")
 @click.option("--strict", is_flag=True, help="Exit with 123 if events were lost.")
@@ -59,6 +67,7 @@ def trace(
     output: Path | None,
     no_report: bool,
     backend: str,
+    gpu: str,
     every_read: bool,
     all_files: bool,
     strict: bool,
@@ -81,6 +90,7 @@ def trace(
         every_read=every_read,
         all_files=all_files,
         backend=backend,
+        gpu=gpu,
         strict=strict,
         stall_threshold_ns=round(stall_threshold * 1e9),
         duration_s=duration,

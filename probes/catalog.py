@@ -371,7 +371,13 @@ SOCKET_SAMPLES = LogicalEvent(
     "the network's round trips and losses",
     "the network's round trips and losses have no rows",
 )
-BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, SOCKET_SAMPLES)}
+#: written by the library that the driver loads into the command's processes
+GPU_ACTIVITY = LogicalEvent(
+    "GPU activity",
+    "what GPUs did, and which calls asked",
+    "when a GPU was busy is not known",
+)
+BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, SOCKET_SAMPLES, GPU_ACTIVITY)}
 
 
 def lack_of_uprobes(facts: KernelFacts) -> Unsupported | None:

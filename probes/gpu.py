@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+#: how a recording may observe GPUs: in every way, by CUPTI, by calls of the driver, not at all
+GPU_CHOICES = ("auto", "cupti", "api", "off")
+
 #: what a device does: kernels and whole graphs run; copies are named from the host's side
 DEVICE_KINDS = ("kernel", "graph", "copy_in", "copy_out", "copy_device", "memset")
 #: what a call of the driver does for its caller

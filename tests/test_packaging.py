@@ -119,7 +119,9 @@ def test_no_dependency_is_the_unrelated_bcc_of_pypi(repository_root: Path) -> No
 @pytest.mark.parametrize(
     ("room", "license_line"),
     [
-        ("probes/", "// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause"),
+        ("probes/bpf/", "// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause"),
+        ("probes/headers/", "// SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause"),
+        ("probes/injection/", "// SPDX-License-Identifier: BSD-3-Clause"),
         ("runners/lab/client/", "// SPDX-License-Identifier: BSD-3-Clause"),
     ],
 )

@@ -31,6 +31,7 @@ from ..run.directory import (
     socket_files,
 )
 from . import child, launch
+from .gpu_injection import GpuInjection, prepare_injection
 from .identity import Identity, become, invoking_user
 from .recorder_link import RecorderLink
 from .signals import (
@@ -65,6 +66,8 @@ class TraceOptions:
     duration_s: float | None = None
     debug: bool = False
     mount_counters: bool = True
+    #: one of `probes.gpu.GPU_CHOICES`
+    gpu: str = "auto"
     #: compiling takes longer on a slow machine
     ready_timeout_s: float = 60.0
 
@@ -112,6 +115,7 @@ def record(
                     files,
                     recorder=RecorderLink(control),
                     sampler=SocketSampler(*socket_files(run, files)),
+                    injection=prepare_injection(run, options.gpu, user.environment),
                 )
                 held = recording.prepare(version, preload)
             except BaseException:
@@ -137,6 +141,7 @@ class Recording:
     files: dict[str, int]
     recorder: RecorderLink
     sampler: SocketSampler
+    injection: GpuInjection
 
     def prepare(self, version: str, preload: Callable[[], object]) -> child.Child:
         """Fork the command and hold it at its gate until all probes are attached.
@@ -180,6 +185,8 @@ class Recording:
         self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
         self._note("probes", rows=[sampled.row])
         self._note("hits", rows=[{"event": SOCKET_EVENT, "hits": sampled.samples}])
+        self._note("probes", rows=self.injection.probe_rows())
+        self._note("hits", rows=self.injection.hit_rows())
         self._read_counters(after=True)
         return self._stop(status)
 
@@ -207,6 +214,7 @@ class Recording:
                 "all_files": self.options.all_files,
                 "stall_threshold_ns": self.options.stall_threshold_ns,
                 "strict": self.options.strict,
+                "gpu": self.options.gpu,
             },
         }
 
@@ -226,9 +234,12 @@ class Recording:
         self.recorder.send("configure", descriptors, options=options, files=names)
 
     def _environment(self) -> dict[str, str]:
-        """The user's, with a descriptor for phases that stays open across the exec."""
+        """The user's, with a descriptor for phases that stays open across the exec, and what makes
+        the GPU's driver load the library.
+        """
         inherited = fcntl.fcntl(self.files[PHASES], fcntl.F_DUPFD, _LOWEST_PHASE_FD)
-        return {**self.user.environment, PHASE_VARIABLE: str(inherited)}
+        variables = {PHASE_VARIABLE: str(inherited), **self.injection.variables()}
+        return {**self.user.environment, **variables}
 
     def _read_counters(self, *, after: bool) -> None:
         """Read the mounts' counters. They are not essential: Ctrl-C ends only the reading."""

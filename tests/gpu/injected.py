@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cvmprof.probes.events import GPU_PAGEABLE, GPU_RECORD
 from cvmprof.probes.gpu import GPU_RECORD_KINDS
 from cvmprof.tests.gpu.stand_ins import StandIns, read_log
@@ -25,7 +23,7 @@ class Written:
     """The two files of one process."""
 
     lines: list[dict[str, Any]]
-    records: np.ndarray[Any, Any]
+    records: list[dict[str, int]]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The lines of a kind."""
@@ -45,7 +43,7 @@ class Written:
         return sorted(
             (
                 GPU_RECORD_KINDS[row["kind"]],
-                *(int(row[name]) for name in _OPERATION),
+                *(row[name] for name in _OPERATION),
                 bool(row["flags"] & GPU_PAGEABLE),
                 names.get(row["name"], ""),
             )
@@ -57,7 +55,7 @@ class Written:
         """As `logged_calls`."""
         names = self._names()
         return sorted(
-            (names[row["name"]], *(int(row[name]) for name in _CALL))
+            (names[row["name"]], *(row[name] for name in _CALL))
             for row in self.records
             if GPU_RECORD_KINDS[row["kind"]] == "call"
         )
@@ -152,9 +150,11 @@ class Injection:
 
 def read_written(lines: Path) -> Written:
     """Read the files of one process; all records and lines must be whole."""
-    records = lines.with_suffix(".records").read_bytes()
-    assert len(records) % GPU_RECORD.size == 0
+    names = [field.name for field in GPU_RECORD.fields]
+    data = lines.with_suffix(".records").read_bytes()
+    assert len(data) % GPU_RECORD.size == 0
+    whole = (data[at : at + GPU_RECORD.size] for at in range(0, len(data), GPU_RECORD.size))
     return Written(
         [json.loads(line) for line in lines.read_text().splitlines()],
-        np.frombuffer(records, dtype=GPU_RECORD.dtype()),
+        [dict(zip(names, GPU_RECORD.read(record, *names), strict=True)) for record in whole],
     )

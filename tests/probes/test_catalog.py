@@ -403,8 +403,9 @@ def test_every_event_says_what_it_shows_and_what_is_missing_without_it(event: Lo
     assert lost(event.name) == event.without
 
 
-def test_the_sessions_samples_are_an_event_too() -> None:
+def test_what_is_observed_without_a_program_is_an_event_too() -> None:
     assert lost("socket sample") == "the network's round trips and losses have no rows"
+    assert lost("GPU activity") == "when a GPU was busy is not known"
     assert lost("no such event") is None
 
 

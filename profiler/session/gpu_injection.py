@@ -1,0 +1,134 @@
+"""Let CUDA's driver load our library into the command's processes, and say what became of it.
+
+The driver loads the library that a variable names, when a process initialises it. The library
+writes two files a process into the run's spool: `probes.gpu_library` says where it comes from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...errors import CvmprofError
+from ...probes.catalog import GPU_ACTIVITY
+from ...probes.events import GPU_RECORD
+from ...probes.gpu_library import LIBRARY
+from ..run.directory import GPU_DIRECTORY, SPOOL_DIRECTORY
+from ..run.journal import json_lines
+
+#: names the library for the driver; other tools use it too
+INJECTION_VARIABLE = "CUDA_INJECTION64_PATH"
+#: names the directory for the library
+DIRECTORY_VARIABLE = "CVMPROF_GPU_DIR"
+#: there where NVIDIA's driver is
+_DRIVER = Path("/proc/driver/nvidia/version")
+# The files belong to the user: no more of them is read here than says why something is missing.
+_MOST_FILES, _MOST_BYTES, _MOST_REASONS, _MOST_CHARACTERS = 1000, 1 << 20, 3, 1000
+
+
+@dataclass(frozen=True)
+class GpuInjection:
+    """Whether the library is loaded, and where it writes to.
+
+    ``directory`` is None where it is not loaded. ``reason`` says why not; None where it was not
+    asked for, or no GPU is here.
+    """
+
+    directory: Path | None = None
+    reason: str | None = None
+
+    def variables(self) -> dict[str, str]:
+        """What to add to the command's environment."""
+        if self.directory is None:
+            return {}
+        return {INJECTION_VARIABLE: str(LIBRARY), DIRECTORY_VARIABLE: str(self.directory)}
+
+    def probe_rows(self) -> list[dict[str, str | None]]:
+        """The row for the table `probes`, after the command; none where nobody wanted one."""
+        if self.directory is None and self.reason is None:
+            return []
+        reasons = [self.reason] if self.reason else self._reasons()
+        return [
+            {
+                "event": GPU_ACTIVITY.name,
+                "family": "none" if reasons and not self._recorded() else "cupti",
+                "target": LIBRARY.name,
+                "build_id": None,
+                "reason": "; ".join(reasons) or None,
+            }
+        ]
+
+    def hit_rows(self) -> list[dict[str, Any]]:
+        """How many records were written, as the journal has it."""
+        rows = [{"event": GPU_ACTIVITY.name, "hits": self._recorded()}]
+        return rows if self.directory is not None else []
+
+    def _recorded(self) -> int:
+        return sum(_size(path) // GPU_RECORD.size for path in self._files("*.records"))
+
+    def _reasons(self) -> list[str]:
+        """What the library wrote about trouble; the same of several processes once."""
+        texts = dict.fromkeys(
+            f"{line['text']}"[:_MOST_CHARACTERS]
+            for path in self._files("*.lines")
+            for line in json_lines(_start_of(path))
+            if line.get("kind") == "trouble" and "text" in line
+        )
+        return list(texts)[:_MOST_REASONS]
+
+    def _files(self, pattern: str) -> Iterator[Path]:
+        found = () if self.directory is None else sorted(self.directory.glob(pattern))
+        return (path for path in islice(found, _MOST_FILES) if _is_plain_file(path))
+
+
+def prepare_injection(run: Path, choice: str, environment: Mapping[str, str]) -> GpuInjection:
+    """Make the library's directory in the spool, unless something stands against it.
+
+    Raises CvmprofError where CUPTI was asked for and the library is not there, or the directory
+    cannot be made.
+    """
+    if choice not in {"auto", "cupti"}:
+        return GpuInjection()
+    if environment.get(INJECTION_VARIABLE):
+        by = environment[INJECTION_VARIABLE]
+        return GpuInjection(reason=f"{INJECTION_VARIABLE} is set to {by} already, and left alone")
+    if not os.access(LIBRARY, os.R_OK):
+        return _without_library(choice)
+    directory = Path(os.path.abspath(run)) / SPOOL_DIRECTORY / GPU_DIRECTORY
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        fact = f"cannot make the directory {directory}: {error.strerror}"
+        raise CvmprofError(fact, "free some space, or choose another place with -o") from error
+    return GpuInjection(directory)
+
+
+def _without_library(choice: str) -> GpuInjection:
+    fact = f"{LIBRARY} is missing" if not LIBRARY.exists() else f"{LIBRARY} cannot be read"
+    help_text = "install gcc, then cvmprof again: make install"
+    if choice == "cupti":
+        raise CvmprofError(fact, help_text)
+    return GpuInjection(reason=f"{fact}: {help_text}") if _DRIVER.exists() else GpuInjection()
+
+
+def _is_plain_file(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_file() and not path.is_symlink()
+    return False
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _start_of(path: Path) -> bytes:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(_MOST_BYTES)
+    return b""
