@@ -139,10 +139,11 @@ static int enable_functions(int domain, const char *const *wanted,
 
 static int enable_activities(void) {
     static const uint32_t kinds[] = {ACTIVITY_CONCURRENT_KERNEL, ACTIVITY_MEMCPY,
-                                     ACTIVITY_MEMCPY_PEER, ACTIVITY_MEMSET, ACTIVITY_GRAPH_TRACE};
+                                     ACTIVITY_MEMCPY_PEER, ACTIVITY_MEMSET};
     for (size_t index = 0; index < sizeof kinds / sizeof *kinds; index++)
         if (failed("cuptiActivityEnable", cupti.enable(kinds[index])))
             return -1;
+    cupti.enable(ACTIVITY_GRAPH_TRACE); /* without it, the kernels of graphs are recorded */
     return enable_functions(DOMAIN_DRIVER, gpu_driver_functions, cupti.enable_driver_function)
                    || enable_functions(DOMAIN_RUNTIME, gpu_runtime_functions, cupti.enable_runtime_function)
                ? -1 : 0;

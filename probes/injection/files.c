@@ -116,14 +116,19 @@ static size_t append(const char *path, const void *bytes, size_t size, size_t un
     return written;
 }
 
+static int last_error;
+
 size_t write_records(const struct gpu_record *records, size_t count) {
     pthread_mutex_lock(&writing);
     size_t written = append(records_path, records, count * sizeof *records, sizeof *records);
     int error = errno;
-    pthread_mutex_unlock(&writing);
     size_t missing = count - written / sizeof *records;
+    int is_new = missing && error != last_error; /* their number is among the dropped */
     if (missing)
-        write_trouble("%zu records could not be written: %s", missing, strerror(error));
+        last_error = error;
+    pthread_mutex_unlock(&writing);
+    if (is_new)
+        write_trouble("records could not be written: %s", strerror(error));
     return missing;
 }
 

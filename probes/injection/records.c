@@ -13,9 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BUFFER_BYTES (1u << 20)
-#define MAX_BUFFERS 64 /* that CUPTI may have at once; beyond, it drops records and counts them */
-#define MAX_SPARE 8    /* that are kept to be lent again */
+/* CUPTI keeps a buffer back while one of its operations still runs: with small ones a process that is
+ * killed beside a busy device loses little. */
+#define BUFFER_BYTES (64u << 10)
+#define MAX_BUFFERS 1024 /* that CUPTI may have at once; beyond, it drops records and counts them */
+#define MAX_SPARE 64     /* that are kept to be lent again */
 #define SMALLEST_RECORD 40
 #define MAX_NAMES 65536
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof.probes.events import GPU_RECORD
+from cvmprof.probes.events import GPU_IN_GRAPH, GPU_RECORD
 from cvmprof.tests.gpu.injected import (
     TIMEOUT_S,
     Injection,
@@ -66,6 +66,28 @@ def test_of_calls_that_the_runtime_makes_the_runtimes_are_recorded(injection: In
     kernels = {row[7] for row in written.operations() if row[0] == "kernel"}
     assert len(launched) == 13
     assert launched == kernels
+
+
+def test_copies_on_and_between_devices(injection: Injection) -> None:
+    injection.run("init", "on", 7, 100, "peer", 5, 300)
+    written = injection.only()
+    assert written.operations() == logged_operations(injection.log)
+    assert Counter((row[0], row[3]) for row in written.operations()) == {
+        ("copy_device", 100): 7,
+        ("copy_device", 300): 5,
+    }
+
+
+def test_a_cupti_that_does_not_trace_graphs_gives_their_kernels(injection: Injection) -> None:
+    injection.run("init", "graph", 7, 10, "launch", 5, 10, "sync", 1, CUPTI_NO_GRAPHS=1)
+    written = injection.only()
+    assert Counter((row[0], row[-1]) for row in written.operations()) == {
+        ("kernel", "node"): 7,
+        ("kernel", "_Z6squarePKfPf"): 5,
+    }
+    in_graph = [row for row in written.records if row["flags"] & GPU_IN_GRAPH]
+    assert len(in_graph) == 7
+    assert written.trouble == []
 
 
 def test_each_device_is_named_once(injection: Injection) -> None:
@@ -259,7 +281,7 @@ def test_a_limit_on_the_size_of_files_sends_no_signal(injection: Injection) -> N
     written = injection.only()
     assert len(written.records) == 50
     assert written.dropped == 1009 + 1013 - 50
-    assert written.trouble == ["1972 records could not be written: File too large"]
+    assert written.trouble == ["records could not be written: File too large"]
 
 
 def test_a_crash_while_cupti_writes_leaves_whole_records(injection: Injection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_the_header_has_the_record_and_the_functions() -> None:
 def test_without_a_compiler_one_line_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cvmprof.probes.gpu_library"],
-        env={"PATH": str(tmp_path)},
+        env={**os.environ, "PATH": str(tmp_path)},
         capture_output=True,
         text=True,
     )

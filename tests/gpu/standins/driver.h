@@ -10,9 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum operation_kind { KERNEL, GRAPH, COPY_IN, COPY_OUT, COPY_DEVICE, MEMSET };
-static const char *const operation_names[] = {"kernel",   "graph",       "copy_in",
-                                              "copy_out", "copy_device", "memset"};
+enum operation_kind { KERNEL, GRAPH, COPY_IN, COPY_OUT, COPY_DEVICE, COPY_PEER, MEMSET };
+/* A copy between devices is one on the device for cvmprof, but another record for CUPTI. */
+static const char *const operation_names[] = {"kernel",      "graph",       "copy_in", "copy_out",
+                                              "copy_device", "copy_device", "memset"};
 
 /* A call of a function of the driver, at its return. */
 struct call {

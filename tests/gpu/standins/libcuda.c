@@ -521,7 +521,7 @@ static CUresult copy(struct copy how, uint64_t to, uint64_t from, size_t bytes, 
         return finish(&call, INVALID_CONTEXT);
     memcpy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes);
     struct operation copied = {.kind = how.kind, .bytes = bytes};
-    if (how.kind != COPY_DEVICE)
+    if (how.kind == COPY_IN || how.kind == COPY_OUT)
         copied.pageable = is_pageable((const char *)(uintptr_t)(how.kind == COPY_IN ? from : to));
     uint64_t ns = (uint64_t)((double)bytes * 1e9 / (double)copy_bytes_s);
     uint64_t end_ns = submit(stream_of(stream, how.of_thread), &call, copied, ns);
@@ -548,6 +548,12 @@ COPY_ASYNC(cuMemcpyHtoDAsync_v2_ptsz, COPY_IN, 1)
 COPY_ASYNC(cuMemcpyDtoHAsync_v2, COPY_OUT, 0)
 COPY_ASYNC(cuMemcpyDtoHAsync_v2_ptsz, COPY_OUT, 1)
 COPY_ASYNC(cuMemcpyDtoDAsync_v2, COPY_DEVICE, 0)
+
+API CUresult cuMemcpyPeerAsync(uint64_t to, CUcontext to_context, uint64_t from, CUcontext from_context,
+                               size_t bytes, CUstream stream) {
+    (void)to_context, (void)from_context;
+    return copy((struct copy){"cuMemcpyPeerAsync", COPY_PEER, 1, 0}, to, from, bytes, stream);
+}
 
 static CUresult set(const char *name, uint64_t address, int value, size_t bytes, CUstream stream, int of_thread) {
     struct call call = begin(name);
@@ -585,7 +591,7 @@ static const char *const functions[] = {
     "cuMemFree_v2", "cuMemHostAlloc", "cuMemFreeHost", "cuMemcpyHtoD_v2", "cuMemcpyHtoD_v2_ptds",
     "cuMemcpyDtoH_v2", "cuMemcpyDtoH_v2_ptds", "cuMemcpyDtoD_v2", "cuMemcpyHtoDAsync_v2",
     "cuMemcpyHtoDAsync_v2_ptsz", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoHAsync_v2_ptsz",
-    "cuMemcpyDtoDAsync_v2", "cuMemsetD8_v2", "cuMemsetD8Async", "cuMemsetD8Async_ptsz",
+    "cuMemcpyDtoDAsync_v2", "cuMemcpyPeerAsync", "cuMemsetD8_v2", "cuMemsetD8Async", "cuMemsetD8Async_ptsz",
 };
 
 API const char *standin_function(uint32_t number) {

@@ -8,6 +8,7 @@
  * STANDIN_CUPTI_SUBSCRIBED=1   another tool has subscribed
  * STANDIN_CUPTI_DROP=N         drops each Nth record, and counts it
  * STANDIN_CUPTI_BUFFER=BYTES   uses no more of a buffer
+ * STANDIN_CUPTI_NO_GRAPHS=1    does not trace graphs as a whole: one kernel stands for each
  * STANDIN_CUPTI_CRASH=N        the process gets SIGSEGV when the Nth record is written
  *
  * Compiled with -DOLDER it lacks what CUDA 11 lacks. Declarations are our own, of the public ABI. */
@@ -26,7 +27,7 @@ typedef int CUptiResult;
 enum { SUCCESS = 0, INVALID_PARAMETER = 1, NOT_INITIALIZED = 15, MAX_LIMIT_REACHED = 12,
        MULTIPLE_SUBSCRIBERS = 39 };
 enum { ACTIVITY_MEMCPY = 1, ACTIVITY_MEMSET = 2, ACTIVITY_DRIVER = 4, ACTIVITY_RUNTIME = 5,
-       ACTIVITY_CONCURRENT_KERNEL = 10, ACTIVITY_GRAPH_TRACE = 51 };
+       ACTIVITY_CONCURRENT_KERNEL = 10, ACTIVITY_MEMCPY_PEER = 22, ACTIVITY_GRAPH_TRACE = 51 };
 enum { DOMAIN_DRIVER = 1, DOMAIN_RUNTIME = 2 };
 
 /* The records, as CUDA 12.9 lays them out. */
@@ -41,6 +42,11 @@ struct RECORD copy_record {
     uint32_t kind; uint8_t copy, from, to, flags; uint64_t bytes, start, end;
     uint32_t device, context, stream, correlation, runtime; uint8_t unused[12]; uint64_t graph_node;
     uint32_t graph; uint8_t unused2[20];
+};
+struct RECORD peer_record {
+    uint32_t kind; uint8_t copy, from, to, flags; uint64_t bytes, start, end;
+    uint32_t device, context, stream, from_device, from_context, to_device, to_context, correlation;
+    uint8_t unused[8]; uint64_t graph_node; uint8_t unused2[16];
 };
 struct RECORD set_record {
     uint32_t kind, value; uint64_t bytes, start, end;
@@ -63,7 +69,7 @@ static uint8_t enabled[KINDS], chosen[3][1024], has_chosen[3], system_threads, i
 static struct operation *pending;
 static size_t pending_count, pending_room, dropped;
 static uint64_t drop_each, crash_at, written, limit;
-static int is_newer, is_taken;
+static int is_newer, is_taken, has_no_graphs;
 
 /* The buffer being filled, and full ones not yet handed over. */
 struct buffer { uint8_t *bytes; size_t size, used; struct buffer *next; };
@@ -78,6 +84,7 @@ __attribute__((constructor)) static void configure(void) {
     drop_each = number_of("STANDIN_CUPTI_DROP");
     crash_at = number_of("STANDIN_CUPTI_CRASH");
     limit = number_of("STANDIN_CUPTI_BUFFER");
+    has_no_graphs = (int)number_of("STANDIN_CUPTI_NO_GRAPHS");
     is_newer = (int)number_of("STANDIN_CUPTI_NEWER");
     is_taken = (int)number_of("STANDIN_CUPTI_SUBSCRIBED");
 }
@@ -162,16 +169,22 @@ static void add_operation(const struct operation *done, int has_ended) {
     uint64_t offset = clock_offset();
     uint64_t start = has_ended ? done->start_ns + offset : 0;
     uint64_t end = has_ended ? done->end_ns + offset : 0;
-    if (done->kind == KERNEL) {
+    if (done->kind == KERNEL || (done->kind == GRAPH && has_no_graphs)) {
         struct kernel_record record = {
             .kind = ACTIVITY_CONCURRENT_KERNEL, .start = start, .end = end, .device = done->device,
             .context = done->context, .stream = done->stream, .correlation = done->correlation,
-            .name = done->name};
+            .name = done->kind == KERNEL ? done->name : "node", .graph_node = done->kind == GRAPH};
         add(&record, sizeof record);
     } else if (done->kind == GRAPH) {
         struct graph_record record = {
             .kind = ACTIVITY_GRAPH_TRACE, .correlation = done->correlation, .start = start, .end = end,
             .device = done->device, .context = done->context, .stream = done->stream, .graph = 1};
+        add(&record, sizeof record);
+    } else if (done->kind == COPY_PEER) {
+        struct peer_record record = {
+            .kind = ACTIVITY_MEMCPY_PEER, .copy = 10, .bytes = done->bytes, .start = start, .end = end,
+            .device = done->device, .context = done->context, .stream = done->stream,
+            .correlation = done->correlation};
         add(&record, sizeof record);
     } else if (done->kind == MEMSET) {
         struct set_record record = {
@@ -219,9 +232,11 @@ static void called(const struct call *call) {
 static void submitted(const struct operation *operation) {
     static const int kinds[] = {[KERNEL] = ACTIVITY_CONCURRENT_KERNEL, [GRAPH] = ACTIVITY_GRAPH_TRACE,
                                 [COPY_IN] = ACTIVITY_MEMCPY, [COPY_OUT] = ACTIVITY_MEMCPY,
-                                [COPY_DEVICE] = ACTIVITY_MEMCPY, [MEMSET] = ACTIVITY_MEMSET};
+                                [COPY_DEVICE] = ACTIVITY_MEMCPY, [COPY_PEER] = ACTIVITY_MEMCPY_PEER,
+                                [MEMSET] = ACTIVITY_MEMSET};
     pthread_mutex_lock(&lock);
-    if (enabled[kinds[operation->kind]]) {
+    int kind = has_no_graphs && operation->kind == GRAPH ? ACTIVITY_CONCURRENT_KERNEL : kinds[operation->kind];
+    if (enabled[kind]) {
         if (pending_count == pending_room) {
             pending_room = pending_room ? 2 * pending_room : 1024;
             pending = realloc(pending, pending_room * sizeof *pending);
@@ -288,7 +303,7 @@ API CUptiResult cuptiActivityRegisterCallbacks(
 }
 
 API CUptiResult cuptiActivityEnable(uint32_t kind) {
-    if (kind >= KINDS)
+    if (kind >= KINDS || (kind == ACTIVITY_GRAPH_TRACE && has_no_graphs))
         return INVALID_PARAMETER;
     enabled[kind] = 1;
     return ready();
@@ -373,6 +388,7 @@ API CUptiResult cuptiActivityFlushAll(uint32_t flag) {
 API CUptiResult cuptiActivityGetNextRecord(uint8_t *buffer, size_t valid, uint8_t **record) {
     static const size_t sizes[KINDS] = {
         [ACTIVITY_MEMCPY] = sizeof(struct copy_record), [ACTIVITY_MEMSET] = sizeof(struct set_record),
+        [ACTIVITY_MEMCPY_PEER] = sizeof(struct peer_record),
         [ACTIVITY_DRIVER] = sizeof(struct api_record), [ACTIVITY_RUNTIME] = sizeof(struct api_record),
         [ACTIVITY_CONCURRENT_KERNEL] = sizeof(struct kernel_record),
         [ACTIVITY_GRAPH_TRACE] = sizeof(struct graph_record)};

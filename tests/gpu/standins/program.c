@@ -6,6 +6,7 @@
  *   launch N US         N kernels of US microseconds each     graph N US    N graphs of two kernels
  *   in N BYTES          N copies to the device                out N BYTES   N copies from it
  *   set N BYTES         N memory sets                         sync N        N synchronisations
+ *   peer N BYTES        N copies between devices              on N BYTES    N copies on the device
  *   file PATH           maps a file, copies it to the device, prints its bytes' sum from there
  *   threads K           the steps that follow run in K threads, which share each N between them
  *   runtime N US        N times a kernel, a copy of US bytes to the device and a synchronisation,
@@ -58,6 +59,8 @@ extern int cuMemcpyHtoDAsync_v2(uint64_t, const void *, size_t, handle);
 extern int cuMemcpyHtoDAsync_v2_ptsz(uint64_t, const void *, size_t, handle);
 extern int cuMemcpyDtoHAsync_v2(void *, uint64_t, size_t, handle);
 extern int cuMemcpyDtoHAsync_v2_ptsz(void *, uint64_t, size_t, handle);
+extern int cuMemcpyDtoDAsync_v2(uint64_t, uint64_t, size_t, handle);
+extern int cuMemcpyPeerAsync(uint64_t, handle, uint64_t, handle, size_t, handle);
 extern int cuMemsetD8Async(uint64_t, unsigned char, size_t, handle);
 extern int cuMemsetD8Async_ptsz(uint64_t, unsigned char, size_t, handle);
 typedef struct { unsigned x, y, z; } dim3;
@@ -140,6 +143,16 @@ static void copy(const struct worker *worker, char kind, int count, size_t bytes
     else
         free(here);
     CHECK(cuMemFree_v2(there));
+}
+
+static void copy_there(const struct worker *worker, int is_peer, int count, size_t bytes) {
+    uint64_t to, from;
+    CHECK(cuMemAlloc_v2(&to, bytes));
+    CHECK(cuMemAlloc_v2(&from, bytes));
+    while (count--)
+        CHECK(is_peer ? cuMemcpyPeerAsync(to, context, from, context, bytes, worker->stream)
+                      : cuMemcpyDtoDAsync_v2(to, from, bytes, worker->stream));
+    CHECK(driver.sync(worker->stream));
 }
 
 static void copy_file(const char *path) {
@@ -277,6 +290,8 @@ static int device_step(struct worker *worker, char **step) {
         return launch_graphs(worker, share(worker, step[1]), atoi(step[2])), 2;
     if (!strcmp(*step, "in") || !strcmp(*step, "out") || !strcmp(*step, "set"))
         return copy(worker, **step, share(worker, step[1]), atol(step[2])), 2;
+    if (!strcmp(*step, "peer") || !strcmp(*step, "on"))
+        return copy_there(worker, **step == 'p', share(worker, step[1]), atol(step[2])), 2;
     if (!strcmp(*step, "runtime"))
         return use_runtime(worker, share(worker, step[1]), atoi(step[2])), 2;
     if (!strcmp(*step, "file"))

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from cvmprof.probes.gpu_library import LIBRARY
+
 USER = "nobody"
 UID = 65534
 #: sudo is known by its process's name; its environment is the user's, that of its child reset
@@ -101,11 +103,20 @@ def untraced(home: Path, **added: str) -> dict[str, Any]:
     return printed(done)
 
 
+def without_added(environment: dict[str, str], home: Path) -> dict[str, str]:
+    """Take away the variables that a recording adds, and return them."""
+    names = ("CVMPROF_PHASE_FD", "CUDA_INJECTION64_PATH", "CVMPROF_GPU_DIR")
+    added = {name: environment.pop(name) for name in names}
+    assert added["CUDA_INJECTION64_PATH"] == str(LIBRARY)
+    assert added["CVMPROF_GPU_DIR"] == str(home / "a/spool/gpu")
+    return added
+
+
 def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
     seen = printed(
         traced(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, CHOICE="sudo's line", NEW="1")
     )
-    phases = int(seen["environment"].pop("CVMPROF_PHASE_FD"))
+    phases = int(without_added(seen["environment"], home)["CVMPROF_PHASE_FD"])
     assert phases >= 64
     assert seen.pop("fds") == [0, 1, 2, phases]
     expected = untraced(home, CHOICE="sudo's line", NEW="1")
@@ -133,7 +144,7 @@ def test_without_sudos_process_the_account_has_the_environment(home: Path) -> No
     seen = without_sudo_process(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, HF_HOME="/kept")
     account = subprocess.check_output(["getent", "passwd", USER], text=True).strip().split(":")
     assert seen["ids"] == [[UID] * 3, [UID] * 3]
-    del seen["environment"]["CVMPROF_PHASE_FD"]
+    without_added(seen["environment"], home)
     assert seen["environment"] == {
         "PATH": RESET["PATH"],
         "HF_HOME": "/kept",
