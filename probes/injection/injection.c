@@ -92,7 +92,7 @@ static int wait_ms(long ms) {
     end.tv_sec += end.tv_nsec / 1000000000;
     end.tv_nsec %= 1000000000;
     pthread_mutex_lock(&lock);
-    while (!is_stopping && pthread_cond_timedwait(&woken, &lock, &end) != ETIMEDOUT)
+    while (!is_stopping && !pthread_cond_timedwait(&woken, &lock, &end))
         ;
     int stop = is_stopping;
     pthread_mutex_unlock(&lock);
@@ -135,6 +135,8 @@ static int start_thread(void) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&flusher, NULL, flush, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!error)
+        pthread_setname_np(flusher, "cvmprof-gpu");
     return error;
 }
 
@@ -153,7 +155,9 @@ static void at_exit(void) {
     if (pthread_timedjoin_np(flusher, NULL, &end))
         return;
     if (state == RECORDING) {
-        cupti.flush_all(FORCED);
+        int result = cupti.flush_all(FORCED);
+        if (result)
+            write_trouble("the last records were not handed over: cuptiActivityFlushAll returned %d", result);
         report_dropped();
     }
     state = OFF;

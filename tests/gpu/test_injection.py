@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -20,6 +21,7 @@ from cvmprof.tests.gpu.injected import (
     logged_calls,
     logged_operations,
 )
+from cvmprof.tests.gpu.stand_ins import WHEEL
 
 #: prime numbers of launches, graphs, copies, memory sets and synchronisations, from three threads
 WORK = (
@@ -28,7 +30,7 @@ WORK = (
 )  # fmt: skip
 COUNTS = {"kernel": 1009, "graph": 101, "copy_in": 211, "copy_out": 97, "memset": 53}
 #: longer than a flush takes to come, in microseconds
-A_FLUSH = 900_000
+A_FLUSH = 1_000_000
 
 
 # --- what is recorded -----------------------------------------------------------------------------
@@ -135,6 +137,71 @@ def test_what_still_runs_at_the_end_is_counted_as_dropped(injection: Injection) 
     written = injection.only()
     assert written.operations() == []
     assert written.dropped == 3
+
+
+# --- which CUPTI ----------------------------------------------------------------------------------
+
+
+def found(injection: Injection, **variables: str) -> str:
+    """The CUPTI that is used where these variables are set and VIRTUAL_ENV is not."""
+    environment = injection.environment()
+    del environment["VIRTUAL_ENV"]
+    injection.run_in({**environment, **variables}, "init")
+    (line,) = injection.only().of("process")
+    assert (line["cupti_version"], line["driver_version"]) == (130000, 13000)
+    return str(line["cupti"])
+
+
+def copied(injection: Injection, directory: Path, name: str = "libcupti.so.13") -> Path:
+    """A copy of the CUPTI in a directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copy(injection.stand_ins.cupti / WHEEL / "libcupti.so.13", directory / name)
+    return directory / name
+
+
+def test_the_cupti_that_is_loaded_already_is_used(injection: Injection, tmp_path: Path) -> None:
+    loaded = copied(injection, tmp_path / "anywhere")
+    venv = str(injection.stand_ins.cupti)
+    assert found(injection, LD_PRELOAD=str(loaded), VIRTUAL_ENV=venv) == str(loaded)
+
+
+def test_the_wheel_beside_a_loaded_package_is_used(injection: Injection, tmp_path: Path) -> None:
+    """As torch's libraries are, whatever the environment's variables say."""
+    packages = tmp_path / "venv/lib/python3.12/site-packages"
+    wheel = copied(injection, packages / "nvidia/cuda_cupti/lib")
+    (packages / "torch/lib").mkdir(parents=True)
+    shutil.copy(injection.stand_ins.libraries / "libcudart.so.13", packages / "torch/lib/lib.so")
+    venv = str(injection.stand_ins.cupti)
+    loaded = str(packages / "torch/lib/lib.so")
+    assert found(injection, LD_PRELOAD=loaded, VIRTUAL_ENV=venv) == str(wheel)
+
+
+def test_the_environment_of_the_interpreter_is_searched(
+    injection: Injection, tmp_path: Path
+) -> None:
+    """A virtual environment's interpreter is a link to another one."""
+    wheel = copied(injection, tmp_path / "venv" / WHEEL)
+    interpreter = tmp_path / "venv/bin/python"
+    interpreter.parent.mkdir()
+    interpreter.symlink_to(injection.stand_ins.program)
+    environment = {**injection.environment(), "VIRTUAL_ENV": "/absent"}
+    subprocess.run([str(interpreter), "init"], env=environment, check=True, timeout=TIMEOUT_S)
+    (line,) = injection.only().of("process")
+    assert line["cupti"] == str(wheel)
+
+
+def test_condas_environment_is_searched(injection: Injection, tmp_path: Path) -> None:
+    library = copied(injection, tmp_path / "conda/lib")
+    assert found(injection, CONDA_PREFIX=str(tmp_path / "conda")) == str(library)
+
+
+def test_a_cupti_of_a_newer_cuda_than_the_drivers_is_passed_over(
+    injection: Injection, tmp_path: Path
+) -> None:
+    copied(injection, tmp_path / "conda/lib", "libcupti.so.14")
+    library = copied(injection, tmp_path / "conda/lib")
+    copied(injection, tmp_path / "conda/lib", "libcupti.so.12")
+    assert found(injection, CONDA_PREFIX=str(tmp_path / "conda")) == str(library)
 
 
 # --- children -------------------------------------------------------------------------------------
@@ -310,12 +377,17 @@ def test_its_thread_blocks_all_signals_and_no_descriptor_stays_open(injection: I
     with subprocess.Popen(command, env=injection.environment(), stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         running.stdout.read()
+        named = {
+            (task / "comm").read_text().strip()
+            for task in Path(f"/proc/{running.pid}/task").iterdir()
+        }
         blocked = {
             int(task.name): _blocked_signals(task)
             for task in Path(f"/proc/{running.pid}/task").iterdir()
         }
         opened = [os.readlink(path) for path in Path(f"/proc/{running.pid}/fd").iterdir()]
         running.kill()
+    assert named == {"program", "cvmprof-gpu"}
     assert blocked.pop(running.pid) == 0
     (of_thread,) = blocked.values()
     can_be_handled = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD}
