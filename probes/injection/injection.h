@@ -32,7 +32,7 @@ uint64_t buffers_requested(void);
 /* Write down how many records CUPTI or this library dropped since the last time. */
 void report_dropped(void);
 
-/* --- cupti.c: the process's own CUPTI ---------------------------------------------------------- */
+/* --- cupti.c: one CUPTI, and the driver -------------------------------------------------------- */
 
 typedef int cupti_result; /* 0 is success */
 
@@ -57,8 +57,10 @@ struct cupti {
 };
 extern struct cupti cupti;
 
-/* Find a CUPTI and let it record. Returns 0, or -1 with the trouble written down. */
-int start_cupti(void);
+/* Let the CUPTI of a path record. Returns 0, or -1 with the reason kept. */
+int start_cupti_at(const char *path);
+/* Why those that were tried do not record, each with its path. */
+const char *cupti_failures(void);
 /* Whether another tool has subscribed to CUPTI since. */
 int is_taken_over(void);
 /* The name of a function that CUPTI records, by its domain and number there; NULL if unknown. */
@@ -68,6 +70,11 @@ const char *function_name(int domain, uint32_t number);
 int driver_version(void);
 /* A function of libcuda. */
 void *driver_function(const char *name);
+
+/* --- search.c ---------------------------------------------------------------------------------- */
+
+/* Find a CUPTI and let it record. Returns 0, or -1 with the trouble written down. */
+int start_cupti(void);
 
 /* --- injection.c ------------------------------------------------------------------------------- */
 
