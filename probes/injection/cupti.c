@@ -114,18 +114,16 @@ static int enable_functions(int domain, const char *const *wanted,
     for (uint32_t number = 1, unknown = 0; number < MAX_FUNCTIONS && unknown < 64; number++) {
         if (cupti.callback_name(domain, number, &name) || !name) {
             unknown++;
-        } else if (is_named(name, wanted)) {
-            if (failed("cuptiActivityEnableDriverApi", enable(number, 1)))
-                return -1;
+        } else if (is_named(name, wanted)
+                   && !failed("enabling the record of a function", enable(number, 1))) {
             function_names[domain][number] = name;
             count++;
         }
         name = NULL;
     }
-    if (count)
-        return 0;
-    snprintf(failure, sizeof failure, "it knows none of the functions to record");
-    return -1;
+    if (!count && !*failure)
+        snprintf(failure, sizeof failure, "it knows none of the functions to record");
+    return count ? 0 : -1;
 }
 
 static int enable_activities(void) {
@@ -135,9 +133,11 @@ static int enable_activities(void) {
         if (failed("cuptiActivityEnable", cupti.enable(kinds[index])))
             return -1;
     cupti.enable(ACTIVITY_GRAPH_TRACE); /* without it, the kernels of graphs are recorded */
-    return enable_functions(DOMAIN_DRIVER, gpu_driver_functions, cupti.enable_driver_function)
-                   || enable_functions(DOMAIN_RUNTIME, gpu_runtime_functions, cupti.enable_runtime_function)
-               ? -1 : 0;
+    if (enable_functions(DOMAIN_DRIVER, gpu_driver_functions, cupti.enable_driver_function))
+        return -1;
+    if (enable_functions(DOMAIN_RUNTIME, gpu_runtime_functions, cupti.enable_runtime_function))
+        write_trouble("calls of the CUDA runtime are not recorded: %s", failure);
+    return 0;
 }
 
 /* Another tool keeps its place: we only look whether there is one, and do not stay subscribed. */
@@ -153,6 +153,7 @@ static int is_free(void) {
 
 /* Let an open CUPTI record. The clock and the threads' numbers come before any record. */
 static int start_open(void *library) {
+    *failure = 0;
     return bind_functions(library) || failed("cuptiGetVersion", cupti.get_version(&cupti.version))
                    || !is_free()
                    || failed("cuptiActivityRegisterCallbacks",
