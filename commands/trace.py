@@ -59,6 +59,14 @@ if TYPE_CHECKING:
     help="The shortest idle gap of the device that counts as a stall.",
 )
 @click.option(
+    "--gpu-budget",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    default=1,
+    show_default=True,
+    help="How much of the run time may be spent on watching launches of the GPU by uprobes.",
+)
+@click.option(
     "--duration", type=time_s, metavar="TIME", help="Stop recording after TIME; COMMAND goes on."
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -72,6 +80,7 @@ def trace(
     all_files: bool,
     strict: bool,
     stall_threshold: float,
+    gpu_budget: float,
     duration: float | None,
 ) -> None:
     """Run COMMAND as the user who calls, and record what it waited for.
@@ -93,6 +102,7 @@ def trace(
         gpu=gpu,
         strict=strict,
         stall_threshold_ns=round(stall_threshold * 1e9),
+        gpu_budget=gpu_budget,
         duration_s=duration,
         debug=wants_debug(),
     )

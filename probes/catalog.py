@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from .conditions import Lack
+from .gpu import BYTES_ARGUMENTS, COUNTED_KINDS
+from .gpu import DRIVER_FUNCTIONS as DRIVER_NAMES
 from .kernel import DEVICE_OFFSETS, OFFSETS, OPTIONAL_OFFSETS, KernelFacts
 
 RAW_TRACEPOINT = "raw_tracepoint"
@@ -60,8 +62,9 @@ class LogicalEvent:
 
     ``shows`` is what it contributes to a run, ``without`` what a run lacks if it is not observed.
     ``alternatives`` are sets of attach points, the cheapest first; empty if programs attached for
-    another event observe it. ``system_calls_of``: whose system calls those are, if they are.
-    Nothing can be recorded without a ``mandatory`` event.
+    another event observe it. ``system_calls_of``: whose system calls those are, if they are, and
+    ``functions_of`` whose functions, if uprobes on them observe it. Nothing can be recorded without
+    a ``mandatory`` event.
     """
 
     name: str
@@ -70,6 +73,7 @@ class LogicalEvent:
     alternatives: tuple[tuple[AttachPoint, ...], ...] = ()
     mandatory: bool = False
     system_calls_of: str = ""
+    functions_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -324,12 +328,7 @@ EVENTS = (
         mandatory=True,
     ),
 )
-_COMMAND, _CLIENT = "the command's", "the client's"
-_DAEMON_CALL = LogicalEvent(
-    "daemon call",
-    "what CVMFS did with a request",
-    "what CVMFS does with a request is known from its system calls only",
-)
+_COMMAND, _CLIENT, _DRIVER = "the command's", "the client's", "the CUDA driver's"
 #: observed by programs that are attached for another event, or by uprobes for each library
 DERIVED_EVENTS = (
     LogicalEvent(
@@ -362,7 +361,24 @@ DERIVED_EVENTS = (
         "whether an object was in the client's cache is unknown",
         system_calls_of=_CLIENT,
     ),
-    _DAEMON_CALL,
+    LogicalEvent(
+        "daemon call",
+        "what CVMFS did with a request",
+        "what CVMFS does with a request is known from its system calls only",
+        functions_of=_CLIENT,
+    ),
+    LogicalEvent(
+        "GPU call",
+        "copies and waits of the driver",
+        "without CUPTI, calls of the CUDA driver have no rows",
+        functions_of=_DRIVER,
+    ),
+    LogicalEvent(
+        "GPU launch",
+        "launches of kernels",
+        "without CUPTI, launches have no rows",
+        functions_of=_DRIVER,
+    ),
 )
 EVENT_NAMES = tuple(event.name for event in EVENTS + DERIVED_EVENTS)
 #: observed by the session, not by a program
@@ -380,16 +396,16 @@ GPU_ACTIVITY = LogicalEvent(
 BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, SOCKET_SAMPLES, GPU_ACTIVITY)}
 
 
-def lack_of_uprobes(facts: KernelFacts) -> Unsupported | None:
-    """Why the client's functions cannot be probed on a kernel; None if they can."""
+def lack_of_uprobes(event: LogicalEvent, facts: KernelFacts) -> Unsupported | None:
+    """Why the functions of an event cannot be probed on a kernel; None if they can."""
     if facts.uprobes:
         return None
     way_out = "boot a kernel built with CONFIG_UPROBE_EVENTS"
-    return Unsupported(_DAEMON_CALL.name, "this kernel is built without uprobes", (way_out,))
+    return Unsupported(event.name, "this kernel is built without uprobes", (way_out,))
 
 
 def uprobe_family(facts: KernelFacts) -> str:
-    """How the client's functions are probed on a kernel."""
+    """How the functions of libraries are probed on a kernel."""
     return UPROBE_MULTI if "UPROBE_MULTI_TYPE" in facts.enumerators else UPROBE
 
 
@@ -433,6 +449,44 @@ DAEMON_FUNCTIONS = (
         for name in _CACHE_MANAGERS
     ),
     DaemonFunction("PosixCacheManager::Open", "CacheManager::Open"),
+)
+
+
+@dataclass(frozen=True)
+class DriverFunction:
+    """A function of the CUDA driver to probe, whatever its version: its name and number in the
+    programs, and which argument is the number of bytes that it moves, if one is.
+    """
+
+    name: str
+    number: int
+    kind: str
+    bytes_argument: int = 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether its calls are only counted, at their entry."""
+        return self.kind in COUNTED_KINDS
+
+    @property
+    def cookie(self) -> int:
+        """What its programs are attached with."""
+        return self.number | self.bytes_argument << 8
+
+    @property
+    def entry(self) -> str:
+        """The program at its entry, for kernels that attach each function by itself."""
+        return f"on_{self.name.lower()}_entry"
+
+    @property
+    def exit(self) -> str:
+        """The program at its return; none where calls are only counted."""
+        return f"on_{self.name.lower()}_exit"
+
+
+DRIVER_FUNCTIONS = tuple(
+    DriverFunction(name, number, kind, BYTES_ARGUMENTS.get(name, 0))
+    for number, (name, kind) in enumerate(DRIVER_NAMES.items(), 1)
 )
 
 

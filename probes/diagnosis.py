@@ -122,10 +122,11 @@ def _observed(event: LogicalEvent, facts: KernelFacts, backend: str) -> Observed
 def _derived(event: LogicalEvent, facts: KernelFacts) -> Observed:
     if event.system_calls_of:
         return Observed(event.name, event.shows, "system call", (event.system_calls_of,))
-    lacking = catalog.lack_of_uprobes(facts)
+    lacking = catalog.lack_of_uprobes(event, facts)
     if lacking is not None:
         return _unseen(event, lacking)
-    return Observed(event.name, event.shows, catalog.uprobe_family(facts), ("its functions",))
+    functions = f"{event.functions_of} functions"
+    return Observed(event.name, event.shows, catalog.uprobe_family(facts), (functions,))
 
 
 def _unseen(event: LogicalEvent, why: catalog.Unsupported) -> Observed:

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Union
 
-from .gpu import DRIVER_FUNCTIONS, GPU_RECORD_KINDS
+from .gpu import COUNTED_KINDS, DRIVER_FUNCTIONS, GPU_RECORD_KINDS
 
 #: the unit of ``ring_pages`` on every machine, also on those with larger pages
 PAGE = 4096
@@ -218,6 +218,9 @@ DOWNLOAD_KNOWN = 8  # the connection has been announced
 
 #: functions of the CUDA driver, by the number that the programs write
 GPU_FUNCTIONS = ("none", *DRIVER_FUNCTIONS)
+GPU_LAST_COUNTED = sum(kind in COUNTED_KINDS for kind in DRIVER_FUNCTIONS.values())
+#: launches are counted in spans of this length
+GPU_SPAN_NS = 10_000_000
 
 #: states of a TCP socket, include/net/tcp_states.h
 TCP_STATES = (
@@ -589,6 +592,7 @@ GPU_CALL = Layout(
         u64 end_ns    returned; 0 while inside
         u64 bytes     bytes moved, where an argument says so
         i64 result    return value
+        u64 stack     where the caller's stack ends; calls made inside this one lie below
         u32 pid       process
         u32 tid       thread
         u32 function  index into GPU_FUNCTIONS
@@ -599,7 +603,8 @@ GPU_CALL = Layout(
 )
 GPU_LAUNCHES = Layout(
     "gpu_launches",
-    "Launches of one thread by one function in 10 ms.",
+    "Launches of one thread by one function in 10 ms, written with the first one after that time; "
+    "also those not yet written.",
     _fields(
         """
         u64 first_ns  the first was entered
@@ -612,11 +617,23 @@ GPU_LAUNCHES = Layout(
     ),
     ring_pages=256,
 )
+GPU_LIBRARY = Layout(
+    "gpu_library",
+    "A target maps code of a file that is named as the CUDA driver.",
+    _fields(
+        """
+        u64 time_ns  when
+        u32 pid      process
+        u32 tid      thread
+        """
+    ),
+    ring_pages=16,
+)
 
 #: every layout, nested ones first
 LAYOUTS = (
     OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE,
-    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD,
+    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_CALL, GPU_LAUNCHES, GPU_LIBRARY,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 

@@ -15,16 +15,29 @@ GPU_CHOICES = ("auto", "cupti", "api", "off")
 DEVICE_KINDS = ("kernel", "graph", "copy_in", "copy_out", "copy_device", "memset")
 #: what a call of the driver does for its caller
 CALL_KINDS = ("launch", "copy", "memset", "synchronize", "load", "allocate", "context")
+#: calls that are too many to be recorded one by one where each costs an interrupt: they are counted
+COUNTED_KINDS = ("launch", "memset")
 #: kinds of a record of the injection library: an operation of a device, or a call
 GPU_RECORD_KINDS = ("none", *DEVICE_KINDS, "call")
 
-#: the driver's functions that are recorded, without the suffixes of versions: kind by name
+#: the driver's functions that are recorded, without the suffixes of versions: kind by name; those
+#: that are counted come first
 DRIVER_FUNCTIONS = {
     "cuLaunchKernel": "launch",
     "cuLaunchKernelEx": "launch",
     "cuLaunchCooperativeKernel": "launch",
     "cuLaunchHostFunc": "launch",
     "cuGraphLaunch": "launch",
+    "cuMemsetD8": "memset",
+    "cuMemsetD8Async": "memset",
+    "cuMemsetD16": "memset",
+    "cuMemsetD16Async": "memset",
+    "cuMemsetD32": "memset",
+    "cuMemsetD32Async": "memset",
+    "cuMemsetD2D8": "memset",
+    "cuMemsetD2D8Async": "memset",
+    "cuMemsetD2D32": "memset",
+    "cuMemsetD2D32Async": "memset",
     "cuMemcpy": "copy",
     "cuMemcpyAsync": "copy",
     "cuMemcpyPeer": "copy",
@@ -44,16 +57,6 @@ DRIVER_FUNCTIONS = {
     "cuMemcpy3DAsync": "copy",
     "cuMemcpyBatchAsync": "copy",
     "cuMemPrefetchAsync": "copy",
-    "cuMemsetD8": "memset",
-    "cuMemsetD8Async": "memset",
-    "cuMemsetD16": "memset",
-    "cuMemsetD16Async": "memset",
-    "cuMemsetD32": "memset",
-    "cuMemsetD32Async": "memset",
-    "cuMemsetD2D8": "memset",
-    "cuMemsetD2D8Async": "memset",
-    "cuMemsetD2D32": "memset",
-    "cuMemsetD2D32Async": "memset",
     "cuCtxSynchronize": "synchronize",
     "cuStreamSynchronize": "synchronize",
     "cuEventSynchronize": "synchronize",
@@ -83,6 +86,14 @@ DRIVER_FUNCTIONS = {
     "cuDevicePrimaryCtxRetain": "context",
     "cuDevicePrimaryCtxRelease": "context",
     "cuDevicePrimaryCtxReset": "context",
+}
+
+#: which argument, from 1, says how many bytes a call moves; the others point to a description
+BYTES_ARGUMENTS = {
+    **{f"cuMemcpy{way}{when}": 3 for way in ("", "HtoD", "DtoH", "DtoD") for when in ("", "Async")},
+    "cuMemcpyHtoA": 4,
+    "cuMemcpyAtoH": 4,
+    "cuMemPrefetchAsync": 2,
 }
 
 #: functions of the CUDA runtime, in the same way. Where it calls the driver, CUPTI reports only the

@@ -16,7 +16,9 @@ class Machine:
     ``registers``: the members of its ``struct pt_regs`` in order, eight bytes each, up to the last
     one needed. Among them ``call_number`` and ``call_arguments`` hold a system call's number and
     arguments, at its entry and at its exit; ``arguments`` a function's first arguments at its
-    entry, and ``result`` its return value. A task runs 32-bit code, with other system call numbers,
+    entry, and ``result`` its return value; ``return_address_bytes`` is how much of the stack its
+    call has taken then. ``empty_function`` is code of a function that does nothing, and begins as
+    compiled functions do. A task runs 32-bit code, with other system call numbers,
     if ``compat_register``, or without one its ``thread_info.status``, has a bit of ``compat_mask``.
     ``calls``: the numbers of the system calls that matter.
     """
@@ -27,6 +29,8 @@ class Machine:
     call_arguments: tuple[str, ...]
     arguments: tuple[str, ...]
     result: str
+    return_address_bytes: int
+    empty_function: bytes
     compat_mask: int
     compat_register: str | None = None
     calls: dict[str, int] = field(default_factory=dict[str, int])
@@ -48,6 +52,8 @@ _X86_64 = Machine(
     call_arguments=("di", "si", "dx", "r10", "r8", "r9"),
     arguments=("di", "si", "dx", "cx"),
     result="ax",
+    return_address_bytes=8,
+    empty_function=bytes.fromhex("f30f1efa c3"),  # endbr64; ret
     compat_mask=2,
     calls={
         "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6,
@@ -75,6 +81,8 @@ _AARCH64 = Machine(
     call_arguments=("orig_x0", "x1", "x2", "x3", "x4", "x5"),
     arguments=("x0", "x1", "x2", "x3"),
     result="x0",
+    return_address_bytes=0,
+    empty_function=bytes.fromhex("5f2403d5 c0035fd6"),  # bti c; ret
     compat_mask=0x10,
     compat_register="pstate",
     calls={

@@ -14,6 +14,7 @@ from . import events, fuse, syscalls
 from .catalog import (
     BACKUP,
     DAEMON_FUNCTIONS,
+    DRIVER_FUNCTIONS,
     EVENT_NAMES,
     FENTRY,
     FEXIT,
@@ -24,6 +25,7 @@ from .catalog import (
     SOFTWARE_EVENT,
     UPROBE,
     AttachPoint,
+    DriverFunction,
     compiled_points,
     preempts,
     uprobe_family,
@@ -33,13 +35,17 @@ from .machines import MACHINES, Machine
 
 #: the programs at a client function's entry and return, also by their place in ``call_programs``
 CALL_PROGRAMS = ("on_call_entry", "on_call_exit")
+#: the programs at functions of the CUDA driver: where a call is entered and left, where it is only
+#: counted; in ``call_programs`` they follow
+GPU_CALL, GPU_RETURN, GPU_LAUNCH = "on_gpu_call", "on_gpu_return", "on_gpu_launch"
+GPU_PROGRAMS = (GPU_CALL, GPU_RETURN, GPU_LAUNCH)
 
 HEADERS = Path(__file__).parent / "headers"
 _SOURCES = Path(__file__).parent / "bpf"
 #: in the order in which they build on one another
 SOURCE_FILES = (
-    "state.bpf.c", "files.bpf.c", "operations.bpf.c", "tasks.bpf.c", "requests.bpf.c",
-    "connections.bpf.c", "daemon.bpf.c", "syscalls.bpf.c", "asynchronous.bpf.c",
+    "state.bpf.c", "uprobes.bpf.c", "gpu.bpf.c", "files.bpf.c", "operations.bpf.c", "tasks.bpf.c",
+    "requests.bpf.c", "connections.bpf.c", "daemon.bpf.c", "syscalls.bpf.c", "asynchronous.bpf.c",
 )  # fmt: skip
 
 
@@ -50,11 +56,15 @@ _THREAD_SLOTS = 16
 
 @dataclass(frozen=True)
 class Options:
-    """What a recording contains, and by which backend; without one every program is compiled."""
+    """What a recording contains, and by which backend; without one every program is compiled.
+
+    ``gpu_calls``: whether calls of the CUDA driver are observed.
+    """
 
     every_read: bool = False
     all_files: bool = False
     backend: str | None = None
+    gpu_calls: bool = False
     hit_run_ns: int = 10_000_000
 
 
@@ -69,16 +79,31 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values.update(facts.enumerators)
     values["PAGE_BITS"] = facts.page_bytes.bit_length() - 1
     values["HIT_RUN_NS"] = options.hit_run_ns
+    values["CALL_PROGRAMS"] = len(tail_called(options))
     values["THREAD_SLOTS"] = _THREAD_SLOTS if preempts(facts) else 1
     if facts.preemptible_tracepoints:
         values["PREEMPTIBLE_TRACEPOINTS"] = 1
     values.update(_machine(MACHINES[facts.machine]))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
+    flags += ["-DGPU_CALLS"] * options.gpu_calls
     # debug information takes a tenth of the compile time; bcc runs all of LLVM's passes itself, so
     # clang need not run them first
     flags += ["-g0", "-Xclang", "-disable-llvm-passes"]
     return flags
+
+
+def tail_called(options: Options) -> tuple[str, ...]:
+    """The programs that those of single functions call, in the order of ``call_programs``."""
+    return CALL_PROGRAMS + (GPU_PROGRAMS if options.gpu_calls else ())
+
+
+def rings(options: Options) -> tuple[events.Layout, ...]:
+    """The layouts whose rings a recording has."""
+    return tuple(each for each in events.RINGS if options.gpu_calls or each.name not in _GPU_RINGS)
+
+
+_GPU_RINGS = {"gpu_call", "gpu_launches", "gpu_library"}
 
 
 def source(facts: KernelFacts, options: Options) -> str:
@@ -88,12 +113,13 @@ def source(facts: KernelFacts, options: Options) -> str:
     parts += [_enumeration("CLASS", syscalls.TARGET_CLASSES)]
     parts += [_enumeration("CLASS_DAEMON", syscalls.DAEMON_CLASSES)]
     parts += [_enumeration("EVENT", EVENT_NAMES), _COUNTERS]
-    parts += [_ring(layout) for layout in events.RINGS]
+    parts += [_ring(layout) for layout in rings(options)]
     for name in SOURCE_FILES:
         parts.append(f'#line 1 "{name}"\n' + (_SOURCES / name).read_text())
     parts += ['#line 1 "generated programs"\n', *attached_programs(facts, options)]
     if uprobe_family(facts) == UPROBE:
         parts += [_call_programs(function.function) for function in DAEMON_FUNCTIONS]
+        parts += [_driver_programs(each) for each in DRIVER_FUNCTIONS if options.gpu_calls]
     return "\n".join(parts)
 
 
@@ -152,6 +178,8 @@ def _machine(machine: Machine) -> dict[str, int | str]:
     for index, name in enumerate(machine.arguments, 1):
         values[f"FUNCTION_ARGUMENT_{index}"] = name
     values["FUNCTION_RESULT"] = machine.result
+    values["STACK_POINTER"] = "sp"
+    values["RETURN_ADDRESS_BYTES"] = machine.return_address_bytes
     if machine.compat_register:
         values["OFFSET_COMPAT_REGISTER"] = machine.offset(machine.compat_register)
     values["COMPAT_MASK"] = machine.compat_mask
@@ -192,7 +220,8 @@ RING_EVENTS = {
     "operation": "operation", "hit": "operation", "request": "request ended",
     "served": "request served", "blocked": "off CPU", "call": "daemon call",
     "download": "download", "work": "download", "cache_file": "cache directory", "task": "task",
-    "file": "file",
+    "file": "file", "gpu_call": "GPU call", "gpu_launches": "GPU launch",
+    "gpu_library": "GPU call",
 }  # fmt: skip
 
 
@@ -210,6 +239,23 @@ static __always_inline void emit_{layout.name}(struct {layout.name} *event) {{
 def _call_programs(function: str) -> str:
     name = function.replace("::", "_")
     return f"""
-int on_{name.lower()}_entry(struct pt_regs *ctx) {{ return go_to(ctx, FN_{name.upper()}, 0); }}
-int on_{name.lower()}_exit(struct pt_regs *ctx) {{ return go_to(ctx, FN_{name.upper()}, 1); }}
+int on_{name.lower()}_entry(struct pt_regs *ctx) {{
+    return go_to(ctx, FN_{name.upper()}, 0, EVENT_DAEMON_CALL);
+}}
+int on_{name.lower()}_exit(struct pt_regs *ctx) {{
+    return go_to(ctx, FN_{name.upper()}, 1, EVENT_DAEMON_CALL);
+}}
 """
+
+
+def _driver_programs(function: DriverFunction) -> str:
+    event = "EVENT_GPU_LAUNCH" if function.counted else "EVENT_GPU_CALL"
+    goes_to = {function.entry: GPU_LAUNCH if function.counted else GPU_CALL}
+    if not function.counted:
+        goes_to[function.exit] = GPU_RETURN
+    programs = (
+        f"int {name}(struct pt_regs *ctx) {{ return is_target() ? go_to(ctx, {function.cookie}, "
+        f"{len(CALL_PROGRAMS) + GPU_PROGRAMS.index(program)}, {event}) : 0; }}"
+        for name, program in goes_to.items()
+    )
+    return "\n".join(programs)

@@ -27,6 +27,7 @@ from .elf import Elf, FileContent, MemoryContent
 from .elf import NotElf as NotElf
 
 _DEBUG = "/usr/lib/debug"
+_EXPORTED = ".dynsym"
 _MINI, _LINK = b".gnu_debugdata", b".gnu_debuglink"
 _SOURCE_NAME = re.compile(rb"L?(\d{1,4})")
 _ANONYMOUS = b"_GLOBAL__N_"
@@ -113,6 +114,32 @@ def read_binary(
         os.close(descriptor)
 
 
+def exported_functions(path: Path, wanted: Callable[[str], bool]) -> Binary:
+    """The functions that a library exports under wanted names, each name once.
+
+    Raises NotElf, or OSError if the library cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        library = Elf(FileContent(descriptor))
+        wanted_places = (place for place in _exported(library) if wanted(place.symbol))
+        found: dict[str, tuple[Function, ...]] = {each.symbol: (each,) for each in wanted_places}
+        if len(found) > _MOST_FUNCTIONS:
+            raise NotElf(f"more than {_MOST_FUNCTIONS} functions have these names")
+        return Binary(library.build_id(), found, _EXPORTED)
+    finally:
+        os.close(descriptor)
+
+
+def _exported(library: Elf) -> Iterator[Function]:
+    table = library.table(elf.SHT_DYNSYM)
+    names = b"" if table is None else library.names_of(table)
+    for place, address in () if table is None else library.functions_of(table):
+        name, offset = elf.name_at(names, place), library.file_offset(address)
+        if name and offset is not None:
+            yield Function(address, offset, name.decode("ascii", "replace"), _EXPORTED)
+
+
 def qualified_name(symbol: bytes) -> str | None:
     """The name in a mangled symbol ("_ZN5cvmfs7Fetcher5FetchE…" -> cvmfs::Fetcher::Fetch).
 
@@ -170,7 +197,7 @@ def _sources(library: Elf, debug_files: DebugFiles | None, remarks: list[str]) -
         for way, path, proof in _debug_files(library, debug_files, remarks):
             opened = partial(_opened, debug_files, path, proof)
             yield _Source(f"{way} {path}", elf.SHT_SYMTAB, opened)
-    yield _Source(".dynsym", elf.SHT_DYNSYM, lambda: nullcontext(library))
+    yield _Source(_EXPORTED, elf.SHT_DYNSYM, lambda: nullcontext(library))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def executable(path: Path, text: str) -> Path:
         (("trace", "--duration", "5", "true"), "'5' is not a time"),
         (("trace", "--stall-threshold", "-1ms", "true"), "'-1ms' is not a time"),
         (("trace", "-o", "", "true"), "the path to write to is empty"),
+        (("trace", "--gpu-budget", "0", "true"), "0.0 is not in the range 0<x<=100"),
         (("report", "-o", "", "run"), "the path to write to is empty"),
         (("trace", "--backend", "magic", "true"), "'magic' is not one of 'auto', 'fentry'"),
         (("summary",), "Missing argument 'RUN'."),

@@ -90,38 +90,6 @@ static __always_inline int leave_call(struct pt_regs *ctx, u32 function) {
     return 0;
 }
 
-/* Two programs serve all functions. Which one was hit is the link's cookie, or what go_to() left. */
-#ifdef UPROBE_MULTI_TYPE
-/* BPF_FUNC_get_attach_cookie, which a bcc older than the kernel does not declare: commit 7adfc6c9b315 ("bpf: Add
- * bpf_get_attach_cookie() BPF helper to access bpf_cookie value") (in v5.15). */
-static u64 (*called_function)(void *ctx) = (void *) 174;
-#else
-BPF_HASH(called, u32, u32, 8192); /* thread -> function that its running program was attached to */
-BPF_PROG_ARRAY(call_programs, 2);
-
-/* A generated program for each function stores its number and tail-calls one of the two. The number is stored
- * by thread, since another thread may run on this CPU in between. */
-static __always_inline int go_to(struct pt_regs *ctx, u32 function, u32 program) {
-    u32 tid = bpf_get_current_pid_tgid();
-    if (called.update(&tid, &function)) {
-        count_loss(EVENT_DAEMON_CALL, LOSS_MAP_FULL);
-        return 0;
-    }
-    call_programs.call(ctx, program);
-    count_loss(EVENT_DAEMON_CALL, LOSS_UNREADABLE);
-    return 0;
-}
-
-static __always_inline u32 called_function(void *ctx) {
-    u32 tid = bpf_get_current_pid_tgid(), *stored = called.lookup(&tid), function = 0;
-    if (stored) {
-        function = *stored;
-        called.delete(&tid);
-    }
-    return function;
-}
-#endif
-
 int on_call_entry(struct pt_regs *ctx) { return enter_call(ctx, called_function(ctx)); }
 int on_call_exit(struct pt_regs *ctx) { return leave_call(ctx, called_function(ctx)); }
 

@@ -269,6 +269,8 @@ static __always_inline void set_range(struct operation *operation, u32 class, st
 static __always_inline void begin_syscall(struct thread *thread, u32 class, u64 number, u64 registers) {
     struct arguments with = arguments_of(registers);
     u8 kind = kind_of(class, &with);
+    if (class == CLASS_MMAP && maps_code(with.c))
+        note_code(file_of(with.e));
     if (kind == KIND_NONE)
         return;
     struct operation *operation = &thread->operation;

@@ -353,6 +353,8 @@ static __always_inline int task_ends(u64 task, bool backup) {
         event->exit_code = read_u32(task + OFFSET_TASK_STRUCT_EXIT_CODE);
         emit_task(event);
     }
+    if (role == ROLE_TARGET)
+        end_gpu_thread();
     if (!thread)
         return 0;
     end_unseen(thread);

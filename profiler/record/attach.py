@@ -16,12 +16,9 @@ from ...probes.programs import CALL_PROGRAMS
 from ...probes.symbols import Binary, Function, NotElf, read_binary
 from . import daemons, fuse_free_path, trampoline, uprobe_multi
 from .bpf_call import last_error
-from .prog_load import Purpose, load_program
+from .uprobes import Uprobes
 
 _PERF_TYPE_SOFTWARE = 1
-#: arguments of libbcc's bpf_attach_uprobe
-_UPROBE_ENTRY, _UPROBE_RETURN = 0, 1
-_EVERY_PROCESS, _NO_COUNTER = -1, 0
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,7 @@ class Attacher:
         self._bcc = bcc
         self._bpf = bpf
         self._facts = facts
-        self._uprobe_family = catalog.uprobe_family(facts)
-        self._multi_type = facts.enumerators.get("UPROBE_MULTI_TYPE", 0)
+        self._uprobes = Uprobes(bcc, bpf, facts)
         self._links = list[int]()  # a link lives as long as its descriptor
         self._libraries = set[tuple[int, int]]()
         self.probes: list[Probe] = []
@@ -138,7 +134,7 @@ class Attacher:
     def _attach_all_functions(self, library: _Library) -> str | None:
         """Probe all functions through two links, if the kernel can. Returns why it refused."""
         functions = library.binary.functions
-        if self._uprobe_family != catalog.UPROBE_MULTI or not functions:
+        if self._uprobes.family != catalog.UPROBE_MULTI or not functions:
             return None
         places = tuple(
             uprobe_multi.Place(place.file_offset, DAEMON_FUNCTIONS.index(function.function))
@@ -148,18 +144,10 @@ class Attacher:
         try:  # returns first: an entry whose return is not seen would never be closed
             for program, returns in ((CALL_PROGRAMS[1], True), (CALL_PROGRAMS[0], False)):
                 link = uprobe_multi.Link(library.pinned, places, returns)
-                uprobe_multi.attach(self._call_program(program), self._multi_type, link)
+                self._uprobes.attach_all(program, link)
         except OSError as error:
             return str(error)
         return None
-
-    def _call_program(self, program: str) -> int:
-        """The descriptor of one of the two programs for all libraries, which is loaded once."""
-        loaded = self._bpf.funcs.get(program.encode())
-        if loaded is not None:
-            return int(loaded.fd)
-        purpose = Purpose(self._bcc.BPF.KPROBE, self._multi_type)
-        return load_program(self._bcc, self._bpf, program, purpose)
 
     def attach_points(self, points: tuple[AttachPoint, ...]) -> str | None:
         """Attach one alternative of an event. If it is refused, leaves no link and returns why."""
@@ -210,30 +198,21 @@ class Attacher:
         if not places:
             reason = _no_symbol(function.qualified_name, clones, binary)
             return Probe("daemon call", "none", target, binary.build_id, binary.source, reason)
-        if self._uprobe_family == catalog.UPROBE:
+        if self._uprobes.family == catalog.UPROBE:
             attached = [self._attach_uprobes(library.pinned, place, function) for place in places]
             refused = next((reason for reason in attached if reason), None)
-        family = "none" if refused else self._uprobe_family
+        family = "none" if refused else self._uprobes.family
         remark = refused or (f"calls of {clones} are not seen" if clones else None)
         sources = ", ".join(dict.fromkeys(place.source for place in places))
         return Probe("daemon call", family, target, binary.build_id, sources, remark)
 
     def _attach_uprobes(self, path: str, place: Function, function: DaemonFunction) -> str | None:
-        """Probe one function by perf events. Returns why it was refused, if it was.
-
-        bcc's own Python method is not used: it omits the last argument of the library's function,
-        the offset of a reference counter, which is then whatever lies on the stack (bcc 0.26).
-        """
-        # the return first: an entry whose return is not seen would never be closed
-        for program, kind in ((function.exit, _UPROBE_RETURN), (function.entry, _UPROBE_ENTRY)):
-            try:
-                loaded = self._bpf.load_func(program.encode(), self._bcc.BPF.KPROBE)
-            except Exception as error:  # noqa: BLE001  bcc raises bare Exception
-                return str(error)
-            name, where = f"cvmprof_{program}".encode(), (os.fsencode(path), place.file_offset)
-            attach = self._bcc.lib.bpf_attach_uprobe
-            if attach(loaded.fd, kind, name, *where, _EVERY_PROCESS, _NO_COUNTER) < 0:
-                return f"{program} cannot be attached"
+        """Probe one function by perf events. Returns why it was refused, if it was."""
+        try:  # the return first: an entry whose return is not seen would never be closed
+            for program, returns in ((function.exit, True), (function.entry, False)):
+                self._uprobes.attach_one(program, path, place.file_offset, returns)
+        except OSError as error:
+            return str(error)
         return None
 
 

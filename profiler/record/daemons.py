@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ...probes.symbols import DebugFiles
-from . import fuse_free_path
+from . import fuse_free_path, mapped_files
 
 CLIENT_NAME = "cvmfs2"
 _LIBRARY = re.compile(r"libcvmfs_fuse3?\.so|libcvmfs_fuse3?_debug\.so")
@@ -82,40 +82,7 @@ def working_directory(pid: int) -> str | None:
 
 def libraries_of(pid: int) -> tuple[str, ...]:
     """The client's libraries that a process has mapped, as paths that can be opened from here."""
-    paths = dict[tuple[str, str], str]()  # a path for each file, by its device and inode
-    try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            for line in maps:
-                fields = line.rstrip("\n").split(None, 5)
-                if len(fields) == 6 and _LIBRARY.search(fields[5]):
-                    file = fields[3], fields[4]
-                    if file not in paths:
-                        paths[file] = _mapped_file(pid, *fields)
-    except OSError:  # it has ended
-        return ()
-    return tuple(paths.values())
-
-
-def _mapped_file(pid: int, place: str, *about: str) -> str:
-    """A line of /proc/PID/maps as a path to the same file, even if it was removed since."""
-    inode, name = about[-2:]
-    path = f"/proc/{pid}/root{_below_root(pid, name)}"
-    try:
-        with fuse_free_path.opened(path) as file:
-            if os.fstat(file).st_ino == int(inode):
-                return path
-    except OSError:  # it was hidden by a mount or removed, or it is on FUSE
-        pass
-    start, _, end = place.partition("-")
-    return f"/proc/{pid}/map_files/{start.lstrip('0')}-{end.lstrip('0')}"
-
-
-def _below_root(pid: int, name: str) -> str:
-    """A name from /proc, which starts at the root of the process's mount namespace, relative to the
-    process's own root, which may be below that. Raises OSError if it has ended.
-    """
-    root = os.readlink(f"/proc/{pid}/root")
-    return name[len(root) :] if root != "/" and name.startswith(root + "/") else name
+    return mapped_files.named(pid, _LIBRARY)
 
 
 def debug_files(path: str, library: int) -> DebugFiles:
@@ -136,7 +103,7 @@ def debug_files(path: str, library: int) -> DebugFiles:
 
 def _name_of_process(pid: int, name: str) -> str:
     try:
-        return _below_root(pid, name)
+        return mapped_files.below_root(pid, name)
     except OSError:  # it has ended
         return name
 
@@ -148,7 +115,7 @@ def libraries_near(pid: int) -> tuple[str, ...]:
     for name in ("CVMFS_LIBRARY_PATH", "LD_LIBRARY_PATH"):
         places += [place for place in variables.get(name, "").split(":") if place]
     try:
-        binary = _below_root(pid, os.readlink(f"/proc/{pid}/exe"))
+        binary = mapped_files.below_root(pid, os.readlink(f"/proc/{pid}/exe"))
         places += [os.path.dirname(binary), os.path.join(os.path.dirname(binary), "../lib")]
     except OSError:  # it has ended
         return ()

@@ -7,7 +7,10 @@ from ...probes import events
 JOURNAL = "journal.jsonl"
 TOUCH_FILES = ("touches.keys.bin", "touches.values.bin")
 #: what can be in progress when recording stops
-OPEN_LAYOUTS = (events.THREAD, events.REQUEST, events.CALL, events.DOWNLOAD)
+OPEN_LAYOUTS = (
+    events.THREAD, events.REQUEST, events.CALL, events.DOWNLOAD, events.GPU_CALL,
+    events.GPU_LAUNCHES,
+)  # fmt: skip
 
 
 def ring_file(layout: events.Layout) -> str:

@@ -16,13 +16,16 @@ from typing import Any, Callable
 from ...probes import events, syscalls
 from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
-from ...probes.programs import CALL_PROGRAMS, RING_EVENTS, Options
+from ...probes.machines import MACHINES
+from ...probes.programs import RING_EVENTS, Options, rings, tail_called
 from . import attach, daemons, journal, load, protocol
+from .driver import Driver, DriverOptions
 from .maps import map_fd
 from .misses import missed, seen_by_none
 from .names import JOURNAL, ring_file
 from .ring import Ring
 from .state import State
+from .uprobes import Uprobes
 
 _DRAIN_INTERVAL_S = 0.025
 #: if the recorder hangs for so long, SIGALRM ends it, and the kernel detaches all probes
@@ -40,27 +43,36 @@ class Recorder:
         self._files = files
         self._failure: OSError | None = None
         self._journal = files[JOURNAL]
-        facts, backend = running_kernel(), str(options.get("backend", "auto"))
-        attach.check_backend(facts, backend)
+        facts, of_driver = running_kernel(), DriverOptions.of(options)
+        wanted = _wanted(options, of_driver is not None)
+        attach.check_backend(facts, str(wanted.backend))
         bcc = load.import_bcc()
-        flags = (bool(options.get("every_read")), bool(options.get("all_files")))
-        self._bpf = load.compile_programs(bcc, facts, Options(*flags, backend=backend))
-        self._state = State(bcc, self._bpf)
+        self._bpf = load.compile_programs(bcc, facts, wanted)
+        self._state = State(bcc, self._bpf, wanted.gpu_calls)
         self._state.set_syscall_classes(syscalls.class_table(facts.machine))
         if uprobe_family(facts) == UPROBE:
-            self._state.set_programs("call_programs", CALL_PROGRAMS)
+            self._state.set_programs("call_programs", tail_called(wanted))
         self._rings = {
             layout.name: Ring(
                 map_fd(bcc, self._bpf, f"{layout.name}_ring"), layout, files[ring_file(layout)]
             )
-            for layout in events.RINGS
+            for layout in rings(wanted)
         }
-        self._attacher = attach.Attacher(bcc, self._bpf, facts, backend)
+        self._attacher = attach.Attacher(bcc, self._bpf, facts, str(wanted.backend))
+        self._driver: Driver | None = None
+        if of_driver is not None:
+            uprobes, machine = Uprobes(bcc, self._bpf, facts), MACHINES[facts.machine]
+            self._driver = Driver(uprobes, machine, of_driver, self._note)
         self._waiting_for_library: dict[int, int] = {}  # daemon -> give up at
         self._known_devices = set[int]()
         self._touches_flushed_ns = time.monotonic_ns()
         self._begin()
         self._cpu_before_ns = time.process_time_ns()
+
+    @property
+    def waking_rings(self) -> tuple[int, ...]:
+        """Descriptors of rings whose records are not to wait for the next step."""
+        return tuple(ring.map_fd for name, ring in self._rings.items() if name == "gpu_library")
 
     def trace(self, pid: int) -> None:
         """Trace a process and everything that it will start."""
@@ -76,7 +88,11 @@ class Recorder:
                 self._handle_files(span)
             elif span is not None and name == "cache_file" and daemons.loads_library(span):
                 self._handle_opened_libraries(span)
+            elif span is not None and self._driver is not None:
+                self._driver.handle(name, span)
         self._look_for_libraries()
+        if self._driver is not None:
+            self._driver.step()
         now = time.monotonic_ns()
         if now - self._touches_flushed_ns > _TOUCH_INTERVAL_NS:
             self._touches_flushed_ns = now
@@ -94,6 +110,8 @@ class Recorder:
         for ring in self._rings.values():
             ring.drain_all()
         self._keep(self._state.flush_touches, self._files)
+        if self._driver is not None:
+            self._driver.stop()
         losses = self._state.losses() + self._spool_losses() + self._missed()
         self._note("hits", rows=self._state.hits())
         self._note("losses", rows=losses)
@@ -122,6 +140,8 @@ class Recorder:
 
     def _begin(self) -> None:
         self._attacher.attach_kernel_events()
+        if self._driver is not None:
+            self._driver.attach_installed()
         self._skipped_before = self._skipped()  # a backup may be attached before its primary
         running = daemons.running_daemons()
         for daemon in running:
@@ -208,6 +228,12 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
+def _wanted(options: dict[str, Any], gpu_calls: bool) -> Options:
+    """What the programs are compiled for."""
+    flags = (bool(options.get("every_read")), bool(options.get("all_files")))
+    return Options(*flags, backend=str(options.get("backend", "auto")), gpu_calls=gpu_calls)
+
+
 def serve(control: socket.socket) -> None:
     """Record until the session at the other end of the socket says stop, or is gone."""
     configured = protocol.receive(control)
@@ -218,10 +244,12 @@ def serve(control: socket.socket) -> None:
     recorder = Recorder(message["options"], dict(zip(message["files"], descriptors)))
     protocol.send(control, "ready")
     poll = select.poll()
-    poll.register(control, select.POLLIN)
+    for waking in (control.fileno(), *recorder.waking_rings):
+        poll.register(waking, select.POLLIN)
     while True:
         signal.alarm(_WATCHDOG_S)
-        if poll.poll(_DRAIN_INTERVAL_S * 1000):
+        ready = dict(poll.poll(_DRAIN_INTERVAL_S * 1000))
+        if control.fileno() in ready:
             request = protocol.receive(control)
             if request is None or request[0]["kind"] == "stop":
                 break

@@ -22,6 +22,7 @@ class Ring:
 
     def __init__(self, map_fd: int, layout: Layout, spool_fd: int) -> None:
         self.layout = layout
+        self.map_fd = map_fd
         self.spooled = 0  # records
         self.dropped = 0  # records that could not be written
         self.failure: OSError | None = None

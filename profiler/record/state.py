@@ -20,13 +20,15 @@ _OPEN_MAPS = {
     "calls": (8, events.CALL),
     "downloads": (8, events.DOWNLOAD),
 }
+_OPEN_GPU_MAPS = {"gpu_calls": (4, events.GPU_CALL), "gpu_launches": (8, events.GPU_LAUNCHES)}
 
 
 class State:
-    """The maps of one loaded object."""
+    """The maps of one loaded object; ``gpu_calls``: whether it observes the CUDA driver."""
 
-    def __init__(self, bcc: Any, bpf: Any) -> None:
+    def __init__(self, bcc: Any, bpf: Any, gpu_calls: bool = False) -> None:
         self._bcc, self._bpf = bcc, bpf
+        self._open_maps = {**_OPEN_MAPS, **(_OPEN_GPU_MAPS if gpu_calls else {})}
         self._touches = self._map("touches", events.TOUCH_KEY.size, events.TOUCH.size)
         self._roles = self._map("roles", 4, 4)
         self._possible_cpus = _possible_cpus()
@@ -58,7 +60,7 @@ class State:
 
     def flush_open(self, spool: dict[str, int]) -> None:
         """Write what is in progress to the spool. Raises OSError if the disk is full."""
-        for name, (key_size, layout) in _OPEN_MAPS.items():
+        for name, (key_size, layout) in self._open_maps.items():
             values = (value for _, value in self._map(name, key_size, layout.size).items())
             _write(spool[open_file(layout)], b"".join(values))
 

@@ -27,6 +27,8 @@ _KEYS = {
     "request": ("dev", "unique", "queued_ns"),
     "call": ("tid", "start_ns", "function"),
     "download": ("pid", "fd", "socket", "connect_ns", "sequence", "sent_ns", "flags"),
+    "gpu_call": ("tid", "start_ns"),
+    "gpu_launches": ("tid", "first_ns", "function"),
 }
 
 
@@ -102,6 +104,14 @@ class Spool:
     def files(self) -> pl.DataFrame:
         """FILE records."""
         return self.ring(events.FILE)
+
+    def gpu_calls(self) -> pl.DataFrame:
+        """GPU_CALL records; ``end_ns`` 0 for those that never returned."""
+        return self._ring_and_open(events.GPU_CALL)
+
+    def gpu_launches(self) -> pl.DataFrame:
+        """GPU_LAUNCHES records."""
+        return self._ring_and_open(events.GPU_LAUNCHES)
 
     def touches(self) -> pl.DataFrame:
         """TOUCH_KEY and TOUCH records side by side; a key may occur twice."""

@@ -66,6 +66,8 @@ class TraceOptions:
     duration_s: float | None = None
     debug: bool = False
     mount_counters: bool = True
+    #: how many per cent of the run time may be spent on watching launches by uprobes
+    gpu_budget: float = 1.0
     #: one of `probes.gpu.GPU_CHOICES`
     gpu: str = "auto"
     #: compiling takes longer on a slow machine
@@ -215,6 +217,7 @@ class Recording:
                 "stall_threshold_ns": self.options.stall_threshold_ns,
                 "strict": self.options.strict,
                 "gpu": self.options.gpu,
+                "gpu_budget": self.options.gpu_budget,
             },
         }
 
@@ -229,9 +232,17 @@ class Recording:
             "every_read": self.options.every_read,
             "all_files": self.options.all_files,
             "backend": self.options.backend,
+            "gpu": self._gpu(),
+            "gpu_budget": self.options.gpu_budget,
+            "search_path": self.user.environment.get("LD_LIBRARY_PATH", ""),
         }
         descriptors = tuple(self.files[name] for name in names)
         self.recorder.send("configure", descriptors, options=options, files=names)
+
+    def _gpu(self) -> str:
+        """How GPUs are observed: by calls of the driver if it may not load the library."""
+        instead = self.options.gpu == "auto" and self.injection.reason is not None
+        return "api" if instead else self.options.gpu
 
     def _environment(self) -> dict[str, str]:
         """The user's, with a descriptor for phases that stays open across the exec, and what makes

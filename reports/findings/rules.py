@@ -25,6 +25,7 @@ from .trust import (
     unfinished,
     unobserved,
     unreconciled,
+    unwatched_launches,
 )
 
 Rule = Callable[[Statistics], Iterator[Finding]]
@@ -33,7 +34,7 @@ RULES: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, unfinished, command_failed, where_time_went,
     failed_fetches, renewed, downloaded_again, latency, slow_because, failed_connections,
     cached_chunks, page_cache, joined, collisions, ahead, stalls, unexplained, undivided, unasked,
-    unobserved,
+    unobserved, unwatched_launches,
 )  # fmt: skip
 
 

@@ -117,6 +117,19 @@ def unobserved(s: Statistics) -> Iterator[Finding]:
         )
 
 
+def unwatched_launches(s: Statistics) -> Iterator[Finding]:
+    """Say that launches of the GPU were watched for a part of the time only."""
+    for probe in s.probes:
+        if probe["event"] == "GPU launch" and probe["family"] != "none" and probe["reason"]:
+            yield Finding(
+                "note",
+                "Not all launches of the GPU are counted.",
+                f"{capital(str(probe['reason']))}. Copies, waits and loads are all recorded. "
+                "--gpu-budget allows more.",
+            )
+            return
+
+
 def _missing(event: str, reason: str) -> str:
     effect = lost(event)
     return f"{event}: {reason}" + (f"; so {effect}." if effect else ".")

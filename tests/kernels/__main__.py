@@ -23,9 +23,10 @@ from cvmprof.probes import catalog
 from cvmprof.probes.diagnosis import refusal
 from cvmprof.probes.kernel import restored
 from cvmprof.runners.lab.build import client_program
+from cvmprof.tests.gpu.stand_ins import compile_stand_ins
 
 from .bcc_versions import check_bcc_versions
-from .checks import Check, Outcome, agree, killed, outcome_of, skipped
+from .checks import Check, Outcome, agree, driver_calls, killed, outcome_of, skipped
 from .guest import run_in_guest
 from .images import CACHE, Image, image_of
 from .matrix import KERNELS
@@ -49,6 +50,7 @@ def main(names: list[str]) -> int:
     where = Path(tempfile.mkdtemp(prefix="run-", dir=CACHE))  # in /tmp, guests would not see it
     published(where / "lab")
     stage(where / "stage")
+    compile_stand_ins(where / "stand-ins")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
     jobs: list[Callable[[], list[str]]] = [
@@ -78,6 +80,7 @@ def _run(where: Path, image: Image) -> list[str]:
         "-m",
         "kernels.inside",
         str(where / "lab"),
+        str(where / "stand-ins"),
     ]
     try:
         ended = run_in_guest(image, command, left)
@@ -111,6 +114,7 @@ def _report(release: str, left: Path) -> tuple[list[str], list[str]]:
     recorded = [outcome for outcome in outcomes if outcome.checks]
     verdicts = {
         f"the tables of {len(recorded)} backends agree": agree(recorded),
+        "calls of the CUDA driver are told": driver_calls(left / "driver" / "result.json"),
         "nothing is left of a recorder that was killed": killed(left / "killed.json"),
     }
     if facts.preemptible_tracepoints:

@@ -32,6 +32,7 @@ from cvmprof.profiler.record.names import JOURNAL, spool_files  # noqa: E402
 from cvmprof.tests.profiler.record.program_kinds import program_kinds  # noqa: E402
 
 READS = 101
+_OPTIONS = programs.Options(gpu_calls=True)
 #: why a point is not there: the kernel or the client lacks it, or the kernel takes no fentry at all
 _LACKS = re.compile("this kernel lacks|no symbol |.*does not load: Operation not permitted$")
 
@@ -96,7 +97,8 @@ def _recorded(directory: Path) -> dict[str, Any]:
     flags = os.O_CREAT | os.O_RDWR | os.O_APPEND
     files = {name: os.open(directory / name, flags) for name in names}
     began = time.monotonic()
-    recording = recorder.Recorder({"every_read": True, "all_files": True}, files)
+    options = {"every_read": True, "all_files": True, "gpu": "api"}
+    recording = recorder.Recorder(options, files)
     took_s = time.monotonic() - began
     recording.trace(os.getpid())
     read = os.open(__file__, os.O_RDONLY)
@@ -137,7 +139,8 @@ def _u64(record: bytes, name: str) -> int:
 
 def _compiled(bcc: Any, facts: KernelFacts) -> tuple[Any, float]:
     began = time.monotonic()
-    return load.compile_programs(bcc, facts, programs.Options()), round(time.monotonic() - began, 1)
+    bpf = load.compile_programs(bcc, facts, _OPTIONS)
+    return bpf, round(time.monotonic() - began, 1)
 
 
 def _is_there(point: AttachPoint, facts: KernelFacts) -> bool:
@@ -147,7 +150,9 @@ def _is_there(point: AttachPoint, facts: KernelFacts) -> bool:
 
 def _uprobe_programs() -> list[str]:
     names = [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
-    return [*programs.CALL_PROGRAMS, *dict.fromkeys(names)]
+    names += [each.entry for each in catalog.DRIVER_FUNCTIONS]
+    names += [each.exit for each in catalog.DRIVER_FUNCTIONS if not each.counted]
+    return [*programs.tail_called(_OPTIONS), *dict.fromkeys(names)]
 
 
 def _load(bpf: Any, program: str, kind: int) -> str | None:

@@ -107,6 +107,16 @@ def skipped(path: Path) -> tuple[Check, ...]:
     )
 
 
+def driver_calls(path: Path) -> tuple[Check, ...]:
+    """Checks what was recorded of the calls that a stand-in of the driver logged."""
+    result = json.loads(path.read_text())
+    return (
+        Check("calls of the driver", result["recorded"], result["logged"]),
+        Check("launches", result["recorded"].get("cuLaunchKernel"), 101),
+        Check("losses of the driver", result["losses"], []),
+    )
+
+
 def _operations(run: Run) -> tuple[Check, ...]:
     reads = _operations_on(run, "read.bin", "read")
     faults = _operations_on(run, "mapped.bin", "fault")

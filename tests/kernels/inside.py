@@ -2,8 +2,8 @@
 
 Leaves the facts of the kernel and, for each backend, the spool of its run, the reason why it is
 refused, or the backend that attaches the very same; where programs are preempted, what is recorded
-of reads without those on system calls. At last a recorder is killed. Nothing is decided here: the
-tables are made and checked outside.
+of reads without those on system calls; what is recorded of a stand-in of the CUDA driver. At last a
+recorder is killed. Nothing is decided here: the tables are made and checked outside.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .skipped import POINTS
 _WORKLOAD = Path(__file__).with_name("workload.py")
 
 
-def main(published: Path) -> None:
+def main(published: Path, stand_ins: Path) -> None:
     """Records with each backend."""
     shared = Path(os.environ["SHARED"])
     facts = kernel.diagnosed_kernel()
@@ -46,10 +46,17 @@ def main(published: Path) -> None:
             _keep(shared / backend / "result.json", {"backend": backend, **result})
         if facts.preemptible_tracepoints:
             for point in POINTS:
-                module = [interpreter(), "-m", f"{__package__}.skipped"]
-                where = [mountpoint / "read.bin", shared / point]
-                subprocess.run([*module, *where, point], check=True)
+                _run_module("skipped", mountpoint / "read.bin", shared / point, point)
+        _run_module(
+            "driver_calls", stand_ins / "libraries", stand_ins / "program", shared / "driver"
+        )
         _keep(shared / "killed.json", _kill_a_recorder(facts, shared / "killer.json"))
+
+
+def _run_module(name: str, *arguments: object) -> None:
+    """Run a module of this package by the recorder's interpreter."""
+    command = [interpreter(), "-m", f"{__package__}.{name}", *map(str, arguments)]
+    subprocess.run(command, check=True)
 
 
 def _told(facts: kernel.KernelFacts, backend: str) -> dict[str, Any] | None:
@@ -109,6 +116,6 @@ def _keep(path: Path, values: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
     except CvmprofError as error:
         sys.exit(f"{error.fact}; {error.help_text}")

@@ -250,11 +250,13 @@ def test_what_hinders_everything_is_the_reason_for_each(path: Path, event: Logic
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
-def test_daemon_functions_need_uprobes(path: Path) -> None:
+def test_functions_of_libraries_need_uprobes(path: Path) -> None:
     facts = saved(path)
-    assert catalog.lack_of_uprobes(facts) is None
-    lacking = catalog.lack_of_uprobes(replace(facts, uprobes=False))
+    event = catalog.BY_NAME["GPU call"]
+    assert catalog.lack_of_uprobes(event, facts) is None
+    lacking = catalog.lack_of_uprobes(event, replace(facts, uprobes=False))
     assert lacking is not None
+    assert lacking.event == "GPU call"
     assert lacking.ways_out == ("boot a kernel built with CONFIG_UPROBE_EVENTS",)
 
 
@@ -425,3 +427,15 @@ def test_every_daemon_function_has_a_number() -> None:
     assert set(functions) <= set(events.DAEMON_FUNCTIONS[1:])
     assert catalog.DAEMON_FUNCTIONS[-1].entry == "on_cachemanager_open_entry"
     assert catalog.DAEMON_FUNCTIONS[0].exit == "on_cvmfs_lookup_exit"
+
+
+def test_functions_of_the_driver_are_numbered_as_the_programs_know_them() -> None:
+    for function in catalog.DRIVER_FUNCTIONS:
+        assert events.GPU_FUNCTIONS[function.number] == function.name
+        assert function.counted == (function.number <= events.GPU_LAST_COUNTED)
+    by_name = {function.name: function for function in catalog.DRIVER_FUNCTIONS}
+    copy, launch = by_name["cuMemcpyHtoDAsync"], by_name["cuLaunchKernel"]
+    assert (copy.cookie >> 8, copy.cookie & 0xFF) == (3, copy.number)
+    assert (copy.entry, copy.exit) == ("on_cumemcpyhtodasync_entry", "on_cumemcpyhtodasync_exit")
+    assert launch.cookie == 1
+    assert max(function.number for function in catalog.DRIVER_FUNCTIONS) < 256

@@ -45,6 +45,24 @@ def test_options_are_macros(facts: KernelFacts) -> None:
     assert not {"-DEVERY_READ", "-DALL_FILES"} & set(plain)
     both = set(compile_flags(facts, Options(every_read=True, all_files=True, hit_run_ns=7)))
     assert both - set(plain) == {"-DEVERY_READ", "-DALL_FILES", "-DHIT_RUN_NS=7"}
+    driver = set(compile_flags(facts, Options(gpu_calls=True)))
+    assert driver - set(plain) == {"-DGPU_CALLS", "-DCALL_PROGRAMS=5"}
+
+
+def test_what_observes_the_driver_is_there_only_when_asked_for(facts: KernelFacts) -> None:
+    older = replace(facts, enumerators={})  # without uprobe_multi
+    source = programs.source(older, Options())
+    whole = programs.source(older, Options(gpu_calls=True))
+    for text in ("BPF_RINGBUF_OUTPUT(gpu_call_ring", "int on_cumemcpy_entry("):
+        assert text not in source
+        assert text in whole
+    (copy,) = re.findall(r"int on_cumemcpyhtod_entry.*", whole)
+    number = events.GPU_FUNCTIONS.index("cuMemcpyHtoD") | 3 << 8
+    assert f"is_target() ? go_to(ctx, {number}, 2, EVENT_GPU_CALL) : 0" in copy
+    (back,) = re.findall(r"int on_cumemcpyhtod_exit.*", whole)
+    assert f"go_to(ctx, {number}, 3, EVENT_GPU_CALL)" in back
+    (launch,) = re.findall(r"int on_culaunchkernel_entry.*", whole)
+    assert "go_to(ctx, 1, 4, EVENT_GPU_LAUNCH)" in launch
 
 
 @pytest.mark.parametrize(
@@ -64,10 +82,14 @@ def test_a_machine_without_a_table_of_calls(facts: KernelFacts) -> None:
 
 def test_every_attached_program_is_in_the_source_once(facts: KernelFacts) -> None:
     older = replace(facts, enumerators={})  # without uprobe_multi
-    defined = re.findall(r"^int (on_\w+)\(", programs.source(older, Options()), re.MULTILINE)
+    source = programs.source(older, Options(gpu_calls=True))
+    defined = re.findall(r"^int (on_\w+)\(", source, re.MULTILINE)
     attached = {point.program for point in catalog.every_point()}
     functions = {name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)}
-    assert set(defined) == attached | functions | set(programs.CALL_PROGRAMS)
+    for each in catalog.DRIVER_FUNCTIONS:
+        functions |= {each.entry} if each.counted else {each.entry, each.exit}
+    shared = {*programs.CALL_PROGRAMS, *programs.GPU_PROGRAMS}
+    assert set(defined) == attached | functions | shared
     assert len(defined) == len(set(defined))
 
 

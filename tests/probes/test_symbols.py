@@ -14,7 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvmprof.probes.symbols import Binary, NotElf, qualified_name, read_binary
+from cvmprof.probes.symbols import (
+    Binary,
+    NotElf,
+    exported_functions,
+    qualified_name,
+    read_binary,
+)
 
 SOURCE = """
 #include <stdlib.h>
@@ -213,6 +219,16 @@ def test_a_stripped_library_tells_only_what_it_exports(stripped: Path) -> None:
     assert found.source == ".dynsym"
     assert set(found.functions) == {VISIBLE}
     assert read_binary(stripped, (LOCAL,)) == Binary("c0ffee0123", {}, "none")
+
+
+def test_exported_functions_by_their_own_names(stripped: Path, library: Path) -> None:
+    found = exported_functions(stripped, lambda name: name in ("exported", "call_local", "absent"))
+    (function,) = found.functions["exported"]
+    assert list(found.functions) == ["exported"]  # the other is hidden
+    assert (function.symbol, function.source, found.source) == ("exported", ".dynsym", ".dynsym")
+    assert found.build_id == "c0ffee0123"
+    printed = subprocess.check_output(["nm", "-D", library], text=True)
+    assert f"{function.address:016x} T exported" in printed
 
 
 def test_the_build_id(library: Path, stripped: Path, directory: Path) -> None:

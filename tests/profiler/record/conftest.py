@@ -19,6 +19,7 @@ import pytest
 from cvmprof.probes.events import Field, Layout
 from cvmprof.profiler.record import load, protocol
 from cvmprof.profiler.record.names import JOURNAL, spool_files
+from cvmprof.tests.gpu.stand_ins import StandIns, compile_stand_ins
 
 HERE = Path(__file__).resolve().parent
 _FORMATS = {"u64": "Q", "i64": "q", "u32": "I", "i32": "i", "u16": "H", "i16": "h", "u8": "B"}
@@ -55,6 +56,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def compile_file(source: str, name: str, *flags: str) -> Path:
         made = directory / name
         if not made.exists():
+            made.parent.mkdir(exist_ok=True)
             compiler = "g++" if source.endswith(".cc") else "cc"
             command = [compiler, "-O1", "-g0", "-o", str(made), str(HERE / source), *flags]
             subprocess.run(command, check=True)
@@ -74,6 +76,12 @@ def library(build: Callable[..., Path]) -> Path:
 def daemon(build: Callable[..., Path], library: Path) -> Path:
     """A program called cvmfs2 that calls them."""
     return build("daemon.cc", "cvmfs2", str(library), "-Wl,-rpath,$ORIGIN")
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> StandIns:
+    """The stand-ins of CUDA's libraries, and a program that uses them."""
+    return compile_stand_ins(tmp_path_factory.mktemp("stand-ins"))
 
 
 class Stopping:
@@ -128,7 +136,7 @@ def stopping() -> Iterator[Callable[..., Stopping]]:
 class Recording:
     """A recorder in a process of its own, driven as the session does."""
 
-    def __init__(self, directory: Path, options: dict[str, bool], changes: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
         self._directory = directory
         names = (JOURNAL, *spool_files())
         files = [os.open(directory / name, os.O_CREAT | os.O_RDWR | os.O_APPEND) for name in names]
@@ -204,7 +212,7 @@ def recording(bcc: Any, tmp_path: Path) -> Iterator[Callable[..., Recording]]:
     """Starts a recorder: options as the session gives them, and what a test changes."""
     started = list[Recording]()
 
-    def start(changes: dict[str, Any] | None = None, **options: bool) -> Recording:
+    def start(changes: dict[str, Any] | None = None, **options: object) -> Recording:
         directory = tmp_path / "spool"
         directory.mkdir()
         started.append(Recording(directory, options, changes or {}))

@@ -15,7 +15,7 @@ from cvmprof.probes import catalog
 from cvmprof.probes.compiler import Compiler
 from cvmprof.probes.conditions import Conditions
 from cvmprof.probes.kernel import KernelFacts, running_kernel
-from cvmprof.probes.programs import CALL_PROGRAMS, Options
+from cvmprof.probes.programs import Options, tail_called
 from cvmprof.profiler.record import load, prog_load
 
 from .program_kinds import program_kinds
@@ -43,13 +43,16 @@ def test_every_program_passes_the_verifier(
     bcc: Any, facts: KernelFacts, every_read: bool, all_files: bool, older: bool
 ) -> None:
     chosen = without_uprobe_multi(facts) if older else facts
-    bpf = load.compile_programs(bcc, chosen, Options(every_read, all_files))
+    wanted = Options(every_read, all_files, gpu_calls=True)
+    bpf = load.compile_programs(bcc, chosen, wanted)
     kinds = program_kinds(bcc)
     for program, family in attached_to_the_kernel():
         assert bpf.load_func(program.encode(), kinds[family]).fd >= 0
-    names = list(CALL_PROGRAMS)
+    names = list(tail_called(wanted))
     if older:
         names += [name for each in catalog.DAEMON_FUNCTIONS for name in (each.entry, each.exit)]
+        names += [each.entry for each in catalog.DRIVER_FUNCTIONS]
+        names += [each.exit for each in catalog.DRIVER_FUNCTIONS if not each.counted]
     attach_type = 0 if older else facts.enumerators["UPROBE_MULTI_TYPE"]
     purpose = prog_load.Purpose(bcc.BPF.KPROBE, attach_type)
     assert all(prog_load.load_program(bcc, bpf, program, purpose) >= 0 for program in names)

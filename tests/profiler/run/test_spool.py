@@ -34,6 +34,8 @@ def test_all_files_missing(spool_writer: SpoolWriter) -> None:
         spool.cache_files(),
         spool.tasks(),
         spool.files(),
+        spool.gpu_calls(),
+        spool.gpu_launches(),
         spool.touches(),
     ):
         assert frame.height == 0
@@ -69,6 +71,23 @@ def test_a_request_that_ended_during_the_flush_is_counted_once(spool_writer: Spo
     spool_writer.in_flight(events.REQUEST, queued_ns=3, unique=4, dev=50)
     requests = Spool(spool_writer.run).requests()
     assert requests.select("unique", "end_ns").rows() == [(2, 9), (4, 0)]
+
+
+def test_calls_of_the_driver_that_ended_during_the_flush_are_counted_once(
+    spool_writer: SpoolWriter,
+) -> None:
+    spool_writer.ring(events.GPU_CALL, start_ns=1, end_ns=9, tid=7, function=16)
+    spool_writer.ring(events.GPU_CALL, start_ns=3, end_ns=0, tid=8, function=16)  # killed in it
+    spool_writer.in_flight(events.GPU_CALL, start_ns=1, tid=7, function=16)
+    spool_writer.in_flight(events.GPU_CALL, start_ns=11, tid=7, function=17)
+    spool_writer.ring(events.GPU_LAUNCHES, first_ns=2, last_ns=4, tid=7, function=1, count=3)
+    spool_writer.in_flight(events.GPU_LAUNCHES, first_ns=2, last_ns=3, tid=7, function=1, count=2)
+    spool_writer.in_flight(events.GPU_LAUNCHES, first_ns=2, last_ns=2, tid=7, function=5, count=1)
+    spool = Spool(spool_writer.run)
+    calls = spool.gpu_calls().select("tid", "start_ns", "end_ns", "function")
+    assert calls.rows() == [(7, 1, 9, 16), (8, 3, 0, 16), (7, 11, 0, 17)]
+    launches = spool.gpu_launches().select("function", "count")
+    assert launches.rows() == [(1, 3), (5, 1)]
 
 
 def test_touches_pair_up_to_the_shorter_file(spool_writer: SpoolWriter) -> None:

@@ -41,6 +41,19 @@ def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
     assert finding.meaning.endswith("cvmprof doctor says how to get them.")
 
 
+def test_launches_that_were_not_watched_are_said_once() -> None:
+    rows = tiny_rows()
+    reason = "launches were not watched for 2.5 s: each costs 1.0 µs, and all more than 1 %"
+    for target, remark in (("one", None), ("two", reason), ("three", reason)):
+        rows.add(
+            "probes", event="GPU launch", family="uprobe", target=target, hits=9, reason=remark
+        )
+    rows.add("probes", event="GPU call", family="uprobe", target="two", hits=9, reason=None)
+    (finding,) = [each for each in findings_of(rows) if "launches" in each.headline]
+    assert finding.headline == "Not all launches of the GPU are counted."
+    assert finding.meaning.startswith("Launches were not watched for 2.5 s: each costs 1.0 µs")
+
+
 @pytest.mark.parametrize(("share_ms", "said"), [(1, False), (5, True)])
 def test_unknown_time_is_said_when_it_matters(share_ms: int, said: bool) -> None:
     rows = tiny_rows()

@@ -56,7 +56,7 @@ def test_what_is_missing_has_every_way_out(facts: KernelFacts) -> None:
     ]
     assert lines[1] == (
         "cvmprof can record here, except: request queued, request ended, asynchronous read, "
-        "daemon call"
+        "daemon call, GPU call, GPU launch"
     )
 
 
