@@ -164,6 +164,22 @@ def uncovered(intervals: pl.DataFrame, covered: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def united(intervals: pl.DataFrame, by: str) -> pl.DataFrame:
+    """The time that any interval (start_ns, end_ns) covers, for each value of ``by``.
+
+    Returns ``by``, start_ns, end_ns: not overlapping, in order.
+    """
+    ordered = intervals.sort(by, "start_ns", "end_ns")
+    reached = pl.col("end_ns").cum_max().shift(1).over(by)
+    begins = (pl.col("start_ns") > reached).fill_null(value=True)
+    return (
+        ordered.with_columns(group=begins.cum_sum())
+        .group_by(by, "group", maintain_order=True)
+        .agg(pl.col("start_ns").first(), pl.col("end_ns").max())
+        .drop("group")
+    )
+
+
 def merged(parts: pl.DataFrame, *same: str) -> pl.DataFrame:
     """Merge neighbouring rows (start_ns, end_ns, …) whose columns ``same`` are equal.
 

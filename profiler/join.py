@@ -5,6 +5,8 @@
         → daemon call, by the request's unique                              client/
           → cache lookup and fetch, by the thread that serves the call      client/
             → HTTP download, by the object's hash                           wire/
+    device: kernel, copy
+      → call of the driver that submitted it, by correlation, its thread    device/
 
 Then attribution/ gives every nanosecond of every target thread one cause, and health/ says what
 happened meanwhile and whether the recording can be believed. Raw frames live only as long as a step
@@ -19,12 +21,12 @@ from dataclasses import replace
 from .attribution.stalls import DEFAULT_THRESHOLD_NS, stalls
 from .attribution.tiling import tiling
 from .client.side import client_side
-from .device.runner import runner_operations
+from .device.side import device_side
 from .health.side import health_tables
 from .kernel.files import with_cached_bytes
 from .kernel.phases import phases
 from .kernel.scope import ScopedSpool
-from .kernel.side import KernelSide, file_accesses, kernel_side
+from .kernel.side import file_accesses, kernel_side
 from .run.journal import Journal
 from .sides import Sides
 from .tables import Part, conform, empty
@@ -43,9 +45,12 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     kernel = kernel_side(spool, journal, accesses)
     client = client_side(spool, journal, kernel)
     wire = wire_side(spool, kernel, client)
-    sides = _with_completed_fetches(Sides(kernel, client, wire))
+    named = phases(spool.phase_lines(), kernel.events)
+    device = device_side(spool, kernel, named)
+    sides = _with_completed_fetches(Sides(kernel, client, wire, device))
+    yield "phases", named
     yield from _side_tables(sides)
-    yield from _device_tables(spool, journal, kernel)
+    yield from _device_tables(journal, sides)
     yield from tiling(spool, sides)
     yield from health_tables(spool, journal, sides)
 
@@ -80,14 +85,14 @@ def _side_tables(sides: Sides) -> Iterator[Part]:
     yield "sockets", wire.sockets
 
 
-def _device_tables(spool: ScopedSpool, journal: Journal, kernel: KernelSide) -> Iterator[Part]:
-    named = phases(spool.phase_lines(), kernel.events)
-    operations = runner_operations(named)
+def _device_tables(journal: Journal, sides: Sides) -> Iterator[Part]:
+    device = sides.device
     threshold_ns = journal.start.get("options", {}).get("stall_threshold_ns")
     if threshold_ns is None:
         threshold_ns = DEFAULT_THRESHOLD_NS
-    yield "phases", named
-    yield "gpu_ops", operations
-    for name in ("devices", "gpu_calls", "gpu_samples", "tensors"):
-        yield name, empty(name)
-    yield "stalls", stalls(operations, kernel.start_ns, int(threshold_ns))
+    yield "devices", device.devices
+    yield "gpu_ops", device.ops
+    yield "gpu_calls", device.calls
+    yield "gpu_samples", device.samples
+    yield "tensors", empty("tensors")
+    yield "stalls", stalls(device, sides.kernel.start_ns, int(threshold_ns))

@@ -88,6 +88,9 @@ GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
 GPU_OP_KIND = pl.Enum([*DEVICE_KINDS, "run"])
 GPU_CALL_KIND = pl.Enum(CALL_KINDS)
 
+#: what a segment may lead to, and the columns that say so
+SEGMENT_LINKS = ("op_id", "mount_id", "unique", "fetch_id", "via_tid")
+
 #: kinds of incident
 INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked")
 
@@ -548,7 +551,7 @@ TABLES: tuple[Table, ...] = (
         str device          device
         i64 start_ns        began
         i64 end_ns          ended: the next kernel begins
-        i32 waiting_tid     thread that submitted it
+        i32? waiting_tid    thread that submitted it; null: not known
         i64 submitted_ns    when the call that submitted it returned, inside the gap; what follows
                             is launch
         i64 copying_in_ns   of the gap: the device copied from the host

@@ -89,7 +89,9 @@ def gather(run: RunLike) -> Material:
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
         phase_hits=_hits_within(tiling, frames["hits"]),
-        stall_causes=causes.stall_causes(segments, frames["stalls"]),
+        stall_causes=causes.stall_causes(
+            causes.stall_chains(segments, frames["stalls"], frames["tasks"])
+        ),
         source_bytes=_source_bytes(frames),
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from ..intervals import latest_begun, overlaps, uncovered
-from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS, OPERATION_CLASSES
+from ..intervals import latest_begun, next_begun, overlaps, uncovered
+from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS, OPERATION_CLASSES, SEGMENT_LINKS
 
 #: how many wakers in a chain are followed
 CHAIN_PASSES = 8
@@ -51,7 +51,8 @@ def clipped_segments(
     With ``follow_wakers``, a sleep that another thread ended is replaced by what that thread did
     meanwhile, up to `CHAIN_PASSES` threads away. ``tid`` is then the thread that did it,
     ``via_tid`` the one whose wake ended the sleep. Sleep that leads to no watched thread stays
-    ``blocked``.
+    ``blocked``. A sleep in a GPU's driver is replaced only where the other thread waited for a file
+    meanwhile: the driver's own threads tell nothing.
     """
     clipped = overlaps(intervals, segments)
     if not follow_wakers:
@@ -69,7 +70,7 @@ def clipped_segments(
 
 
 def _leads_on(watched: pl.Series) -> pl.Expr:
-    asleep = pl.col("cause") == "blocked"
+    asleep = pl.col("cause").is_in(["blocked", "driver"])
     other = pl.col("via_tid") != pl.col("tid")
     return (asleep & other & pl.col("via_tid").is_in(watched.implode())).fill_null(value=False)
 
@@ -79,11 +80,15 @@ def _followed(sleeps: pl.DataFrame, segments: pl.DataFrame) -> pl.DataFrame:
     rows = sleeps.rename({"interval": "of_interval"}).with_row_index("interval")
     waker_spans = rows.select("interval", "start_ns", "end_ns", tid="via_tid")
     covered = overlaps(waker_spans, segments)
-    sleepers = rows.select("interval", "of_interval", sleeper_via="via_tid")
-    of_wakers = covered.join(sleepers, on="interval").with_columns(
-        pl.coalesce("via_tid", "sleeper_via").alias("via_tid")
+    sleepers = rows.select(
+        "interval", "of_interval", sleeper_via="via_tid", in_driver=pl.col("cause") == "driver"
     )
-    rest = uncovered(rows, covered).with_columns(via_tid=pl.lit(None, pl.Int32))
+    of_wakers = (
+        covered.join(sleepers, on="interval")
+        .filter(~pl.col("in_driver") | pl.col("unique").is_not_null())
+        .with_columns(pl.coalesce("via_tid", "sleeper_via").alias("via_tid"))
+    )
+    rest = uncovered(rows, of_wakers).with_columns(via_tid=pl.lit(None, pl.Int32))
     return pl.concat(
         part.with_columns(interval="of_interval").select(sleeps.columns)
         for part in (of_wakers, rest)
@@ -117,12 +122,60 @@ def phase_causes(
     )
 
 
-def stall_causes(
-    segments: pl.DataFrame, stalls: pl.DataFrame, *, follow_wakers: bool = True
+def stall_chains(
+    segments: pl.DataFrame, stalls: pl.DataFrame, tasks: pl.DataFrame, *, follow_wakers: bool = True
 ) -> pl.DataFrame:
-    """What the waiting thread spent each stall on: stall_id, cause, ns."""
-    asked = stalls.select("start_ns", "end_ns", interval="stall_id", tid="waiting_tid")
-    summed = interval_causes(clipped_segments(segments, asked, follow_wakers=follow_wakers))
+    """What each stall waited for, piece by piece: stall_id, the columns of `segments`.
+
+    The pieces tile the stall, in order of time. What its thread did until the kernel was submitted,
+    wakers followed as in `clipped_segments`; before its birth, what the thread did that leads its
+    process, then the one that leads the parent's. After the submit it is ``launch``, of the waiting
+    thread. ``unknown``: no watched thread covers it.
+    """
+    done = list[pl.DataFrame]()
+    spans = _not_empty(
+        stalls.select("stall_id", "start_ns", end_ns="submitted_ns", tid="waiting_tid")
+    )
+    for _ in range(CHAIN_PASSES):
+        asked = spans.with_row_index("interval")
+        covered = clipped_segments(segments, asked, follow_wakers=follow_wakers)
+        done.append(covered.join(asked.select("interval", "stall_id"), on="interval"))
+        spans = _by_creator(uncovered(asked, covered).drop("interval"), tasks)
+        if not spans["tid"].count():
+            break
+    launched = stalls.select("stall_id", "end_ns", start_ns="submitted_ns", tid="waiting_tid")
+    done.append(_of_no_segment(spans, "unknown", segments))
+    done.append(_of_no_segment(_not_empty(launched), "launch", segments))
+    columns = ["stall_id", *segments.columns]
+    return pl.concat([part.select(columns) for part in done]).sort("stall_id", "start_ns")
+
+
+def _not_empty(spans: pl.DataFrame) -> pl.DataFrame:
+    return spans.filter(pl.col("end_ns") > pl.col("start_ns"))
+
+
+def _by_creator(spans: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
+    """Ask for what a thread's life did not cover the thread that leads its process, or its parent.
+
+    What is left where nobody is known has no tid.
+    """
+    born = tasks.select("tid", "pid", "parent_pid", born_ns="start_ns").sort("born_ns")
+    before = next_begun(spans, born, at="start_ns", begin="born_ns", by="tid")
+    creator = pl.when(pl.col("tid") != pl.col("pid")).then("pid").otherwise("parent_pid")
+    is_before = pl.col("end_ns") <= pl.col("born_ns")
+    return before.with_columns(tid=pl.when(is_before).then(creator)).select(spans.columns)
+
+
+def _of_no_segment(spans: pl.DataFrame, cause: str, segments: pl.DataFrame) -> pl.DataFrame:
+    """Spans (stall_id, tid?, start_ns, end_ns) as pieces with the columns of ``segments``."""
+    known = spans.with_columns(cause=pl.lit(cause, CAUSE), pid=pl.lit(None, pl.Int32))
+    links = [pl.lit(None, segments.schema[name]).alias(name) for name in SEGMENT_LINKS]
+    return known.with_columns(links)
+
+
+def stall_causes(chains: pl.DataFrame) -> pl.DataFrame:
+    """Sum `stall_chains`: stall_id, cause, ns. The causes of a stall sum to its duration."""
+    summed = interval_causes(chains.rename({"stall_id": "interval"}))
     return summed.rename({"interval": "stall_id"})
 
 

@@ -1,13 +1,15 @@
 """Table `segments`, the tiling of every target thread's life, and table `waits`, made with it.
 
-A thread's life is swept over layers: the system call, the page fault inside it, asleep, runnable.
+A thread's life is swept over layers: the call of a GPU's driver, the system call, the page fault
+inside it, asleep, runnable.
 A sleep that ended because a FUSE request ended is divided by what became of that request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 import polars as pl
@@ -24,13 +26,15 @@ class Evidence:
     """What the tiling is made of.
 
     ``operations``, ``tasks``: the tables. ``blocked``: the table with ``on_disk`` and mount_id?,
-    unique? of the request whose end woke the thread. ``requests``: `fuse_requests`.
+    unique? of the request whose end woke the thread. ``requests``: `fuse_requests`. ``calls``: the
+    table `gpu_calls`.
     """
 
     operations: pl.DataFrame
     blocked: pl.DataFrame
     tasks: pl.DataFrame
     requests: pl.DataFrame
+    calls: pl.DataFrame = field(default_factory=partial(empty, "gpu_calls"))
 
 
 def lives(tasks: pl.DataFrame, start_ns: int, stop_ns: int) -> pl.DataFrame:
@@ -66,23 +70,48 @@ def of_lives(events: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     return with_key.drop_nulls("key").drop("birth")
 
 
-def thread_states(living: pl.DataFrame, operations: pl.DataFrame, off_cpu: OffCpu) -> pl.DataFrame:
-    """Sweep the lives: key, start_ns, end_ns, op_id?, asleep?, runnable?.
+def thread_states(
+    living: pl.DataFrame, operations: pl.DataFrame, calls: pl.DataFrame, off_cpu: OffCpu
+) -> pl.DataFrame:
+    """Sweep the lives: key, start_ns, end_ns, op_id?, in_driver?, asleep?, runnable?.
 
-    ``operations``: the table with key; the innermost one wins. ``asleep``, ``runnable``: row of
+    ``operations``: the table with key; the innermost one wins. ``calls``: see `driver_calls`.
+    ``in_driver``: 1 where the driver waits for the device, else 0. ``asleep``, ``runnable``: row of
     `blocked`.
     """
     is_fault = pl.col("kind") == "fault"
     spans = operations.select("key", "start_ns", "end_ns", value="op_id", is_fault=is_fault)
     layers = {
+        "in_driver": clip_to_lives(calls, living),
         "syscall": clip_to_lives(spans.filter(~pl.col("is_fault")), living),
         "fault": clip_to_lives(spans.filter("is_fault"), living),
         "asleep": clip_to_lives(off_cpu.asleep, living),
         "runnable": clip_to_lives(off_cpu.runnable, living),
     }
     return sweep(living, layers).select(
-        "key", "start_ns", "end_ns", "asleep", "runnable", op_id=pl.coalesce("fault", "syscall")
+        "key",
+        "start_ns",
+        "end_ns",
+        "in_driver",
+        "asleep",
+        "runnable",
+        op_id=pl.coalesce("fault", "syscall"),
     )
+
+
+def driver_calls(calls: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
+    """When threads were in a GPU's driver: key, start_ns, end_ns?, value.
+
+    ``value``: 1 where the call waits for the device, else 0. Of calls inside each other the outer
+    one counts; launches that were only counted have no ends.
+    """
+    single = calls.filter((pl.col("kind") != "launch") | (pl.col("source") == "cupti"))
+    of_threads = of_lives(single.select("tid", "kind", "start_ns", "end_ns"), living)
+    ordered = of_threads.sort("key", "start_ns", pl.col("end_ns").fill_null(HORIZON_NS).neg())
+    reached = pl.col("end_ns").fill_null(HORIZON_NS).cum_max().shift(1).over("key")
+    outer = ordered.filter((pl.col("start_ns") >= reached).fill_null(value=True))
+    waits = (pl.col("kind") == "synchronize").cast(pl.Int32)
+    return outer.select("key", "start_ns", "end_ns", value=waits)
 
 
 @dataclass(frozen=True)
@@ -111,9 +140,11 @@ def off_cpu(blocked: pl.DataFrame) -> OffCpu:
 
 def batches(living: pl.DataFrame, evidence: Evidence) -> Iterator[pl.DataFrame]:
     """Windows of time with lives clipped to them, each with a bounded number of boundaries."""
-    events = 2 * evidence.operations.height + 3 * evidence.blocked.height
+    frames = (evidence.operations, evidence.blocked, evidence.calls)
+    events = 2 * (evidence.operations.height + evidence.calls.height)
+    events += 3 * evidence.blocked.height
     count = max(1, -(-events // BATCH_BOUNDARIES))
-    starts = pl.concat([evidence.operations["start_ns"], evidence.blocked["start_ns"]]).sort()
+    starts = pl.concat([frame["start_ns"] for frame in frames]).sort()
     cuts = [int(starts[starts.len() * number // count]) for number in range(1, count)]
     edges = [0, *sorted(set(cuts)), HORIZON_NS]
     for low, high in pairwise(edges):
@@ -137,6 +168,7 @@ def segments_and_waits(
         evidence.operations.select("op_id", "kind", "tid", "start_ns", "end_ns"), living
     )
     blocked = of_lives(evidence.blocked, living)
+    in_driver = driver_calls(evidence.calls, living)
     divided = off_cpu(blocked)
     followed = _target_tids(evidence.tasks)
     for window in batches(living, evidence):
@@ -144,7 +176,9 @@ def segments_and_waits(
         inside = (pl.col("start_ns") < high) & (
             pl.col("end_ns").is_null() | (pl.col("end_ns") > low)
         )
-        swept = thread_states(window, operations.filter(inside), divided.within(inside))
+        swept = thread_states(
+            window, operations.filter(inside), in_driver.filter(inside), divided.within(inside)
+        )
         states = _with_sleeps(swept, blocked, living)
         yield _segments(states, pieces, followed), _waits(states, evidence.requests)
 
@@ -193,6 +227,10 @@ def _plain_cause(followed: pl.Series) -> pl.Expr:
         .then(pl.lit("reply"))
         .when(runnable)
         .then(pl.lit("runqueue"))
+        .when(~inside & (pl.col("in_driver") == 1))
+        .then(pl.lit("device"))
+        .when(~inside & (pl.col("in_driver") == 0))
+        .then(pl.lit("driver"))
         .when(~asleep & inside)
         .then(pl.lit("copy"))
         .when(~asleep)

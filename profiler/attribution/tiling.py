@@ -27,7 +27,8 @@ def tiling(spool: Spool, sides: Sides) -> Iterator[Part]:
     kernel = sides.kernel
     off_cpu = blocked(with_mount(spool.blocked(), kernel.mounts, "start_ns"))
     yield "blocked", conform("blocked", off_cpu)
-    seen = Evidence(kernel.operations, off_cpu, kernel.tasks, kernel.requests)
+    calls = sides.device.calls
+    seen = Evidence(kernel.operations, off_cpu, kernel.tasks, kernel.requests, calls)
     evidence = replace(seen, blocked=with_hung_requests(seen))
     locks = lock_waits(kernel.requests, evidence.blocked, sides.client.fetches)
     yield "lock_waits", conform("lock_waits", locks)

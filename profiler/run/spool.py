@@ -16,7 +16,8 @@ import polars as pl
 from ...probes import events
 from ...probes.events import Layout
 from .decode import plain_frame, plain_records, records_frame, ring_frame
-from .directory import JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY
+from .directory import GPU_DIRECTORY, JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY
+from .gpu_files import GpuProcess, gpu_processes
 from .journal import Journal, Line, json_lines, parse_journal
 
 #: a record in a ring and an open one are the same where these fields agree
@@ -112,6 +113,10 @@ class Spool:
     def gpu_launches(self) -> pl.DataFrame:
         """GPU_LAUNCHES records."""
         return self._ring_and_open(events.GPU_LAUNCHES)
+
+    def gpu_processes(self) -> list[GpuProcess]:
+        """What the injected library wrote in each process."""
+        return gpu_processes(self.path / GPU_DIRECTORY)
 
     def touches(self) -> pl.DataFrame:
         """TOUCH_KEY and TOUCH records side by side; a key may occur twice."""

@@ -86,9 +86,87 @@ def test_phases_nest_and_each_has_its_sum() -> None:
     assert sums.rows() == [(0, 100), (1, 10)]
 
 
+def idle(*given: dict[str, Any]) -> pl.DataFrame:
+    """Stalls that end with a kernel submitted at its start."""
+    return rows("stalls", *({"submitted_ns": row["end_ns"], **row} for row in given))
+
+
+def spent(stalls: pl.DataFrame, tiles: pl.DataFrame = CHAIN, **tasks: Any) -> list[tuple[Any, ...]]:
+    """The causes of stalls: stall_id, cause, ns."""
+    living = rows("tasks", *({"tid": int(tid[1:]), **row} for tid, row in tasks.items()))
+    return causes.stall_causes(causes.stall_chains(tiles, stalls, living)).rows()
+
+
 def test_stalls_take_the_waiting_thread() -> None:
-    stalls = rows("stalls", {"stall_id": 7, "start_ns": 30, "end_ns": 80, "waiting_tid": 3})
-    assert causes.stall_causes(CHAIN, stalls).rows() == [(7, "cpu", 20), (7, "transfer", 30)]
+    one = idle({"stall_id": 7, "start_ns": 30, "end_ns": 80, "waiting_tid": 3})
+    assert spent(one) == [(7, "cpu", 20), (7, "transfer", 30)]
+
+
+def test_what_follows_the_submit_is_launch() -> None:
+    gap = {"start_ns": 30, "end_ns": 80, "waiting_tid": 3}
+    stalls = idle(
+        {**gap, "stall_id": 1, "submitted_ns": 65},
+        {**gap, "stall_id": 2, "submitted_ns": 30},
+        {**gap, "stall_id": 3},
+    )
+    assert spent(stalls) == [
+        (1, "cpu", 5), (1, "launch", 15), (1, "transfer", 30),
+        (2, "launch", 50),
+        (3, "cpu", 20), (3, "transfer", 30),
+    ]  # fmt: skip
+
+
+def test_a_chain_tiles_its_stall_in_order() -> None:
+    stall = idle({"stall_id": 4, "start_ns": 5, "end_ns": 97, "waiting_tid": 1, "submitted_ns": 95})
+    chain = causes.stall_chains(CHAIN, stall, rows("tasks"))
+    assert chain.select("tid", "start_ns", "end_ns", "cause").rows() == [
+        (1, 5, 10, "cpu"), (2, 10, 20, "cpu"), (3, 20, 30, "blocked"), (3, 30, 60, "transfer"),
+        (3, 60, 70, "cpu"), (2, 70, 90, "cpu"), (1, 90, 95, "cpu"), (1, 95, 97, "launch"),
+    ]  # fmt: skip
+
+
+def test_before_its_birth_a_thread_waits_for_who_made_it() -> None:
+    """Thread 6 of process 5, which process 4 started; nobody is known before that."""
+    tiles = segments((6, 60, 100, "cpu", None), (5, 40, 100, "copy", None),
+                     (4, 20, 100, "disk", None))  # fmt: skip
+    stall = idle({"stall_id": 0, "start_ns": 10, "end_ns": 100, "waiting_tid": 6})
+    found = spent(
+        stall,
+        tiles,
+        t6={"pid": 5, "parent_pid": 4, "start_ns": 60},
+        t5={"pid": 5, "parent_pid": 4, "start_ns": 40},
+        t4={"pid": 4, "parent_pid": 1, "start_ns": 20},
+    )
+    assert found == [(0, "unknown", 10), (0, "cpu", 40), (0, "copy", 20), (0, "disk", 20)]
+
+
+def test_a_stall_whose_thread_is_not_known_is_unknown() -> None:
+    stall = idle({"stall_id": 0, "start_ns": 10, "end_ns": 100})
+    assert spent(stall) == [(0, "unknown", 90)]
+
+
+def test_a_reused_tid_is_asked_by_its_own_birth() -> None:
+    """The first thread 6 had died by then; the second was made by process 5."""
+    tiles = segments((6, 0, 20, "copy", None), (6, 60, 100, "cpu", None), (5, 0, 100, "disk", None))
+    stall = idle({"stall_id": 0, "start_ns": 30, "end_ns": 100, "waiting_tid": 6})
+    living = pl.concat(
+        rows("tasks", {"tid": 6, "pid": pid, "start_ns": start, "parent_pid": 1})
+        for pid, start in ((9, 0), (5, 60))
+    )
+    chain = causes.stall_chains(tiles, stall, living)
+    assert causes.stall_causes(chain).rows() == [(0, "cpu", 40), (0, "disk", 30)]
+
+
+def test_a_sleep_in_the_driver_leads_on_to_a_wait_for_a_file_alone() -> None:
+    """Thread 2 holds a lock of the driver, and waits for a chunk from 30 to 60."""
+    tiles = segments(
+        (1, 0, 80, "driver", 2), (1, 80, 100, "cpu", None),
+        (2, 0, 30, "blocked", None), (2, 30, 60, "transfer", 201), (2, 60, 100, "driver", None),
+    )  # fmt: skip
+    waited = pl.when(pl.col("cause") == "transfer").then(pl.lit(8, pl.UInt64))
+    tiles = tiles.with_columns(unique=waited)
+    stall = idle({"stall_id": 0, "start_ns": 10, "end_ns": 90, "waiting_tid": 1})
+    assert spent(stall, tiles) == [(0, "cpu", 10), (0, "driver", 40), (0, "transfer", 30)]
 
 
 def operations(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -274,6 +352,7 @@ def test_sums_are_in_order() -> None:
 
 
 def test_a_stall_follows_wakers_unless_told_not_to() -> None:
-    idle = rows("stalls", {"stall_id": 7, "start_ns": 10, "end_ns": 20, "waiting_tid": 1})
-    assert causes.stall_causes(CHAIN, idle).rows() == [(7, "cpu", 10)]
-    assert causes.stall_causes(CHAIN, idle, follow_wakers=False).rows() == [(7, "blocked", 10)]
+    stall = idle({"stall_id": 7, "start_ns": 10, "end_ns": 20, "waiting_tid": 1})
+    assert spent(stall) == [(7, "cpu", 10)]
+    alone = causes.stall_chains(CHAIN, stall, rows("tasks"), follow_wakers=False)
+    assert causes.stall_causes(alone).rows() == [(7, "blocked", 10)]

@@ -464,3 +464,94 @@ def test_batches_do_not_change_what_time_is_spent_on(evidence: tiling.Evidence) 
             {row[:-1]: row[-1] for row in spent.rows()} | {"waits": hash(tuple(waits.rows()))}
         )
     assert sums[0] == sums[1]
+
+
+def calls(*rows: dict[str, Any]) -> pl.DataFrame:
+    filled = [
+        {"gpu_call_id": n, "kind": "copy", "function": "cuX", "pid": 1, "tid": 1, "count": 1,
+         "source": "cupti", **row}
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    return conform("gpu_calls", pl.DataFrame(filled, infer_schema_length=None))
+
+
+def test_time_in_the_driver_is_its_own_or_a_wait_for_the_device() -> None:
+    """On the CPU and asleep; a thread without a CPU waits for one there too."""
+    evidence = tiling.Evidence(
+        operations(),
+        blocked(
+            {"start_ns": 20, "woken_ns": 28, "end_ns": 30, "woken_by_tid": 99},
+            {"start_ns": 60, "woken_ns": 70, "end_ns": 70},
+        ),
+        ONE,
+        requests(),
+        calls(
+            {"start_ns": 10, "end_ns": 40},
+            {"start_ns": 50, "end_ns": 80, "kind": "synchronize"},
+            {"start_ns": 90, "end_ns": None, "kind": "load"},
+        ),
+    )
+    tiles, _ = built(evidence, pieces())
+    assert causes(tiles) == [
+        (0, 10, "cpu", None, None),
+        (10, 20, "driver", None, None),
+        (20, 28, "driver", None, 99),
+        (28, 30, "runqueue", None, None),
+        (30, 40, "driver", None, None),
+        (40, 50, "cpu", None, None),
+        (50, 60, "device", None, None),
+        (60, 70, "device", None, None),
+        (70, 80, "device", None, None),
+        (80, 90, "cpu", None, None),
+        (90, 100, "driver", None, None),
+    ]
+
+
+def test_a_fault_inside_a_copy_by_the_driver_owns_its_time() -> None:
+    """A copy from a mapped model: it waits for a chunk from 30 to 60."""
+    evidence = tiling.Evidence(
+        operations({"start_ns": 20, "end_ns": 70, "kind": "fault"}),
+        blocked({"start_ns": 30, "woken_ns": 60, "end_ns": 60, "mount_id": 0, "unique": 6}),
+        ONE,
+        requests({"unique": 6, "queued_ns": 30, "end_ns": 60, "op_id": 0}),
+        calls({"start_ns": 10, "end_ns": 90, "function": "cuMemcpyHtoD"}),
+    )
+    parts = pieces((6, 0, 40, "first_byte", 3), (6, 40, 100, "transfer", 3))
+    tiles, _ = built(evidence, parts)
+    named = ("start_ns", "end_ns", "cause", "op_id", "fetch_id")
+    assert tiles.select(named).rows() == [
+        (0, 10, "cpu", None, None),
+        (10, 20, "driver", None, None),
+        (20, 30, "copy", 0, None),
+        (30, 40, "first_byte", 0, 3),
+        (40, 60, "transfer", 0, 3),
+        (60, 70, "copy", 0, None),
+        (70, 90, "driver", None, None),
+        (90, 100, "cpu", None, None),
+    ]
+
+
+def test_of_calls_inside_each_other_the_outer_one_counts() -> None:
+    """A synchronisation inside a copy is the copy's; one that begins at its end is not. Launches
+    that were only counted have no ends.
+    """
+    evidence = tiling.Evidence(
+        operations(),
+        blocked(),
+        ONE,
+        requests(),
+        calls(
+            {"start_ns": 10, "end_ns": 30},
+            {"start_ns": 10, "end_ns": 20, "kind": "synchronize"},
+            {"start_ns": 15, "end_ns": 25, "kind": "synchronize"},
+            {"start_ns": 30, "end_ns": 40, "kind": "synchronize"},
+            {"start_ns": 50, "end_ns": 60, "kind": "launch"},
+            {"start_ns": 70, "end_ns": 80, "kind": "launch", "source": "cuda_api", "count": 9},
+            {"start_ns": 90, "end_ns": 95, "source": "cuda_api"},
+        ),
+    )
+    tiles, _ = built(evidence, pieces())
+    assert tiles.select("start_ns", "end_ns", "cause").rows() == [
+        (0, 10, "cpu"), (10, 30, "driver"), (30, 40, "device"), (40, 50, "cpu"),
+        (50, 60, "driver"), (60, 90, "cpu"), (90, 95, "driver"), (95, 100, "cpu"),
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from cvmprof.profiler.attribution.tiling import tiling, waits_once
 from cvmprof.profiler.client.side import client_side
+from cvmprof.profiler.device.side import DeviceSide
 from cvmprof.profiler.kernel.side import file_accesses, kernel_side
 from cvmprof.profiler.run.spool import Spool
 from cvmprof.profiler.sides import Sides
@@ -33,7 +34,9 @@ def sides(spool: Spool) -> Sides:
     kernel = kernel_side(spool, journal, file_accesses(spool, journal)[0])
     client = client_side(spool, journal, kernel)
     none = rows("fetches", queued_ns=pl.Int64, returned_ns=pl.Int64)
-    return Sides(kernel, replace(client, fetches=none), wire_side(spool, kernel, client))
+    return Sides(
+        kernel, replace(client, fetches=none), wire_side(spool, kernel, client), DeviceSide()
+    )
 
 
 def spent(spool: Spool, sides: Sides, tid: int) -> dict[str, int]:
@@ -75,6 +78,7 @@ def test_a_mount_is_a_clients_by_its_version_or_by_what_it_does(
             lookups=client.lookups if source == "lookups" else client.lookups.clear(),
         ),
         replace(wire, requests=wire.requests if source == "wire" else wire.requests.clear()),
+        DeviceSide(),
     )
     assert ("daemon" in spent(spool, only, 100)) == (source is None)
 

@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 
 from cvmprof.probes.events import TASK
-from cvmprof.profiler.attribution.stalls import stalls
 from cvmprof.profiler.health.incidents import IncidentEvidence, incidents, last_calls
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
@@ -17,22 +16,6 @@ from cvmprof.tests.profiler.rows import rows
 NO_CALLS = pl.DataFrame(
     schema={"pid": pl.Int32, "crash_ns": pl.Int64, "crash_tid": pl.Int32, "doing": pl.String}
 )
-
-
-def test_stalls_are_the_long_gaps_before_the_last_operation() -> None:
-    rows = [("d", 100, 200, 1), ("d", 110, 150, 2), ("d", 209, 300, 2), ("d", 400, 410, None),
-            ("e", 20, 30, 7), ("d", 430, 440, 3)]  # fmt: skip
-    ops = pl.DataFrame(
-        rows, schema=["device", "start_ns", "end_ns", "tid"], orient="row"
-    ).with_columns(
-        kind=pl.lit("run"), pid=pl.lit(1), source=pl.lit("runner"), pageable=pl.lit(value=False)
-    )
-    found = stalls(conform("gpu_ops", ops), start_ns=10, threshold_ns=10)
-    assert found.select("stall_id", "device", "start_ns", "end_ns", "waiting_tid").rows() == [
-        (0, "d", 10, 100, 1),
-        (1, "e", 10, 20, 7),
-        (2, "d", 410, 430, 3),
-    ]
 
 
 def test_a_hang_lasts_a_second_of_its_tasks_life() -> None:

@@ -1,0 +1,75 @@
+"""The device's side of a run: what devices did, and the calls of the driver that asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import polars as pl
+
+from ..kernel.host_ids import HostIds
+from ..kernel.side import KernelSide
+from ..run.spool import Spool
+from ..tables import conform, empty
+from .cuda_api import driver_calls
+from .cupti import CuptiRecords, cupti_records
+from .runner import runner_operations
+
+
+@dataclass(frozen=True)
+class DeviceSide:
+    """What devices did and were asked to do: the tables of these names.
+
+    ``dropped``: records that CUPTI or the injected library lost.
+    """
+
+    ops: pl.DataFrame = field(default_factory=partial(empty, "gpu_ops"))
+    calls: pl.DataFrame = field(default_factory=partial(empty, "gpu_calls"))
+    devices: pl.DataFrame = field(default_factory=partial(empty, "devices"))
+    samples: pl.DataFrame = field(default_factory=partial(empty, "gpu_samples"))
+    dropped: int = 0
+
+
+def device_side(spool: Spool, kernel: KernelSide, phases: pl.DataFrame) -> DeviceSide:
+    """Join the operations of devices with the calls that submitted them, by correlation.
+
+    Of a process that CUPTI reported on, calls seen by uprobes are left out. Where no GPU was
+    recorded in a process, the runner's inferences stand for the device.
+    """
+    reported = cupti_records(spool.gpu_processes(), HostIds(kernel.events))
+    calls = _numbered(reported, driver_calls(spool.gpu_calls(), spool.gpu_launches()))
+    submitted = reported.ops.join(_submitting(calls), on=["process", "correlation"], how="left")
+    inferences = runner_operations(phases).join(_recorded(submitted, calls), on="pid", how="anti")
+    ops = [inferences, conform("gpu_ops", submitted)]
+    return DeviceSide(
+        ops=pl.concat(ops).sort("start_ns", "device", maintain_order=True),
+        calls=conform("gpu_calls", calls),
+        devices=conform("devices", reported.devices),
+        dropped=reported.dropped,
+    )
+
+
+def _numbered(reported: CuptiRecords, seen: pl.DataFrame) -> pl.DataFrame:
+    """The calls of both sources, numbered in the order of their starts."""
+    unreported = seen.join(reported.calls, on="pid", how="anti")
+    both = pl.concat(
+        conform("gpu_calls", calls.with_columns(gpu_call_id=0), "process")
+        for calls in (reported.calls, unreported)
+    )
+    numbers = pl.int_range(pl.len(), dtype=pl.Int32)
+    return both.sort("start_ns", "tid", maintain_order=True).with_columns(gpu_call_id=numbers)
+
+
+def _submitting(calls: pl.DataFrame) -> pl.DataFrame:
+    """The call of each correlation: process, correlation, tid, gpu_call_id.
+
+    A call within another one has the same: the outer one began first.
+    """
+    key = ["process", "correlation"]
+    first = calls.drop_nulls("correlation").unique(key, keep="first", maintain_order=True)
+    return first.select(*key, "tid", "gpu_call_id")
+
+
+def _recorded(ops: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """Processes of which a GPU's activity was recorded: pid."""
+    return pl.concat([ops.select("pid"), calls.select("pid")])
