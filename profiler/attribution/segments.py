@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from ...probes.gpu import COUNTED_KINDS
 from ..intervals import clip_to_lives, latest_begun, sweep
 from ..tables import CAUSE, HORIZON_NS, WAIT_HOW, conform, empty
 
@@ -103,9 +104,10 @@ def driver_calls(calls: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     """When threads were in a GPU's driver: key, start_ns, end_ns?, value.
 
     ``value``: 1 where the call waits for the device, else 0. Of calls inside each other the outer
-    one counts; launches that were only counted have no ends.
+    one counts; those that were only counted have no ends.
     """
-    single = calls.filter((pl.col("kind") != "launch") | (pl.col("source") == "cupti"))
+    counted = pl.col("kind").is_in(COUNTED_KINDS) & (pl.col("source") == "cuda_api")
+    single = calls.filter(~counted)
     of_threads = of_lives(single.select("tid", "kind", "start_ns", "end_ns"), living)
     ordered = of_threads.sort("key", "start_ns", pl.col("end_ns").fill_null(HORIZON_NS).neg())
     reached = pl.col("end_ns").fill_null(HORIZON_NS).cum_max().shift(1).over("key")

@@ -80,7 +80,13 @@ def _devices(processes: Sequence[GpuProcess], records: pl.DataFrame) -> pl.DataF
     A device that its process did not describe is named by its number there.
     """
     rows = [
-        (number, line["device"], line.get("uuid"), line.get("name"), _number(line, "memory_bytes"))
+        (
+            number,
+            line["device"],
+            _text(line.get("uuid")),
+            _text(line.get("name")),
+            _number(line, "memory_bytes"),
+        )
         for number, each in enumerate(processes)
         for line in each.of("device")
         if _is_number(line.get("device"))
@@ -92,8 +98,7 @@ def _devices(processes: Sequence[GpuProcess], records: pl.DataFrame) -> pl.DataF
         "name": pl.String,
         "memory_bytes": pl.Int64,
     }
-    texts = [tuple(cell if isinstance(cell, int) else _text(cell) for cell in row) for row in rows]
-    described = pl.DataFrame(texts, schema=schema, orient="row").unique(_ORDINAL, keep="last")
+    described = pl.DataFrame(rows, schema=schema, orient="row").unique(_ORDINAL, keep="last")
     used = records.filter(pl.col("kind") != _CALL).select(*_ORDINAL, "pid").unique(_ORDINAL)
     every = used.join(described, on=_ORDINAL, how="full", coalesce=True).sort(_ORDINAL)
     unnamed = pl.format("device {} of process {}", "device_number", pl.col("pid").fill_null(0))

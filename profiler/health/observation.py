@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from ...probes.catalog import GPU_ACTIVITY
 from ..run.journal import Journal
 from ..tables import conform
 
@@ -27,8 +28,11 @@ def probes(journal: Journal) -> pl.DataFrame:
     )
 
 
-def losses(journal: Journal) -> pl.DataFrame:
-    """Events lost. Counts of one probe and cause only grow: the highest is the final one."""
+def losses(journal: Journal, gpu_records: int) -> pl.DataFrame:
+    """Events lost. Counts of one probe and cause only grow: the highest is the final one.
+
+    ``gpu_records``: how many CUPTI or the injected library could not keep.
+    """
     rows = [
         {
             "probe": str(row.get("probe")),
@@ -37,6 +41,7 @@ def losses(journal: Journal) -> pl.DataFrame:
         }
         for row in journal.rows("losses")
     ]
+    rows.append({"probe": GPU_ACTIVITY.name, "cause": "dropped by CUPTI", "count": gpu_records})
     schema: dict[str, Any] = {"probe": pl.String, "cause": pl.String, "count": pl.Int64}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     highest = frame.group_by("probe", "cause").agg(pl.col("count").max())

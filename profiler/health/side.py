@@ -28,7 +28,7 @@ def health_tables(spool: ScopedSpool, journal: Journal, sides: Sides) -> Iterato
     yield "incidents", happened
     yield "reconciliation", reconciliation(journal, _recorded(mounts, happened, sides))
     yield "probes", probes(journal)
-    yield "losses", losses(journal)
+    yield "losses", losses(journal, sides.device.dropped)
 
 
 def _mount_evidence(journal: Journal, sides: Sides) -> MountEvidence:

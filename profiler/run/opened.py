@@ -14,9 +14,10 @@ from typing import Any, cast
 import polars as pl
 
 from ...errors import BadRun
-from ..tables import TABLES
-from .directory import JOURNAL, META, SPOOL_DIRECTORY, TABLES_DIRECTORY
+from ..tables import TABLES, empty
+from .directory import JOURNAL, META, SCHEMA_VERSION, SPOOL_DIRECTORY, TABLES_DIRECTORY
 from .journal import refuse_newer
+from .older import is_newer, upgraded
 
 FORMAT = "cvmprof run"
 _NAMES = tuple(table.name for table in TABLES)
@@ -26,9 +27,13 @@ _DAMAGED_HELP = "the run is damaged: copy it once more from its original, or rec
 
 @dataclass(frozen=True)
 class RunTables(Mapping[str, pl.DataFrame]):
-    """The tables of a run by name, each read when it is accessed: ``tables["operations"]``."""
+    """The tables of a run by name, each read when it is accessed: ``tables["operations"]``.
+
+    ``version``: the run's schema version; tables of older ones are read as those of today.
+    """
 
     path: Path
+    version: int = SCHEMA_VERSION
 
     def __getitem__(self, name: str) -> pl.DataFrame:
         lazy = self.scan(name)
@@ -52,13 +57,15 @@ class RunTables(Mapping[str, pl.DataFrame]):
         """Return a table lazily. Raises KeyError for an unknown name, BadRun for a damaged file."""
         if name not in _NAMES:
             raise KeyError(name)
+        if is_newer(name, self.version):
+            return empty(name).lazy()
         file = self.path / f"{name}.parquet"
         try:
             lazy = pl.scan_parquet(file)
             lazy.collect_schema()
         except (OSError, pl.exceptions.PolarsError) as error:
             raise _damaged(file, error) from error
-        return lazy
+        return lazy if self.version == SCHEMA_VERSION else upgraded(name, lazy)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Run:
     @property
     def tables(self) -> RunTables:
         """The tables by name."""
-        return RunTables(self.path / TABLES_DIRECTORY)
+        return RunTables(self.path / TABLES_DIRECTORY, int(self.meta["schema_version"]))
 
     def scan(self, name: str) -> pl.LazyFrame:
         """Return a table as a polars LazyFrame."""
@@ -96,7 +103,8 @@ def open_run(path: str | Path) -> Run:
     """
     run = Path(path)
     meta = read_meta(run)
-    for name in _NAMES:
+    present = (name for name in _NAMES if not is_newer(name, meta["schema_version"]))
+    for name in present:
         _check_whole(run / TABLES_DIRECTORY / f"{name}.parquet", meta["rows"].get(name))
     return Run(run, MappingProxyType(meta))
 

@@ -547,6 +547,7 @@ def test_of_calls_inside_each_other_the_outer_one_counts() -> None:
             {"start_ns": 30, "end_ns": 40, "kind": "synchronize"},
             {"start_ns": 50, "end_ns": 60, "kind": "launch"},
             {"start_ns": 70, "end_ns": 80, "kind": "launch", "source": "cuda_api", "count": 9},
+            {"start_ns": 82, "end_ns": 85, "kind": "memset", "source": "cuda_api"},
             {"start_ns": 90, "end_ns": 95, "source": "cuda_api"},
         ),
     )

@@ -36,9 +36,13 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
     )  # fmt: skip
     names: tuple[str, ...] = ("probe", "cause", "count")
     journal = lines("losses", *(dict[str, Any](zip(names, row, strict=True)) for row in counts))
-    assert losses(journal).rows() == [
+    assert losses(journal, 0).rows() == [
         ("a", "x", 2), ("a", "y", 1), ("b", "x", 7), *((probe, "z", 1) for probe in "defgh"),
     ]  # fmt: skip
+
+
+def test_records_of_gpus_that_were_dropped_are_a_loss() -> None:
+    assert losses(Journal(()), 3).rows() == [("GPU activity", "dropped by CUPTI", 3)]
 
 
 def test_probes_take_the_last_count_of_hits() -> None:
