@@ -1,8 +1,8 @@
 """What watching the CUDA driver by uprobes costs a command that launches, on a stand-in of it.
 
-Every ratio is of two measurements of CPU time made in turn; the median of several turns. What a uprobe costs
-depends on the machine: about 12 µs where virtual machines are nested, 1 to 3 µs elsewhere. So the
-first row gives it, and the ratios without a budget follow from it.
+Every ratio is of two measurements of CPU time made in turn; the median of several turns. What a
+uprobe costs depends on the machine: about 12 µs where virtual machines are nested, 1 to 3 µs
+elsewhere. So the first row gives it, and the ratios without a budget follow from it.
 """
 
 from __future__ import annotations
