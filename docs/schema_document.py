@@ -70,6 +70,10 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 | `clipped_segments(segments, intervals, follow_wakers=False)` | segment within an interval (interval, tid, start_ns, end_ns) | interval, and those of `segments` |
 | `operation_classes(segments, operations)` | operation | op_id, class |
 
+`tensor_waits(TensorEvidence(tensors, operations, segments, fuse_requests, chunks))` of
+`cvmprof.profiler.attribution.tensors` has a row per tensor: the table's columns, first_need_ns, wait_ns, chunks,
+fetch_ids. See "Tensors".
+
 With `follow_wakers`, a sleep that a watched thread ended is replaced by what that thread did meanwhile, up to
 eight threads away; if no watched thread is found it stays `blocked`. Classes, deepest source first:
 {classes}.
@@ -113,6 +117,30 @@ _RULES = """## How time gets its cause
 - Asleep outside operations: `blocked`, with `via_tid` if a task woke it.
 - Page-cache hits that were summed into `hits` are not operations: without `--every-read` their time counts as
   `cpu`.
+"""
+
+_TENSORS = """## Tensors
+
+After the recording, a helper with the user's identity reads the headers of the model files that the command used:
+files on FUSE, with `--all-files` others too. A file is a model by its name (`.safetensors`, `.onnx`, `.gguf`) or,
+from 1 MiB on, by its first bytes. Of ONNX the initializers of the main graph are named, also those in external files,
+if these lie below the model's directory and were used too; values of nodes and subgraphs are not. The helper has 2 s
+for a file, and all files together have 20 s, 2,000 files and 100,000 tensors. What is left out or damaged is an
+incident of kind `unnamed`.
+
+- A tensor is first needed when the first operation of a target thread begins whose range meets it. Page-cache hits
+  that were summed into `hits` have no range: a tensor that only they met has no first need.
+- It was waited for while a thread, inside an operation, slept until a FUSE request ended, or was about to run after
+  that. The wait counts for one tensor: that of the first byte, in a tensor at all, that both the operation and the
+  request asked for. For a page fault that is the first tensor in the page. Time in which several threads wait for a
+  tensor counts once.
+- Bytes that several tensors hold belong to the one that begins last; of those that share all their bytes, to the
+  first.
+
+In the summary as JSON (`cvmprof summary --json`), `tensors` has the keys `known`, `needed` (met by an operation),
+`late` (waited for), `wait_ns` (the sum over all of them) and `latest`: the 50 waited for longest, each with `name`,
+`path`, `dtype`, `shape`, `offset_bytes`, `size_bytes`, `first_need_ns`, `wait_ns`, `chunks` (how many hold it),
+`chunks_waited_for` (a request may reach into further ones) and `fetch_ids`.
 """
 
 _CHANGES = """## Changes
@@ -168,6 +196,7 @@ def page() -> str:
         views,
         raw,
         layouts,
+        _TENSORS,
         _CHANGES,
     ]
     return "\n".join(parts)

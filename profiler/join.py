@@ -27,9 +27,10 @@ from .kernel.files import with_cached_bytes
 from .kernel.phases import phases
 from .kernel.scope import ScopedSpool
 from .kernel.side import file_accesses, kernel_side
+from .kernel.tensors import tensors
 from .run.journal import Journal
 from .sides import Sides
-from .tables import Part, conform, empty
+from .tables import Part, conform
 from .wire.completed_fetches import CompletionEvidence, completed_fetches
 from .wire.side import wire_side
 
@@ -50,6 +51,7 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     sides = _with_completed_fetches(Sides(kernel, client, wire, device))
     yield "phases", named
     yield from _side_tables(sides)
+    yield "tensors", tensors(spool.tensor_lines(), kernel.files, kernel.mounts)
     yield from _device_tables(journal, sides)
     yield from tiling(spool, sides)
     yield from health_tables(spool, journal, sides)
@@ -94,5 +96,4 @@ def _device_tables(journal: Journal, sides: Sides) -> Iterator[Part]:
     yield "gpu_ops", device.ops
     yield "gpu_calls", device.calls
     yield "gpu_samples", device.samples
-    yield "tensors", empty("tensors")
     yield "stalls", stalls(device, sides.kernel.start_ns, int(threshold_ns))

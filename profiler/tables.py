@@ -92,7 +92,9 @@ GPU_CALL_KIND = pl.Enum(CALL_KINDS)
 SEGMENT_LINKS = ("op_id", "mount_id", "unique", "fetch_id", "via_tid")
 
 #: kinds of incident
-INCIDENT_KINDS = ("mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked")
+INCIDENT_KINDS = (
+    "mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked", "unnamed",
+)  # fmt: skip
 
 #: later than any time in a run; far enough from 2⁶³ that sweeps may multiply it by 4
 HORIZON_NS = 1 << 60

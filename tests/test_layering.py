@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "profiler/intervals": {"profiler/tables"},
     "profiler/run": {"errors", "phases", "probes", "profiler/tables", "profiler/intervals",
                      "profiler/record/names"},
+    "profiler/model": set(),
     "profiler/session": {"errors", "phases", "probes", "profiler/tables", "profiler/run",
-                         "profiler/record", "profiler/record/names"},
+                         "profiler/model", "profiler/record", "profiler/record/names"},
     "profiler/kernel": RECORDING,
     "profiler/client": {*RECORDING, "profiler/kernel"},
     "profiler/wire": {*RECORDING, "profiler/kernel", "profiler/client"},
@@ -70,7 +71,8 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"phases", "profiler/run"},
 }  # fmt: skip
 STANDARD_LIBRARY_ONLY = {
-    "errors", "phases", "probes", "profiler/record", "profiler/record/names", "__init__"
+    "errors", "phases", "probes", "profiler/record", "profiler/record/names", "profiler/model",
+    "__init__",
 }  # fmt: skip
 
 

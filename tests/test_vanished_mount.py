@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cvmprof.profiler.session.attributes import TIMEOUT_S
+from cvmprof.profiler.session.helper import TIMEOUT_S
 from cvmprof.runners.lab.lab import Lab, MountOptions, mount, publish, serve, stop
 
 FILE_BYTES = 3_000_017

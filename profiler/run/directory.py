@@ -20,6 +20,8 @@ META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
 #: in the spool: what the library injected by the GPU's driver writes, two files a process
 GPU_DIRECTORY = "gpu"
+#: made after the recording
+TENSORS = "tensors.jsonl"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 

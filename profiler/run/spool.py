@@ -16,7 +16,7 @@ import polars as pl
 from ...probes import events
 from ...probes.events import Layout
 from .decode import plain_frame, plain_records, records_frame, ring_frame
-from .directory import GPU_DIRECTORY, JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY
+from .directory import GPU_DIRECTORY, JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY, TENSORS
 from .gpu_files import GpuProcess, gpu_processes
 from .journal import Journal, Line, json_lines, parse_journal
 
@@ -128,6 +128,10 @@ class Spool:
     def phase_lines(self) -> list[Line]:
         """The lines that the program's phases wrote."""
         return list(json_lines(_bytes(self.path / PHASES)))
+
+    def tensor_lines(self) -> list[Line]:
+        """The lines on files that hold tensors."""
+        return list(json_lines(_bytes(self.path / TENSORS)))
 
     def journal(self) -> Journal:
         """The journal. Raises BadRun where it comes from a newer cvmprof."""

@@ -2,26 +2,20 @@
 
 The counters of CVMFS mounts are read before the command is let go, and those of the mounts that it
 used again after it has ended, both while recording; the chunk lists of its files are read after the
-recording. A dead mount may block any process that touches it, so a helper process reads, with the
-user's identity. A helper that does not answer within two seconds is killed, and not waited for,
-since the kernel may hold it. The journal names the helpers (``reader``): their requests are not
-part of the run.
+recording, and then their tensors. A dead mount may block any process that touches it, so a helper
+process reads, with the user's identity. A helper that does not answer within two seconds is killed,
+and not waited for, since the kernel may hold it. The journal names the helpers (``reader``): their
+requests are not part of the run.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -32,11 +26,9 @@ from ..run.journal import Journal
 from ..run.mountinfo import parse_mountinfo
 from ..run.places import file_places
 from ..run.spool import Spool
+from .helper import UNANSWERED, Answer, Note, Request, answers
+from .tensors import collect_tensors
 
-TIMEOUT_S = 2.0
-UNANSWERED = f"no answer within {TIMEOUT_S:.0f} s"
-#: a busy machine may take long to start a helper; that is not the mount's fault
-_START_TIMEOUT_S = 10.0
 MAX_FILES = 20_000
 _MOUNTS_AT_ONCE = 16
 _READER = Path(__file__).with_name("attribute_reader.py")
@@ -46,10 +38,6 @@ MOUNT_ATTRIBUTES = (
     "user.proxy", "user.ndownload", "user.nioerr", "user.rx", "user.speed", "user.timeout",
     "user.ncleanup24",
 )  # fmt: skip
-
-Request = dict[str, Any]
-Answer = dict[str, Any]
-Note = Callable[..., None]
 
 
 def collect_before(run: Path) -> None:
@@ -75,7 +63,7 @@ def collect(run: Path) -> None:
 
     Only FUSE file systems are read, and mounts only where `collect_after` did not. A file that no
     longer exists, a mount that does not answer, and files beyond the first `MAX_FILES` of a mount
-    leave a line that says so.
+    leave a line that says so. The tensors of model files are read last, see `collect_tensors`.
     """
     answered = _answers_of_mounts(run)
     _collect_mounts(run, "attributes", [each for each in _used_mounts(run) if each not in answered])
@@ -85,6 +73,7 @@ def collect(run: Path) -> None:
             if "user.fqrn" in answer["attributes"]:  # the mount of a CVMFS client
                 paths = places.filter(mountpoint=mountpoint)["path"].drop_nulls()
                 _collect_files(note, mountpoint, paths.unique(maintain_order=True).to_list())
+        collect_tensors(run, _model_places(run), _silent_mounts(run), note)
         note("collected")
 
 
@@ -99,6 +88,20 @@ def _client_mounts(start: Journal) -> list[str]:
 def _fuse_places(run: Path) -> pl.DataFrame:
     places = file_places(Spool(run).ring(events.FILE))
     return places.filter(pl.col("filesystem").str.starts_with("fuse"))
+
+
+def _model_places(run: Path) -> pl.DataFrame:
+    """Files that may be models: those on FUSE, with ``--all-files`` all that were used."""
+    options: dict[str, object] = Spool(run).journal().start.get("options") or {}
+    if options.get("all_files"):
+        return file_places(Spool(run).ring(events.FILE))
+    return _fuse_places(run)
+
+
+def _silent_mounts(run: Path) -> list[str]:
+    """Mounts that did not answer when they were asked last."""
+    answered = _answers_of_mounts(run).items()
+    return [mountpoint for mountpoint, line in answered if line.get("reason") == UNANSWERED]
 
 
 def _used_mounts(run: Path) -> list[str]:
@@ -158,45 +161,6 @@ def _collect_files(note: Note, mountpoint: str, paths: list[str]) -> None:
 
 
 def _answers(requests: Sequence[Request], note: Note) -> Iterator[Answer]:
-    """Yield an answer to each request, in order; after a timeout the rest count as unanswered."""
-    with subprocess.Popen(
-        [sys.executable, "-I", str(_READER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-    ) as reader:
-        note("reader", pid=reader.pid)
-        ready = _line(reader, _START_TIMEOUT_S)
-        for number, request in enumerate(requests):
-            asked_ns = time.monotonic_ns()
-            line = _ask(reader, request) if ready else None
-            if line is None:
-                reader.kill()
-                reader.returncode = -9  # not waited for: the kernel may hold it
-                yield from (_unanswered(each, asked_ns) for each in requests[number:])
-                return
-            times = {"asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
-            yield {"device": None, **json.loads(line), **times}
-
-
-def _ask(reader: subprocess.Popen[bytes], request: Request) -> bytes | None:
-    assert reader.stdin is not None
-    try:
-        reader.stdin.write(json.dumps(request).encode() + b"\n")
-        reader.stdin.flush()
-    except BrokenPipeError:
-        return None
-    return _line(reader, TIMEOUT_S)
-
-
-def _line(reader: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
-    assert reader.stdout is not None
-    ready, _, _ = select.select([reader.stdout], [], [], timeout_s)
-    return (reader.stdout.readline() or None) if ready else None
-
-
-def _unanswered(request: Request, asked_ns: int) -> Answer:
+    """Yield what the helper answers; where it does not, no attributes and a reason."""
     nothing: Answer = {"device": None, "inode": None, "attributes": {}}
-    times = {"asked_ns": asked_ns, "answered_ns": time.monotonic_ns()}
-    return {"path": request["path"], **nothing, "reason": UNANSWERED, **times}
+    return ({**nothing, **each} for each in answers((str(_READER),), requests, note))

@@ -14,6 +14,7 @@ from .device import stalls
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, latency, slow_because
+from .tensors import late_tensors
 from .time import undivided, where_time_went
 from .trust import (
     command_failed,
@@ -23,6 +24,7 @@ from .trust import (
     unasked,
     unexplained,
     unfinished,
+    unnamed,
     unobserved,
     unreconciled,
     unwatched_launches,
@@ -32,9 +34,9 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, unfinished, command_failed, where_time_went,
-    failed_fetches, renewed, downloaded_again, latency, slow_because, failed_connections,
-    cached_chunks, page_cache, joined, collisions, ahead, stalls, unexplained, undivided, unasked,
-    unobserved, unwatched_launches,
+    late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
+    failed_connections, cached_chunks, page_cache, joined, collisions, ahead, stalls, unexplained,
+    undivided, unasked, unnamed, unobserved, unwatched_launches,
 )  # fmt: skip
 
 

@@ -53,6 +53,15 @@ def unasked(s: Statistics) -> Iterator[Finding]:
             )
 
 
+def unnamed(s: Statistics) -> Iterator[Finding]:
+    """Say why some tensors are not known."""
+    details = [str(each["detail"]) for each in s.incidents if each["kind"] == "unnamed"]
+    if details:
+        further = f"; {len(details) - 3:,} more are among the incidents" if len(details) > 3 else ""
+        meaning = f"{'; '.join(details[:3])}{further}."
+        yield Finding("note", "Not every tensor of the models is known.", meaning)
+
+
 def unfinished(s: Statistics) -> Iterator[Finding]:
     """Name the operations that never ended."""
     if s.unfinished:

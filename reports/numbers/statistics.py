@@ -24,6 +24,7 @@ from .operations import counts, unfinished_operations
 from .phases import Phase, phases
 from .stalls import Stalls, stalls
 from .sums import count_of, total
+from .tensors import Tensors, tensors
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Statistics:
     collisions: Collisions
     fetched_for_no_request: int
     stalls: Stalls
+    tensors: Tensors
     unfinished: tuple[str, ...]
     incidents: tuple[dict[str, Any], ...]
     losses: tuple[dict[str, Any], ...]
@@ -148,6 +150,7 @@ def _measured(material: Material) -> Statistics:
         collisions=collisions(frames),
         fetched_for_no_request=own_fetches(frames),
         stalls=stalls(material),
+        tensors=tensors(material),
         unfinished=unfinished_operations(frames),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),

@@ -13,6 +13,7 @@ from ..material import Material
 from ..numbers.statistics import Statistics
 from . import sections, tables
 from .content import Content, script_data
+from .tensors import sections_of_tensors
 
 
 def page_of_run(material: Material, statistics: Statistics) -> Content:
@@ -30,7 +31,7 @@ def page_of_run(material: Material, statistics: Statistics) -> Content:
             "families": sections.families(statistics.phases),
             "spans": sections.spans(statistics),
             "blocks": blocks,
-            "sections": tables.sections_of_run(statistics),
+            "sections": [*sections_of_tensors(statistics), *tables.sections_of_run(statistics)],
             "losses": tables.losses(statistics),
             "observed": tables.observed(statistics),
         },

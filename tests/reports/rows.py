@@ -16,6 +16,7 @@ from cvmprof.reports.numbers.network import Network
 from cvmprof.reports.numbers.phases import Phase
 from cvmprof.reports.numbers.stalls import Stalls
 from cvmprof.reports.numbers.statistics import Bytes, Outcome, Statistics, compute
+from cvmprof.reports.numbers.tensors import Tensors
 
 from .synthetic import DAEMON, MAIN, MS, PID, START, Rows, run_of, tiny_rows
 
@@ -36,8 +37,8 @@ QUIET = Statistics(
     failures=NO_FAILURES, bytes=Bytes(0, 0, {}), latency=Latency(None, None, None, 0, 0),
     network=NO_NETWORK, chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
-    stalls=Stalls(0, 0, {}, ()), unfinished=(), incidents=(), losses=(), probes=(), mounts=(),
-    reconciliation=(),
+    stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),
+    incidents=(), losses=(), probes=(), mounts=(), reconciliation=(),
 )  # fmt: skip
 
 _FIGURE = re.compile(r"(?<![\w.,×])\d+(?:,\d{3})*(?:\.\d+)?(?: (?:%|ns|µs|ms|s\b|[KMG]iB|B\b))?")

@@ -159,7 +159,7 @@ def worst(run: Run) -> list[dict[str, Any]]:
     )
     stalls = tables.stalls.with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
     assert stalls.join(total, on="stall_id").filter(pl.col("ns") != pl.col("ns_right")).height == 0
-    assert chains.filter(cause="unknown")["ns"].sum() <= 0.02 * stalls["ns"].sum()
+    assert int(chains.filter(cause="unknown")["ns"].sum()) <= 0.02 * int(stalls["ns"].sum())
     between_kernels = stalls.sort("start_ns").tail(-1)
     longest = between_kernels.sort("ns").tail(len(LATE)).join(held, on="stall_id")
     return longest.sort("start_ns").to_dicts()

@@ -94,7 +94,7 @@ def test_what_it_asks_for_itself_is_no_part_of_the_run(truth: Truth, trace: Trac
     run = trace(READ_ALL, 1 << 20, truth.path("model.bin"))
     lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
     readers = {line["pid"] for line in lines if line["kind"] == "reader"}
-    assert len(readers) == 3  # before, after, and for the files
+    assert len(readers) == 4  # before, after, for the chunk lists, for the tensors
     assert run.meta["own_requests"] > 0
     requests = run.tables["fuse_requests"]
     assert not readers & set(requests["pid"])

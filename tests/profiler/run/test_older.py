@@ -25,7 +25,7 @@ def first(tmp_path: Path) -> Path:
     run.mkdir()
     stall = rows("stalls", {"start_ns": 3, "end_ns": 9, "waiting_tid": 5, "device": "runner"})
     ran = rows("gpu_ops", {"start_ns": 9, "end_ns": 11, "kind": "run", "pid": 4, "tid": 5})
-    write_run(run, [("stalls", stall), ("gpu_ops", ran)], dict)
+    write_run(run, iter([("stalls", stall), ("gpu_ops", ran)]), dict)
     tables = run / "tables"
     for name in NEW_TABLES:
         (tables / f"{name}.parquet").unlink()

@@ -1,0 +1,3 @@
+"""Which tensors a model file holds, and where: the headers of safetensors, ONNX and GGUF."""
+
+from __future__ import annotations
