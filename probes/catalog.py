@@ -393,7 +393,13 @@ GPU_ACTIVITY = LogicalEvent(
     "what GPUs did, and which calls asked",
     "when a GPU was busy is not known",
 )
-BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, SOCKET_SAMPLES, GPU_ACTIVITY)}
+GPU_SAMPLES = LogicalEvent(
+    "GPU sample",
+    "load, memory and power of GPUs",
+    "the load of GPUs has no rows",
+)
+OF_SESSION = (SOCKET_SAMPLES, GPU_ACTIVITY, GPU_SAMPLES)
+BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, *OF_SESSION)}
 
 
 def lack_of_uprobes(event: LogicalEvent, facts: KernelFacts) -> Unsupported | None:

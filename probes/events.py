@@ -582,6 +582,28 @@ GPU_RECORD = Layout(
         """
     ),
 )
+#: what a sample of a GPU holds
+GPU_SAMPLE_UTILISATION, GPU_SAMPLE_MEMORY, GPU_SAMPLE_POWER, GPU_SAMPLE_CLOCK = 1, 2, 4, 8
+GPU_SAMPLE_PCIE = 16
+
+GPU_SAMPLE = Layout(
+    "gpu_sample",
+    "A sample of a GPU by NVML; written by the session, not by a program.",
+    _fields(
+        """
+        u64 time_ns              when
+        u64 memory_bytes         memory in use
+        u64 pcie_rx_bytes_s      received over PCIe
+        u64 pcie_tx_bytes_s      sent over PCIe
+        u32 device               number of the device on the machine
+        u32 utilisation_percent  share of the time before that a kernel ran
+        u32 power_mw             power drawn
+        u32 clock_mhz            clock of its processors
+        u32 held                 GPU_SAMPLE_* bits: which of these it holds
+        u32 reserved             zero
+        """
+    ),
+)
 GPU_CALL = Layout(
     "gpu_call",
     "A call of the CUDA driver that copies, waits, loads or allocates, written at its return; also "
@@ -633,7 +655,8 @@ GPU_LIBRARY = Layout(
 #: every layout, nested ones first
 LAYOUTS = (
     OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE,
-    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_CALL, GPU_LAUNCHES, GPU_LIBRARY,
+    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_SAMPLE, GPU_CALL, GPU_LAUNCHES,
+    GPU_LIBRARY,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 

@@ -47,7 +47,7 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     client = client_side(spool, journal, kernel)
     wire = wire_side(spool, kernel, client)
     named = phases(spool.phase_lines(), kernel.events)
-    device = device_side(spool, kernel, named)
+    device = device_side(spool, journal, kernel, named)
     sides = _with_completed_fetches(Sides(kernel, client, wire, device))
     yield "phases", named
     yield from _side_tables(sides)

@@ -9,11 +9,13 @@ import polars as pl
 
 from ..kernel.host_ids import HostIds
 from ..kernel.side import KernelSide
+from ..run.journal import Journal
 from ..run.spool import Spool
 from ..tables import conform, empty
 from .cuda_api import driver_calls
 from .cupti import CuptiRecords, cupti_records
 from .runner import runner_operations
+from .samples import gpu_samples, nvml_devices
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class DeviceSide:
     dropped: int = 0
 
 
-def device_side(spool: Spool, kernel: KernelSide, phases: pl.DataFrame) -> DeviceSide:
+def device_side(
+    spool: Spool, journal: Journal, kernel: KernelSide, phases: pl.DataFrame
+) -> DeviceSide:
     """Join the operations of devices with the calls that submitted them, by correlation.
 
     Of a process that CUPTI reported on, calls seen by uprobes are left out. Where no GPU was
@@ -40,11 +44,13 @@ def device_side(spool: Spool, kernel: KernelSide, phases: pl.DataFrame) -> Devic
     calls = _numbered(reported, driver_calls(spool.gpu_calls(), spool.gpu_launches()))
     submitted = reported.ops.join(_submitting(calls), on=["process", "correlation"], how="left")
     inferences = runner_operations(phases).join(_recorded(submitted, calls), on="pid", how="anti")
+    on_machine = nvml_devices(journal)
     ops = [inferences, conform("gpu_ops", submitted)]
     return DeviceSide(
         ops=pl.concat(ops).sort("start_ns", "device", maintain_order=True),
         calls=conform("gpu_calls", calls),
-        devices=conform("devices", reported.devices),
+        devices=_described(reported.devices, on_machine),
+        samples=gpu_samples(spool.gpu_samples(), on_machine),
         dropped=reported.dropped,
     )
 
@@ -58,6 +64,13 @@ def _numbered(reported: CuptiRecords, seen: pl.DataFrame) -> pl.DataFrame:
     )
     numbers = pl.int_range(pl.len(), dtype=pl.Int32)
     return both.sort("start_ns", "tid", maintain_order=True).with_columns(gpu_call_id=numbers)
+
+
+def _described(used: pl.DataFrame, on_machine: pl.DataFrame) -> pl.DataFrame:
+    """Table `devices`: those of the machine as NVML knows them, and others that were used."""
+    others = used.join(on_machine, on="device", how="anti", maintain_order="left")
+    both = [on_machine, others.select(on_machine.columns)]
+    return conform("devices", pl.concat(both).sort("index", "device", nulls_last=True))
 
 
 def _submitting(calls: pl.DataFrame) -> pl.DataFrame:

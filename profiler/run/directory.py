@@ -18,6 +18,7 @@ from ..record.names import spool_files
 SCHEMA_VERSION = 2
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
+GPU_SAMPLES = "gpu_samples.bin"
 #: in the spool: what the library injected by the GPU's driver writes, two files a process
 GPU_DIRECTORY = "gpu"
 #: made after the recording
@@ -55,7 +56,7 @@ def open_spool(run: Path) -> dict[str, int]:
         top = os.open(run, _DIRECTORY)
         spool = os.open(SPOOL_DIRECTORY, _DIRECTORY, dir_fd=top)
         files[JOURNAL] = os.open(JOURNAL, _NEW_FILE, 0o600, dir_fd=top)
-        for name in (*spool_files(), PHASES, SOCKET_SAMPLES):
+        for name in (*spool_files(), PHASES, SOCKET_SAMPLES, GPU_SAMPLES):
             files[name] = os.open(name, _NEW_FILE, 0o600, dir_fd=spool)
         os.close(top)
         os.close(spool)

@@ -16,7 +16,15 @@ import polars as pl
 from ...probes import events
 from ...probes.events import Layout
 from .decode import plain_frame, plain_records, records_frame, ring_frame
-from .directory import GPU_DIRECTORY, JOURNAL, PHASES, SOCKET_SAMPLES, SPOOL_DIRECTORY, TENSORS
+from .directory import (
+    GPU_DIRECTORY,
+    GPU_SAMPLES,
+    JOURNAL,
+    PHASES,
+    SOCKET_SAMPLES,
+    SPOOL_DIRECTORY,
+    TENSORS,
+)
 from .gpu_files import GpuProcess, gpu_processes
 from .journal import Journal, Line, json_lines, parse_journal
 
@@ -113,6 +121,10 @@ class Spool:
     def gpu_launches(self) -> pl.DataFrame:
         """GPU_LAUNCHES records."""
         return self._ring_and_open(events.GPU_LAUNCHES)
+
+    def gpu_samples(self) -> pl.DataFrame:
+        """GPU_SAMPLE records."""
+        return plain_frame(_bytes(self.path / GPU_SAMPLES), events.GPU_SAMPLE)
 
     def gpu_processes(self) -> list[GpuProcess]:
         """What the injected library wrote in each process."""

@@ -23,6 +23,7 @@ from ..record import journal
 from ..record.load import check_permission
 from ..record.names import JOURNAL, spool_files
 from ..run.directory import (
+    GPU_SAMPLES,
     PHASES,
     SCHEMA_VERSION,
     create_run,
@@ -32,6 +33,8 @@ from ..run.directory import (
 )
 from . import child, launch
 from .gpu_injection import GpuInjection, prepare_injection
+from .gpu_sampler import EVENT as GPU_EVENT
+from .gpu_sampler import GpuSampler
 from .identity import Identity, become, invoking_user
 from .recorder_link import RecorderLink
 from .signals import (
@@ -117,6 +120,7 @@ def record(
                     files,
                     recorder=RecorderLink(control),
                     sampler=SocketSampler(*socket_files(run, files)),
+                    gpus=GpuSampler(files[GPU_SAMPLES]),
                     injection=prepare_injection(run, options.gpu, user.environment),
                 )
                 held = recording.prepare(version, preload)
@@ -143,6 +147,7 @@ class Recording:
     files: dict[str, int]
     recorder: RecorderLink
     sampler: SocketSampler
+    gpus: GpuSampler
     injection: GpuInjection
 
     def prepare(self, version: str, preload: Callable[[], object]) -> child.Child:
@@ -155,7 +160,7 @@ class Recording:
         held = child.fork(self.executable, self.command, self._environment())
         try:
             with blocked(WATCHED):
-                self.sampler.start()
+                self._start_sampling()
             _import_with(preload)
             self.recorder.expect("ready", self.options.ready_timeout_s)
             self._read_counters(after=False)
@@ -164,7 +169,7 @@ class Recording:
             self._note("child", pid=held.pid)
         except BaseException:
             held.abandon()
-            self.sampler.stop()
+            self._stop_sampling()
             raise
         return held
 
@@ -177,20 +182,36 @@ class Recording:
         with blocked(WATCHED):
             held.go()
             status = self._wait(held.pid)
-            sampled = self.sampler.stop()
+            self._stop_sampling()
             discard_pending()  # the signal that ended the command was sent to this process too
         refusal = held.refused()
         if refusal is not None:
             discard_run(self.options.run)
             raise child.not_executable(self.executable, refusal)
         self._note("exit", pid=held.pid, status=status)
-        self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
-        self._note("probes", rows=[sampled.row])
-        self._note("hits", rows=[{"event": SOCKET_EVENT, "hits": sampled.samples}])
+        self._note_samples()
         self._note("probes", rows=self.injection.probe_rows())
         self._note("hits", rows=self.injection.hit_rows())
         self._read_counters(after=True)
         return self._stop(status)
+
+    def _start_sampling(self) -> None:
+        self.sampler.start()
+        if self.options.gpu != "off":
+            self.gpus.start()
+
+    def _stop_sampling(self) -> None:
+        self.sampler.stop()
+        self.gpus.stop()
+
+    def _note_samples(self) -> None:
+        sampled, gpus = self.sampler.stop(), self.gpus.stop()
+        self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
+        self._note("gpu_sampler", cpu_ns=gpus.cpu_ns, samples=gpus.samples)
+        self._note("gpus", rows=gpus.devices)
+        self._note("probes", rows=[sampled.row, *gpus.rows])
+        taken = {SOCKET_EVENT: sampled.samples, GPU_EVENT: gpus.samples}
+        self._note("hits", rows=[{"event": event, "hits": hits} for event, hits in taken.items()])
 
     def _write_start(self, version: str) -> None:
         try:
@@ -275,7 +296,7 @@ class Recording:
             received = wait_for_signal(deadline_s)
             if received is None:
                 deadline_s = None
-                self.sampler.stop()
+                self._stop_sampling()
                 self.recorder.send("stop")
             elif is_for_command(received):
                 with suppress(ProcessLookupError, PermissionError):

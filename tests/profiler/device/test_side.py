@@ -40,7 +40,7 @@ def side(writer: SpoolWriter, *phases: dict[str, Any]) -> DeviceSide:
     spool = Spool(writer.run)
     journal = spool.journal()
     kernel = kernel_side(spool, journal, file_accesses(spool, journal)[0])
-    return device_side(spool, kernel, rows("phases", *phases))
+    return device_side(spool, journal, kernel, rows("phases", *phases))
 
 
 @pytest.fixture
