@@ -40,6 +40,7 @@ class DriverProbes:
         self._uprobes = uprobes
         self._files = set[tuple[int, int]]()
         self._libraries = list[_Library]()
+        self._launches_wanted = True
 
     def attach(self, path: str) -> tuple[Probe, ...]:
         """Probe a library, once per file. Returns the new rows of `probes`."""
@@ -81,7 +82,8 @@ class DriverProbes:
 
     def _attach_launches(self, library: _Library) -> Probe:
         try:
-            library.launches.extend(self._probed(library, GPU_LAUNCH))
+            if self._launches_wanted:
+                library.launches.extend(self._probed(library, GPU_LAUNCH))
         except OSError as error:
             return self._row(LAUNCH, library, str(error))
         return self._row(LAUNCH, library)
@@ -95,12 +97,16 @@ class DriverProbes:
         return Probe(event, family, library.path, binary.build_id, binary.source, refused)
 
     def release_launches(self) -> None:
-        """Take the probes off all launches; it takes tens of milliseconds."""
+        """Take the probes off all launches; it takes tens of milliseconds. Those of libraries that
+        are probed later stay off too.
+        """
+        self._launches_wanted = False
         for library in tuple(self._libraries):
             _release(library.launches)
 
     def probe_launches(self) -> None:
         """Probe launches again. Those of a library for which the kernel refuses it stay off."""
+        self._launches_wanted = True
         for library in tuple(self._libraries):
             if not library.launches:
                 with suppress(OSError):

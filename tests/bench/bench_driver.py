@@ -2,7 +2,8 @@
 
 Every ratio is of two measurements of CPU time made in turn; the median of several turns. What a
 uprobe costs depends on the machine: about 12 µs where virtual machines are nested, 1 to 3 µs
-elsewhere. So the first row gives it, and the ratios without a budget follow from it.
+elsewhere. So the first row gives it, and the ratios without a budget follow from it. The budget is
+of the run time, which is longer than the CPU time on a shared machine; its row compares with that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ Row = tuple[str, str, str, bool | None]
 TURNS = 3
 RUN_S = 10
 RATES_HZ = (10_000, 100_000)
-REACH = 1.02
+#: the budget of 1 %, and what is launched before the probes are off
+REACH_SHARE = 0.015
 
 
 class Bench:
@@ -89,16 +91,24 @@ def _at_rate(bench: Bench, rate_hz: int) -> Iterator[Row]:
     yield "a hit of a uprobe here (1 to 3 µs on hardware)", f"{cost_us:.3g} µs", "", None
     yield f"{what}, all watched / untraced", f"{statistics.median(whole):.3g}", "", None
     yield f"{what}, all watched: all counted", str(counted), "True", counted
-    ratio = statistics.median(within)
-    yield f"{what}, budget 1 % / untraced", f"{ratio:.4g}", f"≤ {REACH:g}", ratio <= REACH
-    share = _hits(run, "GPU launch") / (rate_hz * RUN_S)
+    yield f"{what}, budget 1 % / untraced", f"{statistics.median(within):.3g}", "", None
+    hits = _hits(run, "GPU launch")
+    share = hits * cost_us * 1000 / _run_ns(run)
+    reach = f"≤ {REACH_SHARE:.1%}"
+    yield f"{what}, budget 1 %: of the run time", f"{share:.2%}", reach, share <= REACH_SHARE
     times = len(_journal(run, "launches"))
-    yield f"{what}, budget 1 %: counted; changes", f"{share:.1%}; {times}", "", None
+    counted_share = f"{hits / (rate_hz * RUN_S):.1%}; {times}"
+    yield f"{what}, budget 1 %: counted; changes", counted_share, "", None
 
 
 def _journal(run: Path, kind: str) -> list[dict[str, Any]]:
     lines = map(json.loads, (run / "journal.jsonl").read_text().splitlines())
     return [line for line in lines if line["kind"] == kind]
+
+
+def _run_ns(run: Path) -> int:
+    begun, ended = (_journal(run, kind)[0]["time_ns"] for kind in ("child", "exit"))
+    return int(ended - begun)
 
 
 def _hits(run: Path, event: str) -> int:

@@ -52,13 +52,13 @@ def test_calls_of_all_processes_are_recorded(
     called = [line for line in read_log(tmp_path / "log") if line["kind"] == "call"]
     launches = Counter[tuple[int, str]]()
     for tid, function, count in spool.gpu_launches().select("tid", "function", "count").rows():
-        launches[tid, GPU_FUNCTIONS[function]] += count
+        launches[tid, GPU_FUNCTIONS[int(function)]] += count
     names = [(line["tid"], base_name(line["function"])) for line in called]
     assert launches == Counter(each for each in names if call_kind(each[1]) in COUNTED_KINDS)
     calls = spool.gpu_calls()
     whole = [each for each in names if call_kind(each[1]) not in COUNTED_KINDS]
     rows = calls.select("tid", "function").rows()
-    assert Counter((tid, GPU_FUNCTIONS[function]) for tid, function in rows) == Counter(whole)
+    assert Counter((tid, GPU_FUNCTIONS[int(function)]) for tid, function in rows) == Counter(whole)
     assert calls["bytes"].sum() == 2 * 13 * 1009
     assert (calls["end_ns"] > calls["start_ns"]).all()
 

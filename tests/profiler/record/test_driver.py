@@ -293,7 +293,8 @@ def test_a_call_in_which_its_process_is_killed_has_no_end(waiting: tuple[Recordi
 def test_launches_above_the_budget_are_not_watched_and_later_they_are_again(
     recording: Callable[..., Recording], user: User, copy: Callable[[str], Path]
 ) -> None:
-    library = copy("one")
+    """Also those of a driver that is loaded meanwhile."""
+    library, other = copy("one"), copy("other")
     recorder = recording(gpu="api", gpu_budget=20, search_path=str(library.parent))
     recorder.trace(user.process.pid)
     user.does("open", library)
@@ -303,10 +304,12 @@ def test_launches_above_the_budget_are_not_watched_and_later_they_are_again(
         user.does("launch", 1009)
         sent += 1009
         recorder.trace(NOBODY)
+    user.does("open", other)
+    until_probed(recorder, other)
     while watched(recorder) != [False, True] and time.monotonic() < deadline_s:
         recorder.trace(NOBODY)
     user.does("sync", 1)
-    user.does("launch", 101)
+    user.does("launch", 101)  # of the other
     user.end()
     recorder.stop()
     assert watched(recorder) == [False, True]
