@@ -28,6 +28,8 @@ GPU_LIBRARY := probes/injection/libcvmprof_gpu.so
 RECORDER := __init__.py errors.py phases.py probes profiler/__init__.py profiler/record
 RECORDER_TESTS := tests/profiler/record
 PROBES_TESTS := tests/test_phases.py tests/probes
+# What runs in the Python of the traced command.
+STARTUP_TESTS := tests/profiler/session/test_frameworks.py tests/profiler/session/startup
 PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* iniconfig==2.1.* \
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
@@ -61,7 +63,7 @@ unit39: test-packages $(VENV)/.test39 $(VENV)/typings/cvmprof
 		tests=($(TESTING) PYTHONPATH=$(CURDIR)/$(VENV)/python3.9/site:$(CURDIR)/$(VENV)/typings \
 			"$$(cat $(VENV)/.test39)" -m pytest -p no:cacheprovider); \
 		"$${tests[@]}" $(PROBES_TESTS); \
-		"$${tests[@]}" --confcutdir $(RECORDER_TESTS) $(RECORDER_TESTS); \
+		"$${tests[@]}" --confcutdir $(RECORDER_TESTS) $(RECORDER_TESTS) $(STARTUP_TESTS); \
 	else echo 'NOT RUN: the tests of the recorder on Python 3.9: none was found'; fi
 
 # The tests against ground truth with the real cvmfs2.
@@ -102,6 +104,8 @@ lint: $(VENV)/.test $(VENV)/typings/cvmprof
 	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/vermin --quiet --violations --no-tips --target=3.9- $(RECORDER)
+	$(BIN)/vermin --quiet --violations --no-tips --target=3.6- profiler/session/frameworks.py
+	$(BIN)/vermin --quiet --violations --no-tips --target=2.7- --target=3.6- profiler/session/startup
 
 # What is generated from the sources: the tests fail while it is stale.
 docs: $(VENV)/.test

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..profiler.run.opened import Run
-    from ..profiler.session.session import Recorded
+    from ..profiler.session.session import Recorded, TraceOptions
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -67,22 +67,17 @@ if TYPE_CHECKING:
     help="How much of the run time may be spent on watching launches of the GPU by uprobes.",
 )
 @click.option(
+    "--instrument",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Whether Python processes mark phases where frameworks load and run a model.",
+)
+@click.option(
     "--duration", type=time_s, metavar="TIME", help="Stop recording after TIME; COMMAND goes on."
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def trace(
-    command: tuple[str, ...],
-    output: Path | None,
-    no_report: bool,
-    backend: str,
-    gpu: str,
-    every_read: bool,
-    all_files: bool,
-    strict: bool,
-    stall_threshold: float,
-    gpu_budget: float,
-    duration: float | None,
-) -> None:
+def trace(command: tuple[str, ...], output: Path | None, no_report: bool, **choices: Any) -> None:
     """Run COMMAND as the user who calls, and record what it waited for.
 
     sudo cvmprof trace -- python infer.py
@@ -92,28 +87,29 @@ def trace(
     """
     if not command:
         raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
-    from ..profiler.session.session import TraceOptions, record
+    from ..profiler.session.session import record
 
-    options = TraceOptions(
-        run=output or _default_run(command[0]),
-        every_read=every_read,
-        all_files=all_files,
-        backend=backend,
-        gpu=gpu,
-        strict=strict,
-        stall_threshold_ns=round(stall_threshold * 1e9),
-        gpu_budget=gpu_budget,
-        duration_s=duration,
-        debug=wants_debug(),
-    )
+    options = _options(output or _default_run(command[0]), choices)
     recorded = record(list(command), options, __version__, _finisher)
     try:
         _finish(recorded, no_report)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
         print_error(explain(error, recorded.run), error)
-    if strict and recorded.status == 0 and (recorded.losses or recorded.trouble):
+    if options.strict and recorded.status == 0 and (recorded.losses or recorded.trouble):
         raise EventsLost("events were lost", f"list them: cvmprof summary {recorded.run}")
     end_as(recorded.status)
+
+
+def _options(run: Path, choices: dict[str, Any]) -> TraceOptions:
+    """What to record, by the options on the command line."""
+    from ..profiler.session.session import TraceOptions
+
+    units = {
+        "stall_threshold_ns": round(choices.pop("stall_threshold") * 1e9),
+        "duration_s": choices.pop("duration"),
+        "instrument": choices.pop("instrument") == "auto",
+    }
+    return TraceOptions(run=run, debug=wants_debug(), **units, **choices)
 
 
 def _default_run(command: str) -> Path:

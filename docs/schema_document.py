@@ -167,7 +167,8 @@ Version 1 differs from the design's list of tables:
   acknowledges a request, `rtt_us` includes the server's time to answer, so take `min_rtt_us` as the network's round
   trip. Packets that the server sent again show as `out_of_order`. Connections in another network namespace are not
   sampled.
-- `gpu_samples` is empty so far; `gpu_ops` holds the runner's phases named `run`.
+- `gpu_samples` is empty so far; `gpu_ops` holds phases named `run` that the program marked itself.
+- `phases.framework` is added (see `docs/phases.md`).
 - `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
 - `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups
   that one manager makes in another have that other manager's name.

@@ -477,6 +477,7 @@ TABLES: tuple[Table, ...] = (
         i64? end_ns    ended; null: never did
         i32  pid       process
         i32  tid       thread
+        str? framework package that cvmprof marked it for; null: the program marked it
         """,
     ),
     _table(

@@ -1,4 +1,4 @@
-"""Table `gpu_ops`: the runner's inferences stand for the device while no GPU is recorded."""
+"""Table `gpu_ops`: inferences that a program named stand for the device without a GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ RUNNER_DEVICE = "runner"
 
 
 def runner_operations(phases: pl.DataFrame) -> pl.DataFrame:
-    """Table `gpu_ops` without a GPU: each ended phase ``run`` is one device operation."""
-    rows = phases.filter((pl.col("name") == RUN_PHASE) & pl.col("end_ns").is_not_null())
+    """Table `gpu_ops` without a GPU: each ended phase ``run`` is one device operation.
+
+    Only of a program that named it. What cvmprof marked for a framework may be any model of any
+    thread, and not what the program calls its device: other work may go on in the gaps.
+    """
+    named = (pl.col("name") == RUN_PHASE) & pl.col("framework").is_null()
+    rows = phases.filter(named & pl.col("end_ns").is_not_null())
     return conform(
         "gpu_ops",
         rows.select(

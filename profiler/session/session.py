@@ -26,6 +26,7 @@ from ..run.directory import (
     GPU_SAMPLES,
     PHASES,
     SCHEMA_VERSION,
+    SPOOL_DIRECTORY,
     create_run,
     discard_run,
     open_spool,
@@ -36,6 +37,7 @@ from .gpu_injection import GpuInjection, prepare_injection
 from .gpu_sampler import EVENT as GPU_EVENT
 from .gpu_sampler import GpuSampler
 from .identity import Identity, become, invoking_user
+from .instrument import instrumented
 from .recorder_link import RecorderLink
 from .signals import (
     FORWARDED,
@@ -57,6 +59,7 @@ _LOWEST_PHASE_FD = 64  # above the numbers that shells and programs use
 class TraceOptions:
     """What to record of a command, and where to.
 
+    ``instrument``: whether Python processes mark phases of their frameworks by themselves.
     ``mount_counters``: whether the mounts' own counters are read before and after the command.
     """
 
@@ -68,6 +71,7 @@ class TraceOptions:
     stall_threshold_ns: int = 1_000_000
     duration_s: float | None = None
     debug: bool = False
+    instrument: bool = True
     mount_counters: bool = True
     #: how many per cent of the run time may be spent on watching launches by uprobes
     gpu_budget: float = 1.0
@@ -239,6 +243,7 @@ class Recording:
                 "strict": self.options.strict,
                 "gpu": self.options.gpu,
                 "gpu_budget": self.options.gpu_budget,
+                "instrument": self.options.instrument,
             },
         }
 
@@ -271,7 +276,12 @@ class Recording:
         """
         inherited = fcntl.fcntl(self.files[PHASES], fcntl.F_DUPFD, _LOWEST_PHASE_FD)
         variables = {PHASE_VARIABLE: str(inherited), **self.injection.variables()}
-        return {**self.user.environment, **variables}
+        environment = {**self.user.environment, **variables}
+        if not self.options.instrument:
+            return environment
+        return instrumented(
+            environment, os.path.abspath(self.options.run / SPOOL_DIRECTORY / PHASES)
+        )
 
     def _read_counters(self, *, after: bool) -> None:
         """Read the mounts' counters. They are not essential: Ctrl-C ends only the reading."""

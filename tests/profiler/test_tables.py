@@ -25,7 +25,7 @@ def test_conform_fills_casts_orders_and_drops() -> None:
     frame = pl.DataFrame({"x": [1], "tid": [5], "name": ["a"], "pid": [4], "start_ns": [7]})
     result = conform("phases", frame)
     assert result.columns == list(table("phases").names)
-    assert result.row(0) == ("a", 7, None, 4, 5)
+    assert result.row(0) == ("a", 7, None, 4, 5, None)
     assert result["tid"].dtype == pl.Int32
     assert conform("phases", frame, "x").columns[-1] == "x"
 

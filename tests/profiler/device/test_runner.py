@@ -6,7 +6,7 @@ from cvmprof.profiler.device.runner import runner_operations
 from cvmprof.tests.profiler.rows import rows
 
 
-def test_each_ended_run_is_an_operation_of_the_device() -> None:
+def test_each_ended_run_that_the_program_named_is_an_operation_of_the_device() -> None:
     thread = {"pid": 7, "tid": 8}
     found = runner_operations(
         rows(
@@ -15,6 +15,7 @@ def test_each_ended_run_is_an_operation_of_the_device() -> None:
             {**thread, "name": "load", "start_ns": 1, "end_ns": 9},
             {**thread, "name": "run", "start_ns": 30},
             {**thread, "name": "run", "start_ns": 40, "end_ns": 41, "tid": 9},
+            {**thread, "name": "run", "start_ns": 50, "end_ns": 51, "framework": "onnxruntime"},
         )
     )
     names = ("start_ns", "end_ns", "pid", "tid", "device", "kind", "source")

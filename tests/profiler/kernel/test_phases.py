@@ -56,6 +56,7 @@ def test_a_thread_lives_until_the_last_of_its_exits(make_raw: Any) -> None:
     "line",
     [
         mark(name=None), mark(event="middle"), mark("20"), mark(pid=None), mark(tid="2"),
+        mark(framework=3),
         {"name": "load", "event": "begin"},
     ],
     ids=str,
@@ -89,4 +90,28 @@ def test_an_end_closes_the_innermost_open_phase_of_its_name_and_thread() -> None
         ("run", 2, 5, 2),
         ("run", 3, 4, 2),
         ("run", 4, None, 3),
+    ]
+
+
+def test_a_call_of_a_framework_that_the_program_named_itself_is_one_phase() -> None:
+    torch: dict[str, Any] = {"framework": "torch"}
+    found = phases(
+        [
+            mark(1),
+            mark(2, **torch),
+            mark(3, name="first forward", **torch),
+            mark(4, name="first forward", event="end", **torch),
+            mark(5, tid=3, **torch),
+            mark(6, event="end", **torch),
+            mark(7, event="end"),
+            mark(8, **torch),
+            mark(9, event="end", **torch),
+            mark(9, tid=3, event="end", **torch),
+        ]
+    )
+    assert found.select("name", "start_ns", "end_ns", "tid", "framework").rows() == [
+        ("load", 1, 7, 2, None),
+        ("first forward", 3, 4, 2, "torch"),
+        ("load", 5, 9, 3, "torch"),
+        ("load", 8, 9, 2, "torch"),
     ]

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from cvmprof.probes.gpu_library import LIBRARY
+from cvmprof.profiler.session.instrument import STARTUP
 
 USER = "nobody"
 UID = 65534
@@ -116,7 +117,10 @@ def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
     seen = printed(
         traced(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, CHOICE="sudo's line", NEW="1")
     )
-    phases = int(without_added(seen["environment"], home)["CVMPROF_PHASE_FD"])
+    added = without_added(seen["environment"], home)
+    assert seen["environment"].pop("PYTHONPATH") == STARTUP
+    assert seen["environment"].pop("CVMPROF_PHASE_FILE") == f"{home}/a/spool/phases.jsonl"
+    phases = int(added["CVMPROF_PHASE_FD"])
     assert phases >= 64
     assert seen.pop("fds") == [0, 1, 2, phases]
     expected = untraced(home, CHOICE="sudo's line", NEW="1")
@@ -126,7 +130,8 @@ def test_the_command_is_as_the_user_would_run_it(home: Path) -> None:
 
 def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, Any]:
     """Where sudo has executed cvmprof in its own place, only the reset environment is left."""
-    self = [sys.executable, "-c", CVMPROF, "trace", "--no-report", "-o", "a", "--", *command]
+    options = ["--no-report", "--instrument", "off", "-o", "a"]
+    self = [sys.executable, "-c", CVMPROF, "trace", *options, "--", *command]
     return printed(
         subprocess.run(
             self,
@@ -141,7 +146,8 @@ def without_sudo_process(home: Path, *command: str, **reset: str) -> dict[str, A
 
 
 def test_without_sudos_process_the_account_has_the_environment(home: Path) -> None:
-    seen = without_sudo_process(home, "/usr/bin/python3", "-I", "-c", PRINT_STATE, HF_HOME="/kept")
+    command = ("/usr/bin/python3", "-I", "-c", PRINT_STATE)
+    seen = without_sudo_process(home, *command, HF_HOME="/kept")
     account = subprocess.check_output(["getent", "passwd", USER], text=True).strip().split(":")
     assert seen["ids"] == [[UID] * 3, [UID] * 3]
     without_added(seen["environment"], home)
