@@ -59,7 +59,9 @@ class Material:
     ``phases``: the table, or one row for the first thread where the command marked none. Views
     that follow wakers: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
     phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache
-    hits that is ``cpu`` time; ``stall_causes``: stall_id, cause, ns.
+    hits that is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order
+    of time, of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns;
+    ``phase_stalls``: phase, cause, ns of stalls within it, all devices together.
     ``source_bytes``: source, bytes supplied to reads.
     """
 
@@ -70,7 +72,10 @@ class Material:
     phase_causes: pl.DataFrame
     phase_fetches: pl.DataFrame
     phase_hits: pl.DataFrame
+    stall_chains: pl.DataFrame
     stall_causes: pl.DataFrame
+    phase_devices: pl.DataFrame
+    phase_stalls: pl.DataFrame
     source_bytes: pl.DataFrame
 
 
@@ -81,6 +86,8 @@ def gather(run: RunLike) -> Material:
     phases = _phases(frames, window)
     segments = frames["segments"]
     tiling = _phase_tiling(segments, phases)
+    chains = causes.stall_chains(segments, frames["stalls"], frames["tasks"])
+    phase_devices = _phase_devices(phases, frames)
     return Material(
         meta=run.meta,
         frames=frames,
@@ -89,9 +96,10 @@ def gather(run: RunLike) -> Material:
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
         phase_hits=_hits_within(tiling, frames["hits"]),
-        stall_causes=causes.stall_causes(
-            causes.stall_chains(segments, frames["stalls"], frames["tasks"])
-        ),
+        stall_chains=chains,
+        stall_causes=causes.stall_causes(chains),
+        phase_devices=phase_devices,
+        phase_stalls=_stalls_within(phases, phase_devices, chains, frames["stalls"]),
         source_bytes=_source_bytes(frames),
     )
 
@@ -162,6 +170,41 @@ def _hits_within(tiling: pl.DataFrame, hits: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("count").sum(), pl.col("ns").filter(pl.col("cause") == "cpu").sum())
         .with_columns(pl.col("count", "ns").round().cast(pl.Int64))
         .sort("phase")
+    )
+
+
+def _stalls_within(
+    phases: pl.DataFrame, used: pl.DataFrame, chains: pl.DataFrame, stalls: pl.DataFrame
+) -> pl.DataFrame:
+    """The pieces of stalls clipped to each phase and summed: phase, cause, ns.
+
+    ``used``: the devices of each phase. Stalls of one device do not overlap, so a
+    device stands where `overlaps` expects a thread.
+    """
+    used = used.with_columns(tid=pl.col("device").rank("dense").cast(pl.Int32))
+    of_device = stalls.join(used.select("device", "tid").unique(), on="device")
+    pieces = chains.join(of_device.select("stall_id", "tid"), on="stall_id", suffix="_device")
+    tiles = pieces.select("start_ns", "end_ns", "cause", tid="tid_device")
+    spans = phases.select(
+        "start_ns",
+        pl.col("end_ns").fill_null(HORIZON_NS),
+        interval=pl.int_range(pl.len(), dtype=pl.Int32),
+    )
+    asked = spans.join(used.select("tid", interval="phase"), on="interval")
+    return causes.interval_causes(overlaps(asked, tiles)).rename({"interval": "phase"})
+
+
+def _phase_devices(phases: pl.DataFrame, frames: Frames) -> pl.DataFrame:
+    """The devices that each phase's process used: phase, device.
+
+    A device of which only stalls are known counts for every phase.
+    """
+    by_process = frames["gpu_ops"].select("pid", "device").unique()
+    numbered = phases.select("pid", phase=pl.int_range(pl.len(), dtype=pl.Int32))
+    used = numbered.join(by_process, on="pid").select("phase", "device")
+    others = frames["stalls"].select("device").unique().join(by_process, on="device", how="anti")
+    return pl.concat([used, numbered.select("phase").join(others, how="cross")]).sort(
+        "phase", "device"
     )
 
 

@@ -8,8 +8,10 @@ was is what the page is for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..probes.gpu import CALL_KINDS
 from ..profiler.tables import CAUSES
 
 
@@ -22,7 +24,12 @@ class CauseStyle:
     meaning: str
 
 
-FAMILIES = ("CPU", "GPU", "Kernel", "Daemon", "Network", "Not explained")
+#: the families, each with the colour of what sums several of its causes
+FAMILY_COLOURS = {
+    "CPU": "#5b8fc4", "GPU": "#9c5f66", "Kernel": "#66b99f", "Daemon": "#8a6bb1",
+    "Network": "#e08a1e", "Not explained": "#a9adb3",
+}  # fmt: skip
+FAMILIES = tuple(FAMILY_COLOURS)
 
 STYLES: dict[str, CauseStyle] = {
     "cpu": CauseStyle("CPU", "#5b8fc4", "running, page-cache hits included"),
@@ -56,6 +63,33 @@ ORDER: tuple[str, ...] = tuple(STYLES)
 #: colours by position in ``CAUSES``
 CAUSE_COLOURS: tuple[str, ...] = tuple(STYLES[cause].colour for cause in CAUSES)
 
+#: what a device does, by kind: how it is called and its colour
+DEVICE_STYLES = {
+    "kernel": ("kernel", "#2f6f8f"),
+    "graph": ("graph", "#0d3349"),
+    "run": ("inference", "#2f6f8f"),
+    "copy_in": ("copy from the host", "#cc79a7"),
+    "copy_out": ("copy to the host", "#7a2e5a"),
+    "copy_device": ("copy inside the device", "#c3b091"),
+    "memset": ("memory set", "#8c8c1a"),
+}
+#: calls of the driver, by kind
+CALL_COLOURS = dict(
+    zip(
+        CALL_KINDS,
+        ("#7fb3c8", "#cc79a7", "#8c8c1a", "#d9a0a6", "#9c5f66", "#c3b091", "#5d4a3a"),
+        strict=True,
+    )
+)
+#: where samples of a device are drawn, and the line of each of their columns
+SAMPLED_COLOUR = "#f1f5f8"
+SAMPLE_COLOURS = {
+    "utilisation_percent": "#2f6f8f",
+    "memory_bytes": "#7a2e5a",
+    "power_w": "#b07d00",
+    "pcie_rx_bytes_s": "#2b2b2b",
+}
+
 #: incidents in which something died or hung, and all others
 FATAL_COLOUR, INCIDENT_COLOUR = "#8f1d14", "#44546a"
 
@@ -63,3 +97,12 @@ FATAL_COLOUR, INCIDENT_COLOUR = "#8f1d14", "#44546a"
 LOG_COLOURS = ("#9aa7b4", "#4c9a6a", "#d08a2e", "#b4452f")
 
 PHASE_COLOURS = ("#3a5a78", "#7d9bb5", "#506b3f", "#9db38b", "#7a5c3c", "#b79c7b")
+
+
+def by_family(causes_ns: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums of causes by family, the largest first; families without time are absent."""
+    sums = dict.fromkeys(FAMILIES, 0)
+    for cause, ns in causes_ns.items():
+        sums[STYLES[cause].family] += ns
+    ordered = sorted(sums.items(), key=lambda item: -item[1])
+    return {family: ns for family, ns in ordered if ns}

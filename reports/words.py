@@ -42,6 +42,34 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f} %" if 0 < share < 0.0995 else f"{share * 100:.0f} %"
 
 
+def shares(parts: Mapping[str, int], most: int = 4) -> dict[str, int]:
+    """Return whole per cents of the largest parts and of ``other``, which together are 100.
+
+    Empty where there is nothing to divide.
+    """
+    total = sum(parts.values())
+    ordered = sorted(parts.items(), key=lambda item: -item[1])
+    if len(ordered) > most:
+        ordered[most:] = [("other", sum(ns for _, ns in ordered[most:]))]
+    floors = {name: 100 * ns // max(total, 1) for name, ns in ordered if ns}
+    missing = 100 - sum(floors.values())
+    rests = sorted(floors, key=lambda name: -(100 * dict(ordered)[name] % total))
+    for name in rests[:missing]:
+        floors[name] += 1
+    return {name: share for name, share in floors.items() if share}
+
+
+def shared(parts: Mapping[str, int], most: int = 4) -> str:
+    """Return the shares as text."""
+    return ", ".join(f"{name} {share} %" for name, share in shares(parts, most).items())
+
+
+def of_total(parts: Mapping[str, int], total: int, most: int = 4) -> str:
+    """Return the largest parts as shares of a total that may be more than their sum."""
+    largest = sorted(parts.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name} {percent(ns / max(total, 1))}" for name, ns in largest)
+
+
 def source(name: str) -> str:
     """Return what the bytes of an operation of this class are."""
     return _SOURCES.get(name, f"read, source {name}")

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "reports": set(),
     "reports/escape": set(),
     "reports/words": set(),
-    "reports/palette": {"profiler/tables"},
+    "reports/palette": {"probes", "profiler/tables"},
     "reports/material": {*TABLES, "reports/palette", "reports/words"},
     "reports/numbers": MATERIAL,
     "reports/findings": {*MATERIAL, "reports/numbers"},

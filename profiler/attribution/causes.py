@@ -132,10 +132,11 @@ def stall_chains(
     process, then the one that leads the parent's. After the submit it is ``launch``, of the waiting
     thread. ``unknown``: no watched thread covers it.
     """
+    submitted = pl.col("submitted_ns").clip("start_ns", "end_ns")
+    of_stalls = stalls.select("stall_id", "start_ns", "end_ns", tid="waiting_tid", until=submitted)
+    spans = _not_empty(of_stalls.with_columns(end_ns="until").drop("until"))
+    launched = _not_empty(of_stalls.with_columns(start_ns="until").drop("until"))
     done = list[pl.DataFrame]()
-    spans = _not_empty(
-        stalls.select("stall_id", "start_ns", end_ns="submitted_ns", tid="waiting_tid")
-    )
     for _ in range(CHAIN_PASSES):
         asked = spans.with_row_index("interval")
         covered = clipped_segments(segments, asked, follow_wakers=follow_wakers)
@@ -143,9 +144,8 @@ def stall_chains(
         spans = _by_creator(uncovered(asked, covered).drop("interval"), tasks)
         if not spans["tid"].count():
             break
-    launched = stalls.select("stall_id", "end_ns", start_ns="submitted_ns", tid="waiting_tid")
     done.append(_of_no_segment(spans, "unknown", segments))
-    done.append(_of_no_segment(_not_empty(launched), "launch", segments))
+    done.append(_of_no_segment(launched, "launch", segments))
     columns = ["stall_id", *segments.columns]
     return pl.concat([part.select(columns) for part in done]).sort("stall_id", "start_ns")
 

@@ -16,6 +16,11 @@ Json = dict[str, Any]
 
 _CODES: dict[str, Literal["B", "i", "f", "d"]] = {"u1": "B", "i4": "i", "f4": "f", "f8": "d"}
 _LONGEST_TEXT = 300
+#: how the page's script writes the values of a column whose name ends so
+_UNITS = {
+    "_ns": "time", "_bytes": "bytes", "_bytes_s": "rate", "_percent": "%", "_w": "W",
+    "_mhz": "MHz",
+}  # fmt: skip
 
 
 def typed(values: pl.Series, dtype: str, rows: int | None = None) -> Json:
@@ -47,7 +52,7 @@ def column(values: pl.Series) -> Json:
     unchanged; the page's script makes them visible and never treats them as markup.
     """
     name = values.name
-    for suffix, unit in (("_ns", "time"), ("_bytes", "bytes")):
+    for suffix, unit in _UNITS.items():
         if name.endswith(suffix):
             label = name.removesuffix(suffix).replace("_", " ")
             return {"name": label, "unit": unit, "data": typed(values, "f8")}

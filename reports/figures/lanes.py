@@ -21,11 +21,28 @@ Palette = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
+class Line:
+    """A thin line over a lane: ``points`` are time_ns and height, from 0 to 1 in the lane."""
+
+    colour: str
+    points: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class Lane:
-    """One row: its label and its bricks."""
+    """One row: its label, its bricks, and the lines over them, for which it is twice as high.
+
+    The label may have several lines.
+    """
 
     label: str
     bricks: pl.DataFrame
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows it takes."""
+        return 2 if self.lines else 1
 
 
 @dataclass(frozen=True)
@@ -82,13 +99,39 @@ def _lane_trace(
     return trace, typed(filled["row"], "i4")
 
 
-def _edges(index: int, label: str) -> tuple[float, float]:
-    thin = label == "fetches"
-    return (-index - 0.36, -index + 0.5) if thin else (-index - 0.4, -index + 0.4)
+def _middles(lanes: tuple[Lane, ...]) -> list[float]:
+    """Where the middle of each lane is: the first is at 0, the others below it."""
+    middles, above = list[float](), -0.5
+    for lane in lanes:
+        middles.append(above + lane.rows / 2)
+        above += lane.rows
+    return middles
+
+
+def _edges(middle: float, lane: Lane) -> tuple[float, float]:
+    if lane.label == "fetches":
+        return -middle - 0.36, -middle + 0.5
+    half = lane.rows / 2 - 0.1
+    return -middle - half, -middle + half
+
+
+def _line_trace(line: Line, edges: tuple[float, float], origin_ns: int) -> Json:
+    low, high = edges
+    heights = low + line.points["height"] * (high - low)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": typed(seconds(line.points["time_ns"], origin_ns), "f8"),
+        "y": typed(heights, "f4"),
+        "line": {"width": 1.2, "color": line.colour},
+        "hoverinfo": "skip",
+    }
 
 
 def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
-    """Return what the page's script needs of each brick; ``lanes`` is the row that it lies on."""
+    """Return what the page's script needs of each brick; ``lanes`` is the row that it lies on,
+    counted downwards.
+    """
     common = ("start_ns", "end_ns", "code", "merged", "fetch_id", "row", "caption")
     special = bricks.drop(common, strict=False)
     return {
@@ -97,7 +140,7 @@ def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
         "code": typed(bricks["code"], "u1"),
         "merged": typed(bricks["merged"], "i4"),
         "fetch": typed(bricks["fetch_id"], "i4"),
-        "lane": typed(lanes, "i4"),
+        "lane": typed(lanes, "f4"),
         "columns": [column(special[name]) for name in special.columns],
     }
 
@@ -117,16 +160,17 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
     colours = [colour for _, colour in group.palette]
     traces: list[Json] = []
     rows: list[Json] = []
-    first = 0
+    first, middles = 0, _middles(group.lanes)
     for index, lane in drawn:
-        part = together.slice(first, lane.bricks.height)
-        trace, indices = _lane_trace(part, _edges(index, lane.label), colours, window.start_ns)
+        part, edges = together.slice(first, lane.bricks.height), _edges(middles[index], lane)
+        trace, indices = _lane_trace(part, edges, colours, window.start_ns)
         traces.append(trace)
         rows.append(indices)
         first += lane.bricks.height
     lanes = pl.concat(
-        [pl.repeat(p, lane.bricks.height, dtype=pl.Int32, eager=True) for p, lane in drawn]
+        [pl.repeat(middles[at], lane.bricks.height, eager=True) for at, lane in drawn]
     )
+    traces += _line_traces(group.lanes, window)
     layout = layout_over_time(_height_px(group.lanes), window, _lane_axis(group.lanes))
     return {
         "data": traces,
@@ -134,12 +178,20 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
         "rows": rows,
         "details": details(together, lanes, window.start_ns),
         "words": [name for name, _ in group.palette],
-        "captions": _captions(drawn, window),
+        "captions": _captions(drawn, middles, window),
         "sparse": group.name != "threads",
     }
 
 
-def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
+def _line_traces(lanes: tuple[Lane, ...], window: Window) -> list[Json]:
+    return [
+        _line_trace(line, _edges(middle, lane), window.start_ns)
+        for middle, lane in zip(_middles(lanes), lanes, strict=True)
+        for line in lane.lines
+    ]
+
+
+def _captions(drawn: list[tuple[int, Lane]], middles: list[float], window: Window) -> list[Json]:
     """Return the names to write on bricks, from the column ``caption`` of lanes that have it.
 
     The page's script writes those that fit at the current zoom.
@@ -154,7 +206,7 @@ def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
                 {
                     "start": (start - window.start_ns) / 1e9,
                     "end": (end - window.start_ns) / 1e9,
-                    "y": -index,
+                    "y": -middles[index],
                     "text": as_plotly(name, 24),
                 }
             )
@@ -162,14 +214,24 @@ def _captions(drawn: list[tuple[int, Lane]], window: Window) -> list[Json]:
 
 
 def _height_px(lanes: tuple[Lane, ...]) -> int:
-    return 34 + max(len(lanes) * _lane_height_px(len(lanes)), 40)
+    rows = _rows(lanes)
+    return 34 + max(rows * _lane_height_px(rows), 40)
+
+
+def _rows(lanes: tuple[Lane, ...]) -> int:
+    return sum(lane.rows for lane in lanes)
 
 
 def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
-    labelled = [(index, lane) for index, lane in enumerate(lanes) if lane.label]
+    labelled = [at for at in zip(_middles(lanes), lanes, strict=True) if at[1].label]
     return {
-        "range": [-len(lanes) + 0.45, 0.55],
+        "range": [-_rows(lanes) + 0.45, 0.55],
         "tickmode": "array",
-        "tickvals": [-index for index, _ in labelled],
-        "ticktext": [as_plotly(lane.label, 24) for _, lane in labelled],
+        "tickvals": [-middle for middle, _ in labelled],
+        "ticktext": [_tick(lane.label) for _, lane in labelled],
     }
+
+
+def _tick(label: str) -> str:
+    """A label, of one line or several."""
+    return "<br>".join(as_plotly(line, 24) for line in label.splitlines())

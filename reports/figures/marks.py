@@ -1,4 +1,6 @@
-"""Incidents: a mark for each, and a line through every figure over time."""
+"""What stands in every figure over time: a line at each incident, the longest stalls shaded; and
+the marks of the incidents.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,14 @@ from typing import Any
 from .. import palette
 from ..escape import as_plotly
 from ..material import Window
+from ..numbers.stalls import Stall
 from .encode import Json
 from .layout import layout_over_time
 
 _INCIDENT_ROWS = 4
 _LABEL_SHARE = 0.08
+#: stalls that are shaded, and how strongly
+_SHADED, _SHADE = 40, 0.16
 _FATAL = frozenset(("crash", "hang", "exit"))
 
 
@@ -43,9 +48,34 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
     return {"data": [trace], "layout": layout}
 
 
-def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Window) -> Json:
-    """Return the figure with a vertical line at each incident."""
-    lines = [
+def with_marks(figure: Json, marks: Sequence[Json]) -> Json:
+    """Return the figure with these shapes."""
+    return figure | {"layout": figure["layout"] | {"shapes": list(marks)}}
+
+
+def stall_shades(stalls: Sequence[Stall], window: Window) -> list[Json]:
+    """Return a shade behind every lane for each of the longest stalls, in its family's colour."""
+    return [
+        {
+            "type": "rect",
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+            "x0": (stall.start_ns - window.start_ns) / 1e9,
+            "x1": (stall.end_ns - window.start_ns) / 1e9,
+            "line": {"width": 0},
+            "opacity": _SHADE,
+            "fillcolor": palette.FAMILY_COLOURS[next(iter(palette.by_family(stall.causes_ns)))],
+        }
+        for stall in stalls[:_SHADED]
+        if stall.causes_ns
+    ]
+
+
+def incident_lines(incidents: Sequence[dict[str, Any]], window: Window) -> list[Json]:
+    """Return a vertical line at each incident."""
+    return [
         {
             "type": "line",
             "yref": "paper",
@@ -58,7 +88,6 @@ def with_incidents(figure: Json, incidents: Sequence[dict[str, Any]], window: Wi
         }
         for each, at in zip(incidents, _seconds_in(incidents, window), strict=True)
     ]
-    return figure | {"layout": figure["layout"] | {"shapes": lines}}
 
 
 def _seconds_in(incidents: Sequence[dict[str, Any]], window: Window) -> list[float]:

@@ -24,11 +24,6 @@ BRICKS_OF_LANES = 6_000
 
 
 CAUSE_PALETTE: Palette = tuple(zip(CAUSES, palette.CAUSE_COLOURS, strict=True))
-OVERVIEW_PALETTE: Palette = (
-    *CAUSE_PALETTE,
-    ("device running", "#2f6f8f"),
-    *((f"phase {n}", colour) for n, colour in enumerate(palette.PHASE_COLOURS)),
-)
 REQUEST_PALETTE: Palette = (
     ("READ", palette.STYLES["cache_read"].colour),
     ("READ that caused a fetch", palette.STYLES["transfer"].colour),
@@ -111,6 +106,7 @@ def _segment_details(frames: Frames, segments: pl.DataFrame) -> pl.DataFrame:
             "offset_bytes",
             pl.col("object_hash").alias("object"),
             pl.col("via_tid").alias("through thread"),
+            pl.col("tid").alias("thread"),
         )
     )
 
@@ -141,87 +137,6 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
         CAUSE_PALETTE,
         tuple(lanes),
         note,
-    )
-
-
-def _plain(frame: pl.DataFrame, code: pl.Expr | int, **details: pl.Expr | str) -> pl.DataFrame:
-    """Bricks for one interval each, without a fetch."""
-    coded = pl.lit(code) if isinstance(code, int) else code
-    columns = [
-        (pl.col(value) if isinstance(value, str) else value).alias(name)
-        for name, value in details.items()
-    ]
-    return frame.select(
-        "start_ns",
-        "end_ns",
-        coded.cast(pl.UInt8).alias("code"),
-        pl.lit(1, dtype=pl.Int32).alias("merged"),
-        pl.lit(None, dtype=pl.Int32).alias("fetch_id"),
-        *columns,
-    )
-
-
-def _phase_lanes(frames: Frames, window: Window) -> list[Lane]:
-    phases = clip(frames["phases"], window.start_ns, window.end_ns)
-    code = len(CAUSES) + 1 + pl.col("name").rank("dense").sub(1) % len(palette.PHASE_COLOURS)
-    rows = pack(longest(phases, BRICKS_OF_LANES // 8), 6)
-    empty = pl.lit(None, dtype=pl.String)
-    return [
-        Lane(
-            "phases" if not n else "", _plain(row, code, what="name", because=empty, caption="name")
-        )
-        for n, row in enumerate(rows)
-    ]
-
-
-def _device_lane(device: str, ops: pl.DataFrame, window: Window) -> Lane:
-    busy = disjoint(clip(ops.filter(pl.col("device") == device), window.start_ns, window.end_ns))
-    empty = pl.lit(None, dtype=pl.String)
-    bricks = _plain(busy, len(CAUSES), what="kind", because=empty, caption=empty)
-    bricks = bricks.drop("merged")
-    budget = resolution_ns(bricks, BRICKS_OF_LANES // 3)
-    return Lane(f"device {device}", merge_short(bricks, budget, "code"))
-
-
-def _stall_lane(device: str, frames: Frames, causes: pl.DataFrame, window: Window) -> Lane:
-    """Stalls of a device coloured by their main cause; ``causes`` has stall_id, cause, ns."""
-    ranked = causes.filter(pl.col("ns") > 0).sort("ns", descending=True)
-    share = 100 * pl.col("ns") / pl.col("ns").sum()
-    words = pl.format("{} {} %", pl.col("cause").cast(pl.String), share.round(0).cast(pl.Int32))
-    main = ranked.group_by("stall_id", maintain_order=True).agg(
-        pl.col("cause").first(), words.head(4).str.join(", ").alias("because")
-    )
-    stalls = clip(
-        frames["stalls"].filter(pl.col("device") == device), window.start_ns, window.end_ns
-    )
-    named = stalls.join(main, on="stall_id", how="left").with_columns(
-        pl.col("cause").cast(pl.String).fill_null("unknown")
-    )
-    what = pl.format("stall {}", "stall_id")
-    bricks = _plain(
-        longest(named, BRICKS_OF_LANES // 3),
-        _cause_code(),
-        what=what,
-        because="because",
-        caption=pl.lit(None, dtype=pl.String),
-    )
-    return Lane("stalls", bricks)
-
-
-def overview_lanes(frames: Frames, stall_causes: pl.DataFrame, window: Window) -> LaneGroup:
-    """Phases, devices, and the devices' stalls."""
-    lanes = _phase_lanes(frames, window)
-    devices = pl.concat([frames["gpu_ops"]["device"], frames["stalls"]["device"]]).unique().sort()
-    for device in devices.head(4):
-        lanes.append(_device_lane(device, frames["gpu_ops"], window))
-        lanes.append(_stall_lane(device, frames, stall_causes, window))
-    return LaneGroup(
-        "overview",
-        "Phases, device and stalls",
-        "A stall is a gap in the device's work, in the colour of what it mostly waited for. "
-        "Click one to see the fetches behind it.",
-        OVERVIEW_PALETTE,
-        tuple(lanes),
     )
 
 

@@ -34,8 +34,8 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, unfinished, command_failed, where_time_went,
-    late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
-    failed_connections, cached_chunks, page_cache, joined, collisions, ahead, stalls, unexplained,
+    stalls, late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
+    failed_connections, cached_chunks, page_cache, joined, collisions, ahead, unexplained,
     undivided, unasked, unnamed, unobserved, unwatched_launches,
 )  # fmt: skip
 

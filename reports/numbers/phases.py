@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -20,7 +20,8 @@ class Phase:
 
     ``fetches`` are those that it waited for. ``page_cache_hits`` is how many reads and page faults
     the page cache served, ``page_cache_ns`` the part of ``cpu`` that they took. ``times`` is 1, or
-    how many phases of this name are merged into this one.
+    how many phases of this name are merged into this one. ``device_ns`` is its duration once for
+    each device that its process used, ``stalled_ns`` what of that was lost in stalls, by cause.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Phase:
     page_cache_ns: int
     fetches: Fetches
     times: int
+    device_ns: int = 0
+    stalled_ns: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def title(self) -> str:
@@ -67,6 +70,7 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
     of_these = pl.col("phase").is_in(same["number"].implode())
     waited = material.phase_fetches.filter(of_these)["fetch_id"].unique()
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
+    used = material.phase_devices.cast({"phase": pl.UInt32})
     hits = material.phase_hits.filter(of_these)
     return Phase(
         name=row["name"],
@@ -80,4 +84,6 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
         page_cache_ns=total(hits, "ns"),
         fetches=fetch_summary(fetches, material.window),
         times=same.height,
+        device_ns=total(same.join(used, left_on="number", right_on="phase"), "lasted"),
+        stalled_ns=by_cause(material.phase_stalls.filter(of_these)),
     )

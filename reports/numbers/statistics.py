@@ -16,6 +16,7 @@ import polars as pl
 
 from ..material import Material
 from .contention import Collisions, collisions, own_fetches
+from .devices import Device, devices
 from .failures import Failures, failures
 from .fetching import Chunk, Fetches, Latency, fetch_summary, latency, slowest_chunks
 from .log import Imported, imported_of
@@ -77,6 +78,7 @@ class Statistics:
     probes: tuple[dict[str, Any], ...]
     mounts: tuple[dict[str, Any], ...]
     reconciliation: tuple[dict[str, Any], ...]
+    devices: tuple[Device, ...] = ()
     imported: Imported | None = None
 
     @property
@@ -91,6 +93,8 @@ class Statistics:
         plain["fetches"]["mean_at_once"] = self.fetches.mean_at_once
         for phase, written in zip(self.phases, plain["phases"], strict=True):
             written["cvmfs_ns"] = phase.cvmfs_ns
+        for device, written in zip(self.devices, plain["devices"], strict=True):
+            written["name"], written["label"] = device.name, device.label
         return plain
 
 
@@ -151,6 +155,7 @@ def _measured(material: Material) -> Statistics:
         fetched_for_no_request=own_fetches(frames),
         stalls=stalls(material),
         tensors=tensors(material),
+        devices=devices(material),
         unfinished=unfinished_operations(frames),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),

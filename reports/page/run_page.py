@@ -6,14 +6,16 @@ from ..figures.bars import phase_figure
 from ..figures.encode import Json
 from ..figures.heat import hottest_file, touches_figure
 from ..figures.lanes import LaneGroup, lane_figure
-from ..figures.marks import incidents_figure, with_incidents
-from ..figures.timeline import daemon_lanes, overview_lanes, request_lanes, thread_lanes
+from ..figures.marks import incident_lines, incidents_figure, stall_shades, with_marks
+from ..figures.overview import overview_lanes
+from ..figures.timeline import daemon_lanes, request_lanes, thread_lanes
 from ..figures.waterfall import waterfall, waterfall_figure
 from ..material import Material
 from ..numbers.statistics import Statistics
 from . import sections, tables
 from .content import Content, script_data
 from .tensors import sections_of_tensors
+from .walks import walks
 
 
 def page_of_run(material: Material, statistics: Statistics) -> Content:
@@ -24,7 +26,7 @@ def page_of_run(material: Material, statistics: Statistics) -> Content:
     return Content(
         "run.html",
         " ".join(statistics.command) or "(unknown command)",
-        script_data(material.window, figures),
+        script_data(material.window, figures, stalls=walks(statistics)),
         {
             "facts": sections.facts_of_run(statistics),
             "tiles": sections.tiles_of_run(statistics),
@@ -41,9 +43,9 @@ def page_of_run(material: Material, statistics: Statistics) -> Content:
 def _over_time(
     material: Material, statistics: Statistics
 ) -> tuple[dict[str, Json], list[sections.Block]]:
-    """The figures whose axis is time, a line through each at every incident, and their blocks."""
+    """The figures whose axis is time, with incidents and stalls through each, and their blocks."""
     frames, window, incidents = material.frames, material.window, statistics.incidents
-    groups, downloads = _lane_groups(material), waterfall(frames, window)
+    groups, downloads = _lane_groups(material, statistics), waterfall(frames, window)
     figures = {group.name: lane_figure(group, window) for group in groups}
     figures["downloads"] = waterfall_figure(downloads, window)
     blocks = [sections.incident_block()] if incidents else []
@@ -53,18 +55,16 @@ def _over_time(
     if heat:
         figures["touches"] = touches_figure(heat, window)
         blocks.append(sections.heat_block(heat.path))
-    drawn = {
-        name: with_incidents(figure, incidents, window)
-        for name, figure in figures.items()
-        if figure
-    }
+    longest = statistics.stalls.longest
+    marks = stall_shades(longest, window) + incident_lines(incidents, window)
+    drawn = {name: with_marks(figure, marks) for name, figure in figures.items() if figure}
     return {"marks": incidents_figure(incidents, window), **drawn}, blocks
 
 
-def _lane_groups(material: Material) -> list[LaneGroup]:
+def _lane_groups(material: Material, statistics: Statistics) -> list[LaneGroup]:
     frames, window = material.frames, material.window
     return [
-        overview_lanes(frames, material.stall_causes, window),
+        overview_lanes(material, statistics.devices),
         thread_lanes(frames, window),
         request_lanes(frames, window),
         daemon_lanes(frames, window),

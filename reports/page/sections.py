@@ -9,6 +9,7 @@ from typing import Any, Literal
 from .. import palette, words
 from ..escape import visible
 from ..figures.lanes import LaneGroup
+from ..figures.samples import LINES
 from ..figures.waterfall import DOWNLOAD_PARTS
 from ..numbers.log import SERIES, Imported
 from ..numbers.phases import Phase
@@ -31,12 +32,13 @@ class Fact:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend; a cause that did not occur is ``absent``."""
+    """An entry of a legend, of a line or a colour; a cause that did not occur is ``absent``."""
 
     name: str
     colour: str
     meaning: str = ""
     absent: bool = False
+    line: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,11 @@ def spans(s: Statistics) -> list[Span]:
 
 
 def lane_block(group: LaneGroup, drawn: bool) -> Block:
-    """Return the block of a group of lanes. The legend of the threads has the causes that occur;
-    the overview shares it.
+    """Return the block of a group of lanes. Its legend has all colours, but of the threads and of
+    the overview only what occurs.
     """
-    keys = {"threads": _causes_drawn, "requests": _all_keys, "daemon": _all_keys}.get(group.name)
-    return Block(
-        group.name,
-        group.title,
-        group.explanation,
-        keys(group) if keys else (),
-        group.note,
-        drawn,
-    )
+    keys = {"threads": _causes_drawn, "overview": _overview_drawn}.get(group.name, _all_keys)
+    return Block(group.name, group.title, group.explanation, keys(group), group.note, drawn)
 
 
 def _all_keys(group: LaneGroup) -> tuple[Key, ...]:
@@ -185,11 +180,28 @@ def _all_keys(group: LaneGroup) -> tuple[Key, ...]:
 
 
 def _causes_drawn(group: LaneGroup) -> tuple[Key, ...]:
+    drawn = _drawn(group)
+    return tuple(Key(name, palette.STYLES[name].colour) for name in palette.ORDER if name in drawn)
+
+
+def _overview_drawn(group: LaneGroup) -> tuple[Key, ...]:
+    """Stalls and what devices did; the phases are named in their lane."""
+    drawn = _drawn(group)
+    colours = {line.colour for lane in group.lanes for line in lane.lines}
+    lines = {LINES[name]: colour for name, colour in palette.SAMPLE_COLOURS.items()}
+    return (
+        *_keys((name, colour) for name, colour in group.palette
+               if name in drawn and name != "sample" and not name.startswith("phase ")),
+        *(Key(name, colour, line=True) for name, colour in lines.items() if colour in colours),
+    )  # fmt: skip
+
+
+def _drawn(group: LaneGroup) -> set[str]:
+    """The entries of a group's palette that occur in it."""
     codes: set[int] = set()
     for lane in group.lanes:
         codes.update(lane.bricks["code"].unique().to_list())
-    drawn = {group.palette[code][0] for code in codes}
-    return tuple(Key(name, palette.STYLES[name].colour) for name in palette.ORDER if name in drawn)
+    return {group.palette[code][0] for code in codes}
 
 
 def _keys(colours: Iterable[tuple[str, str]]) -> tuple[Key, ...]:

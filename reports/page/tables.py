@@ -9,19 +9,22 @@ from typing import Any, Literal
 
 from .. import palette, words
 from ..escape import visible
+from ..findings import chain
+from ..numbers.devices import least_known
 from ..numbers.fetching import Chunk
 from ..numbers.log import Imported
+from ..numbers.phases import Phase
 from ..numbers.stalls import Stall
 from ..numbers.statistics import Statistics
 from ..words import duration, percent, plural, size
 
-#: stalls that have a row
-_STALLS = 15
+#: stalls that have a row, and causes that are named
+_STALLS, _CAUSES = 15, 4
 #: characters of a path that a cell shows, and of an object's hash
 _PATH, _HASH = 56, 16
 
-#: how a column is set: as a number, a path that may break, a file's name, a hash, bars
-Kind = Literal["", "n", "path", "file", "hash", "bars"]
+#: how a column is set: as a number, a path that may break, a file's name, a hash, bars, a chain
+Kind = Literal["", "n", "path", "file", "hash", "bars", "chain"]
 Columns = tuple[tuple[str, Kind], ...]
 
 _CHUNKS: Columns = (
@@ -34,8 +37,11 @@ _FETCHED: Columns = (
     ("Host", ""), ("Proxy", ""), ("Status", ""),
 )  # fmt: skip
 _STALL: Columns = (
-    ("Stall", "n"), ("Device", ""), ("At", "n"), ("Lasted", "n"), ("Thread", "n"),
-    ("Waited for", ""),
+    ("Stall", "n"), ("Device", ""), ("At", "n"), ("Lasted", "n"), ("", "bars"), ("Causes", "path"),
+    ("The longest wait in it, from the thread to the chunk", "chain"), ("Meanwhile", ""),
+)  # fmt: skip
+_LOST: Columns = (
+    ("Phase", ""), ("Time × devices", "n"), ("In stalls", "n"), ("", "bars"), ("For", "path"),
 )  # fmt: skip
 _MOUNTS: Columns = (
     ("Mount point", "path"), ("Repository", ""), ("Revision", ""), ("Client", ""), ("Daemon", "n"),
@@ -117,9 +123,11 @@ class Observed:
 
 def sections_of_run(s: Statistics) -> list[Section]:
     """Return the tables of a run that have any row."""
+    source = least_known(s.devices)
     made = (
+        Section("lost", f"{chain.LOST[source]}, by phase", _lost(s)),
+        Section("stalls", f"The longest {chain.GAPS[source]}", _stalls(s)),
         Section("chunks", "The slowest chunks", _chunks(s)),
-        Section("stalls", "The longest stalls", _stalls(s)),
         Section("incidents", "Incidents", _incidents(s)),
         Section("mounts", "Mounts", _mounts(s)),
     )
@@ -235,21 +243,66 @@ def _fetched_row(row: Mapping[str, Any], s: Statistics) -> tuple[str | Cell, ...
     )
 
 
+def _lost(s: Statistics) -> Table:
+    used = [phase for phase in s.phases if phase.device_ns]
+    return _table(_LOST, map(_lost_row, used if s.stalls.count else ()))
+
+
+def _lost_row(phase: Phase) -> tuple[str | Cell, ...]:
+    lost_ns = sum(phase.stalled_ns.values())
+    share = lost_ns / phase.device_ns
+    return (
+        phase.title,
+        duration(phase.device_ns),
+        f"{duration(lost_ns)}, {percent(share)}",
+        _cause_bars(phase.stalled_ns, share),
+        words.of_total(phase.stalled_ns, phase.device_ns, _CAUSES),
+    )
+
+
+def _cause_bars(causes_ns: Mapping[str, int], share: float) -> Cell:
+    """Causes as bars in their colours, together this share of the cell's width."""
+    total = max(sum(causes_ns.values()), 1)
+    return Cell(
+        title=words.shared(causes_ns, _CAUSES),
+        bars=tuple(
+            Bar(f"{100 * causes_ns[cause] / total:.2f}", palette.STYLES[cause].colour)
+            for cause in palette.ORDER
+            if causes_ns.get(cause)
+        ),
+        percent=f"{100 * share:.1f}",
+    )
+
+
 def _stalls(s: Statistics) -> Table:
-    return _table(_STALL, (_stall_row(stall, s) for stall in s.stalls.longest[:_STALLS]))
+    names = {device.device: device.name for device in s.devices}
+    longest_ns = max((stall.duration_ns for stall in s.stalls.longest), default=0)
+    return _table(
+        _STALL,
+        (_stall_row(stall, s, names, longest_ns) for stall in s.stalls.longest[:_STALLS]),
+    )
 
 
-def _stall_row(stall: Stall, s: Statistics) -> tuple[str | Cell, ...]:
-    total = max(stall.end_ns - stall.start_ns, 1)
-    causes = list(stall.causes_ns.items())[:4]
+def _stall_row(
+    stall: Stall, s: Statistics, names: Mapping[str, str], longest_ns: int
+) -> tuple[str | Cell, ...]:
+    worst = stall.worst_chunk or next(iter(stall.links), None)
     return (
         _button("stall", stall.stall_id),
-        stall.device,
+        names.get(stall.device, stall.device),
         duration(stall.start_ns - s.start_ns),
-        duration(total),
-        str(stall.waiting_tid),
-        ", ".join(f"{cause} {percent(ns / total)}" for cause, ns in causes),
+        duration(stall.duration_ns),
+        _cause_bars(stall.causes_ns, stall.duration_ns / max(longest_ns, 1)),
+        words.shared(stall.causes_ns, _CAUSES),
+        "" if worst is None else f"{duration(worst.ns)}: {chain.steps(worst)}",
+        _meanwhile(stall),
     )
+
+
+def _meanwhile(stall: Stall) -> str:
+    """What the device copied during a stall."""
+    parts = ((stall.copying_in_ns, "in"), (stall.copying_out_ns, "out"))
+    return ", ".join(f"copied {way} {duration(ns)}" for ns, way in parts if ns)
 
 
 def _mounts(s: Statistics) -> Table:

@@ -18,13 +18,23 @@ from rich.text import Text
 
 from .. import palette
 from ..escape import visible
+from ..findings import chain
 from ..findings.finding import Finding
 from ..findings.rules import findings
+from ..numbers.devices import least_known
 from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
 from ..words import duration, moment, percent, plural
-from .tables import causes_table, chunks_table, log_table, numbers_table
+from .tables import (
+    causes_table,
+    chunks_table,
+    devices_table,
+    log_table,
+    lost_table,
+    numbers_table,
+    stall_lines,
+)
 
 _TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
 _BAR_CELLS = 30
@@ -54,9 +64,24 @@ def _parts_of_run(s: Statistics) -> list[RenderableType]:
     ]
     for phase in s.phases:
         parts += [Text(), _phase(phase)]
+    parts += _devices(s)
     parts += [Text(), numbers_table([("", s)])]
     if s.slowest_chunks:
         parts += [Text(), Text("Slowest chunks", style="bold"), chunks_table(s)]
+    return parts
+
+
+def _devices(s: Statistics) -> list[RenderableType]:
+    if not s.devices:
+        return []
+    parts: list[RenderableType] = [Text(), devices_table(s)]
+    if any(phase.stalled_ns for phase in s.phases):
+        title = f"{chain.LOST[least_known(s.devices)]}, share of each phase"
+        parts += [Text(), Text(title, style="bold"), lost_table(s)]
+    lines = stall_lines(s)
+    if lines:
+        parts += [Text(), Text("Longest stalls for chunks", style="bold")]
+        parts += [Padding(line, (0, 0, 0, 2)) for line in lines]
     return parts
 
 

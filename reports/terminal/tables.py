@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from rich.table import Table
 from rich.text import Text
 
 from .. import palette
 from ..escape import visible
+from ..findings import chain
+from ..numbers.devices import Device
 from ..numbers.log import Imported
+from ..numbers.stalls import Stall
 from ..numbers.statistics import Statistics
-from ..words import duration, hits, plural, reconciled, size, source
+from ..palette import by_family
+from ..words import duration, hits, of_total, percent, plural, reconciled, shared, size, source
 
 _SLOWEST = 5
+#: stalls that are listed
+_LONGEST = 3
 
 
 def log_table(s: Statistics, imported: Imported) -> Table:
@@ -53,7 +60,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "FUSE requests": f"{s.counts['fuse_requests']:,}",
         "page-cache hits": hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"]),
         **{source(name): size(count) for name, count in s.bytes.by_source.items() if count},
-        "device idle": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
+        "stalls of devices": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
         "compared with the client's counters": reconciled(s.reconciliation),
     }
@@ -76,6 +83,53 @@ def _phase_rows(s: Statistics) -> dict[str, str]:
         if waited_ns:
             rows[f"  waiting for CVMFS in {visible(name, 24)}"] = duration(waited_ns)
     return rows
+
+
+def devices_table(s: Statistics) -> Table:
+    """Return what each device did, and what its stalls were spent on."""
+    table = Table.grid(padding=(0, 2))
+    for device in s.devices:
+        table.add_row(Text(visible(device.label, 40), style="bold"), _did(device))
+        if device.stalls:
+            stalls = plural(device.stalls, "gap" if device.source == "cuda_api" else "stall")
+            spent = shared(by_family(device.causes_ns))
+            table.add_row("", f"{duration(device.stalled_ns)} in {stalls}: {spent}")
+    return table
+
+
+def lost_table(s: Statistics) -> Table:
+    """Return what of the devices' time each phase lost to stalls, by cause."""
+    table = Table.grid(padding=(0, 2))
+    for phase in s.phases:
+        if phase.stalled_ns:
+            share = percent(sum(phase.stalled_ns.values()) / phase.device_ns)
+            spent = of_total(phase.stalled_ns, phase.device_ns)
+            table.add_row(Text(f"  in {visible(phase.title, 24)}"), f"{share}: {spent}")
+    return table
+
+
+def stall_lines(s: Statistics) -> list[Text]:
+    """Return the longest stalls that waited for chunks, each with its steps to the worst one."""
+    waited = (stall for stall in s.stalls.longest if stall.worst_chunk)
+    return [_stall(s, stall) for stall in islice(waited, _LONGEST)]
+
+
+def _did(device: Device) -> str:
+    """What is known of a device's work; of calls alone nothing is."""
+    match device.source:
+        case "cuda_api":
+            return "calls only: how long it was busy is not known"
+        case "runner":
+            return f"{plural(device.runs, 'inference')}, {duration(device.busy_ns)}"
+        case _:
+            copied = f"{size(device.copied_in_bytes)} copied in"
+            return f"{plural(device.runs, 'kernel')}, busy {duration(device.busy_ns)}, {copied}"
+
+
+def _stall(s: Statistics, stall: Stall) -> Text:
+    worst, at = stall.worst_chunk, duration(stall.start_ns - s.start_ns)
+    line = f"{duration(stall.duration_ns)} at {at}"
+    return Text(line if worst is None else f"{line}: {duration(worst.ns)} {chain.steps(worst)}")
 
 
 def _grid(runs: Sequence[tuple[str, Statistics]], first: str) -> Table:

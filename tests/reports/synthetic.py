@@ -574,7 +574,7 @@ def hostile_run() -> SyntheticRun:
     """Return the cold run with every string of every table hostile, the command's too."""
     cold = cold_run()
     word = HOSTILE.encode("utf-8", "replace").decode()  # polars holds no surrogates
-    spoilt = {name: _spoilt(frame, word) for name, frame in cold.tables.items()}
+    spoilt = {name: spoilt_text(frame, word) for name, frame in cold.tables.items()}
     incident = {"time_ns": START + MS, "kind": word, "detail": word, "pid": 1}
     spoilt["incidents"] = tables.conform("incidents", pl.DataFrame([incident]))
     spoilt["losses"] = tables.conform(
@@ -584,7 +584,8 @@ def hostile_run() -> SyntheticRun:
     return SyntheticRun({**cold.meta, **changes}, spoilt)
 
 
-def _spoilt(frame: pl.DataFrame, word: str) -> pl.DataFrame:
+def spoilt_text(frame: pl.DataFrame, word: str) -> pl.DataFrame:
+    """Return the frame with ``word`` before every text."""
     texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
     return frame.with_columns((word + pl.col(name).fill_null("")).alias(name) for name in texts)
 

@@ -183,3 +183,74 @@ def test_bytes_by_the_deepest_source_the_largest_first() -> None:
 
 def test_a_run_without_reads_has_no_sources() -> None:
     assert of(Rows()).source_bytes.is_empty()
+
+
+def stall(rows: Rows, start: int, end: int, tid: int = 1, **row: Any) -> None:
+    number = len(rows.rows.get("stalls", []))
+    usual = {"device": "d", "source": "cupti", "waiting_tid": tid}
+    rows.add("stalls", stall_id=number, start_ns=start, end_ns=end, **{**usual, **row})
+
+
+def test_the_pieces_of_a_stall_follow_wakers_and_end_with_the_launch() -> None:
+    rows = Rows()
+    tile(rows, 0, 10)
+    tile(rows, 10, 40, "blocked", via_tid=2)
+    tile(rows, 40, 60)
+    tile(rows, 0, 25, "transfer", tid=2, fetch_id=7)
+    tile(rows, 25, 40, "copy", tid=2)
+    stall(rows, 5, 58, submitted_ns=50)
+    material = of(rows)
+    pieces = material.stall_chains.select("start_ns", "end_ns", "tid", "cause", "fetch_id")
+    assert pieces.rows() == [
+        (5, 10, 1, "cpu", None),
+        (10, 25, 2, "transfer", 7),
+        (25, 40, 2, "copy", None),
+        (40, 50, 1, "cpu", None),
+        (50, 58, 1, "launch", None),
+    ]
+    assert material.stall_causes.sort("ns", "cause").rows() == [
+        (0, "launch", 8), (0, "cpu", 15), (0, "copy", 15), (0, "transfer", 15),
+    ]  # fmt: skip
+
+
+def test_what_no_segment_covers_of_a_stall_is_unknown() -> None:
+    rows = Rows()
+    tile(rows, 20, 30)
+    stall(rows, 10, 35)
+    stall(rows, 40, 45, tid=9)
+    stall(rows, 25, 28, submitted_ns=20)
+    pieces = of(rows).stall_chains.select("stall_id", "start_ns", "end_ns", "cause")
+    assert pieces.rows() == [
+        (0, 10, 20, "unknown"), (0, 20, 30, "cpu"), (0, 30, 35, "unknown"), (1, 40, 45, "unknown"),
+        (2, 25, 28, "launch"),
+    ]  # fmt: skip
+
+
+def kernel(rows: Rows, device: str, pid: int) -> None:
+    rows.add("gpu_ops", device=device, kind="kernel", start_ns=0, end_ns=1, pid=pid,
+             source="cupti")  # fmt: skip
+
+
+def test_phases_lose_what_stalls_of_their_processes_devices_share_with_them() -> None:
+    rows = Rows()
+    tile(rows, 0, 50, "transfer")
+    tile(rows, 50, 100)
+    phase(rows, 10, 30)
+    phase(rows, 40, None)
+    kernel(rows, "a", PID)
+    kernel(rows, "b", OTHER)
+    stall(rows, 0, 20, device="a")
+    stall(rows, 45, 60, device="a")
+    stall(rows, 0, 100, device="b")
+    material = of(rows)
+    assert material.phase_devices.rows() == [(0, "a"), (1, "a")]
+    assert material.phase_stalls.rows() == [(0, "transfer", 10), (1, "cpu", 10), (1, "transfer", 5)]
+
+
+def test_a_device_of_which_only_stalls_are_known_counts_for_every_phase() -> None:
+    rows = Rows()
+    tile(rows, 0, 50)
+    phase(rows, 10, 30)
+    stall(rows, 0, 20)
+    assert of(rows).phase_devices.rows() == [(0, "d")]
+    assert of(rows).phase_stalls.rows() == [(0, "cpu", 10)]

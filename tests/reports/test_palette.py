@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cvmprof.profiler.tables import CAUSES, CVMFS_CAUSES, NETWORK_CAUSES
+from cvmprof.profiler.tables import CAUSES, CVMFS_CAUSES, GPU_OP_KIND, NETWORK_CAUSES
 from cvmprof.reports import palette
 
 
@@ -17,3 +17,17 @@ def test_the_families_are_the_sets_of_causes() -> None:
     }
     assert of["Network"] == NETWORK_CAUSES
     assert of["Network"] | of["Daemon"] | {"fuse_queue"} == CVMFS_CAUSES
+
+
+def test_a_family_has_the_sum_of_its_causes() -> None:
+    spent = {"cpu": 43, "first_byte": 30, "transfer": 27, "unknown": 0}
+    assert list(palette.by_family(spent).items()) == [("Network", 57), ("CPU", 43)]
+    assert palette.by_family({}) == {}
+
+
+def test_families_and_what_devices_do_have_colours_of_their_own() -> None:
+    assert len(set(palette.FAMILY_COLOURS.values())) == len(palette.FAMILIES)
+    of_gpu = {kind: style for kind, style in palette.DEVICE_STYLES.items() if kind != "run"}
+    stalls = set(palette.FAMILY_COLOURS.values())
+    assert len({colour for _, colour in of_gpu.values()} | stalls) == len(of_gpu) + len(stalls)
+    assert set(palette.DEVICE_STYLES) == set(GPU_OP_KIND.categories)

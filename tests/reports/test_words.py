@@ -93,3 +93,23 @@ def test_what_is_shown_of_a_cache() -> None:
     shown = [words.cache_shown(manager) for manager in managers]
     assert len({*shown, unknown}) == 8
     assert "evictions" in words.cache_shown("posix")
+
+
+@pytest.mark.parametrize(("parts", "shared"), [
+    ({"a": 1, "b": 1, "c": 1}, "a 34 %, b 33 %, c 33 %"),
+    ({"a": 700, "b": 10, "c": 4, "d": 2, "e": 1}, "a 98 %, b 1 %, c 1 %"),
+    ({"a": 50, "b": 20, "c": 10, "d": 10, "e": 6, "f": 4},
+     "a 50 %, b 20 %, c 10 %, d 10 %, other 10 %"),
+    ({"a": 3, "b": 0}, "a 100 %"),
+    ({"a": 1, "b": 2}, "b 67 %, a 33 %"),
+    ({"a": 0}, ""),
+    ({}, ""),
+])  # fmt: skip
+def test_shares_are_whole_and_add_up_to_a_hundred(parts: dict[str, int], shared: str) -> None:
+    assert words.shared(parts) == shared
+    assert sum(words.shares(parts).values()) in ({100} if shared else {0})
+
+
+def test_shares_of_a_total_that_is_more_than_the_parts() -> None:
+    assert words.of_total({"a": 10, "b": 40, "c": 1}, 200, most=2) == "b 20 %, a 5.0 %"
+    assert words.of_total({"a": 1}, 0) == "a 100 %"

@@ -28,6 +28,8 @@ for (const [name, figure] of Object.entries(page.figures)) {
 }
 const lanes = [...figures.values()].filter((f) => f.node.closest("#lanes"));
 const linked = lanes.filter((f) => f.rows);
+const stalls = new Map((page.stalls ?? []).map((walk) => [walk.stall, walk]));
+const cell = (entry, name, row) => entry.columns?.find((c) => c.name === name)?.data[row];
 
 // ---- words ----------------------------------------------------------------------------------
 const digits = (v) => Math.abs(v) >= 99.95 ? Math.round(v).toLocaleString("en") : v.toFixed(Math.abs(v) >= 9.995 ? 1 : 2);
@@ -54,19 +56,21 @@ const value = (column, row) => {
   if (Number.isNaN(v) || v === -1 && column.data instanceof Int32Array) return null;
   if (column.unit === "time") return duration(v / 1e9);
   if (column.unit === "bytes") return column.name.startsWith("offset") ? `${v.toLocaleString("en")} (${bytes(v)})` : bytes(v);
+  if (column.unit === "rate") return `${bytes(v)}/s`;
   if (column.unit === "flag") return v ? "yes" : "no";
+  if (column.unit !== "number") return `${digits(v)} ${column.unit}`;
   return String(v);
 };
 const element = (tag, text) => { const e = document.createElement(tag); if (text !== undefined) e.textContent = text; return e; };
 
-function describe(entry, row) {
+function describe(entry, row, without = []) {
   const box = document.createDocumentFragment();
   const word = entry.figure.words[entry.code[row]];
   box.append(element("h4", `${word.startsWith("phase ") ? "phase" : word} · ${duration(entry.end[row] - entry.start[row])}`));
   const list = element("dl"); list.className = "pairs";
   const put = (name, text) => { if (text !== null) list.append(element("dt", name), element("dd", text)); };
   put("from", `${entry.start[row].toFixed(6)} s to ${entry.end[row].toFixed(6)} s`);
-  for (const column of entry.columns) put(column.name, value(column, row));
+  for (const column of entry.columns) if (!without.includes(column.name)) put(column.name, value(column, row));
   if (entry.fetch[row] >= 0) put("fetch", `#${entry.fetch[row]}`);
   if (entry.merged[row] > 1) put("drawn for", `${entry.merged[row].toLocaleString("en")} intervals, mostly ${word}`);
   box.append(list);
@@ -89,7 +93,7 @@ function widened(entry) {
   const width = (entry.node.clientWidth || 1200) - page.margin[0] - page.margin[1];
   const least = 1.3 * (range[1] - range[0]) / Math.max(width, 100);
   return { x: entry.edges.map((edges, trace) => {
-    const drawn = edges.slice(), rows = entry.rows[trace];
+    const drawn = edges.slice(), rows = entry.rows[trace] ?? [];
     for (let piece = 0; piece < rows.length; piece++) {
       const free = piece + 1 === rows.length ? span : rows[piece + 1] < 0 ? edges[piece + 2] : edges[piece + 1];
       if (rows[piece] >= 0 && edges[piece + 1] - edges[piece] < least)
@@ -129,7 +133,7 @@ const placeTip = (event) => {
 const picked = (entry, event) => {
   const point = event.points[0];
   const index = Array.isArray(point.pointNumber) ? point.pointNumber[1] : point.pointNumber;
-  return entry.rows[point.curveNumber][index];
+  return entry.rows[point.curveNumber]?.[index] ?? -1;
 };
 function hover(entry, event) {
   const row = picked(entry, event);
@@ -159,27 +163,103 @@ function fetchesWithin(start, end) {
 }
 function outline(entry, fetches, chosen) {
   const shapes = [...(entry.figure.layout.shapes ?? [])];
+  const most = shapes.length + 300;
   const draw = (row, colour, width) => shapes.push({
     type: "rect", x0: entry.start[row], x1: entry.end[row], y0: -entry.lane[row] - 0.46, y1: -entry.lane[row] + 0.46,
     line: { color: colour, width }, fillcolor: "rgba(0,0,0,0)" });
-  for (let row = 0; row < entry.start.length && shapes.length < 400; row++)
+  for (let row = 0; row < entry.start.length && shapes.length < most; row++)
     if (entry.fetch[row] >= 0 && fetches.has(entry.fetch[row]) && entry.name !== "threads") draw(row, "#111111", 1.4);
-  if (chosen >= 0) draw(chosen, "#0b57d0", 2.4);
+  for (const row of chosen.slice(0, 100)) draw(row, "#0b57d0", 2.4);
   return Plotly.relayout(entry.node, { shapes });
 }
-function select(entry, row) {
+// Outlines fetches and, by figure, chosen pieces; marks the fetches' lines in the table.
+function highlight(fetches, chosen) {
+  for (const lane of linked) outline(lane, fetches, chosen.get(lane) ?? []);
+  for (const line of document.querySelectorAll("tr.lit")) line.classList.remove("lit");
+  for (const fetch of fetches) byId(`fetch-${fetch}`)?.classList.add("lit");
+}
+function select(entry, row, walk = row < 0 ? undefined : stalls.get(cell(entry, "stall", row))) {
   const fetches = row < 0 ? new Set()
     : entry.fetch[row] >= 0 ? new Set([entry.fetch[row]])
-    : entry.name === "overview" ? fetchesWithin(entry.start[row], entry.end[row]) : new Set();
-  for (const lane of linked) outline(lane, fetches, lane === entry ? row : -1);
-  for (const line of document.querySelectorAll("tr.lit")) line.classList.remove("lit");
+    : walk ? new Set(walk.fetches)
+    : cell(entry, "stall", row) >= 0 ? fetchesWithin(entry.start[row], entry.end[row]) : new Set();
   const panel = byId("selected");
   panel.replaceChildren();
   byId("selection").hidden = row < 0;
+  highlight(fetches, new Map([[entry, row < 0 ? [] : [row]]]));
   if (row < 0) return;
-  panel.append(describe(entry, row));
+  panel.append(describe(entry, row, walk ? ["because", "stall"] : []));
   panel.append(zoomButton(entry.start[row], entry.end[row]));
-  if (fetches.size) panel.append(fetchList([...fetches].sort((a, b) => a - b)));
+  if (walk) panel.append(walkOf(walk));
+  const how = walk || entry.fetch[row] >= 0 ? "behind it" : "that any thread waited for meanwhile";
+  if (fetches.size) panel.append(fetchList([...fetches].sort((a, b) => a - b), how));
+}
+
+// ---- the walk from a stall to its chunks -----------------------------------------------------
+const STEPS = { stall: "stall", thread: "thread", access: "waited in", request: "request", fetch: "fetch" };
+function piecesOf(step) {
+  const found = new Map(), put = (name, test) => {
+    const entry = figures.get(name);
+    if (entry?.rows) found.set(entry, [...entry.start.keys()].filter((row) => test(entry, row)));
+  };
+  const within = (entry, row) => entry.start[row] < step.to - 1e-10 && entry.end[row] > step.from + 1e-10;
+  if (step.kind === "stall") put("overview", (e, row) => cell(e, "stall", row) === step.stall);
+  if (step.thread !== undefined) put("threads", (e, row) => cell(e, "thread", row) === step.thread && within(e, row));
+  if (step.kind === "request") put("requests", (e, row) => cell(e, "unique", row) === step.unique
+    && Math.abs(e.start[row] - step.from) < 1e-9);
+  if (step.kind === "fetch") for (const lane of linked) put(lane.name, (e, row) => e.fetch[row] === step.fetch && e.name !== "requests");
+  return found;
+}
+function mark(list, button) {
+  for (const other of list.querySelectorAll(".on")) { other.classList.remove("on"); other.removeAttribute("aria-current"); }
+  button.classList.add("on");
+  button.setAttribute("aria-current", "step");
+}
+function choice(list, text, chosen) {
+  const item = element("li"), button = element("button");
+  button.type = "button";
+  button.append(...text);
+  button.addEventListener("click", () => { mark(list, button); chosen(button); });
+  item.append(button);
+  list.append(item);
+  return button;
+}
+function takeStep(step, note) {
+  const pieces = piecesOf(step);
+  highlight(new Set(step.kind === "fetch" ? [step.fetch] : []), pieces);
+  const first = [...pieces].find(([, rows]) => rows.length);
+  note.replaceChildren(first ? zoomButton(step.from, step.to) : document.createTextNode("It is too short, or in a lane that is not drawn, to be outlined."));
+  if (first) first[0].node.scrollIntoView({ block: "nearest" });
+}
+function stepsOf(wait) {
+  const box = document.createDocumentFragment(), list = element("ol"), note = element("p");
+  for (const step of wait.steps) {
+    const name = element("b", step.kind === "stall" ? `stall ${step.stall}` : step.kind === "fetch" ? `fetch #${step.fetch}` : STEPS[step.kind]);
+    choice(list, [name, " ", step.text], () => takeStep(step, note));
+  }
+  box.append(list, note);
+  return box;
+}
+function walkOf(walk) {
+  const box = element("div"), bar = element("div"), steps = element("div"), list = element("ul");
+  box.className = "walk";
+  bar.className = "parts";
+  for (const [cause, share, colour] of walk.causes) {
+    const part = element("i");
+    part.style.width = `${share}%`;
+    part.style.background = colour;
+    part.title = `${cause} ${share} %`;
+    bar.append(part);
+  }
+  box.append(element("h4", `What stall ${walk.stall} was spent on`), bar,
+    element("p", walk.causes.map(([cause, share]) => `${cause} ${share} %`).join(", ")));
+  if (!walk.waits.length) return box;
+  box.append(element("h4", "From the stall to the chunk: click a step to see it in the lanes"), steps);
+  const buttons = walk.waits.map((wait) => choice(list, [`${wait.lasted} ${wait.text}`], () => steps.replaceChildren(stepsOf(wait))));
+  mark(list, buttons[0]);
+  steps.append(stepsOf(walk.waits[0]));
+  if (buttons.length > 1) box.append(element("h4", "The longest waits in it"), list);
+  return box;
 }
 function zoomButton(start, end) {
   const button = element("button", "Zoom here");
@@ -187,13 +267,12 @@ function zoomButton(start, end) {
   button.addEventListener("click", () => { const pad = (end - start) * 0.15; show([start - pad, end + pad]); });
   return button;
 }
-function fetchList(fetches) {
+function fetchList(fetches, how) {
   const holder = document.createDocumentFragment();
-  holder.append(element("h4", `${fetches.length} ${fetches.length === 1 ? "fetch" : "fetches"} behind it, outlined in the lanes`));
+  holder.append(element("h4", `${fetches.length} ${fetches.length === 1 ? "fetch" : "fetches"} ${how}, outlined in the lanes`));
   const list = element("ol"), downloads = figures.get("downloads");
   for (const fetch of fetches.slice(0, 40)) {
     const item = element("li"), line = byId(`fetch-${fetch}`);
-    if (line) line.classList.add("lit");
     const row = downloads ? downloads.fetch.indexOf(fetch) : -1;
     const link = element(line ? "a" : "span", `fetch #${fetch}`);
     if (line) link.href = `#fetch-${fetch}`;
@@ -209,10 +288,20 @@ function fetchList(fetches) {
   if (fetches.length > 40) holder.append(element("p", `and ${fetches.length - 40} more`));
   return holder;
 }
-function follow(name, test) {
+function follow(name, ...tests) {
   const entry = figures.get(name);
   if (!entry) return;
-  for (let row = 0; row < entry.start.length; row++) if (test(entry, row)) { select(entry, row); return; }
+  const rows = [...entry.start.keys()];
+  for (const test of tests) {
+    const row = rows.find((each) => test(entry, each));
+    if (row !== undefined) { select(entry, row, test.walk); return; }
+  }
+}
+function followStall(number) {
+  const walk = stalls.get(number), at = walk.from;
+  const around = (e, row) => cell(e, "stall", row) >= 0 && e.start[row] <= at + 1e-9 && e.end[row] > at + 1e-9;
+  around.walk = walk;  // it is drawn as one with longer ones
+  follow("overview", (e, row) => cell(e, "stall", row) === number, around);
 }
 
 // ---- drawing --------------------------------------------------------------------------------
@@ -237,8 +326,7 @@ document.addEventListener("click", (event) => {
   if (data.zoom) show([middle - half * data.zoom, middle + half * data.zoom]);
   if (data.shift) show([range[0] + 2 * half * data.shift, range[1] + 2 * half * data.shift]);
   if (data.fetch) { byId("timeline").scrollIntoView(); follow("downloads", (e, row) => e.fetch[row] === Number(data.fetch)); }
-  if (data.stall) { byId("timeline").scrollIntoView(); follow("overview", (e, row) => {
-    const c = e.columns.find((k) => k.name === "what"); return value(c, row) === `stall ${data.stall}`; }); }
+  if (data.stall) { byId("timeline").scrollIntoView(); followStall(Number(data.stall)); }
 });
 byId("close").addEventListener("click", () => select(linked[0], -1));
 document.addEventListener("keydown", (event) => { if (event.key === "Escape" && linked.length) select(linked[0], -1); });

@@ -181,3 +181,23 @@ def test_the_title_of_phases_that_stand_together() -> None:
     assert one.title == "a"
     assert replace(one, times=2).title.endswith("2")
     assert replace(one, times=1234).title.endswith("1,234")
+
+
+def test_a_phase_counts_its_time_once_for_each_device() -> None:
+    rows = Rows()
+    tile(rows, 0, 100, "transfer")
+    for start, end in ((0, 40), (50, 60)):
+        rows.add("phases", name="load", start_ns=start, end_ns=end, pid=PID, tid=MAIN)
+    for number, device in enumerate("ab"):
+        rows.add("gpu_ops", device=device, kind="kernel", start_ns=90, end_ns=95, pid=PID,
+                 source="cupti")  # fmt: skip
+        rows.add("stalls", stall_id=number, device=device, start_ns=30, end_ns=55,
+                 waiting_tid=MAIN)  # fmt: skip
+    first, second = statistics_of(rows).phases
+    assert (first.device_ns, first.stalled_ns) == (80, {"transfer": 20})
+    assert (second.device_ns, second.stalled_ns) == (20, {"transfer": 10})
+
+
+def test_without_a_device_a_phase_has_no_device_time() -> None:
+    (load,) = statistics_of(tiny_rows()).phases
+    assert (load.device_ns, load.stalled_ns) == (0, {})

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.stalls import stalls
-from cvmprof.tests.reports.rows import statistics_of, tile
+from cvmprof.tests.reports.rows import fetch, statistics_of, tile
 from cvmprof.tests.reports.synthetic import (
     MAIN,
     MS,
@@ -68,3 +68,33 @@ def test_by_itself_the_list_has_fifty_stalls() -> None:
     for number in range(52):
         rows.add("stalls", stall_id=number, device="d", start_ns=0, end_ns=1, waiting_tid=1)
     assert len(statistics_of(rows).stalls.longest) == 50
+
+
+def test_of_a_stall_waits_for_chunks_count_by_what_is_fetched() -> None:
+    rows = Rows()
+    for start, cause, number in ((0, "transfer", 0), (10, "first_byte", 1), (20, "connect", 2),
+                                 (30, "fetch_joined", 3), (40, "daemon", 0)):  # fmt: skip
+        tile(rows, start, start + 10, cause, fetch_id=number)
+    for object_hash, kind in (("a", "chunk"), ("b", "file"), ("c", "catalog"), ("a", "chunk")):
+        fetch(rows, 0, 50, object_hash=object_hash, object_kind=kind)
+    rows.add("stalls", stall_id=0, device="d", start_ns=5, end_ns=50, waiting_tid=MAIN,
+             copying_in_ns=3, copying_out_ns=2)  # fmt: skip
+    found = stalls(gather(run_of(rows)))
+    (stall,) = found.longest
+    assert (stall.chunk_ns, stall.chunks, found.chunk_ns) == (25, 2, 25)
+    assert stall.fetches == (0, 1, 2, 3)
+    assert (stall.copying_in_ns, stall.copying_out_ns, stall.duration_ns) == (3, 2, 45)
+
+
+def test_the_worst_chunk_is_the_longest_wait_for_a_chunk() -> None:
+    rows = Rows()
+    for number, (start, end, kind) in enumerate(((0, 30, "catalog"), (30, 40, "chunk"),
+                                                 (40, 60, "file"))):  # fmt: skip
+        tile(rows, start, end, "transfer", fetch_id=number)
+        fetch(rows, start, end, object_kind=kind)
+    rows.add("stalls", stall_id=0, device="d", start_ns=0, end_ns=60, waiting_tid=MAIN)
+    (stall,) = stalls(gather(run_of(rows))).longest
+    assert stall.worst_chunk is not None
+    assert (stall.worst_chunk.fetch.fetch_id if stall.worst_chunk.fetch else None) == 2
+    rows.rows["fetches"] = rows.rows["fetches"][:1]
+    assert stalls(gather(run_of(rows))).longest[0].worst_chunk is None

@@ -9,7 +9,19 @@ import pytest
 from cvmprof.reports.page.page import write_page
 from cvmprof.tests.reports.page.browser import Browser
 from cvmprof.tests.reports.synthetic import cold_run, crashed_run, hostile_run, huge_run, warm_run
+from cvmprof.tests.reports.synthetic_gpu import (
+    UUIDS,
+    calls_run,
+    gpu_run,
+    hostile_gpu_run,
+    many_kernels_run,
+)
 
+OUTLINED = (
+    "return Object.fromEntries([...cvmprof.figures.values()].filter(f => f.rows || f.start)"
+    ".map(f => [f.name, f.node.layout.shapes.filter(s => s.type === 'rect' && s.line.width)"
+    ".map(s => s.line.color)]))"
+)
 LANES = ["overview", "threads", "requests", "daemon", "downloads", "touches"]
 RANGES = (
     "return [...cvmprof.figures.values()].filter(f => f.node.closest('#lanes'))"
@@ -22,7 +34,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("pages")
     runs = {
         "cold": cold_run, "warm": warm_run, "crashed": crashed_run, "hostile": hostile_run,
-        "huge": huge_run,
+        "huge": huge_run, "gpu": gpu_run, "calls": calls_run, "kernels": many_kernels_run,
+        "hostile_gpu": hostile_gpu_run,
     }  # fmt: skip
     return {name: write_page(make(), place / f"{name}.html") for name, make in runs.items()}
 
@@ -42,7 +55,9 @@ def drawn(browser: Browser) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", ["cold", "warm", "crashed", "hostile", "huge"])
+@pytest.mark.parametrize("name", [
+    "cold", "warm", "crashed", "hostile", "huge", "gpu", "calls", "kernels", "hostile_gpu",
+])  # fmt: skip
 def test_opens_without_a_console_message(
     browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
@@ -121,11 +136,10 @@ def test_hovering_says_file_offset_and_object(cold: Browser) -> None:
 
 
 def test_clicking_a_stall_leads_to_its_fetches_and_downloads(cold: Browser) -> None:
-    cold.click(*place_of(cold, "overview", "f.figure.words[f.code[row]] === 'transfer'"))
+    cold.click(*place_of(cold, "overview", "f.figure.words[f.code[row]] === 'stall: Network'"))
     panel = cold.run("return document.getElementById('selected').innerText")
     assert "17 fetches behind it" in panel
-    outlined = cold.run("return cvmprof.figures.get('downloads').node.layout.shapes.length")
-    assert outlined == 17
+    assert cold.run(OUTLINED)["downloads"] == [*17 * ["#111111"]]
     assert cold.run("return document.querySelectorAll('tr.lit').length") == 17
 
 
@@ -137,6 +151,89 @@ def test_clicking_a_segment_leads_to_its_fetch(cold: Browser) -> None:
     )
     assert "1 fetch behind it" in cold.run("return document.getElementById('selected').innerText")
     assert cold.run("return document.querySelector('tr.lit').id") == "fetch-4"
+
+
+@pytest.fixture
+def gpu(browser: Browser, pages: dict[str, Path]) -> Browser:
+    browser.open(pages["gpu"])
+    return browser
+
+
+def click_step(browser: Browser, number: int) -> tuple[str, dict[str, list[str]]]:
+    """Click a step of the walk; return its text, and the outlines in each figure."""
+    text = browser.run(
+        f"const b = document.querySelectorAll('.walk ol button')[{number}]; b.click();"
+        " return b.innerText.replace(/\\s+/g, ' ')"
+    )
+    assert browser.run("return document.querySelectorAll('.walk ol .on').length") == 1
+    return text, {name: lines for name, lines in browser.run(OUTLINED).items() if lines}
+
+
+def test_a_click_on_a_stall_walks_to_its_chunk(gpu: Browser) -> None:
+    stall = "f.columns.find(c => c.name === 'stall').data[row] === 4"
+    gpu.click(*place_of(gpu, "overview", stall))
+    panel = gpu.run("return document.getElementById('selected').innerText")
+    assert "stall: Network · 497 ms" in panel
+    assert f"GPU 1 · NVIDIA H100 80GB HBM3 · {UUIDS[1]}" in panel
+    assert "first_byte 97 %, transfer 2 %, driver 1 %" in panel
+    assert "1 fetch behind it" in panel
+    blue, black = "#0b57d0", "#111111"
+    assert click_step(gpu, 0) == ("stall 4 of GPU 1, 497 ms", {"overview": [blue]})
+    text, outlined = click_step(gpu, 1)
+    assert (text, outlined) == ("thread loader 103, 491 ms of the stall", {"threads": 5 * [blue]})
+    text, outlined = click_step(gpu, 2)
+    assert text == "waited in page fault at layers.8.mlp.weight (model.safetensors + 68.0 MiB)"
+    assert outlined == {"threads": 5 * [blue]}
+    assert click_step(gpu, 3) == (
+        "request 2016 on /cvmfs/models.example.org, 491 ms", {"requests": [blue]},
+    )  # fmt: skip
+    text, outlined = click_step(gpu, 4)
+    assert text == "fetch #8 of chunk 6755d65663a2… from stratum1:8000, 490 ms"
+    assert outlined == {
+        "threads": 3 * [blue], "requests": [black], "daemon": [black, black, blue, blue],
+        "downloads": [black, blue],
+    }  # fmt: skip
+    assert gpu.run("return document.querySelector('tr.lit').id") == "fetch-8"
+
+
+def test_another_wait_of_the_stall_has_its_own_steps(gpu: Browser) -> None:
+    gpu.run("document.querySelector('button[data-stall=\"4\"]').click()")
+    gpu.run("document.querySelectorAll('.walk ul button')[1].click()")
+    steps = "return [...document.querySelectorAll('.walk ol button')].map(b => b.textContent)"
+    assert gpu.run(steps) == [
+        "stall 4 of GPU 1, 497 ms", "thread python3 102, 6.02 ms of the stall",
+    ]  # fmt: skip
+
+
+def test_the_pointer_over_samples_says_their_values_with_units(gpu: Browser) -> None:
+    gpu.point(*place_of(gpu, "overview", "f.figure.words[f.code[row]] === 'sample'"))
+    text = gpu.run_async(
+        "const look = () => document.getElementById('tip').hidden ? requestAnimationFrame(look)"
+        " : done(document.getElementById('tip').innerText); look();"
+    )
+    values = dict(zip(*2 * [iter(text.split("\n")[1:])], strict=False))
+    assert values["memory"] == "1.00 GiB"
+    assert values["power"] == "90.0 W"
+    assert values["clock"] == "1,755 MHz"
+    assert values["PCIe out"] == "1.00 MiB/s"
+    assert values["device"].endswith(UUIDS[0])
+
+
+def test_a_stall_that_is_drawn_with_others_still_opens_its_walk(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
+    browser.open(pages["kernels"])
+    drawn_stalls = browser.run(
+        "const f = cvmprof.figures.get('overview');"
+        " return [...f.columns.find(c => c.name === 'stall').data]"
+    )
+    listed = browser.run(
+        "return [...document.querySelectorAll('button[data-stall]')].map(b => +b.dataset.stall)"
+    )
+    hidden = next(number for number in listed if number not in drawn_stalls)
+    browser.run(f"document.querySelector('button[data-stall=\"{hidden}\"]').click()")
+    panel = browser.run("return document.getElementById('selected').innerText")
+    assert f"What stall {hidden} was spent on" in panel
 
 
 def test_incidents_stand_in_every_lane(browser: Browser, pages: dict[str, Path]) -> None:
@@ -157,8 +254,9 @@ def test_incidents_stand_in_every_lane(browser: Browser, pages: dict[str, Path])
     assert ", signal 11<br>daemon killed, after its last call cvmfs_read" in hints[0]
 
 
-def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path]) -> None:
-    browser.open(pages["hostile"])
+@pytest.mark.parametrize("name", ["hostile", "hostile_gpu"])
+def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    browser.open(pages[name])
     for figure in ("overview", "threads", "requests", "daemon", "downloads"):
         browser.run(f"const f = cvmprof.figures.get({figure!r}); cvmprof.select(f, 0)")
         browser.run(
@@ -179,10 +277,11 @@ def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path]) -> No
     assert "\u202e" not in shown
 
 
+@pytest.mark.parametrize("name", ["huge", "kernels"])
 def test_a_huge_run_is_interactive_within_three_seconds(
-    browser: Browser, pages: dict[str, Path]
+    browser: Browser, pages: dict[str, Path], name: str
 ) -> None:
-    browser.open(pages["huge"])
+    browser.open(pages[name])
     loaded = browser.run(
         "return performance.timing.domInteractive - performance.timing.navigationStart"
         " + Number(document.documentElement.dataset.drawnMs)"

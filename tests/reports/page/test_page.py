@@ -20,6 +20,7 @@ from cvmprof.tests.reports.synthetic import (
     run_of,
     warm_run,
 )
+from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run, many_kernels_run
 
 FIGURES = ["daemon", "downloads", "overview", "phases", "requests", "threads", "touches"]
 
@@ -129,6 +130,48 @@ def test_hostile_text_makes_no_tag_and_no_attribute(tmp_path: Path, cold_page: s
     title = write_page(hostile_run(), tmp_path / "x.html").read_text()
     assert r"\x1b]0;\u202egnp.exe\x00\xff" in title
     assert HOSTILE not in title
+
+
+def test_the_longest_stalls_stand_with_their_chain_to_the_chunk(tmp_path: Path) -> None:
+    page = write_page(gpu_run(), tmp_path / "gpu.html").read_text(encoding="utf-8")
+    table = page[page.index('<section id="stalls">') : page.index('<section id="chunks">')]
+    row = re.findall(r"<tr>\n(.*?)</tr>", table, re.DOTALL)[1]
+    cells = [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", row)]
+    assert cells == [
+        "#5", "GPU 0", "453 ms", "717 ms", "",
+        "first_byte 98 %, transfer 1 %, driver 1 %",
+        "711 ms: thread python3 101 ← page fault at layers.2.mlp.weight (model.safetensors + "
+        "20.0 MiB) ← request 2004 on /cvmfs/models.example.org, 711 ms ← "
+        "fetch of chunk faadb0600ea0… from stratum1:8000, 710 ms",
+        "copied in 4.00 ms",
+    ]  # fmt: skip
+
+
+def test_what_phases_lost_of_the_devices_time_is_listed(tmp_path: Path) -> None:
+    page = write_page(gpu_run(), tmp_path / "gpu.html").read_text(encoding="utf-8")
+    assert "<h2>Device time lost to stalls, by phase</h2>" in page
+    assert "first_byte 75 %, transfer 5.3 %, device 2.3 %, driver 2.1 %" in page
+    calls = write_page(calls_run(), tmp_path / "calls.html").read_text(encoding="utf-8")
+    assert "<h2>Time between submits to a device, by phase</h2>" in calls
+    assert "<h2>The longest gaps between submits</h2>" in calls
+    warm = write_page(warm_run(), tmp_path / "warm.html").read_text(encoding="utf-8")
+    assert "<h2>Time between inferences, which stand for a device, by phase</h2>" in warm
+
+
+def test_legends_of_the_overview_name_what_occurs(tmp_path: Path) -> None:
+    page = write_page(gpu_run(), tmp_path / "gpu.html").read_text(encoding="utf-8")
+    head = page[page.index("<h3>Phases, devices") : page.index('data-figure="overview"')]
+    names = re.findall(r'class="key( line)?"><i style="[^"]*"></i>([^<]*)', head)
+    assert [name for _, name in names] == [
+        "stall: CPU", "stall: Network", "kernel", "copy from the host", "copy to the host",
+        "utilisation", "memory", "power", "PCIe in",
+    ]  # fmt: skip
+    assert [name for line, name in names if line] == ["utilisation", "memory", "power", "PCIe in"]
+
+
+def test_a_million_kernels_have_a_small_page(tmp_path: Path) -> None:
+    page = write_page(many_kernels_run(), tmp_path / "kernels.html")
+    assert page.stat().st_size <= 12_000_000
 
 
 def test_a_huge_run_has_a_small_page_that_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
 from cvmprof.tests.reports.synthetic import cold_run, run_of, tiny_rows, warm_run
+from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run
 
 
 def cold() -> Statistics:
@@ -63,6 +66,66 @@ def test_json_holds_findings_and_numbers() -> None:
     assert document["schema_version"] == 1
     assert document["findings"][0]["tone"] == "main"
     assert document["fetches"]["chunks_downloaded"] == 17
+
+
+def test_says_what_devices_did_and_what_their_stalls_were_spent_on() -> None:
+    text = render_summary(compute(gather(gpu_run())), 160)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    first = lines.index(
+        "GPU 0 · NVIDIA H100 80GB HBM3 132 kernels, busy 657 ms, 48.0 MiB copied in"
+    )
+    assert lines[first + 1] == "1.48 s in 22 stalls: Network 74 %, CPU 15 %, GPU 11 %"
+    lost = lines.index("Device time lost to stalls, share of each phase")
+    assert lines[lost + 1 : lost + 3] == [
+        "in load 86 %: first_byte 75 %, transfer 5.3 %, device 2.3 %, driver 2.1 %",
+        "in generate 6.3 %: cpu 5.9 %, launch 0.3 %, device under 0.1 %",
+    ]
+    longest = lines.index("Longest stalls for chunks")
+    assert " ".join(lines[longest + 1 : longest + 3]) == (
+        "717 ms at 453 ms: 711 ms thread python3 101 ← page fault at layers.2.mlp.weight "
+        "(model.safetensors + 20.0 MiB) ← request 2004 on /cvmfs/models.example.org, 711 ms ← "
+        "fetch of chunk faadb0600ea0… from stratum1:8000, 710 ms"
+    )
+
+
+def test_of_calls_alone_it_says_that_the_device_is_not_known() -> None:
+    text = render_summary(compute(gather(calls_run())), 120)
+    assert "calls only: how long it was busy is not known" in text
+    assert "1.48 s in 22 gaps: Network 74 %" in text
+    assert "Time between submits to a device, share of each phase" in text
+    assert "idle" not in text
+
+
+def test_without_a_device_it_says_nothing_of_devices() -> None:
+    text = render_summary(compute(gather(run_of(tiny_rows()))), 100)
+    assert "GPU" not in text.replace("GPU submit", "")
+    assert "share of each phase" not in text
+
+
+def test_json_has_devices_stalls_and_what_phases_lost() -> None:
+    document = json.loads(summary_json(compute(gather(gpu_run()))))
+    first = document["devices"][0]
+    assert (first["name"], first["source"], first["runs"]) == ("GPU 0", "cupti", 132)
+    load = document["phases"][0]
+    assert load["device_ns"] == 2 * load["duration_ns"]
+    assert load["stalled_ns"]["first_byte"] == 1_967_060_000
+    longest = document["stalls"]["longest"][0]
+    assert longest["links"][0]["access"]["part"]["tensors"] == ["layers.2.mlp.weight"]
+    assert (longest["chunk_ns"], longest["chunks"]) == (710_300_000, 1)
+
+
+def test_the_keys_about_devices_are_documented(repository_root: Path) -> None:
+    text = (repository_root / "docs" / "summary.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", text))
+    document = json.loads(summary_json(compute(gather(gpu_run()))))
+    longest = document["stalls"]["longest"][0]
+    link = longest["links"][0]
+    described = (
+        document["devices"][0], document["stalls"], longest, link, link["access"], link["request"],
+        link["fetch"], link["fetch"]["part"],
+    )  # fmt: skip
+    assert {key for each in described for key in each} <= documented
+    assert {"devices", "device_ns", "stalled_ns"} <= documented
 
 
 def test_a_hostile_argument_cannot_reach_the_terminal() -> None:
