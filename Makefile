@@ -34,7 +34,7 @@ PYTEST39 := pytest==8.4.* hypothesis==6.141.* attrs==25.* exceptiongroup==1.3.* 
 	packaging==25.* pluggy==1.6.* pygments==2.19.* sortedcontainers==2.4.* tomli==2.2.* \
 	typing_extensions==4.15.*
 
-.PHONY: help demo test test-real test-kernels mutants bench bench-kernels lint docs install unit unit39 demo-packages test-packages
+.PHONY: help gpu-pack gpu-rehearsal gpu-join demo test test-real test-kernels mutants bench bench-kernels lint docs install unit unit39 demo-packages test-packages
 
 help:
 	@echo 'make demo       publish a model, trace a cold and a warm load of it, write two report pages'
@@ -44,6 +44,7 @@ help:
 	@echo 'make mutants    change the joins and findings at random: do the fast tests notice?'
 	@echo 'make bench      the benchmarks, each with its goal'
 	@echo 'make bench-kernels  the cost of each way of observing, in kernel instructions'
+	@echo 'make gpu-pack, gpu-rehearsal, gpu-join  checks on a machine with a GPU: tests/gpu/on_device/README.md'
 	@echo 'make lint       ruff, mypy, pyright, and vermin: the recorder runs on Python 3.9'
 	@echo 'make docs       write the generated pages of docs/ again'
 	@echo 'make install    install in $(PREFIX), owned by root, so that sudo finds "cvmprof"'
@@ -93,6 +94,16 @@ $(VENV)/.test-mutants: $(VENV)/.test
 $(VENV)/.test-kernels: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check 'virtme-ng>=1.40'
 	touch $@
+
+# What a machine with a GPU needs, packed; the checks there, rehearsed; what it brought, joined.
+gpu-pack: test-packages $(VENV)/.test
+	$(TESTING) $(BIN)/python tests/gpu/on_device pack
+
+gpu-rehearsal: test-packages $(VENV)/.test
+	$(TESTING) $(BIN)/python tests/gpu/on_device measure --rehearse --out "$${OUT:-$(VENV)/gpu-rehearsal}"
+
+gpu-join: $(VENV)/.test
+	$(BIN)/python tests/gpu/on_device join "$(OUT)"
 
 bench: test-packages $(VENV)/.test
 	$(TESTING) $(BIN)/python tests/bench
