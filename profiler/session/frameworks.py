@@ -50,8 +50,9 @@ _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 def instrumented(environment: "Any", startup: str, phase_file: str) -> "dict[str, str]":
     """Return the environment with ``startup`` first in PYTHONPATH, and the file for phases.
 
-    What is behind it says whether PYTHONPATH was not set, empty, or had entries: it cannot be
-    followed by an empty entry, which is the current directory.
+    It is spelled in three ways, so that sitecustomize.py knows what PYTHONPATH was: not set
+    ("DIR"), empty ("DIR/", since an empty entry would be the current directory), or a list
+    ("DIR/.:LIST").
     """
     given = environment.get("PYTHONPATH")
     after = "" if given is None else "/." + os.pathsep + given if given else "/"
@@ -133,8 +134,14 @@ class Frameworks:
 
         @functools.wraps(enter)
         def __enter__(file: "Any") -> "Any":  # noqa: N807
-            entered[id(file)] = marks.begin(LOAD, "safetensors")
-            return enter(file)
+            mark = marks.begin(LOAD, "safetensors")
+            try:
+                result = enter(file)
+            except BaseException:
+                marks.end(mark)
+                raise
+            entered[id(file)] = mark
+            return result
 
         @functools.wraps(leave)
         def __exit__(file: "Any", *error: "Any") -> "Any":  # noqa: N807
@@ -283,10 +290,10 @@ class Marks:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._path, flags)
         try:
-            command = fcntl.F_DUPFD_CLOEXEC
-            self._descriptor = fcntl.fcntl(descriptor, command, _LOWEST_DESCRIPTOR)
+            self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _LOWEST_DESCRIPTOR)
         finally:
             os.close(descriptor)
+        os.set_inheritable(self._descriptor, False)  # PyPy has no F_DUPFD_CLOEXEC
         status = os.fstat(self._descriptor)
         self._identity = (status.st_dev, status.st_ino)
 

@@ -273,6 +273,8 @@ class Recording:
     def _environment(self) -> dict[str, str]:
         """The user's, with a descriptor for phases that stays open across the exec, and what makes
         the GPU's driver load the library.
+
+        With ``instrument`` it also brings Python processes to mark phases by themselves.
         """
         inherited = fcntl.fcntl(self.files[PHASES], fcntl.F_DUPFD, _LOWEST_PHASE_FD)
         variables = {PHASE_VARIABLE: str(inherited), **self.injection.variables()}

@@ -55,6 +55,8 @@ STAND_INS = {
             def __init__(self, path):
                 self.path = path
             def __enter__(self):
+                if self.path == "missing":
+                    raise FileNotFoundError(self.path)
                 return self
             def __exit__(self, *error):
                 pass

@@ -263,6 +263,19 @@ def test_an_exception_passes_and_ends_the_phase(command: Command) -> None:
     assert command.marked() == ["torch load"] * 2
 
 
+def test_a_file_that_cannot_be_entered_ends_its_phase(command: Command) -> None:
+    program = """
+    import safetensors.torch
+    for path in ("missing", "there"):
+        try:
+            print(safetensors.safe_open(path).__enter__().__exit__(None, None, None))
+        except FileNotFoundError as error:
+            print(error)
+    """
+    assert command.output(program) == "missing\nNone\n"
+    assert command.marked() == ["safetensors load"] * 2
+
+
 def test_a_warning_is_about_the_line_that_called(command: Command) -> None:
     hooked, plain = (
         command.run("import torch\ntorch.load('program.py', mmap=True)\n", hooked=each)
@@ -361,6 +374,11 @@ def test_the_programs_own_descriptors_have_the_numbers_that_they_had(command: Co
     )
     plain = command.output(LOAD_TWICE.format(between=between), hooked=False)
     assert command.output(LOAD_TWICE.format(between=between)) == plain.replace("']", "', '64']")
+
+
+def test_programs_that_it_starts_do_not_inherit_the_descriptor(command: Command) -> None:
+    program = LOAD_TWICE.format(between="print(os.get_inheritable(64))")
+    assert command.output(program) == "False\nran\n"
 
 
 @pytest.mark.parametrize("trouble", ["missing", "full", "unwritable", "link"])
