@@ -15,7 +15,7 @@ from cvmprof.profiler.run.opened import Run
 from cvmprof.tests.gpu.injected import TIMEOUT_S
 from cvmprof.tests.gpu.stand_ins import StandIns
 
-UUIDS = [f"GPU-0000000{number}-0000-0000-0000-000000000000" for number in (0, 1)]
+UUIDS = ["GPU-00010203-0405-0607-0809-0a0b0c0d0e0f", "GPU-10111213-1415-1617-1819-1a1b1c1d1e1f"]
 USAGE = ("utilisation_percent", "memory_bytes", "power_w", "clock_mhz")
 PCIE = ("pcie_rx_bytes_s", "pcie_tx_bytes_s")
 #: long enough for a sample of each kind before the last one
@@ -97,3 +97,15 @@ def test_nothing_is_sampled_where_it_is_not_wanted(
 ) -> None:
     run, rows = sampled(stand_ins, tmp_path, *options)
     assert (run.tables.gpu_samples.height, run.tables.devices.height, rows) == (0, 0, [])
+
+
+def test_a_device_that_is_sampled_and_used_is_one(stand_ins: StandIns, tmp_path: Path) -> None:
+    """Which the driver and NVML know by the same UUID."""
+    steps = (str(stand_ins.program), "init", "launch", "3", "1000", "sync", "1")
+    trace = [sys.executable, "-m", "cvmprof", "trace", "--no-report", "-o", str(tmp_path / "a")]
+    subprocess.run(
+        [*trace, "--", *steps], env=stand_ins.environment(), check=True, timeout=TIMEOUT_S
+    )
+    run = open_run(tmp_path / "a")
+    assert run.tables.devices["device"].to_list() == UUIDS
+    assert run.tables.gpu_ops.filter(kind="kernel")["device"].to_list() == UUIDS[:1] * 3

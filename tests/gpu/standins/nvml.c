@@ -65,7 +65,9 @@ API int nvmlDeviceGetHandleByIndex_v2(unsigned number, device *to) {
 }
 
 API int nvmlDeviceGetUUID(device of, char *to, unsigned size) {
-    snprintf(to, size, "GPU-0000000%u-0000-0000-0000-000000000000", of->number);
+    unsigned n = of->number; /* as libcuda's stand-in numbers them */
+    snprintf(to, size, "GPU-%x0%x1%x2%x3-%x4%x5-%x6%x7-%x8%x9-%xa%xb%xc%xd%xe%xf", n, n, n, n, n, n, n,
+             n, n, n, n, n, n, n, n, n);
     return SUCCESS;
 }
 
