@@ -137,11 +137,11 @@ $(BIN)/python: | demo-packages
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,nvml]'
 	touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,lab,nvml,test]'
 	touch $@ $(VENV)/.demo
 
 # Without gcc it says so and makes nothing: then GPUs are observed in other ways.

@@ -396,7 +396,7 @@ GPU_ACTIVITY = LogicalEvent(
 GPU_SAMPLES = LogicalEvent(
     "GPU sample",
     "load, memory and power of GPUs",
-    "the load of GPUs has no rows",
+    "load, memory and power of GPUs have no rows",
 )
 OF_SESSION = (SOCKET_SAMPLES, GPU_ACTIVITY, GPU_SAMPLES)
 BY_NAME = {event.name: event for event in (*EVENTS, *DERIVED_EVENTS, *OF_SESSION)}

@@ -12,6 +12,7 @@ from . import catalog
 from .catalog import LogicalEvent
 from .compiler import Compiler
 from .conditions import Lack
+from .gpus import Gpus
 from .kernel import KernelFacts, saved
 
 
@@ -38,7 +39,7 @@ class Diagnosis:
 
     ``hindrances`` are reasons why nothing can be recorded now; ``events`` says what could be
     observed without them. ``backends``: why each is not supported, None if it is. ``bcc``: the one
-    that is used for recording, None if nobody looked for it.
+    that is used for recording; ``gpus``: the machine's. None if nobody looked for them.
     """
 
     release: str
@@ -50,14 +51,20 @@ class Diagnosis:
     kernel: dict[str, Any]
     conditions: dict[str, Any]
     bcc: Compiler | None = None
+    gpus: Gpus | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
 
 
-def diagnose(facts: KernelFacts, backend: str = "auto", bcc: Compiler | None = None) -> Diagnosis:
-    """What a recording on this kernel would attach."""
+def diagnose(
+    facts: KernelFacts,
+    backend: str = "auto",
+    bcc: Compiler | None = None,
+    gpus: Gpus | None = None,
+) -> Diagnosis:
+    """What a recording on this kernel would attach, beside what else the machine has for it."""
     able = replace(facts, conditions=facts.conditions.without_hindrances())
     return Diagnosis(
         release=facts.release,
@@ -72,6 +79,7 @@ def diagnose(facts: KernelFacts, backend: str = "auto", bcc: Compiler | None = N
         kernel=saved(facts),
         conditions=asdict(facts.conditions),
         bcc=bcc,
+        gpus=gpus,
     )
 
 

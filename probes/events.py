@@ -582,24 +582,25 @@ GPU_RECORD = Layout(
         """
     ),
 )
-#: what a sample of a GPU holds
-GPU_SAMPLE_UTILISATION, GPU_SAMPLE_MEMORY, GPU_SAMPLE_POWER, GPU_SAMPLE_CLOCK = 1, 2, 4, 8
-GPU_SAMPLE_PCIE = 16
-
+#: what a sample of a GPU measures: bit 0 of `gpu_sample.known` is for the first, and so on
+GPU_MEASURES = (
+    "utilisation_percent", "memory_bytes", "power_mw", "clock_mhz", "pcie_rx_bytes_s",
+    "pcie_tx_bytes_s",
+)  # fmt: skip
 GPU_SAMPLE = Layout(
     "gpu_sample",
-    "A sample of a GPU by NVML; written by the session, not by a program.",
+    "State of a GPU by NVML; written by the session, not by a program.",
     _fields(
         """
         u64 time_ns              when
-        u64 memory_bytes         memory in use
-        u64 pcie_rx_bytes_s      received over PCIe
-        u64 pcie_tx_bytes_s      sent over PCIe
-        u32 device               number of the device on the machine
+        u64 memory_bytes         memory in use, by anybody
+        u64 pcie_rx_bytes_s      received over PCIe, in 20 ms that ended up to 50 ms before
+        u64 pcie_tx_bytes_s      sent over PCIe, likewise
+        u32 device               its number on the machine
+        u32 known                bits: which of GPU_MEASURES the device told; the others are zero
         u32 utilisation_percent  share of the time before that a kernel ran
         u32 power_mw             power drawn
         u32 clock_mhz            clock of its processors
-        u32 held                 GPU_SAMPLE_* bits: which of these it holds
         u32 reserved             zero
         """
     ),

@@ -1,53 +1,57 @@
-"""Samples of GPUs by NVML, and the devices that it knows."""
+"""Tables `gpu_samples` and `devices`: what NVML told of the machine's GPUs."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
-from ...probes import events
+from ...probes.events import GPU_MEASURES
 from ..run.journal import Journal
+from ..run.spool import Spool
 from ..tables import conform
 
-_MILLI = 1000
+_DEVICE = pl.Schema({
+    "device": pl.String(), "index": pl.Int32(), "name": pl.String(), "memory_bytes": pl.Int64(),
+})  # fmt: skip
 
 
-def nvml_devices(journal: Journal) -> pl.DataFrame:
-    """The GPUs of the machine, as the session found them: table `devices`."""
-    rows = [
-        {
-            "device": str(row.get("uuid")),
-            "index": row.get("index"),
-            "name": row.get("name"),
-            "memory_bytes": row.get("memory_bytes"),
-        }
-        for row in journal.rows("gpus")
-    ]
-    schema = {"device": pl.String, "index": pl.Int32, "name": pl.String, "memory_bytes": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+def sampled_devices(journal: Journal) -> pl.DataFrame:
+    """Table `devices`, of every GPU that NVML showed, used or not, in its order."""
+    listed = journal.of("gpu")[-1:]
+    devices: list[dict[str, Any]] = [each for line in listed for each in line["devices"]]
+    rows = [_device(each) for each in devices]
+    return conform("devices", pl.DataFrame(rows, schema=_DEVICE, orient="row"))
 
 
-def gpu_samples(samples: pl.DataFrame, devices: pl.DataFrame) -> pl.DataFrame:
-    """Table `gpu_samples` from GPU_SAMPLE records and `nvml_devices`."""
-
-    def where(bit: int, value: pl.Expr) -> pl.Expr:
-        return pl.when((pl.col("held") & bit) != 0).then(value)
-
-    known = samples.rename({"device": "index"}).join(
-        devices.select("index", "device"), on="index", maintain_order="left"
-    )
-    pcie = events.GPU_SAMPLE_PCIE
+def gpu_samples(spool: Spool, journal: Journal) -> pl.DataFrame:
+    """Table `gpu_samples`. A GPU that the journal does not list is called by its number."""
+    devices = sampled_devices(journal).select("device", pl.col("index").alias("number"))
+    samples = spool.gpu_samples().rename({"device": "number"})
+    named = samples.with_columns(
+        pl.col("number").cast(pl.Int32),
+        *(_if_known(bit, name) for bit, name in enumerate(GPU_MEASURES)),
+    ).join(devices, on="number", how="left", maintain_order="left")
+    numbered = pl.format("gpu{}", "number")
     return conform(
         "gpu_samples",
-        known.select(
-            "time_ns",
-            "device",
-            utilisation_percent=where(
-                events.GPU_SAMPLE_UTILISATION, pl.col("utilisation_percent").cast(pl.Float64)
-            ),
-            memory_bytes=where(events.GPU_SAMPLE_MEMORY, pl.col("memory_bytes")),
-            power_w=where(events.GPU_SAMPLE_POWER, pl.col("power_mw") / _MILLI),
-            clock_mhz=where(events.GPU_SAMPLE_CLOCK, pl.col("clock_mhz").cast(pl.Float64)),
-            pcie_rx_bytes_s=where(pcie, pl.col("pcie_rx_bytes_s")),
-            pcie_tx_bytes_s=where(pcie, pl.col("pcie_tx_bytes_s")),
-        ).sort("time_ns", "device", maintain_order=True),
+        named.with_columns(
+            pl.col("device").fill_null(numbered), power_w=(pl.col("power_mw") / 1000).round(3)
+        ).sort("time_ns", "number"),
     )
+
+
+def _if_known(bit: int, name: str) -> pl.Expr:
+    is_known = (pl.col("known") // (1 << bit)) % 2 == 1
+    return pl.when(is_known).then(name).alias(name)
+
+
+def _device(listed: dict[str, Any]) -> dict[str, Any]:
+    """A row for a device of the journal."""
+    index = int(listed["index"])
+    return {
+        "device": str(listed.get("uuid") or f"gpu{index}"),
+        "index": index,
+        "name": listed.get("name"),
+        "memory_bytes": listed.get("memory_bytes"),
+    }

@@ -15,7 +15,7 @@ from ..tables import conform, empty
 from .cuda_api import driver_calls
 from .cupti import CuptiRecords, cupti_records
 from .runner import runner_operations
-from .samples import gpu_samples, nvml_devices
+from .samples import gpu_samples, sampled_devices
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,12 @@ def device_side(
     calls = _numbered(reported, driver_calls(spool.gpu_calls(), spool.gpu_launches()))
     submitted = reported.ops.join(_submitting(calls), on=["process", "correlation"], how="left")
     inferences = runner_operations(phases).join(_recorded(submitted, calls), on="pid", how="anti")
-    on_machine = nvml_devices(journal)
     ops = [inferences, conform("gpu_ops", submitted)]
     return DeviceSide(
         ops=pl.concat(ops).sort("start_ns", "device", maintain_order=True),
         calls=conform("gpu_calls", calls),
-        devices=_described(reported.devices, on_machine),
-        samples=gpu_samples(spool.gpu_samples(), on_machine),
+        devices=_described(reported.devices, sampled_devices(journal)),
+        samples=gpu_samples(spool, journal),
         dropped=reported.dropped,
     )
 
@@ -69,8 +68,7 @@ def _numbered(reported: CuptiRecords, seen: pl.DataFrame) -> pl.DataFrame:
 def _described(used: pl.DataFrame, on_machine: pl.DataFrame) -> pl.DataFrame:
     """Table `devices`: those of the machine as NVML knows them, and others that were used."""
     others = used.join(on_machine, on="device", how="anti", maintain_order="left")
-    both = [on_machine, others.select(on_machine.columns)]
-    return conform("devices", pl.concat(both).sort("index", "device", nulls_last=True))
+    return pl.concat([on_machine, conform("devices", others)])
 
 
 def _submitting(calls: pl.DataFrame) -> pl.DataFrame:

@@ -94,6 +94,10 @@ class Spool:
         """SOCKET_SAMPLE records."""
         return plain_frame(_bytes(self.path / SOCKET_SAMPLES), events.SOCKET_SAMPLE)
 
+    def gpu_samples(self) -> pl.DataFrame:
+        """GPU_SAMPLE records."""
+        return plain_frame(_bytes(self.path / GPU_SAMPLES), events.GPU_SAMPLE)
+
     def work(self) -> pl.DataFrame:
         """WORK records, without what is in progress."""
         return self.ring(events.WORK)
@@ -121,10 +125,6 @@ class Spool:
     def gpu_launches(self) -> pl.DataFrame:
         """GPU_LAUNCHES records."""
         return self._ring_and_open(events.GPU_LAUNCHES)
-
-    def gpu_samples(self) -> pl.DataFrame:
-        """GPU_SAMPLE records."""
-        return plain_frame(_bytes(self.path / GPU_SAMPLES), events.GPU_SAMPLE)
 
     def gpu_processes(self) -> list[GpuProcess]:
         """What the injected library wrote in each process."""

@@ -124,8 +124,8 @@ def record(
                     files,
                     recorder=RecorderLink(control),
                     sampler=SocketSampler(*socket_files(run, files)),
-                    gpus=GpuSampler(files[GPU_SAMPLES]),
                     injection=prepare_injection(run, options.gpu, user.environment),
+                    gpu_sampler=GpuSampler(files[GPU_SAMPLES], files[JOURNAL]),
                 )
                 held = recording.prepare(version, preload)
             except BaseException:
@@ -151,8 +151,8 @@ class Recording:
     files: dict[str, int]
     recorder: RecorderLink
     sampler: SocketSampler
-    gpus: GpuSampler
     injection: GpuInjection
+    gpu_sampler: GpuSampler
 
     def prepare(self, version: str, preload: Callable[[], object]) -> child.Child:
         """Fork the command and hold it at its gate until all probes are attached.
@@ -202,17 +202,16 @@ class Recording:
     def _start_sampling(self) -> None:
         self.sampler.start()
         if self.options.gpu != "off":
-            self.gpus.start()
+            self.gpu_sampler.start()
 
     def _stop_sampling(self) -> None:
         self.sampler.stop()
-        self.gpus.stop()
+        self.gpu_sampler.stop()
 
     def _note_samples(self) -> None:
-        sampled, gpus = self.sampler.stop(), self.gpus.stop()
+        sampled, gpus = self.sampler.stop(), self.gpu_sampler.stop()
         self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
         self._note("gpu_sampler", cpu_ns=gpus.cpu_ns, samples=gpus.samples)
-        self._note("gpus", rows=gpus.devices)
         self._note("probes", rows=[sampled.row, *gpus.rows])
         taken = {SOCKET_EVENT: sampled.samples, GPU_EVENT: gpus.samples}
         self._note("hits", rows=[{"event": event, "hits": hits} for event, hits in taken.items()])

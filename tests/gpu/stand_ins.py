@@ -23,8 +23,8 @@ _FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-fvisibility=hidden", 
 class StandIns:
     """Where the compiled ones are.
 
-    ``libraries`` is a directory with libcuda.so.1, libcudart.so.13 and libnvidia-ml.so.1.
-    ``cupti`` and ``older_cupti`` are virtual environments with a libcupti.so.13.
+    ``libraries`` is a directory with libcuda.so.1 and libcudart.so.13; ``cupti`` and
+    ``older_cupti`` are virtual environments with a libcupti.so.13.
     """
 
     libraries: Path
@@ -68,7 +68,6 @@ def compile_stand_ins(directory: Path) -> StandIns:
     _library(libcudart, "libcudart.c", str(libcuda))
     _library(compiled.cupti / WHEEL / "libcupti.so.13", "libcupti.c", str(libcuda))
     _library(compiled.older_cupti / WHEEL / "libcupti.so.13", "libcupti.c", str(libcuda), "-DOLDER")
-    _library(compiled.libraries / "libnvidia-ml.so.1", "nvml.c")
     _compile(compiled.program, "program.c", str(libcuda), str(libcudart))
     return compiled
 

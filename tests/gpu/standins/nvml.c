@@ -1,101 +1,191 @@
 // SPDX-License-Identifier: BSD-3-Clause
-/* A stand-in of libnvidia-ml.so.1: two devices that answer the same numbers each time.
- *
- * Device N has utilisation 10 + N, 1000 + N bytes in use of 5000 + N, 70000 + N mW, 1500 + N MHz, and
- * receives 3 + N and sends 4 + N KB/s. Switches by environment:
- *   STANDIN_NVML_FAILS     nvmlInit fails: the driver is not loaded
- *   STANDIN_NVML_WITHOUT   a letter for each question not supported: U, M, P, C, T (throughput)
- *   STANDIN_NVML_LOST      device 1 is lost after so many questions for its utilisation
- *   STANDIN_NVML_DEVICES   how many devices (default 2)
- * Declarations are our own, of the library's public ABI. */
+// A stand-in for NVIDIA's management library: it answers as a script orders.
+//
+// NVML_SCRIPT names the script. Each line is what is asked, the device, and the answers, in the
+// order of the calls; the last answer is repeated. An answer is a number, a text, E and the number
+// of an error, or "hang". What no line is about is answered by error 3, "not supported".
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define API __attribute__((visibility("default")))
+enum { SUCCESS = 0, NOT_SUPPORTED = 3, MAX_LINES = 256, MAX_ANSWERS = 64 };
 
-enum { SUCCESS = 0, NOT_SUPPORTED = 3, DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15 };
-typedef struct { unsigned number; } *device;
-typedef struct { unsigned gpu, memory; } utilisation;
-typedef struct { unsigned long long total, free, used; } memory;
+struct line {
+	char asked[32];
+	unsigned device;
+	char *answers[MAX_ANSWERS];
+	unsigned count, next;
+};
 
-static struct { unsigned number; } devices[64];
-static int asked;
+struct device {
+	unsigned index;
+};
 
-static int lacks(char question) {
-    const char *without = getenv("STANDIN_NVML_WITHOUT");
-    return without && strchr(without, question);
+static struct line lines[MAX_LINES];
+static unsigned line_count;
+static struct device devices[MAX_LINES];
+
+static void read_script(void)
+{
+	char text[4096];
+	FILE *script = fopen(getenv("NVML_SCRIPT"), "r");
+
+	while (script && line_count < MAX_LINES && fgets(text, sizeof(text), script)) {
+		struct line *line = &lines[line_count];
+		char *word = strtok(text, " \n");
+
+		if (!word)
+			continue;
+		snprintf(line->asked, sizeof(line->asked), "%s", word);
+		line->device = strtoul(strtok(NULL, " \n"), NULL, 10);
+		while (line->count < MAX_ANSWERS && (word = strtok(NULL, " \n")))
+			line->answers[line->count++] = strdup(word);
+		line_count++;
+	}
+	if (script)
+		fclose(script);
 }
 
-static int is_lost(device of) {
-    const char *after = getenv("STANDIN_NVML_LOST");
-    return after && of->number == 1 && asked > atoi(after);
+static const char *next_answer(const char *asked, unsigned device)
+{
+	for (unsigned n = 0; n < line_count; n++) {
+		struct line *line = &lines[n];
+
+		if (line->device == device && !strcmp(line->asked, asked))
+			return line->answers[line->next + 1 < line->count ? line->next++ : line->next];
+	}
+	return "E3";
 }
 
-static int answer(device of, char question, unsigned *to, unsigned number) {
-    if (is_lost(of))
-        return GPU_IS_LOST;
-    if (lacks(question))
-        return NOT_SUPPORTED;
-    *to = number + of->number;
-    return SUCCESS;
+// Returns 0 with an answer, else the error that the script orders.
+static int answered(const char *asked, unsigned device, const char **answer)
+{
+	*answer = next_answer(asked, device);
+	while (!strcmp(*answer, "hang"))
+		pause();
+	return **answer == 'E' ? atoi(*answer + 1) : SUCCESS;
 }
 
-API int nvmlInitWithFlags(unsigned flags) {
-    (void)flags;
-    return getenv("STANDIN_NVML_FAILS") ? DRIVER_NOT_LOADED : SUCCESS;
+static int number(const char *asked, unsigned device, unsigned *value)
+{
+	const char *answer;
+	int error = answered(asked, device, &answer);
+
+	if (!error)
+		*value = strtoul(answer, NULL, 10);
+	return error;
 }
 
-API int nvmlShutdown(void) { return SUCCESS; }
+static int text(const char *asked, unsigned device, char *value, unsigned length)
+{
+	const char *answer;
+	int error = answered(asked, device, &answer);
 
-API const char *nvmlErrorString(int error) {
-    return error == DRIVER_NOT_LOADED ? "Driver Not Loaded" : "another error";
+	if (!error)
+		snprintf(value, length, "%s", answer);
+	return error;
 }
 
-API int nvmlDeviceGetCount_v2(unsigned *count) {
-    const char *number = getenv("STANDIN_NVML_DEVICES");
-    *count = number ? (unsigned)atoi(number) : 2;
-    return SUCCESS;
+int nvmlInitWithFlags(unsigned flags)
+{
+	const char *answer;
+
+	(void)flags;
+	if (!line_count)
+		read_script();
+	return answered("init", 0, &answer) == NOT_SUPPORTED ? SUCCESS : atoi(answer + 1);
 }
 
-API int nvmlDeviceGetHandleByIndex_v2(unsigned number, device *to) {
-    devices[number].number = number;
-    *to = (device)&devices[number];
-    return SUCCESS;
+int nvmlShutdown(void)
+{
+	return SUCCESS;
 }
 
-API int nvmlDeviceGetUUID(device of, char *to, unsigned size) {
-    unsigned n = of->number; /* as libcuda's stand-in numbers them */
-    snprintf(to, size, "GPU-%x0%x1%x2%x3-%x4%x5-%x6%x7-%x8%x9-%xa%xb%xc%xd%xe%xf", n, n, n, n, n, n, n,
-             n, n, n, n, n, n, n, n, n);
-    return SUCCESS;
+const char *nvmlErrorString(int error)
+{
+	(void)error;
+	return "an error of the stand-in";
 }
 
-API int nvmlDeviceGetName(device of, char *to, unsigned size) {
-    snprintf(to, size, "Stand-in %u", of->number);
-    return SUCCESS;
+int nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+	return text("driver", 0, version, length);
 }
 
-API int nvmlDeviceGetMemoryInfo(device of, memory *to) {
-    if (is_lost(of))
-        return GPU_IS_LOST;
-    if (lacks('M') && asked)
-        return NOT_SUPPORTED;
-    *to = (memory){.total = 5000 + of->number, .used = 1000 + of->number};
-    return SUCCESS;
+int nvmlDeviceGetCount_v2(unsigned *count)
+{
+	return number("count", 0, count);
 }
 
-API int nvmlDeviceGetUtilizationRates(device of, utilisation *to) {
-    asked++;
-    return answer(of, 'U', &to->gpu, 10);
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, struct device **device)
+{
+	unsigned unused;
+
+	devices[index].index = index;
+	*device = &devices[index];
+	return number("handle", index, &unused);
 }
 
-API int nvmlDeviceGetPowerUsage(device of, unsigned *to) { return answer(of, 'P', to, 70000); }
-
-API int nvmlDeviceGetClockInfo(device of, int which, unsigned *to) {
-    return which == 1 ? answer(of, 'C', to, 1500) : NOT_SUPPORTED; /* 1: of its processors */
+int nvmlDeviceGetUUID(struct device *device, char *uuid, unsigned length)
+{
+	return text("uuid", device->index, uuid, length);
 }
 
-API int nvmlDeviceGetPcieThroughput(device of, int which, unsigned *to) {
-    return answer(of, 'T', to, which ? 3 : 4); /* 0: sent, 1: received */
+int nvmlDeviceGetName(struct device *device, char *name, unsigned length)
+{
+	return text("name", device->index, name, length);
 }
+
+struct memory {
+	unsigned long long total, free, used;
+};
+
+int nvmlDeviceGetMemoryInfo(struct device *device, struct memory *memory)
+{
+	const char *total, *used;
+	int error = answered("total", device->index, &total);
+
+	if (!error)
+		error = answered("used", device->index, &used);
+	if (error)
+		return error;
+	memory->total = strtoull(total, NULL, 10);
+	memory->used = strtoull(used, NULL, 10);
+	memory->free = memory->total - memory->used;
+	return SUCCESS;
+}
+
+struct utilisation {
+	unsigned gpu, memory;
+};
+
+int nvmlDeviceGetUtilizationRates(struct device *device, struct utilisation *utilisation)
+{
+	utilisation->memory = 0;
+	return number("utilisation", device->index, &utilisation->gpu);
+}
+
+int nvmlDeviceGetPowerUsage(struct device *device, unsigned *milliwatts)
+{
+	return number("power", device->index, milliwatts);
+}
+
+int nvmlDeviceGetClockInfo(struct device *device, int type, unsigned *mhz)
+{
+	return number(type == 1 ? "clock" : "another clock", device->index, mhz);
+}
+
+int nvmlDeviceGetMigMode(struct device *device, unsigned *current, unsigned *pending)
+{
+	*pending = 0;
+	return number("mig", device->index, current);
+}
+
+#ifndef WITHOUT_PCIE
+int nvmlDeviceGetPcieThroughput(struct device *device, int counter, unsigned *kilobytes)
+{
+	return number(counter ? "received" : "sent", device->index, kilobytes);
+}
+#endif

@@ -8,6 +8,7 @@ import pytest
 
 from cvmprof.probes.conditions import Conditions, Lack
 from cvmprof.probes.diagnosis import diagnose
+from cvmprof.probes.gpus import Gpu, Gpus
 from cvmprof.probes.kernel import KernelFacts
 from cvmprof.reports.terminal.doctor import render_doctor
 from cvmprof.tests.kernels.document import saved_facts
@@ -67,9 +68,52 @@ def test_a_struct_member_that_is_missing_hinders_all(facts: KernelFacts) -> None
     assert "CANNOT record" in render_doctor(diagnosis)
 
 
+def gpu_lines(facts: KernelFacts, gpus: Gpus) -> list[str]:
+    lines = render_doctor(diagnose(facts, gpus=gpus)).splitlines()
+    return lines[lines.index("GPUs") :]
+
+
+def test_a_machine_without_a_gpu_is_one_line(facts: KernelFacts) -> None:
+    assert gpu_lines(facts, Gpus()) == ["GPUs", "  no NVIDIA driver"]
+
+
+def test_gpus_and_what_is_there_to_observe_them(facts: KernelFacts) -> None:
+    whole = Gpu(0, "GPU-1111", "H100", 80 << 30)
+    gpus = Gpus("580.65.06", (whole, Gpu(1, "gpu1", is_divided=True)), "/lib/libcuda.so.1")
+    assert gpu_lines(facts, gpus) == [
+        "GPUs",
+        "  NVIDIA driver         580.65.06",
+        "  GPU 0                 H100, 80 GiB, GPU-1111",
+        "  GPU 1                 gpu1, divided into MIG instances",
+        "  libcuda               /lib/libcuda.so.1",
+        "  CUPTI                 not found; the command's own environment may have one",
+        "  samples               by NVML, 20 times a second",
+    ]
+
+
+def test_why_gpus_are_not_recorded(facts: KernelFacts) -> None:
+    others = ("AMD GPU card0", "Intel GPU card1")
+    assert gpu_lines(facts, Gpus(others=others)) == [
+        "GPUs",
+        "  no NVIDIA driver",
+        "  AMD GPU card0         not recorded: only GPUs of NVIDIA are",
+        "  Intel GPU card1       not recorded: only GPUs of NVIDIA are",
+    ]
+    lines = gpu_lines(facts, Gpus(cupti="/c", unsampled="NVML cannot be used: Timeout"))
+    assert lines[1:] == [
+        "  NVIDIA driver         not loaded",
+        "  libcuda               not found",
+        "  CUPTI                 /c",
+        "  samples               no: NVML cannot be used: Timeout",
+    ]
+
+
 def test_json_has_all_that_is_known(facts: KernelFacts) -> None:
-    told = diagnose(facts).as_json()
+    told = diagnose(facts, gpus=Gpus("580.65.06", (Gpu(0, "GPU-1111"),))).as_json()
     assert told["kernel"]["config"]["FUSE_FS"] == "y"
     assert told["kernel"]["functions"]["filemap_fault"]["module"] == "vmlinux"
     assert told["conditions"]["lockdown"] == ""
     assert {each["event"] for each in told["events"]} >= {"wake", "daemon call"}
+    unknown = {"name": None, "memory_bytes": None, "is_divided": False}
+    assert told["gpus"]["driver"] == "580.65.06"
+    assert told["gpus"]["devices"] == ({"index": 0, "uuid": "GPU-1111", **unknown},)
