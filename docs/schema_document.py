@@ -167,7 +167,7 @@ Version 1 differs from the design's list of tables:
   acknowledges a request, `rtt_us` includes the server's time to answer, so take `min_rtt_us` as the network's round
   trip. Packets that the server sent again show as `out_of_order`. Connections in another network namespace are not
   sampled.
-- `gpu_samples` and `devices` hold every NVIDIA GPU of the machine (at most 16), used or not (`docs/gpu-samples.md`).
+- `gpu_samples` and `devices` hold every NVIDIA GPU of the machine (at most 16), used or not (`docs/gpu-machine.md`).
 - `phases.framework` is added (see `docs/phases.md`).
 - `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
 - `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups

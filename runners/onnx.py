@@ -1,14 +1,21 @@
-"""Runs an ONNX model in ONNX Runtime: one phase ``load``, then one phase ``run`` for each run."""
+"""Runs an ONNX model in ONNX Runtime: one phase ``load``, then one phase ``run`` for each run.
+
+Which provider ran it is what ONNX Runtime says after the load, not what was asked for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol, cast
 
 from ..errors import CvmprofError, MissingDependency
@@ -27,8 +34,18 @@ except ImportError as error:
         "pip install 'cvmprof[cpu]', or 'cvmprof[gpu]' on a machine with CUDA",
     ) from error
 
+_TENSORRT = "TensorrtExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+#: the provider that is asked for, and what ONNX Runtime may use where it cannot run a node
+_PROVIDERS = {"tensorrt": (_TENSORRT, _CUDA, _CPU), "cuda": (_CUDA, _CPU), "cpu": (_CPU,)}
+_WAYS_OUT = {
+    "tensorrt": "install TensorRT and pip install 'cvmprof[gpu]', or choose --provider cuda",
+    "cuda": "pip install 'cvmprof[gpu]' without the package onnxruntime, or run on the CPU",
+}
+_WARNING, _FATAL = 2, 4  # of what severity ONNX Runtime prints messages; the first is its default
+#: records which provider gets which node; older versions of ONNX Runtime take no notice
+_RECORD_NODES = "session.record_ep_graph_assignment_info"
 _TOKEN_INPUTS = ("tokens", "input_ids")
 _TYPES = {
     "tensor(int64)": np.int64,
@@ -39,25 +56,38 @@ _TYPES = {
     "tensor(bool)": np.bool_,
 }
 
-_ERRORS = tuple(
+_ERRORS: tuple[type[Exception], ...] = tuple(
     each
     for each in vars(_native).values()
     if isinstance(each, type) and issubclass(each, Exception)
 )
+#: with those that its Python part and its providers for GPUs raise
+_ALL_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, RuntimeError, ValueError)
 
 Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
 class ModelRun:
-    """The result of running a model, and how long it took."""
+    """The result of running a model, and how long it took.
+
+    ``provider``: the execution provider of ONNX Runtime that ran it. ``nodes``: how many nodes of
+    its graph each provider got; None where this ONNX Runtime does not tell. ``unused``: why CUDA
+    was not taken, if the choice was ``auto``. ``checksum``: SHA-256 of the first run's outputs,
+    equal for equal files on one machine and provider.
+    """
 
     provider: str
-    """The execution provider of ONNX Runtime that ran it."""
+    nodes: dict[str, int] | None
+    unused: str | None
     load_ns: int
     run_ns: tuple[int, ...]
     checksum: str
-    """SHA-256 of the first run's outputs: equal for equal files on one machine."""
+
+    @property
+    def steady_ns(self) -> int | None:
+        """The median of all runs but the first; None where there was only one."""
+        return round(median(self.run_ns[1:])) if len(self.run_ns) > 1 else None
 
 
 class _Tensor(Protocol):
@@ -66,11 +96,19 @@ class _Tensor(Protocol):
     shape: Sequence[int | str | None]
 
 
+class _Binding(Protocol):
+    def bind_ortvalue_input(self, name: str, ortvalue: object) -> None: ...
+    def bind_output(self, name: str, device_type: str, device_id: int) -> None: ...
+    def synchronize_outputs(self) -> None: ...
+    def copy_outputs_to_cpu(self) -> Sequence[Array]: ...
+
+
 class _Session(Protocol):
     def get_inputs(self) -> Sequence[_Tensor]: ...
     def get_outputs(self) -> Sequence[_Tensor]: ...
     def get_providers(self) -> Sequence[str]: ...
-    def run(self, output_names: None, input_feed: dict[str, Array]) -> Sequence[Array]: ...
+    def io_binding(self) -> _Binding: ...
+    def run_with_iobinding(self, iobinding: _Binding) -> None: ...
 
 
 def run_model(
@@ -83,65 +121,164 @@ def run_model(
     """Load the model at ``path`` and run it ``runs`` times on the same made-up inputs.
 
     ``threads`` is the number of threads within an operator, 0 for ONNX Runtime's choice.
-    ``provider`` is ``cpu``, ``cuda``, or ``auto``: CUDA if ONNX Runtime has it.
+    ``provider`` is ``cpu``, ``cuda``, ``tensorrt`` or ``auto``: CUDA where it works, else the CPU.
     ``dimension`` replaces the dimensions that the model leaves open, except the first, the batch,
-    which is 1. Raises CvmprofError if the model cannot be loaded or run.
+    which is 1. Inputs and outputs stay on the device.
+
+    Raises MissingDependency if the provider that is asked for cannot run the model, CvmprofError
+    if the model cannot be loaded or run.
     """
     if not path.is_file():
         raise CvmprofError(f"there is no model {path}", "name an existing .onnx file")
-    providers = _providers(provider)
     begun_ns = time.monotonic_ns()
     with phase("load"):
-        session = _loaded(path, threads, providers)
+        loaded = _loaded(path, threads, provider)
     load_ns = time.monotonic_ns() - begun_ns
-    outputs, run_ns = _timed_runs(path, session, _made_up_inputs(session, dimension), runs)
-    return ModelRun(session.get_providers()[0], load_ns, run_ns, _checksum(outputs))
+    outputs, run_ns = _timed_runs(path, loaded, _made_up_inputs(loaded.session, dimension), runs)
+    name = loaded.session.get_providers()[0]
+    return ModelRun(name, loaded.nodes, loaded.unused, load_ns, run_ns, _checksum(outputs))
 
 
-def _providers(choice: str) -> list[str]:
-    offered = cast("list[str]", onnxruntime.get_available_providers())
-    if choice == "cuda" and _CUDA not in offered:
-        raise MissingDependency(
-            "this ONNX Runtime has no CUDA provider",
-            "pip install 'cvmprof[gpu]', or run on the CPU",
-        )
-    return [_CUDA, _CPU] if choice != "cpu" and _CUDA in offered else [_CPU]
+@dataclass(frozen=True)
+class _Loaded:
+    """A session, the device of its inputs and outputs, and what `ModelRun` says of it."""
+
+    session: _Session
+    device: str
+    nodes: dict[str, int] | None
+    unused: str | None = None
 
 
-def _loaded(path: Path, threads: int, providers: list[str]) -> _Session:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+def _loaded(path: Path, threads: int, choice: str) -> _Loaded:
+    if choice != "auto":
+        return _loaded_by(path, threads, choice)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        with _quiet():
+            return _loaded_by(path, threads, "cuda")
+    except MissingDependency as lack:
+        return replace(_loaded_by(path, threads, "cpu"), unused=lack.fact)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime prints no errors: they are expected."""
+    onnxruntime.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+
+
+def _loaded_by(path: Path, threads: int, choice: str) -> _Loaded:
+    """Raises MissingDependency if a GPU is asked for and cannot run the model."""
+    if choice != "cpu":
+        return _loaded_on_gpu(path, threads, choice)
+    try:
+        session = _session(path, threads, _PROVIDERS[choice])
     except _ERRORS as error:
         raise _refusal(path, "load", error) from error
+    return _Loaded(session, "cpu", _nodes(session))
+
+
+def _loaded_on_gpu(path: Path, threads: int, choice: str) -> _Loaded:
+    wanted = _PROVIDERS[choice][0]
+    unfound = _made_ready(choice)
+    try:
+        session = _session(path, threads, _PROVIDERS[choice])
+    except _ALL_ERRORS as error:
+        fact = f"ONNX Runtime cannot load {path} by {wanted}: {_one_line(error)}"
+        raise _missing(choice, fact, "see if it loads with --provider cpu; if so, ") from error
+    if session.get_providers()[0] != wanted:
+        raise _missing(choice, f"ONNX Runtime could not load its {wanted}{unfound}")
+    nodes = _nodes(session)
+    if nodes is not None and wanted not in nodes:
+        raise _missing(choice, f"{wanted} can run no node of {path}")
+    return _Loaded(session, "cuda", nodes)
+
+
+def _made_ready(choice: str) -> str:
+    """Load CUDA's libraries from the Python environment, where ONNX Runtime can; return what it
+    says of those that it does not find.
+
+    Raises MissingDependency if this ONNX Runtime is not made for the provider.
+    """
+    wanted = _PROVIDERS[choice][0]
+    if wanted not in onnxruntime.get_available_providers():
+        raise _missing(choice, f"this ONNX Runtime has no {wanted}")
+    if not hasattr(onnxruntime, "preload_dlls"):
+        return ""
+    with redirect_stdout(StringIO()) as said:
+        onnxruntime.preload_dlls()
+    lines = said.getvalue().splitlines()
+    return f": {lines[0]}" if lines else ""
+
+
+def _session(path: Path, threads: int, providers: Sequence[str]) -> _Session:
+    """Without the fallback by which ONNX Runtime would run on the CPU what a GPU cannot load."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(_RECORD_NODES, "1")
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=list(providers), enable_fallback=0
+    )
     return cast("_Session", session)
 
 
+def _nodes(session: _Session) -> dict[str, int] | None:
+    """How many nodes each provider got, as ONNX Runtime 1.24 and newer tell."""
+    parts: Any = getattr(session, "get_provider_graph_assignment_info", None)
+    if parts is None:
+        return None
+    counts = Counter[str]()
+    for part in parts():
+        counts[str(part.ep_name)] += len(part.get_nodes())
+    return dict(counts)
+
+
+def _missing(choice: str, fact: str, before: str = "") -> MissingDependency:
+    return MissingDependency(fact, before + _WAYS_OUT[choice])
+
+
 def _timed_runs(
-    path: Path, session: _Session, feed: dict[str, Array], runs: int
+    path: Path, loaded: _Loaded, feed: dict[str, Array], runs: int
 ) -> tuple[Sequence[Array], tuple[int, ...]]:
     """Run ``runs`` times; return the first run's outputs and the time of each."""
     outputs: Sequence[Array] = ()
     run_ns: list[int] = []
-    for _ in range(runs):
-        begun_ns = time.monotonic_ns()
-        try:
+    try:
+        binding = _bound(loaded, feed)
+        for _ in range(runs):
+            begun_ns = time.monotonic_ns()
             with phase("run"):
-                results = session.run(None, feed)
-        except _ERRORS as error:
-            raise _refusal(path, "run", error) from error
-        run_ns.append(time.monotonic_ns() - begun_ns)
-        outputs = outputs or results
+                loaded.session.run_with_iobinding(binding)
+                binding.synchronize_outputs()
+            run_ns.append(time.monotonic_ns() - begun_ns)
+            outputs = outputs or binding.copy_outputs_to_cpu()
+    except _ALL_ERRORS as error:
+        raise _refusal(path, "run", error) from error
     return outputs, tuple(run_ns)
 
 
+def _bound(loaded: _Loaded, feed: dict[str, Array]) -> _Binding:
+    """The inputs on the device, once for all runs, and outputs that stay there."""
+    binding = loaded.session.io_binding()
+    for name, array in feed.items():
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(array, loaded.device, 0)
+        binding.bind_ortvalue_input(name, value)
+    for output in loaded.session.get_outputs():
+        binding.bind_output(output.name, loaded.device, 0)
+    return binding
+
+
 def _refusal(path: Path, action: str, error: Exception) -> CvmprofError:
-    reason = " ".join(str(error).split())
     return CvmprofError(
-        f"ONNX Runtime cannot {action} {path}: {reason[:300]}",
+        f"ONNX Runtime cannot {action} {path}: {_one_line(error)}",
         "check that the model and its external data file are complete and fit this ONNX Runtime",
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _made_up_inputs(session: _Session, dimension: int) -> dict[str, Array]:
