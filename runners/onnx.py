@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -160,7 +160,7 @@ def _loaded(path: Path, threads: int, choice: str) -> _Loaded:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """ONNX Runtime prints no errors: they are expected."""
     onnxruntime.set_default_logger_severity(_FATAL)
     try:

@@ -19,20 +19,27 @@ def stalls(device: DeviceSide, start_ns: int, threshold_ns: int) -> pl.DataFrame
 
     From the command's start to the device's last kernel. The waiting thread is the one that
     submitted the kernel after the gap. A process whose driver's calls only were seen has gaps of
-    its own: from the end of a synchronisation to the next submit.
+    its own: from the end of a synchronisation to the next submit, as far as launches were watched.
     """
-    busy = pl.concat([_computing(device), _between_synchronisations(device.calls)])
+    by_calls = _between_synchronisations(device.calls)
+    busy = pl.concat([
+        _computing(device).with_columns(is_seen=True),
+        by_calls.with_columns(is_seen=True),
+        _unseen(by_calls, device.unwatched).with_columns(is_seen=False),
+    ])  # fmt: skip
     ordered = busy.filter(pl.col("end_ns") > start_ns).sort("device", "start_ns", "end_ns")
     idle_since = pl.col("end_ns").cum_max().shift(1).over("device").fill_null(start_ns)
     gaps = ordered.select(
         "device",
+        "is_seen",
         "source",
         waiting_tid="tid",
         start_ns=idle_since,
         end_ns="start_ns",
         submitted_ns=pl.coalesce("submitted_ns", "start_ns").clip(idle_since, pl.col("start_ns")),
     )
-    long = gaps.filter(pl.col("end_ns") - pl.col("start_ns") >= threshold_ns)
+    lasted = pl.col("end_ns") - pl.col("start_ns")
+    long = gaps.filter("is_seen", lasted >= threshold_ns).drop("is_seen")
     numbered = long.sort("start_ns", "device").with_row_index("stall_id")
     for direction in ("in", "out"):
         copies = device.ops.filter(pl.col("kind") == f"copy_{direction}")
@@ -81,6 +88,19 @@ def _between_synchronisations(calls: pl.DataFrame) -> pl.DataFrame:
             submitted_ns=pl.lit(None, pl.Int64),
         )
         .select("device", "source", "start_ns", "end_ns", "tid", "submitted_ns")
+    )
+
+
+def _unseen(by_calls: pl.DataFrame, unwatched: pl.DataFrame) -> pl.DataFrame:
+    """Times in which a process may have launched unseen; columns as `_computing`.
+
+    Nothing is known of them: they count as busy, and no gap ends with one.
+    """
+    processes = by_calls.unique("device").drop("start_ns", "end_ns")
+    return (
+        processes.join(unwatched, how="cross")
+        .select(by_calls.columns)
+        .with_columns(tid=pl.lit(None, pl.Int32))
     )
 
 

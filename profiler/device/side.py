@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 
 import polars as pl
 
@@ -17,18 +18,22 @@ from .cupti import CuptiRecords, cupti_records
 from .runner import runner_operations
 from .samples import gpu_samples, sampled_devices
 
+SPAN = pl.Schema({"start_ns": pl.Int64(), "end_ns": pl.Int64()})
+
 
 @dataclass(frozen=True)
 class DeviceSide:
     """What devices did and were asked to do: the tables of these names.
 
-    ``dropped``: records that CUPTI or the injected library lost.
+    ``unwatched``: times in which uprobes saw no launches: start_ns, end_ns. ``dropped``: records
+    that CUPTI or the injected library lost.
     """
 
     ops: pl.DataFrame = field(default_factory=partial(empty, "gpu_ops"))
     calls: pl.DataFrame = field(default_factory=partial(empty, "gpu_calls"))
     devices: pl.DataFrame = field(default_factory=partial(empty, "devices"))
     samples: pl.DataFrame = field(default_factory=partial(empty, "gpu_samples"))
+    unwatched: pl.DataFrame = field(default_factory=partial(pl.DataFrame, schema=SPAN))
     dropped: int = 0
 
 
@@ -50,6 +55,7 @@ def device_side(
         calls=conform("gpu_calls", calls),
         devices=_described(reported.devices, sampled_devices(journal)),
         samples=gpu_samples(spool, journal),
+        unwatched=_unwatched(journal, kernel.stop_ns),
         dropped=reported.dropped,
     )
 
@@ -69,6 +75,17 @@ def _described(used: pl.DataFrame, on_machine: pl.DataFrame) -> pl.DataFrame:
     """Table `devices`: those of the machine as NVML knows them, and others that were used."""
     others = used.join(on_machine, on="device", how="anti", maintain_order="left")
     return pl.concat([on_machine, conform("devices", others)])
+
+
+def _unwatched(journal: Journal, stop_ns: int) -> pl.DataFrame:
+    """When launches were not watched, to keep within their budget: start_ns, end_ns."""
+    changes = [(int(line["time_ns"]), bool(line["watched"])) for line in journal.of("launches")]
+    spans = [
+        (time_ns, until_ns)
+        for (time_ns, watched), (until_ns, _) in pairwise([*changes, (stop_ns, True)])
+        if not watched
+    ]
+    return pl.DataFrame(spans, schema=SPAN, orient="row")
 
 
 def _submitting(calls: pl.DataFrame) -> pl.DataFrame:

@@ -38,7 +38,7 @@ class Runtime:
         self.calls.append(("severity", level))
 
     def SessionOptions(self) -> Any:
-        return SimpleNamespace(add_session_config_entry=lambda key, value: None)
+        return SimpleNamespace(add_session_config_entry=self._configure)
 
     def InferenceSession(self, path: str, options: Any, **given: Any) -> Session:
         self.calls.append(("session", tuple(given["providers"]), given["enable_fallback"]))
@@ -51,7 +51,16 @@ class Runtime:
 
     @property
     def OrtValue(self) -> Any:
-        return SimpleNamespace(ortvalue_from_numpy=lambda array, device, number: (array, device))
+        return SimpleNamespace(ortvalue_from_numpy=self._value)
+
+    @staticmethod
+    def _value(array: Any, device: str, number: int) -> tuple[Any, str]:
+        assert number == 0
+        return array, device
+
+    @staticmethod
+    def _configure(key: str, value: str) -> None:
+        assert (key, value) == ("session.record_ep_graph_assignment_info", "1")
 
     def _parts(self) -> list[Any]:
         return [

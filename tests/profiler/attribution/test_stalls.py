@@ -135,3 +135,18 @@ def test_by_calls_alone_each_process_has_gaps_of_its_own() -> None:
         ("CUDA of process 5", "cuda_api", 100, 120, 4, 120),
         ("CUDA of process 3", "cuda_api", 113, 130, 4, 130),
     ]  # fmt: skip
+
+
+def test_what_was_not_watched_is_no_gap_and_ends_none() -> None:
+    """From 130 to 160 launches were not watched; other devices do not care."""
+    unwatched = pl.DataFrame({"start_ns": [130], "end_ns": [160]})
+    calls = rows(
+        "gpu_calls",
+        call("launch", 100, 101), call("synchronize", 102, 110),
+        call("launch", 175, 176), call("synchronize", 177, 180), call("launch", 200, 201),
+    )  # fmt: skip
+    kernels = rows("gpu_ops", op("kernel", 100, 110), op("kernel", 150, 160))
+    found = gaps(DeviceSide(ops=kernels, calls=calls, unwatched=unwatched))
+    assert found.select("device", "start_ns", "end_ns").rows() == [
+        ("d", 110, 150), ("CUDA of process 3", 160, 175), ("CUDA of process 3", 180, 200),
+    ]  # fmt: skip

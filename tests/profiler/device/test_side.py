@@ -98,3 +98,12 @@ def test_without_a_gpu_there_is_nothing(writer: SpoolWriter) -> None:
     frames = (found.ops, found.calls, found.devices, found.samples)
     assert [frame.height for frame in frames] == [0, 0, 0, 0]
     assert found.dropped == 0
+
+
+def test_when_launches_were_not_watched(spool_writer: SpoolWriter) -> None:
+    """The last time ends with the recording."""
+    spool_writer.begin()
+    for time_ns, watched in ((2000, False), (3000, True), (5000, False)):
+        spool_writer.journal("launches", time_ns, watched=watched)
+    spool_writer.end(9000)
+    assert side(spool_writer).unwatched.rows() == [(2000, 3000), (5000, 9000)]
