@@ -42,7 +42,7 @@ def cupti_records(processes: Sequence[GpuProcess], host_ids: HostIds) -> CuptiRe
         ops=_operations(named, devices, host_ids),
         calls=_calls(named, host_ids),
         devices=_table_of_devices(devices),
-        dropped=sum(_number(line, "count") for each in processes for line in each.of("dropped")),
+        dropped=sum(map(_lost, processes)),
     )
 
 
@@ -181,6 +181,11 @@ def _with_host_ids(records: pl.DataFrame, host_ids: HostIds) -> pl.DataFrame:
         .drop("pid", "tid")
         .rename({"host_pid": "pid", "host_tid": "tid"})
     )
+
+
+def _lost(process: GpuProcess) -> int:
+    """Records that could not be kept, by CUPTI or by the library, or are too many to be read."""
+    return process.unread + sum(_number(line, "count") for line in process.of("dropped"))
 
 
 def _number(line: dict[str, object], key: str) -> int:

@@ -19,18 +19,22 @@ from .decode import plain_frame
 from .journal import Line, json_lines
 
 MOST_PROCESSES = 4096
-#: of one process: a name for each of 65,536 kernels, 1 kB long
+#: of all processes together: names of 65,536 kernels, 1 kB long
 MOST_LINE_BYTES = 64 << 20
-#: of one process: 56 million records
-MOST_RECORD_BYTES = 4 << 30
+#: of all processes together; each takes 64 bytes of memory
+MOST_RECORDS = 32_000_000
 
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """What one process wrote: GPU_RECORD records, and lines about them (`probes/injection`)."""
+    """What one process wrote: GPU_RECORD records, and lines about them (`probes/injection`).
+
+    ``unread``: how many more records there are.
+    """
 
     records: pl.DataFrame
     lines: tuple[Line, ...]
+    unread: int = 0
 
     def of(self, kind: str) -> list[Line]:
         """The lines of one kind."""
@@ -39,13 +43,16 @@ class GpuProcess:
 
 def gpu_processes(directory: Path) -> list[GpuProcess]:
     """The processes that wrote anything, by the names of their files."""
-    return [
-        GpuProcess(
-            plain_frame(_content(records, MOST_RECORD_BYTES), GPU_RECORD),
-            tuple(json_lines(_content(records.with_suffix(".lines"), MOST_LINE_BYTES))),
-        )
-        for records in _record_files(directory)
-    ]
+    processes = list[GpuProcess]()
+    records_left, bytes_left = MOST_RECORDS, MOST_LINE_BYTES
+    for path in _record_files(directory):
+        content, size = _content(path, records_left * GPU_RECORD.size)
+        text, _ = _content(path.with_suffix(".lines"), bytes_left)
+        records = plain_frame(content, GPU_RECORD)
+        unread = max(0, size // GPU_RECORD.size - records.height)
+        processes.append(GpuProcess(records, tuple(json_lines(text)), unread))
+        records_left, bytes_left = records_left - records.height, bytes_left - len(text)
+    return processes
 
 
 def _record_files(directory: Path) -> Iterator[Path]:
@@ -58,16 +65,17 @@ def _record_files(directory: Path) -> Iterator[Path]:
     yield from (directory / name for name in found)
 
 
-def _content(path: Path, most_bytes: int) -> bytes:
-    """A plain file's bytes, up to ``most_bytes``; none of anything else."""
+def _content(path: Path, most_bytes: int) -> tuple[bytes, int]:
+    """A plain file's bytes, up to ``most_bytes``, and its size; nothing of anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return b""
+        return b"", 0
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return b"", 0
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes)
+            return file.read(most_bytes), status.st_size
     finally:
         os.close(descriptor)

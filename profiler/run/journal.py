@@ -95,7 +95,7 @@ def json_lines(data: bytes) -> Iterator[Line]:
     for raw in data.split(b"\n"):
         try:
             line = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict):
             yield line

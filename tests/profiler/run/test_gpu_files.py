@@ -57,10 +57,18 @@ def test_no_more_is_read_than_a_recording_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_files, "MOST_PROCESSES", 2)
-    monkeypatch.setattr(gpu_files, "MOST_RECORD_BYTES", 3 * GPU_RECORD.size)
-    monkeypatch.setattr(gpu_files, "MOST_LINE_BYTES", 16)
+    monkeypatch.setattr(gpu_files, "MOST_RECORDS", 5)
+    monkeypatch.setattr(gpu_files, "MOST_LINE_BYTES", 40)
     for stem in ("1-1", "2-1", "3-1"):
         write(tmp_path, stem, 4)
-    (tmp_path / "1-1.lines").write_text('{"kind": "end"}\n{"kind": "end"}\n')
-    assert counts(tmp_path) == [3, 3]
-    assert len(gpu_processes(tmp_path)[0].lines) == 1
+        (tmp_path / f"{stem}.lines").write_text('{"kind": "end"}\n{"kind": "end"}\n')
+    one, two = gpu_processes(tmp_path)
+    assert [(each.records.height, each.unread, len(each.lines)) for each in (one, two)] == [
+        (4, 0, 2), (1, 3, 0),
+    ]  # fmt: skip
+
+
+def test_what_is_nested_too_deeply_is_no_line(tmp_path: Path) -> None:
+    write(tmp_path, "7-1", 1)
+    (tmp_path / "7-1.lines").write_text("[" * 100_000 + "\n" + '{"kind": "end"}\n')
+    assert gpu_processes(tmp_path)[0].lines == ({"kind": "end"},)
