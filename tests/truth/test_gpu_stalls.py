@@ -15,10 +15,16 @@ import pytest
 
 from cvmprof.profiler.attribution.causes import stall_chains
 from cvmprof.profiler.run.opened import Run
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.stalls import stalls
 from cvmprof.runners.lab.lab import Rule, Shaping, mount, order
 from cvmprof.tests.gpu.stand_ins import StandIns, compile_stand_ins, read_log
+from cvmprof.tests.models import WRITERS
 
-from .conftest import Trace, Truth, served_lab
+from .conftest import Trace, Truth, served_lab, traced
+from .tensors import LOAD, chunks_of_tensors, model_and_data, published_models
+
+__all__ = ["published_models"]
 
 MIB = 1 << 20
 LAYERS, LATE = 12, (3, 6, 10)
@@ -218,3 +224,35 @@ def test_by_calls_alone_the_same_chunks_come_late(late: Late, log: Path, trace: 
         assert 0 <= each["start_ns"] - waits[number - 1] <= PRECISION_NS
         assert 0 <= copies[number] - each["end_ns"] <= PRECISION_NS
         assert each["source"] == "cuda_api"
+
+
+@pytest.mark.parametrize("format_name", list(WRITERS))
+def test_the_worst_stalls_name_the_tensors_of_the_late_chunks(
+    models: Truth, tmp_path: Path, log: Path, format_name: str
+) -> None:
+    """Tensor by tensor to the device, a kernel after each: as a model's layers are loaded."""
+    model, data = model_and_data(models, format_name)
+    order(models.lab, Shaping())
+    first = traced(tmp_path / "first.cvmprof", LOAD, model, data).tables
+    file_id = first.files.filter(path=str(data))["file_id"].item()
+    tensors = first.tensors.filter(file_id=file_id).sort("offset_bytes")
+    places = tensors.select("offset_bytes", "size_bytes").rows()
+    ranges = [number for place in places for number in place]
+    chosen = chunks_of_tensors(data, tensors)
+    models.cool()
+    paths = "|".join(f"/{name[:2]}/{name[2:]}" for name, _ in chosen)
+    order(models.lab, Shaping(rules=(Rule("delay", paths, delay_s=DELAY_S),)))
+
+    read = "import sys; open(sys.argv.pop(1), 'rb').read(4096)\n"  # as a loader reads the header
+    run = traced(tmp_path / "run.cvmprof", read + FROM_A_MAPPING, model, data, *ranges)
+    longest = stalls(gather(run), LAYERS).longest
+    after_start = [each for each in longest if each.stall_id > 0]
+    worst = sorted(after_start[: len(chosen)], key=lambda stall: stall.start_ns)
+    assert all(each.duration_ns >= DELAY_S * 1e9 for each in worst)
+    links = [each.worst_chunk for each in worst]
+    found = [
+        (link.fetch.object_hash, link.access.part.tensors[0])
+        for link in links
+        if link and link.fetch and link.access
+    ]
+    assert found == chosen
