@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(GPU_CHOICES)),
     default="auto",
     show_default=True,
-    help="How to observe GPUs: by CUPTI, by the driver's calls, by both or not.",
+    help="How to observe GPUs: by CUPTI, by the driver's calls, or not; auto: CUPTI if it can be.",
 )
 @click.option("--every-read", is_flag=True, help="Record each read; do not sum up page-cache hits.")
 @click.option("--all-files", is_flag=True, help="Record reads on all file systems, not only FUSE.")

@@ -145,6 +145,17 @@ In the summary as JSON (`cvmprof summary --json`), `tensors` has the keys `known
 
 _CHANGES = """## Changes
 
+Version 2 adds GPUs, tensors and phases of frameworks. Runs of version 1 are read as if they were of version 2, with
+these tables empty and these columns null, or as they had been:
+
+- Tables `devices`, `gpu_calls` and `tensors` are new, `gpu_samples` is filled. `gpu_samples` and `devices` hold every
+  NVIDIA GPU of the machine (at most 16), used or not (`docs/gpu-machine.md`). Calls of the driver are in `gpu_calls`,
+  apart from `gpu_ops`: they have a thread and no device, and launches may be counted instead of timed.
+- `gpu_ops` has `context`, `pageable`, `correlation` and `gpu_call_id`; its `kind` is one of a closed list.
+- `stalls` are gaps between kernels; `submitted_ns`, `copying_in_ns`, `copying_out_ns` and `source` are new, and
+  `waiting_tid` is null where the submitting call was not seen.
+- The causes `driver`, `device` and `launch` are new. `phases.framework` is new (`docs/phases.md`).
+
 Version 1 differs from the design's list of tables:
 
 - `operations.file_id` is nullable: an open that failed, or a metadata operation on a name, has no file.
@@ -167,8 +178,6 @@ Version 1 differs from the design's list of tables:
   acknowledges a request, `rtt_us` includes the server's time to answer, so take `min_rtt_us` as the network's round
   trip. Packets that the server sent again show as `out_of_order`. Connections in another network namespace are not
   sampled.
-- `gpu_samples` and `devices` hold every NVIDIA GPU of the machine (at most 16), used or not (`docs/gpu-machine.md`).
-- `phases.framework` is added (see `docs/phases.md`).
 - `reconciliation`, `mounts.revision_at_start` and `downloads.header_bytes` are added (see `docs/mounts.md`).
 - `daemon_calls.function` is `CacheManager::Open` for the outermost lookup, whichever cache manager makes it; lookups
   that one manager makes in another have that other manager's name.

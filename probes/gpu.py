@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 
-#: how a recording may observe GPUs: in every way, by CUPTI, by calls of the driver, not at all
+#: how a recording may observe GPUs: as can be, by CUPTI, by calls of the driver, not at all
 GPU_CHOICES = ("auto", "cupti", "api", "off")
 
 #: what a device does: kernels and whole graphs run; copies are named from the host's side
 DEVICE_KINDS = ("kernel", "graph", "copy_in", "copy_out", "copy_device", "memset")
 #: what a call of the driver does for its caller
 CALL_KINDS = ("launch", "copy", "memset", "synchronize", "load", "allocate", "context")
+#: calls that give the device work
+SUBMITTING_KINDS = ("launch", "copy", "memset")
 #: calls that are too many to be recorded one by one where each costs an interrupt: they are counted
 COUNTED_KINDS = ("launch", "memset")
 #: kinds of a record of the injection library: an operation of a device, or a call
@@ -142,6 +144,13 @@ RUNTIME_FUNCTIONS = {
     "cudaSetDevice": "context",
     "cudaDeviceReset": "context",
 }
+
+#: where the driver's library may be, beside the loader's cache; the last is where the driver of
+#: Windows is mounted in its Linux subsystem
+LIBRARY_DIRECTORIES = (
+    "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib",
+    "/usr/local/cuda/compat", "/usr/lib/wsl/lib",
+)  # fmt: skip
 
 _SUFFIXES = re.compile(r"(_v\d+|_ptsz|_ptds)*$")
 

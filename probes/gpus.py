@@ -14,19 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .gpu import LIBRARY_DIRECTORIES
+
 #: PCI vendors of GPUs that are not recorded
 _OTHER_VENDORS = {"0x1002": "AMD", "0x8086": "Intel"}
 #: where Intel's processors have their own GPU: not what models run on
 _INTEGRATED = "0000:00:02.0"
 _DRIVER_VERSION = re.compile(r"NVRM version:.*?\s(\d+\.[\d.]+)\s")
-#: searched after the variable, as the loader does
-_LIBRARY_DIRECTORIES = (
-    "/usr/lib/x86_64-linux-gnu",
-    "/usr/lib/aarch64-linux-gnu",
-    "/usr/lib64",
-    "/usr/lib",
-    "/usr/lib/wsl/lib",
-)
 #: CUPTI in a Python environment, by CUDA's version, and in a toolkit
 _CUPTI_WHEELS = ("nvidia/cu*/lib/libcupti.so.*", "nvidia/cuda_cupti/lib/libcupti.so.*")
 _CUPTI_TOOLKITS = (
@@ -109,7 +103,7 @@ def other_gpus(root: Path = Path("/")) -> tuple[str, ...]:
 def library_path(name: str, environment: Mapping[str, str], root: Path = Path("/")) -> str | None:
     """Where the loader would find a library, as far as it does not take its cache; else None."""
     directories = environment.get("LD_LIBRARY_PATH", "").split(":")
-    standard = (str(root / each.lstrip("/")) for each in _LIBRARY_DIRECTORIES)
+    standard = (str(root / each.lstrip("/")) for each in LIBRARY_DIRECTORIES)
     paths = (os.path.join(each, name) for each in (*directories, *standard) if each)
     return next((path for path in paths if os.path.isfile(path)), None)
 

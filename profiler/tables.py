@@ -86,6 +86,8 @@ OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
 GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
 #: ``run`` is an inference of the runner, which stands for the device where no GPU was recorded
 GPU_OP_KIND = pl.Enum([*DEVICE_KINDS, "run"])
+#: operations between which a device waits
+COMPUTING_KINDS = ("kernel", "graph", "run")
 GPU_CALL_KIND = pl.Enum(CALL_KINDS)
 
 #: what a segment may lead to, and the columns that say so

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
+from ...probes.gpu import SUBMITTING_KINDS
 from ..device.side import DeviceSide
 from ..intervals import overlaps, united
-from ..tables import GPU_SOURCE, conform
+from ..tables import COMPUTING_KINDS, GPU_SOURCE, conform
 
 DEFAULT_THRESHOLD_NS = 1_000_000
-#: what a device computes; between two of these it waits, whatever it copies meanwhile
-_COMPUTES = ("kernel", "graph", "run")
-_SUBMITS = ("launch", "copy", "memset")
 
 
 def stalls(device: DeviceSide, start_ns: int, threshold_ns: int) -> pl.DataFrame:
@@ -51,7 +49,7 @@ def stalls(device: DeviceSide, start_ns: int, threshold_ns: int) -> pl.DataFrame
 def _computing(device: DeviceSide) -> pl.DataFrame:
     """When devices computed: device, source, start_ns, end_ns, tid?, submitted_ns?."""
     returned = device.calls.select("gpu_call_id", submitted_ns="end_ns")
-    computed = device.ops.filter(pl.col("kind").is_in(_COMPUTES))
+    computed = device.ops.filter(pl.col("kind").is_in(COMPUTING_KINDS))
     with_calls = computed.join(returned, on="gpu_call_id", how="left", maintain_order="left")
     return with_calls.select("device", "source", "start_ns", "end_ns", "tid", "submitted_ns")
 
@@ -64,7 +62,7 @@ def _between_synchronisations(calls: pl.DataFrame) -> pl.DataFrame:
     """
     seen = calls.filter(pl.col("source") == "cuda_api").sort("pid", "start_ns")
     waits = _waits(seen)
-    submits = seen.filter(pl.col("kind").is_in(_SUBMITS)).with_columns(
+    submits = seen.filter(pl.col("kind").is_in(SUBMITTING_KINDS)).with_columns(
         until_ns=pl.coalesce("end_ns", "start_ns")
     )
     following = submits.sort("until_ns").join_asof(
@@ -80,14 +78,13 @@ def _between_synchronisations(calls: pl.DataFrame) -> pl.DataFrame:
         .group_by("pid", "waited_ns", maintain_order=True)
         .agg(pl.col("start_ns", "tid").first(), last_ns=pl.col("until_ns").max())
         .select(
+            pl.format("CUDA of process {}", "pid").alias("device"),
+            pl.lit("cuda_api", dtype=GPU_SOURCE).alias("source"),
             "start_ns",
+            pl.coalesce("waited_ns", "last_ns").alias("end_ns"),
             "tid",
-            device=pl.format("CUDA of process {}", "pid"),
-            source=pl.lit("cuda_api", dtype=GPU_SOURCE),
-            end_ns=pl.coalesce("waited_ns", "last_ns"),
-            submitted_ns=pl.lit(None, pl.Int64),
+            pl.lit(None, pl.Int64).alias("submitted_ns"),
         )
-        .select("device", "source", "start_ns", "end_ns", "tid", "submitted_ns")
     )
 
 

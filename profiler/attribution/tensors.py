@@ -35,7 +35,7 @@ def tensor_waits(evidence: TensorEvidence) -> pl.DataFrame:
     one that begins last, and of those that share all their bytes to the first.
     """
     numbered = evidence.tensors.with_row_index("tensor")
-    ranges = _owned(numbered)
+    ranges = owned_ranges(numbered)
     return (
         numbered.join(
             _first_needs(evidence, ranges), on="tensor", how="left", maintain_order="left"
@@ -51,8 +51,11 @@ def tensor_waits(evidence: TensorEvidence) -> pl.DataFrame:
     )
 
 
-def _owned(numbered: pl.DataFrame) -> pl.DataFrame:
-    """The bytes that belong to each tensor: tensor, file_id, begin, end; none is in two rows."""
+def owned_ranges(numbered: pl.DataFrame) -> pl.DataFrame:
+    """The bytes that belong to each tensor: tensor, file_id, begin, end; none is in two rows.
+
+    ``numbered``: the table `tensors` with its rows' numbers as tensor.
+    """
     ranges = numbered.filter(pl.col("size_bytes") > 0).select(
         "tensor",
         "file_id",

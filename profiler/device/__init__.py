@@ -1,3 +1,3 @@
-"""What the device did: operations, samples. Today the runner's calls stand in for a GPU."""
+"""What the devices did, and the calls that asked for it; samples of their load."""
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from ...probes.gpu import SUBMITTING_KINDS
 from ..kernel.host_ids import HostIds
 from ..kernel.side import KernelSide
 from ..run.journal import Journal
@@ -42,13 +43,14 @@ def device_side(
 ) -> DeviceSide:
     """Join the operations of devices with the calls that submitted them, by correlation.
 
-    Of a process that CUPTI reported on, calls seen by uprobes are left out. Where no GPU was
-    recorded in a process, the runner's inferences stand for the device.
+    Of a process that CUPTI reported on, calls seen by uprobes are left out. Where nothing was
+    submitted to a GPU in the run, the runner's inferences stand for the device.
     """
     reported = cupti_records(spool.gpu_processes(), HostIds(kernel.events))
     calls = _numbered(reported, driver_calls(spool.gpu_calls(), spool.gpu_launches()))
     submitted = reported.ops.join(_submitting(calls), on=["process", "correlation"], how="left")
-    inferences = runner_operations(phases).join(_recorded(submitted, calls), on="pid", how="anti")
+    is_used = submitted.height or calls.filter(pl.col("kind").is_in(SUBMITTING_KINDS)).height
+    inferences = runner_operations(phases.clear() if is_used else phases)
     ops = [inferences, conform("gpu_ops", submitted)]
     return DeviceSide(
         ops=pl.concat(ops).sort("start_ns", "device", maintain_order=True),
@@ -96,8 +98,3 @@ def _submitting(calls: pl.DataFrame) -> pl.DataFrame:
     key = ["process", "correlation"]
     first = calls.drop_nulls("correlation").unique(key, keep="first", maintain_order=True)
     return first.select(*key, "tid", "gpu_call_id")
-
-
-def _recorded(ops: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """Processes of which a GPU's activity was recorded: pid."""
-    return pl.concat([ops.select("pid"), calls.select("pid")])

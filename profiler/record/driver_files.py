@@ -10,17 +10,13 @@ import os
 import re
 import stat
 
+from ...probes.gpu import LIBRARY_DIRECTORIES
 from . import fuse_free_path, mapped_files
 
 _CACHE = "/etc/ld.so.cache"
 _CACHED = re.compile(rb"(/[^\0]*/libcuda\.so(?:\.1)?)\0")
 _NAMES = ("libcuda.so.1", "libcuda.so")
 _MAPPED = re.compile(r"/libcuda\.so(?:\.[0-9.]+)?(?: \(deleted\))?$")
-#: the last is where Windows' driver is mounted in its Linux subsystem
-_STANDARD_PLACES = (
-    "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib",
-    "/usr/local/cuda/compat", "/usr/lib/wsl/lib",
-)  # fmt: skip
 _WRITABLE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -29,7 +25,7 @@ def installed(search_path: str) -> tuple[str, ...]:
     standard directories. A file may occur under several names.
     """
     places = [place for place in search_path.split(":") if place.startswith("/")]
-    places += _STANDARD_PLACES
+    places += LIBRARY_DIRECTORIES
     paths = [os.path.join(place, name) for place in places for name in _NAMES]
     return tuple(path for path in dict.fromkeys((*paths, *_cached())) if _can_be_opened(path))
 

@@ -18,6 +18,7 @@ from ...errors import CvmprofError
 from ...probes.catalog import GPU_ACTIVITY
 from ...probes.events import GPU_RECORD
 from ...probes.gpu_library import LIBRARY
+from ...probes.gpus import library_path
 from ..run.directory import GPU_DIRECTORY, SPOOL_DIRECTORY
 from ..run.journal import json_lines
 
@@ -25,8 +26,6 @@ from ..run.journal import json_lines
 INJECTION_VARIABLE = "CUDA_INJECTION64_PATH"
 #: names the directory for the library
 DIRECTORY_VARIABLE = "CVMPROF_GPU_DIR"
-#: there where NVIDIA's driver is
-_DRIVER = Path("/proc/driver/nvidia/version")
 # The files belong to the user: no more of them is read here than says why something is missing.
 _MOST_FILES, _MOST_BYTES, _MOST_REASONS, _MOST_CHARACTERS = 1000, 1 << 20, 3, 1000
 
@@ -98,7 +97,7 @@ def prepare_injection(run: Path, choice: str, environment: Mapping[str, str]) ->
         by = environment[INJECTION_VARIABLE]
         return GpuInjection(reason=f"{INJECTION_VARIABLE} is set to {by} already, and left alone")
     if not os.access(LIBRARY, os.R_OK):
-        return _without_library(choice)
+        return _without_library(choice, environment)
     directory = Path(os.path.abspath(run)) / SPOOL_DIRECTORY / GPU_DIRECTORY
     try:
         directory.mkdir(mode=0o700)
@@ -108,12 +107,13 @@ def prepare_injection(run: Path, choice: str, environment: Mapping[str, str]) ->
     return GpuInjection(directory)
 
 
-def _without_library(choice: str) -> GpuInjection:
+def _without_library(choice: str, environment: Mapping[str, str]) -> GpuInjection:
     fact = f"{LIBRARY} is missing" if not LIBRARY.exists() else f"{LIBRARY} cannot be read"
     help_text = "install gcc, then cvmprof again: make install"
     if choice == "cupti":
         raise CvmprofError(fact, help_text)
-    return GpuInjection(reason=f"{fact}: {help_text}") if _DRIVER.exists() else GpuInjection()
+    is_wanted = library_path("libcuda.so.1", environment) is not None
+    return GpuInjection(reason=f"{fact}: {help_text}") if is_wanted else GpuInjection()
 
 
 def _is_plain_file(path: Path) -> bool:

@@ -65,8 +65,8 @@ class GpuSampler:
 
     def stop(self) -> SampledGpus:
         """Take a last sample of every GPU and end. May be called more than once."""
-        self._ending.set()
-        if self._thread.ident is not None:
+        if self._thread.ident is not None and not self._ending.is_set():
+            self._ending.set()
             self._thread.join(PATIENCE_S)
         gaps = [*self._gaps, *self._unrecorded()]
         if self._thread.is_alive():

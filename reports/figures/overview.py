@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from ...profiler.tables import COMPUTING_KINDS
 from .. import palette, words
 from ..material import Frames, Material, Window
-from ..numbers.devices import COMPUTING, ON_DEVICE, Device, least_known
+from ..numbers.devices import ON_DEVICE, Device, least_known
 from .bricks import clip, disjoint, longest, merge_short, pack, resolution_ns
 from .lanes import Lane, LaneGroup
 from .overview_bricks import OVERVIEW_PALETTE, code_by, code_of, plain
@@ -65,7 +66,7 @@ def _device_lanes(device: Device, material: Material) -> Iterator[Lane]:
     samples = frames["gpu_samples"].filter(pl.col("device") == device.device)
     if samples.height:
         yield sampled_lane(device, samples, window)
-    computing = operations.filter(pl.col("kind").cast(pl.String).is_in(COMPUTING))
+    computing = operations.filter(pl.col("kind").cast(pl.String).is_in(COMPUTING_KINDS))
     label = "stalls" if samples.height else device.label.replace("NVIDIA ", "")
     yield Lane(label, _stalls(device, material))
     streams = _streams(operations)

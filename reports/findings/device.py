@@ -40,8 +40,15 @@ def _waited(s: Statistics) -> str:
             gpus = "the GPU" if waiting == 1 else f"{waiting} GPUs, counted for each,"
             return f"Between submits to {gpus} {total} passed in {plural(s.stalls.count, 'gap')}"
         case _:
-            who = "The GPU waited" if waiting == 1 else f"{waiting} GPUs together waited"
-            return f"{who} {total} in {stalls}"
+            who = _only(s) if waiting == 1 else f"{waiting} GPUs together"
+            return f"{who} waited {total} in {stalls}"
+
+
+def _only(s: Statistics) -> str:
+    """The one device that waited, by its name where there are others."""
+    if len(s.devices) == 1:
+        return "The GPU"
+    return next(device.name for device in s.devices if device.stalls)
 
 
 def _for_chunks(s: Statistics) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from ...profiler.intervals import united
+from ...profiler.tables import COMPUTING_KINDS
 from ..material import Frames, Material
 from .sums import by_cause, total
 
-#: operations between whose runs a stall lies
-COMPUTING = ("kernel", "graph", "run")
 #: rows of `gpu_ops` whose times are the device's own, or those of what stands for it
 ON_DEVICE = pl.col("source").cast(pl.String) != "cuda_api"
 #: how a device is known, from the least to the best
@@ -88,7 +88,7 @@ def _device(name: str, row: Mapping[str, Any], material: Material) -> Device:
     frames, of_device = material.frames, pl.col("device") == name
     operations = frames["gpu_ops"].filter(of_device & ON_DEVICE)
     kind = pl.col("kind").cast(pl.String)
-    computing = operations.filter(kind.is_in(COMPUTING))
+    computing = operations.filter(kind.is_in(COMPUTING_KINDS))
     stalls = (
         frames["stalls"].filter(of_device).with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
     )
@@ -110,8 +110,6 @@ def _device(name: str, row: Mapping[str, Any], material: Material) -> Device:
 
 
 def _covered(operations: pl.DataFrame) -> int:
-    """The time covered by at least one of the operations."""
-    before = pl.col("end_ns").cum_max().shift(1).fill_null(pl.col("start_ns"))
-    begin = pl.max_horizontal("start_ns", before)
-    lasting = operations.sort("start_ns").select(ns=(pl.col("end_ns") - begin).clip(lower_bound=0))
-    return total(lasting, "ns")
+    """The time covered by at least one of the operations of a device."""
+    spans = united(operations, "device")
+    return total(spans.select(ns=pl.col("end_ns") - pl.col("start_ns")), "ns")

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ...profiler.attribution.tensors import owned_ranges
 from ..material import Frames, file_names
 
 #: waits of a stall that are kept, the longest
@@ -96,10 +97,13 @@ class Tensors:
     def __init__(self, tensors: pl.DataFrame, rows: pl.DataFrame) -> None:
         """``tensors``: the table; ``rows``: file_id and fetch_file_id of the files asked about."""
         asked = pl.concat([rows["file_id"], rows["fetch_file_id"]]).unique()
-        ordered = tensors.filter(pl.col("file_id").is_in(asked.implode())).sort("offset_bytes")
+        of_files = tensors.filter(pl.col("file_id").is_in(asked.implode()))
+        numbered = of_files.with_columns(tensor=pl.int_range(pl.len(), dtype=pl.Int32))
+        named = owned_ranges(numbered).join(
+            numbered.select("tensor", "name"), on="tensor", maintain_order="left"
+        )
         self._of: dict[int, list[tuple[int, int, str]]] = {}
-        end = pl.col("offset_bytes") + pl.col("size_bytes")
-        columns = ordered.select("file_id", "offset_bytes", end.alias("end"), "name")
+        columns = named.select("file_id", "begin", "end", "name")
         for file_id, begin, end, name in columns.iter_rows():
             self._of.setdefault(file_id, []).append((begin, end, name))
 

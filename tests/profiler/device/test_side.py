@@ -90,7 +90,16 @@ def test_inferences_stand_in_only_where_no_gpu_was_recorded(writer: SpoolWriter)
     write(writer, 7, *launched(1, 71, 100))
     run = {"name": "run", "start_ns": 10, "end_ns": 20}
     found = side(writer, {**run, "pid": 7, "tid": 71}, {**run, "pid": 8, "tid": 81})
-    assert found.ops.select("pid", "source").rows() == [(8, "runner"), (7, "cupti")]
+    assert found.ops.select("pid", "source").rows() == [(7, "cupti")]
+
+
+def test_who_only_asks_for_a_gpu_submits_nothing(writer: SpoolWriter) -> None:
+    """As a program does that looks whether there is one, and computes on the CPU."""
+    init = GPU_FUNCTIONS.index("cuInit")
+    writer.ring(GPU_CALL, pid=8, tid=81, start_ns=1, end_ns=2, function=init)
+    found = side(writer, {"name": "run", "start_ns": 10, "end_ns": 20, "pid": 8, "tid": 81})
+    assert found.ops.select("pid", "source").rows() == [(8, "runner")]
+    assert found.calls["kind"].to_list() == ["context"]
 
 
 def test_without_a_gpu_there_is_nothing(writer: SpoolWriter) -> None:

@@ -30,11 +30,6 @@ def _library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return library
 
 
-def driver(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """Let NVIDIA's driver be here where a path exists."""
-    monkeypatch.setattr(gpu_injection, "_DRIVER", path)
-
-
 @pytest.mark.parametrize("choice", ["auto", "cupti"])
 def test_the_command_is_told_the_library_and_an_absolute_directory(
     run: Path, library: Path, choice: str, monkeypatch: pytest.MonkeyPatch
@@ -76,14 +71,12 @@ def test_a_missing_library_is_an_error_where_cupti_was_asked_for(run: Path, libr
     assert raised.value.help_text == "install gcc, then cvmprof again: make install"
 
 
-def test_a_missing_library_is_mentioned_where_a_gpu_is(
-    run: Path, library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_is_mentioned_where_a_driver_is(run: Path, library: Path) -> None:
+    """The command's own environment says where the driver's library is."""
     library.unlink()
-    driver(monkeypatch, run / "absent")
     assert prepare_injection(run, "auto", {}) == GpuInjection()
-    driver(monkeypatch, run)
-    prepared = prepare_injection(run, "auto", {})
+    (run.parent / "libcuda.so.1").touch()
+    prepared = prepare_injection(run, "auto", {"LD_LIBRARY_PATH": str(run.parent)})
     assert prepared.variables() == {}
     (row,) = prepared.probe_rows()
     assert row["family"] == "none"
