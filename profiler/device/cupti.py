@@ -14,6 +14,7 @@ from ..run.decode import plain_frame
 from ..run.gpu_files import GpuProcess
 from ..tables import GPU_OP_KIND
 
+_MOST = (1 << 63) - 1
 _CALL = GPU_RECORD_KINDS.index("call")
 #: columns that name a device within its process
 _ORDINAL = ["process", "device_number"]
@@ -33,20 +34,26 @@ class CuptiRecords:
     dropped: int
 
 
-def cupti_records(processes: Sequence[GpuProcess], host_ids: HostIds) -> CuptiRecords:
-    """Read the records of all processes. Those without times or of unknown kinds are dropped."""
-    records = _dated(processes)
+def cupti_records(
+    processes: Sequence[GpuProcess], host_ids: HostIds, span: tuple[int, int]
+) -> CuptiRecords:
+    """Read the records of all processes. ``span``: the recorded time, from the command's start.
+
+    Those without times, outside this time or of unknown kinds are left out; what lasts longer is
+    cut off.
+    """
+    records = _dated(processes, *span)
     named = records.join(_names(processes), on=["process", "name"], how="left").drop("name")
     devices = _devices(processes, records)
     return CuptiRecords(
         ops=_operations(named, devices, host_ids),
         calls=_calls(named, host_ids),
         devices=_table_of_devices(devices),
-        dropped=sum(map(_lost, processes)),
+        dropped=min(sum(map(_lost, processes)), _MOST),
     )
 
 
-def _dated(processes: Sequence[GpuProcess]) -> pl.DataFrame:
+def _dated(processes: Sequence[GpuProcess], begin_ns: int, until_ns: int) -> pl.DataFrame:
     """All records with their process, as far as they make sense."""
     nothing = plain_frame(b"", GPU_RECORD).with_columns(process=pl.lit(0, pl.Int32))
     frames = [
@@ -57,7 +64,8 @@ def _dated(processes: Sequence[GpuProcess]) -> pl.DataFrame:
     known = pl.col("kind").is_between(1, _CALL)
     return (
         pl.concat([nothing, *frames])
-        .filter((pl.col("start_ns") > 0) & ended & known)
+        .filter(pl.col("start_ns").is_between(max(begin_ns, 1), until_ns) & ended & known)
+        .with_columns(pl.col("end_ns").clip(upper_bound=until_ns))
         .rename({"device": "device_number"})
     )
 

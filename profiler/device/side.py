@@ -46,7 +46,8 @@ def device_side(
     Of a process that CUPTI reported on, calls seen by uprobes are left out. Where nothing was
     submitted to a GPU in the run, the runner's inferences stand for the device.
     """
-    reported = cupti_records(spool.gpu_processes(), HostIds(kernel.events))
+    span = (kernel.start_ns, kernel.stop_ns)
+    reported = cupti_records(spool.gpu_processes(), HostIds(kernel.events), span)
     calls = _numbered(reported, driver_calls(spool.gpu_calls(), spool.gpu_launches()))
     submitted = reported.ops.join(_submitting(calls), on=["process", "correlation"], how="left")
     is_used = submitted.height or calls.filter(pl.col("kind").is_in(SUBMITTING_KINDS)).height

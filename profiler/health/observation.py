@@ -41,7 +41,7 @@ def losses(journal: Journal, gpu_records: int) -> pl.DataFrame:
         }
         for row in journal.rows("losses")
     ]
-    rows.append({"probe": GPU_ACTIVITY.name, "cause": "dropped by CUPTI", "count": gpu_records})
+    rows.append({"probe": GPU_ACTIVITY.name, "cause": "lost in its process", "count": gpu_records})
     schema: dict[str, Any] = {"probe": pl.String, "cause": pl.String, "count": pl.Int64}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     highest = frame.group_by("probe", "cause").agg(pl.col("count").max())

@@ -7,9 +7,10 @@ them than a recording holds.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -17,12 +18,14 @@ import polars as pl
 from ...probes.events import GPU_RECORD
 from .decode import plain_frame
 from .journal import Line, json_lines
+from .plain_files import open_plain
 
 MOST_PROCESSES = 4096
 #: of all processes together: names of 65,536 kernels, 1 kB long
 MOST_LINE_BYTES = 64 << 20
 #: of all processes together; each takes 64 bytes of memory
 MOST_RECORDS = 32_000_000
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,12 @@ def _record_files(directory: Path) -> Iterator[Path]:
 def _content(path: Path, most_bytes: int) -> tuple[bytes, int]:
     """A plain file's bytes, up to ``most_bytes``, and its size; nothing of anything else."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_plain(path)
     except OSError:
+        file = None
+    if file is None:
         return b"", 0
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return b"", 0
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(most_bytes), status.st_size
-    finally:
-        os.close(descriptor)
+    with file:
+        pieces = iter(partial(file.read, _PIECE_BYTES), b"")
+        content = b"".join(islice(pieces, -(-most_bytes // _PIECE_BYTES)))[:most_bytes]
+        return content, os.fstat(file.fileno()).st_size

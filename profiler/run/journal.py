@@ -98,8 +98,17 @@ def json_lines(data: bytes) -> Iterator[Line]:
         except (ValueError, RecursionError):
             continue
         if isinstance(line, dict):
-            yield line
+            yield _in_unicode(line) if b"\\u" in raw else line
 
 
 def _lines(data: bytes) -> Iterator[Line]:
     return (line for line in json_lines(data) if isinstance(line.get("kind"), str))
+
+
+def _in_unicode(value: Any) -> Any:
+    """The same with lone surrogates shown as escapes: JSON may hold them, text may not."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_in_unicode(key): _in_unicode(each) for key, each in value.items()}
+    return [_in_unicode(each) for each in value] if isinstance(value, list) else value

@@ -8,7 +8,6 @@ has not happened.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 
 import polars as pl
@@ -27,6 +26,7 @@ from .directory import (
 )
 from .gpu_files import GpuProcess, gpu_processes
 from .journal import Journal, Line, json_lines, parse_journal
+from .plain_files import open_plain
 
 #: a record in a ring and an open one are the same where these fields agree
 _KEYS = {
@@ -54,7 +54,7 @@ class Spool:
 
     def ring(self, layout: Layout) -> pl.DataFrame:
         """The records of one ring, without those in flight."""
-        handle = _open(self.path / f"{layout.name}.ring")
+        handle = open_plain(self.path / f"{layout.name}.ring")
         if handle is None:
             return ring_frame(None, layout)
         with handle:
@@ -168,15 +168,9 @@ def _joined(ended: pl.DataFrame, open_ones: pl.DataFrame, name: str) -> pl.DataF
     return pl.concat([ended, still_open])
 
 
-def _open(path: Path) -> FileIO | None:
-    try:
-        return path.open("rb", buffering=0)
-    except FileNotFoundError:
-        return None
-
-
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+    file = open_plain(path)
+    if file is None:
         return b""
+    with file:
+        return file.readall()

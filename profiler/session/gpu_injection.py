@@ -28,6 +28,7 @@ INJECTION_VARIABLE = "CUDA_INJECTION64_PATH"
 DIRECTORY_VARIABLE = "CVMPROF_GPU_DIR"
 # The files belong to the user: no more of them is read here than says why something is missing.
 _MOST_FILES, _MOST_BYTES, _MOST_REASONS, _MOST_CHARACTERS = 1000, 1 << 20, 3, 1000
+_LAST_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ class GpuInjection:
         """The row for the table `probes`, after the command; none where nobody wanted one."""
         if self.directory is None and self.reason is None:
             return []
-        reasons = [self.reason] if self.reason else self._reasons()
+        trouble = [self.reason] if self.reason else self._trouble()
+        reasons = [*trouble, *self._cut_off()]
         return [
             {
                 "event": GPU_ACTIVITY.name,
-                "family": "none" if reasons and not self._recorded() else "cupti",
+                "family": "none" if trouble and not self._recorded() else "cupti",
                 "target": LIBRARY.name,
                 "build_id": None,
                 "reason": "; ".join(reasons) or None,
@@ -70,7 +72,7 @@ class GpuInjection:
     def _recorded(self) -> int:
         return sum(_size(path) // GPU_RECORD.size for path in self._files("*.records"))
 
-    def _reasons(self) -> list[str]:
+    def _trouble(self) -> list[str]:
         """What the library wrote about trouble; the same of several processes once."""
         texts = dict.fromkeys(
             f"{line['text']}"[:_MOST_CHARACTERS]
@@ -80,8 +82,17 @@ class GpuInjection:
         )
         return list(texts)[:_MOST_REASONS]
 
+    def _cut_off(self) -> list[str]:
+        """Say of how many processes the records may lack the end."""
+        count = sum(not _has_ended(path) for path in self._files("*.lines"))
+        why = "killed, replaced by another program, or still running"
+        return [f"the last records of {_processes(count)} may be missing: {why}"] if count else []
+
     def _files(self, pattern: str) -> Iterator[Path]:
-        found = () if self.directory is None else sorted(self.directory.glob(pattern))
+        """Plain files; none where the command's user took the directory away."""
+        found = list[Path]()
+        with suppress(OSError):
+            found = sorted(self.directory.glob(pattern)) if self.directory is not None else []
         return (path for path in islice(found, _MOST_FILES) if _is_plain_file(path))
 
 
@@ -114,6 +125,19 @@ def _without_library(choice: str, environment: Mapping[str, str]) -> GpuInjectio
         raise CvmprofError(fact, help_text)
     is_wanted = library_path("libcuda.so.1", environment) is not None
     return GpuInjection(reason=f"{fact}: {help_text}") if is_wanted else GpuInjection()
+
+
+def _processes(count: int) -> str:
+    return "one process" if count == 1 else f"{count:,} processes"
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether the library wrote its last line, or said that it records nothing more."""
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, _size(path) - _LAST_BYTES))
+        last = file.read(_LAST_BYTES)
+        return b'"kind":"end"' in last or b'"kind":"trouble"' in last
+    return False
 
 
 def _is_plain_file(path: Path) -> bool:

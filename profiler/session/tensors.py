@@ -24,7 +24,8 @@ TOTAL_TIMEOUT_S = 20.0
 _SMALLEST_BYTES = 1 << 20
 #: helpers that may be lost before the rest is given up: files may lie on several mounts
 _HELPERS = 3
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+# where a FIFO stands, opening it fails instead of waiting for a reader
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass

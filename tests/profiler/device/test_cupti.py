@@ -32,7 +32,7 @@ def device(number: int, uuid: str, **more: Any) -> dict[str, Any]:
 
 
 def read(*processes: GpuProcess, host_ids: HostIds = NOBODY) -> CuptiRecords:
-    return cupti_records(processes, host_ids)
+    return cupti_records(processes, host_ids, (5, 1000))
 
 
 def test_operations_have_their_device_and_the_name_of_their_kernel() -> None:
@@ -113,6 +113,24 @@ def test_records_that_make_no_sense_are_left_out() -> None:
     found = read(process(*given))
     assert found.ops["correlation"].to_list() == [7]
     assert found.calls.height == 0
+
+
+def test_what_is_outside_the_recorded_time_is_left_out_or_cut_off() -> None:
+    """The recording is from 5 to 1000."""
+    spans = ((4, 9), (5, 9), (999, 5000), (1000, 1000), (1001, 1002))
+    given = [
+        gpu_record("kernel", start_ns=start, end_ns=end, correlation=number)
+        for number, (start, end) in enumerate(spans, 1)
+    ]
+    found = read(process(*given)).ops.sort("correlation")
+    assert found.select("correlation", "start_ns", "end_ns").rows() == [
+        (2, 5, 9), (3, 999, 1000), (4, 1000, 1000),
+    ]  # fmt: skip
+
+
+def test_more_lost_than_a_number_holds_is_the_largest() -> None:
+    many = tuple({"kind": "dropped", "count": (1 << 62) - 1} for _ in range(3))
+    assert read(process(lines=many)).dropped == (1 << 63) - 1
 
 
 def test_lines_that_make_no_sense_are_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,7 @@ def side(writer: SpoolWriter, *phases: dict[str, Any]) -> DeviceSide:
     spool = Spool(writer.run)
     journal = spool.journal()
     kernel = kernel_side(spool, journal, file_accesses(spool, journal)[0])
+    kernel = replace(kernel, start_ns=0)
     return device_side(spool, journal, kernel, rows("phases", *phases))
 
 

@@ -42,7 +42,7 @@ def test_the_highest_count_of_a_loss_is_the_final_one() -> None:
 
 
 def test_records_of_gpus_that_were_dropped_are_a_loss() -> None:
-    assert losses(Journal(()), 3).rows() == [("GPU activity", "dropped by CUPTI", 3)]
+    assert losses(Journal(()), 3).rows() == [("GPU activity", "lost in its process", 3)]
 
 
 def test_probes_take_the_last_count_of_hits() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -85,8 +84,9 @@ def test_a_missing_library_is_mentioned_where_a_driver_is(run: Path, library: Pa
 
 def write(directory: Path, name: str, records: int, *troubles: str) -> None:
     """The files of a process."""
-    lines = [json.dumps({"kind": "trouble", "time_ns": 1, "text": text}) for text in troubles]
-    (directory / f"{name}.lines").write_text("\n".join(['{"kind":"process"}', *lines, '{"torn']))
+    lines = [f'{{"kind":"trouble","time_ns":1,"text":"{text}"}}' for text in troubles]
+    whole = ['{"kind":"process"}', *lines, '{"kind":"end","time_ns":2}', '{"torn']
+    (directory / f"{name}.lines").write_text("\n".join(whole))
     (directory / f"{name}.records").write_bytes(bytes(records * GPU_RECORD.size + 5))
 
 
@@ -124,6 +124,32 @@ def test_what_a_process_puts_in_place_of_the_files_does_no_harm(run: Path) -> No
     (prepared.directory / "4-1.lines").write_bytes(b'\xff\n[1]\n{"kind":"trouble"}\n' + bytes(99))
     (row,) = prepared.probe_rows()
     assert (row["family"], row["reason"]) == ("cupti", None)
+    assert prepared.hit_rows() == [{"event": "GPU activity", "hits": 0}]
+
+
+@pytest.mark.usefixtures("library")
+def test_processes_whose_last_line_is_missing_may_lack_records(run: Path) -> None:
+    prepared = prepare_injection(run, "auto", {})
+    assert prepared.directory is not None
+    write(prepared.directory, "7-1", 1)
+    for name in ("8-1", "9-1"):
+        (prepared.directory / f"{name}.lines").write_text('{"kind":"process"}\n')
+    (row,) = prepared.probe_rows()
+    assert (row["family"], row["reason"]) == (
+        "cupti",
+        "the last records of 2 processes may be missing: killed, replaced by another program, or "
+        "still running",
+    )
+
+
+@pytest.mark.usefixtures("library")
+def test_a_directory_that_the_command_replaced_holds_nothing(run: Path) -> None:
+    """Whose name cannot even be looked up."""
+    prepared = prepare_injection(run, "auto", {})
+    assert prepared.directory is not None
+    prepared.directory.rmdir()
+    prepared.directory.symlink_to("1" * 300)
+    assert [row["reason"] for row in prepared.probe_rows()] == [None]
     assert prepared.hit_rows() == [{"event": "GPU activity", "hits": 0}]
 
 
