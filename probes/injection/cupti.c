@@ -10,8 +10,6 @@
 #define MAX_FUNCTIONS 4096
 #define MAX_TRIED 32
 
-enum { ACTIVITY_MEMCPY = 1, ACTIVITY_MEMSET = 2, ACTIVITY_CONCURRENT_KERNEL = 10,
-       ACTIVITY_MEMCPY_PEER = 22, ACTIVITY_GRAPH_TRACE = 51 };
 enum { MAX_LIMIT_REACHED = 12, NOT_INITIALIZED = 15, MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED = 39 };
 enum { SYSTEM_THREAD_IDS = 1 };
 
@@ -20,6 +18,7 @@ static const char *function_names[3][MAX_FUNCTIONS]; /* by domain and number: th
 static char failure[256];   /* why the CUPTI that is being tried does not record */
 static char failures[1024]; /* the same of all that were tried, each with its path */
 static int is_taken;        /* another tool uses CUPTI: no other CUPTI is tried then */
+static int is_registered;   /* one has our callbacks, which call its functions: the same */
 
 const char *function_name(int domain, uint32_t number) {
     return number < MAX_FUNCTIONS ? function_names[domain][number] : NULL;
@@ -70,6 +69,7 @@ static int bind_functions(void *library) {
         {"cuptiActivityRegisterTimestampCallback", &cupti.register_timestamp, 0},
         {"cuptiSetThreadIdType", &cupti.set_thread_id_type, 0},
         {"cuptiActivityEnable", &cupti.enable, 0},
+        {"cuptiActivityDisable", &cupti.disable, 0},
         {"cuptiActivityEnableDriverApi", &cupti.enable_driver_function, 0},
         {"cuptiActivityEnableRuntimeApi", &cupti.enable_runtime_function, 0},
         {"cuptiGetCallbackName", &cupti.callback_name, 0},
@@ -140,6 +140,21 @@ static int enable_activities(void) {
     return 0;
 }
 
+/* What is enabled twice, or was not, does no harm: results are not looked at. */
+void stop_cupti(void) {
+    static const uint32_t kinds[] = {ACTIVITY_CONCURRENT_KERNEL, ACTIVITY_MEMCPY, ACTIVITY_MEMCPY_PEER,
+                                     ACTIVITY_MEMSET, ACTIVITY_GRAPH_TRACE, ACTIVITY_DRIVER,
+                                     ACTIVITY_RUNTIME};
+    for (uint32_t number = 1; number < MAX_FUNCTIONS; number++) {
+        if (function_names[DOMAIN_DRIVER][number])
+            cupti.enable_driver_function(number, 0);
+        if (function_names[DOMAIN_RUNTIME][number])
+            cupti.enable_runtime_function(number, 0);
+    }
+    for (size_t index = 0; index < sizeof kinds / sizeof *kinds; index++)
+        cupti.disable(kinds[index]);
+}
+
 /* Another tool keeps its place: we only look whether there is one, and do not stay subscribed. */
 static int is_free(void) {
     void *subscriber = NULL;
@@ -151,17 +166,25 @@ static int is_free(void) {
     return 1;
 }
 
-/* Let an open CUPTI record. The clock and the threads' numbers come before any record. */
+/* The clock and the threads' numbers come before any record. */
+static int start_free(void) {
+    if (failed("cuptiActivityRegisterCallbacks",
+               cupti.register_callbacks(buffer_requested, buffer_completed)))
+        return -1;
+    is_registered = 1;
+    if (!failed("cuptiActivityRegisterTimestampCallback", cupti.register_timestamp(record_clock))
+        && !failed("cuptiSetThreadIdType", cupti.set_thread_id_type(SYSTEM_THREAD_IDS))
+        && !enable_activities())
+        return 0;
+    stop_cupti();
+    return -1;
+}
+
+/* Let an open CUPTI record. */
 static int start_open(void *library) {
     *failure = 0;
     return bind_functions(library) || failed("cuptiGetVersion", cupti.get_version(&cupti.version))
-                   || !is_free()
-                   || failed("cuptiActivityRegisterCallbacks",
-                             cupti.register_callbacks(buffer_requested, buffer_completed))
-                   || failed("cuptiActivityRegisterTimestampCallback",
-                             cupti.register_timestamp(record_clock))
-                   || failed("cuptiSetThreadIdType", cupti.set_thread_id_type(SYSTEM_THREAD_IDS))
-                   || enable_activities()
+                   || !is_free() || start_free()
                ? -1 : 0;
 }
 
@@ -178,8 +201,9 @@ static int was_tried(void *library) {
 
 int start_cupti_at(const char *path) {
     size_t length = strlen(failures);
-    void *library = is_taken ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (is_taken || (library && was_tried(library)))
+    int is_last = is_taken || is_registered;
+    void *library = is_last ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (is_last || (library && was_tried(library)))
         return -1;
     if (!library)
         snprintf(failure, sizeof failure, "%s", dlerror());

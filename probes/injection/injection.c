@@ -13,11 +13,11 @@
 
 #define FLUSH_MS 500
 #define FIRST_FLUSH_MS 20 /* soon after the start: the devices are named then */
-#define IDLE_FLUSHES 2    /* without a new buffer, then it is looked whether another tool took over */
+#define IDLE_FLUSHES 2    /* without a new buffer; after each so many it is looked for another tool */
 #define EXIT_S 2          /* that the end of the process waits for the thread at most */
 #define FORCED 1
 
-enum { OFF, RECORDING, TAKEN_OVER };
+enum { OFF, RECORDING, TAKEN_OVER, IN_CHILD };
 
 static _Atomic int state = OFF;
 static int is_stopping;
@@ -99,7 +99,10 @@ static int wait_ms(long ms) {
     return stop;
 }
 
-/* A tool that subscribed has CUPTI's buffers from now on: leave it alone. */
+/* A tool that subscribed has CUPTI's buffers from now on: leave it alone.
+ *
+ * Until it is noticed, at most IDLE_FLUSHES flushes later, its records have the times of our clock. A
+ * tool that subscribes in the very moment in which is_taken_over() has the place is refused. */
 static void step_back(void) {
     state = TAKEN_OVER;
     write_trouble("another tool subscribed to CUPTI in this process: nothing is recorded from here on");
@@ -116,7 +119,7 @@ static void *flush(void *unused) {
         report_dropped();
         idle = buffers_requested() == requested ? idle + 1 : 0;
         requested = buffers_requested();
-        if (idle == IDLE_FLUSHES && requested && is_taken_over())
+        if (idle && idle % IDLE_FLUSHES == 0 && requested && is_taken_over())
             step_back();
     }
     if (!has_devices)
@@ -144,7 +147,7 @@ static int start_thread(void) {
 
 static void at_exit(void) {
     struct timespec end;
-    if (state == OFF)
+    if (state != RECORDING && state != TAKEN_OVER)
         return;
     pthread_mutex_lock(&lock);
     is_stopping = 1;
@@ -167,7 +170,29 @@ static void at_exit(void) {
 /* A child has no thread of ours, and CUDA does not work in it: only a program that it executes may
  * record, in files of its own. */
 static void in_child(void) {
+    state = IN_CHILD;
+}
+
+int is_child(void) {
+    return state == IN_CHILD;
+}
+
+/* --- the start ---------------------------------------------------------------------------------- */
+
+/* Have CUPTI's records flushed, or CUPTI stopped. The thread ends where nothing is recorded, so the
+ * state comes before it. */
+static void start_flushing(void) {
+    int error = pthread_atfork(NULL, NULL, in_child);
+    state = RECORDING;
+    if (!error)
+        error = start_thread();
+    if (!error) {
+        atexit(at_exit);
+        return;
+    }
     state = OFF;
+    stop_cupti();
+    write_trouble("nothing is recorded: no thread could be started: %s", strerror(error));
 }
 
 __attribute__((visibility("default"))) int InitializeInjection(void) {
@@ -180,10 +205,8 @@ __attribute__((visibility("default"))) int InitializeInjection(void) {
                    "\"cupti_version\":%U,\"driver_version\":%U}",
                    (uint64_t)getpid(), monotonic_ns(), has_started ? cupti.path : "",
                    has_started ? (uint64_t)cupti.version : 0, (uint64_t)driver_version());
-        if (has_started && !pthread_atfork(NULL, NULL, in_child) && !start_thread()) {
-            state = RECORDING;
-            atexit(at_exit);
-        }
+        if (has_started)
+            start_flushing();
     }
     errno = error;
     return 1;

@@ -47,6 +47,7 @@ struct cupti {
     cupti_result (*register_timestamp)(uint64_t (*)(void));
     cupti_result (*set_thread_id_type)(int);
     cupti_result (*enable)(uint32_t);
+    cupti_result (*disable)(uint32_t);
     cupti_result (*enable_driver_function)(uint32_t, uint8_t);
     cupti_result (*enable_runtime_function)(uint32_t, uint8_t);
     cupti_result (*callback_name)(int, uint32_t, const char **);
@@ -57,8 +58,14 @@ struct cupti {
 };
 extern struct cupti cupti;
 
+/* CUPTI's numbers of its kinds of records. */
+enum { ACTIVITY_MEMCPY = 1, ACTIVITY_MEMSET = 2, ACTIVITY_DRIVER = 4, ACTIVITY_RUNTIME = 5,
+       ACTIVITY_CONCURRENT_KERNEL = 10, ACTIVITY_MEMCPY_PEER = 22, ACTIVITY_GRAPH_TRACE = 51 };
+
 /* Let the CUPTI of a path record. Returns 0, or -1 with the reason kept. */
 int start_cupti_at(const char *path);
+/* Let it record nothing any more. */
+void stop_cupti(void);
 /* Why those that were tried do not record, each with its path. */
 const char *cupti_failures(void);
 /* Whether another tool has subscribed to CUPTI since. */
@@ -80,3 +87,5 @@ int start_cupti(void);
 
 /* The clock of all records: CLOCK_MONOTONIC, and CUPTI's own one after another tool took over. */
 uint64_t record_clock(void);
+/* Whether this is a child of the process that records: it has no part in its files and buffers. */
+int is_child(void);

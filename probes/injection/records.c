@@ -21,9 +21,7 @@
 #define SMALLEST_RECORD 40
 #define MAX_NAMES 65536
 
-/* Numbers of CUPTI's kinds of records, and of its kinds of copies and memory. */
-enum { ACTIVITY_MEMCPY = 1, ACTIVITY_MEMSET = 2, ACTIVITY_DRIVER = 4, ACTIVITY_RUNTIME = 5,
-       ACTIVITY_CONCURRENT_KERNEL = 10, ACTIVITY_MEMCPY_PEER = 22, ACTIVITY_GRAPH_TRACE = 51 };
+/* Numbers of CUPTI's kinds of copies and memory. */
 enum { COPY_HOST_TO_DEVICE = 1, COPY_DEVICE_TO_HOST = 2, COPY_HOST_TO_ARRAY = 3,
        COPY_ARRAY_TO_HOST = 4 };
 enum { MEMORY_PAGEABLE = 1 };
@@ -210,9 +208,13 @@ static void leave(pthread_mutex_t *lock, int state) {
     pthread_setcancelstate(state, NULL);
 }
 
+/* In a child a thread of its parent may hold the locks for ever: it gets no buffer, and what is handed
+ * over there is left. */
 void buffer_requested(uint8_t **buffer, size_t *size, size_t *most_records) {
+    *buffer = NULL, *size = 0, *most_records = 0;
+    if (is_child())
+        return;
     int error = errno, state = enter(&lending);
-    *buffer = NULL;
     if (spare_count)
         *buffer = spare[--spare_count];
     else if (buffers_out < MAX_BUFFERS)
@@ -220,8 +222,7 @@ void buffer_requested(uint8_t **buffer, size_t *size, size_t *most_records) {
     buffers_out += *buffer != NULL;
     request_count++;
     leave(&lending, state);
-    *size = *buffer ? BUFFER_BYTES : 0;
-    *most_records = 0; /* as many as fit */
+    *size = *buffer ? BUFFER_BYTES : 0; /* of records, as many as fit */
     errno = error;
 }
 
@@ -236,6 +237,8 @@ static void take_back(uint8_t *buffer) {
 }
 
 void buffer_completed(void *context, uint32_t stream, uint8_t *buffer, size_t size, size_t used) {
+    if (is_child())
+        return;
     int error = errno, state = enter(&translating);
     const size_t most = sizeof translated / sizeof *translated;
     uint32_t process = (uint32_t)getpid();

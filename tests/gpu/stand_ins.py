@@ -24,13 +24,14 @@ class StandIns:
     """Where the compiled ones are.
 
     ``libraries`` is a directory with libcuda.so.1 and libcudart.so.13; ``cupti`` and
-    ``older_cupti`` are virtual environments with a libcupti.so.13.
+    ``older_cupti`` are virtual environments with a libcupti.so.13; ``threads`` is to be preloaded.
     """
 
     libraries: Path
     program: Path
     cupti: Path
     older_cupti: Path
+    threads: Path
 
     @property
     def libcuda(self) -> Path:
@@ -62,12 +63,14 @@ def compile_stand_ins(directory: Path) -> StandIns:
         program=directory / "program",
         cupti=directory / "venv",
         older_cupti=directory / "older-venv",
+        threads=directory / "threads.so",
     )
     libcuda, libcudart = compiled.libcuda, compiled.libraries / "libcudart.so.13"
     _library(libcuda, "libcuda.c")
     _library(libcudart, "libcudart.c", str(libcuda))
     _library(compiled.cupti / WHEEL / "libcupti.so.13", "libcupti.c", str(libcuda))
     _library(compiled.older_cupti / WHEEL / "libcupti.so.13", "libcupti.c", str(libcuda), "-DOLDER")
+    _library(compiled.threads, "threads.c")
     _compile(compiled.program, "program.c", str(libcuda), str(libcudart))
     return compiled
 

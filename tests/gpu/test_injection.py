@@ -224,6 +224,16 @@ def test_a_child_of_a_process_that_records_writes_nothing(injection: Injection) 
     assert len(written.of("end")) == 1
 
 
+def test_a_child_that_uses_the_driver_of_its_parent_writes_nothing(injection: Injection) -> None:
+    """CUPTI asks for buffers there too, and hands them over full."""
+    steps = ("launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "fork", "launch", 97, 5, "sync", 1)
+    done = injection.run("init", *steps, "print", "both", CUPTI_BUFFER=1000)
+    assert done.stdout == "both\nboth\n"
+    written = injection.only()
+    assert {row["pid"] for row in written.records} == {written.of("process")[0]["pid"]}
+    assert len(written.operations()) == 7 + 97
+
+
 def test_a_program_executed_by_a_process_that_records_has_files_of_its_own(
     injection: Injection,
 ) -> None:
@@ -276,10 +286,11 @@ def test_a_cupti_that_cannot_record_is_reported_and_leaves_the_program_alone(
     assert len(written.records) == 0
 
 
-def test_a_profiler_in_the_process_takes_over(injection: Injection) -> None:
+@pytest.mark.parametrize("idle", [A_FLUSH, 3 * A_FLUSH])
+def test_a_profiler_in_the_process_takes_over(injection: Injection, idle: int) -> None:
     """It gets its place and its records; the library says from when on it has none."""
     done = injection.run(
-        "init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH, "tool", "launch", 11, 5, "sync", 1,
+        "init", "launch", 7, 5, "sync", 1, "sleep", idle, "tool", "launch", 11, 5, "sync", 1,
         "sleep", 3 * A_FLUSH, "count",
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "counted 11\n")
@@ -288,6 +299,55 @@ def test_a_profiler_in_the_process_takes_over(injection: Injection) -> None:
     assert written.trouble == [
         "another tool subscribed to CUPTI in this process: nothing is recorded from here on"
     ]
+
+
+def test_a_cupti_that_refuses_one_kind_is_stopped_and_no_other_is_tried(
+    injection: Injection, tmp_path: Path
+) -> None:
+    """Its buffers are lent by functions that use it; what was enabled is disabled."""
+    conda = copied(injection, tmp_path / "conda/lib").parents[1]
+    environment = {
+        **injection.environment(CUPTI_REFUSE=2),
+        "CONDA_PREFIX": str(conda),
+        "LD_LIBRARY_PATH": f"{injection.stand_ins.libraries}:{injection.stand_ins.cupti / WHEEL}",
+    }
+    steps = ("init", "launch", 7, 5, "sync", 1, "tool", "launch", 11, 5, "sync", 1, "count")
+    done = injection.run_in(environment, *steps)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "counted 11\n", "")
+    (trouble,) = injection.only().trouble
+    wheel = injection.stand_ins.cupti / WHEEL / "libcupti.so.13"
+    assert trouble == (
+        f"CUPTI does not record: {wheel}: cuptiActivityEnable returned 1, CUPTI_ERROR_UNKNOWN"
+    )
+
+
+def test_without_a_thread_nothing_is_recorded_and_the_library_says_so(injection: Injection) -> None:
+    """Small buffers would be handed over without a flush, if calls were still recorded."""
+    environment = {
+        **injection.environment(CUPTI_BUFFER=100, NO_THREADS=1),
+        "LD_PRELOAD": str(injection.stand_ins.threads),
+    }
+    done = injection.run_in(environment, "init", "launch", 7, 5, "sync", 1, "print", "fine")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", "")
+    written = injection.only()
+    assert written.trouble == [
+        "nothing is recorded: no thread could be started: Resource temporarily unavailable"
+    ]
+    assert written.calls() == []
+    assert written.of("end") == []
+
+
+def test_records_are_flushed_where_the_start_takes_long(injection: Injection) -> None:
+    """The thread may run before its process goes on."""
+    environment = {
+        **injection.environment(NAMING_US=200_000),
+        "LD_PRELOAD": str(injection.stand_ins.threads),
+    }
+    steps = ("init", "launch", 7, 5, "sync", 1, "sleep", A_FLUSH * 3 // 2, "crash")
+    done = injection.run_in(environment, *steps)
+    assert done.returncode == -signal.SIGSEGV
+    assert injection.only().operations() == logged_operations(injection.log)
+    assert len(logged_operations(injection.log)) == 7
 
 
 @pytest.mark.parametrize("ending", [("exit", 3), ("crash",)])

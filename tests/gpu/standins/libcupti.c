@@ -9,6 +9,7 @@
  * STANDIN_CUPTI_DROP=N         drops each Nth record, and counts it
  * STANDIN_CUPTI_BUFFER=BYTES   uses no more of a buffer
  * STANDIN_CUPTI_NO_GRAPHS=1    does not trace graphs as a whole: one kernel stands for each
+ * STANDIN_CUPTI_REFUSE=KIND    does not enable this kind of records
  * STANDIN_CUPTI_CRASH=N        the process gets SIGSEGV when the Nth record is written
  *
  * Compiled with -DOLDER it lacks what CUDA 11 lacks. Declarations are our own, of the public ABI. */
@@ -68,7 +69,7 @@ static uint64_t (*timestamp)(void);
 static uint8_t enabled[KINDS], chosen[3][1024], has_chosen[3], system_threads, is_subscribed;
 static struct operation *pending;
 static size_t pending_count, pending_room, dropped;
-static uint64_t drop_each, crash_at, written, limit;
+static uint64_t drop_each, crash_at, written, limit, refused;
 static int is_newer, is_taken, has_no_graphs;
 
 /* The buffer being filled, and full ones not yet handed over. */
@@ -84,6 +85,7 @@ __attribute__((constructor)) static void configure(void) {
     drop_each = number_of("STANDIN_CUPTI_DROP");
     crash_at = number_of("STANDIN_CUPTI_CRASH");
     limit = number_of("STANDIN_CUPTI_BUFFER");
+    refused = number_of("STANDIN_CUPTI_REFUSE");
     has_no_graphs = (int)number_of("STANDIN_CUPTI_NO_GRAPHS");
     is_newer = (int)number_of("STANDIN_CUPTI_NEWER");
     is_taken = (int)number_of("STANDIN_CUPTI_SUBSCRIBED");
@@ -303,7 +305,7 @@ API CUptiResult cuptiActivityRegisterCallbacks(
 }
 
 API CUptiResult cuptiActivityEnable(uint32_t kind) {
-    if (kind >= KINDS || (kind == ACTIVITY_GRAPH_TRACE && has_no_graphs))
+    if (kind >= KINDS || kind == refused || (kind == ACTIVITY_GRAPH_TRACE && has_no_graphs))
         return INVALID_PARAMETER;
     enabled[kind] = 1;
     return ready();
