@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,13 +34,14 @@ class _Library:
 
 
 class DriverProbes:
-    """The libraries that are probed. Launches may be released and probed again."""
+    """The libraries that are probed. Another thread may release launches and probe them again."""
 
     def __init__(self, uprobes: Uprobes) -> None:
         self._uprobes = uprobes
         self._files = set[tuple[int, int]]()
-        self._libraries = list[_Library]()
+        self._libraries = list[_Library]()  # those of which launches may be probed
         self._launches_wanted = True
+        self._changing_launches = threading.Lock()
 
     def attach(self, path: str) -> tuple[Probe, ...]:
         """Probe a library, once per file. Returns the new rows of `probes`."""
@@ -59,15 +60,15 @@ class DriverProbes:
             return ()
         self._files.add((status.st_dev, status.st_ino))
         driver_files.check_owner(status)
-        pinned = f"/proc/self/fd/{os.dup(file)}"  # stays open: launches may be probed again
-        binary = exported_functions(Path(pinned), lambda name: base_name(name) in _FUNCTIONS)
+        opened = Path(f"/proc/self/fd/{file}")
+        binary = exported_functions(opened, lambda name: base_name(name) in _FUNCTIONS)
         functions = {  # several names may lead to one place, which is probed once
             place.file_offset: _FUNCTIONS[base_name(place.symbol)]
             for places in binary.functions.values()
             for place in places
         }
+        pinned = f"/proc/self/fd/{os.dup(file)}"  # stays open: launches may be probed again
         library = _Library(path, pinned, binary, functions)
-        self._libraries.append(library)
         return self._attach_calls(library), self._attach_launches(library)
 
     def _attach_calls(self, library: _Library) -> Probe:
@@ -81,11 +82,13 @@ class DriverProbes:
         return self._row(CALL, library)
 
     def _attach_launches(self, library: _Library) -> Probe:
-        try:
-            if self._launches_wanted:
-                library.launches.extend(self._probed(library, GPU_LAUNCH))
-        except OSError as error:
-            return self._row(LAUNCH, library, str(error))
+        with self._changing_launches:
+            try:
+                if self._launches_wanted:
+                    library.launches.extend(self._probed(library, GPU_LAUNCH))
+            except OSError as error:
+                return self._row(LAUNCH, library, str(error))
+            self._libraries.append(library)
         return self._row(LAUNCH, library)
 
     def _row(self, event: str, library: _Library, refused: str | None = None) -> Probe:
@@ -100,24 +103,32 @@ class DriverProbes:
         """Take the probes off all launches; it takes tens of milliseconds. Those of libraries that
         are probed later stay off too.
         """
+        with self._changing_launches:
+            self._release_all()
+
+    def _release_all(self) -> None:
         self._launches_wanted = False
-        for library in tuple(self._libraries):
+        for library in self._libraries:
             _release(library.launches)
 
-    def probe_launches(self) -> None:
-        """Probe launches again. Those of a library for which the kernel refuses it stay off."""
-        self._launches_wanted = True
-        for library in tuple(self._libraries):
-            if not library.launches:
-                with suppress(OSError):
+    def probe_launches(self) -> str | None:
+        """Probe launches again. Returns why not: if a library is refused, all stay off."""
+        with self._changing_launches:
+            self._launches_wanted = True
+            try:
+                for library in self._libraries:
                     library.launches.extend(self._probed(library, GPU_LAUNCH))
+            except OSError as error:
+                self._release_all()
+                return str(error)
+        return None
 
     def rows_of_launches(self, reason: str) -> tuple[Probe, ...]:
         """The rows of launches that are observed, with a remark."""
         family = self._uprobes.family
         return tuple(
             Probe(LAUNCH, family, each.path, each.binary.build_id, each.binary.source, reason)
-            for each in self._libraries
+            for each in tuple(self._libraries)
             if any(function.counted for function in each.functions.values())
         )
 

@@ -15,7 +15,8 @@ from .launch_budget import LaunchBudget
 
 class LaunchWatch:
     """Says in the journal from when launches are not watched (``launches``, watched false), and
-    from when they are again. ``note`` adds a line to it.
+    from when they are again. ``note`` adds a line to it. If they cannot be attached again, they
+    stay unwatched.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class LaunchWatch:
         self._released_ns = 0
         self._unwatched_ns = 0
         self._changing: threading.Thread | None = None
+        self._refusal: str | None = None
 
     def step(self, now_ns: int) -> None:
         """Keep to the budget."""
@@ -36,9 +38,8 @@ class LaunchWatch:
                 return
             self._changing = None
             if self._watched:
-                self._unwatched_ns += now_ns - self._released_ns
-                self._note("launches", watched=True)
-        if self._budget.allows(now_ns, self._watched) != self._watched:
+                self._finish_probing(now_ns)
+        if self._refusal is None and self._budget.allows(now_ns, self._watched) != self._watched:
             self._change(now_ns)
 
     def _change(self, now_ns: int) -> None:
@@ -48,9 +49,19 @@ class LaunchWatch:
             self._released_ns = now_ns
             self._note("launches", watched=False)
             self._note_row("launches were not watched all the time")
-        work = self._probes.probe_launches if self._watched else self._probes.release_launches
+        work = self._probe if self._watched else self._probes.release_launches
         self._changing = threading.Thread(target=work, daemon=True)
         self._changing.start()
+
+    def _probe(self) -> None:
+        self._refusal = self._probes.probe_launches()
+
+    def _finish_probing(self, now_ns: int) -> None:
+        """The probes are attached again, or the kernel refused it."""
+        self._watched = self._refusal is None
+        if self._watched:
+            self._unwatched_ns += now_ns - self._released_ns
+            self._note("launches", watched=True)
 
     def stop(self, now_ns: int) -> None:
         """Say for how long launches were not watched, if they were not."""
@@ -60,5 +71,6 @@ class LaunchWatch:
             self._note_row(f"launches were not watched for {unwatched_ns / 1e9:.1f} s")
 
     def _note_row(self, fact: str) -> None:
-        rows = self._probes.rows_of_launches(f"{fact}: {self._budget.reason}")
+        refused = f", and could not be again: {self._refusal}" if self._refusal else ""
+        rows = self._probes.rows_of_launches(f"{fact}: {self._budget.reason}{refused}")
         self._note("probes", rows=attach.rows(rows))

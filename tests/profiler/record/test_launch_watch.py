@@ -20,12 +20,14 @@ class Probes:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.may_go_on = threading.Event()
+        self.refusal: str | None = None
 
     def release_launches(self) -> None:
         self._change("released")
 
-    def probe_launches(self) -> None:
+    def probe_launches(self) -> str | None:
         self._change("probed")
+        return self.refusal
 
     def _change(self, what: str) -> None:
         assert self.may_go_on.wait(60)
@@ -114,3 +116,20 @@ def test_those_that_are_not_watched_at_the_stop_are_counted_until_then(watched: 
     watched.step(2)
     watched.stop(4)
     assert watched.told[2:] == [f"launches were not watched for 3.0 s: {WHY}"]
+
+
+def test_those_that_cannot_be_probed_again_stay_unwatched(watched: Watched) -> None:
+    watched.probes.refusal = "Cannot allocate memory"
+    watched.budget.count(pid=7, launches=250_000)
+    watched.step(1)
+    watched.finish_change()
+    watched.step(3)
+    watched.finish_change()
+    watched.step(3.5)
+    watched.step(900)
+    watched.stop(901)
+    assert watched.probes.done == ["released", "probed"]
+    refused = f"{WHY}, and could not be again: Cannot allocate memory"
+    assert watched.told == [
+        False, ALL_THE_TIME, f"launches were not watched for 900.0 s: {refused}",
+    ]  # fmt: skip
