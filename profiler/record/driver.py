@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ...probes import events
-from ...probes.machines import Machine
-from . import attach, driver_files, uprobe_cost
+from . import attach, driver_files
 from .driver_probes import DriverProbes
 from .launch_budget import LaunchBudget
 from .launch_watch import LaunchWatch
+from .uprobe_cost import Cost
 from .uprobes import Uprobes
 
 #: how long a library that a process maps is looked for
 _PATIENCE_NS = 10_000_000_000
-#: what a hit is taken to cost where it cannot be measured
-_ASSUMED_HIT_NS = 3_000
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,15 @@ class Driver:
     """The driver's libraries under one recorder. ``note`` adds a line to the journal."""
 
     def __init__(
-        self, uprobes: Uprobes, machine: Machine, options: DriverOptions, note: Callable[..., None]
+        self, uprobes: Uprobes, cost: Cost, options: DriverOptions, note: Callable[..., None]
     ) -> None:
         self._note = note
         self._options = options
         self._probes = DriverProbes(uprobes)
-        hit_ns = self._measured(uprobes, machine)
-        self._budget = LaunchBudget(options.percent, hit_ns, time.monotonic_ns())
+        self._budget = LaunchBudget(options.percent, cost.hit_ns, time.monotonic_ns())
         self._watch = LaunchWatch(self._probes, self._budget, note)
         self._waiting: dict[int, int] = {}  # process -> give up at
-
-    def _measured(self, uprobes: Uprobes, machine: Machine) -> int:
-        """What a hit costs, in ns."""
-        reason = None
-        try:
-            cost_ns = uprobe_cost.hit_ns(uprobes, machine)
-        except OSError as error:
-            reason, cost_ns = str(error), _ASSUMED_HIT_NS
-        self._note("uprobe_cost", hit_ns=cost_ns, reason=reason)
-        return cost_ns
+        note("uprobe_cost", hit_ns=cost.hit_ns, reason=cost.reason)
 
     def attach_installed(self) -> None:
         """Probe the libraries that the command may load."""

@@ -18,7 +18,7 @@ from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.machines import MACHINES
 from ...probes.programs import RING_EVENTS, Options, rings, tail_called
-from . import attach, daemons, journal, load, protocol
+from . import attach, daemons, journal, load, protocol, uprobe_cost
 from .driver import Driver, DriverOptions
 from .maps import map_fd
 from .misses import missed, seen_by_none
@@ -61,8 +61,10 @@ class Recorder:
         self._attacher = attach.Attacher(bcc, self._bpf, facts, str(wanted.backend))
         self._driver: Driver | None = None
         if of_driver is not None:
-            uprobes, machine = Uprobes(bcc, self._bpf, facts), MACHINES[facts.machine]
-            self._driver = Driver(uprobes, machine, of_driver, self._note)
+            uprobes = Uprobes(bcc, self._bpf, facts)
+            cost = uprobe_cost.measured(uprobes, MACHINES[facts.machine], self._state)
+            self._rings[events.GPU_LAUNCHES.name].skip()
+            self._driver = Driver(uprobes, cost, of_driver, self._note)
         self._waiting_for_library: dict[int, int] = {}  # daemon -> give up at
         self._known_devices = set[int]()
         self._touches_flushed_ns = time.monotonic_ns()

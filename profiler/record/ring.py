@@ -55,6 +55,10 @@ class Ring:
         self._consumer[0] = position + len(span)
         return span
 
+    def skip(self) -> None:
+        """Leave out what is in it; nothing may be writing to it."""
+        self._consumer[0] = self._producer[0]
+
     def drain_all(self) -> None:
         """Drain until everything produced before the call is spooled, for at most a second: a
         record may stay busy.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from ...probes import events
@@ -49,6 +51,24 @@ class State:
     def set_role(self, pid: int, role: int) -> None:
         """Trace a process and whatever it forks."""
         self._roles.update(_U32(pid), _U32(role))
+
+    @contextmanager
+    def traced_for_a_moment(self, pid: int) -> Generator[None, None, None]:
+        """Trace a process, and forget its launches and all hits at the end. Those of its launches
+        that are in the ring by then are to be skipped.
+        """
+        self.set_role(pid, events.ROLE_TARGET)
+        try:
+            yield
+        finally:
+            self._roles.delete([_U32(pid)])
+            key_size, layout = _OPEN_GPU_MAPS["gpu_launches"]
+            launches = self._map("gpu_launches", key_size, layout.size)
+            launches.delete(launches.keys())
+            none = bytes(_COUNT.size * self._possible_cpus)
+            hits = self._map("event_hits", 4, len(none))
+            for index in range(len(EVENT_NAMES)):
+                hits.update(_U32(index), none)
 
     def set_daemon(self, pid: int, tids: tuple[int, ...]) -> None:
         """Trace a running daemon and its threads, some of which are asleep in system calls."""

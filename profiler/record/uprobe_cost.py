@@ -6,21 +6,42 @@ import ctypes
 import mmap
 import os
 import time
+from dataclasses import dataclass
 from typing import Callable
 
 from ...probes.catalog import DRIVER_FUNCTIONS, UPROBE_MULTI
 from ...probes.machines import Machine
 from ...probes.programs import GPU_LAUNCH
+from .driver_probes import LAUNCH
+from .state import State
 from .uprobe_multi import Link, Place
 from .uprobes import Uprobes
 
 _CALLS, _ROUNDS = 50, 7
 _NO_ADDRESS = ctypes.c_void_p(-1).value
+#: what a hit is taken to cost where it cannot be measured
+_ASSUMED_NS = 3_000
 
 
-def hit_ns(uprobes: Uprobes, machine: Machine) -> int:
-    """Nanoseconds that a hit of the program for launches takes: the least of several rounds, less
-    those of the calls themselves. Raises OSError.
+@dataclass(frozen=True)
+class Cost:
+    """Nanoseconds that a hit takes; if that is assumed, the reason why it was not measured."""
+
+    hit_ns: int
+    reason: str | None = None
+
+
+def measured(uprobes: Uprobes, machine: Machine, state: State) -> Cost:
+    """What a launch that is counted costs. Nothing else may be attached yet."""
+    try:
+        return Cost(_hit_ns(uprobes, machine, state))
+    except OSError as error:
+        return Cost(_ASSUMED_NS, str(error))
+
+
+def _hit_ns(uprobes: Uprobes, machine: Machine, state: State) -> int:
+    """The least of several rounds in which this process is traced, less what the calls themselves
+    take. Raises OSError.
 
     The probe stays, on a file of this process that nothing calls any more: to take it off would
     take as long as the kernel needs to be sure that no program runs.
@@ -34,7 +55,12 @@ def hit_ns(uprobes: Uprobes, machine: Machine) -> int:
         uprobes.attach_all(GPU_LAUNCH, Link(path, (Place(0, launch.cookie),), returns=False))
     else:
         uprobes.attach_one(launch.entry, path, 0, returns=False)
-    return max(0, _least_ns(function) - without_ns)
+    with state.traced_for_a_moment(os.getpid()):
+        with_ns = _least_ns(function)
+        hits = next(row["hits"] for row in state.hits() if row["event"] == LAUNCH)
+    if not hits:
+        raise OSError("the program for launches did not run")
+    return max(0, with_ns - without_ns)
 
 
 def _mapped_function(file: int) -> Callable[[], None]:

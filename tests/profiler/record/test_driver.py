@@ -378,9 +378,16 @@ def test_otherwise_nothing_is_probed(
     assert recorder.journal("uprobe_cost") == []
 
 
-def test_the_cost_of_a_hit_is_measured(recording: Callable[..., Recording]) -> None:
-    recorder = recording(gpu="api")
+@pytest.mark.parametrize("family", ["uprobe_multi", "uprobe"])
+def test_the_cost_of_a_hit_is_measured_and_leaves_no_launches(
+    recording: Callable[..., Recording], family: str
+) -> None:
+    recorder = recording({"perf_uprobes": family == "uprobe"}, gpu="api")
     recorder.stop()
     (line,) = recorder.journal("uprobe_cost")
     assert line["reason"] is None
     assert 100 < line["hit_ns"] < 1_000_000
+    assert recorder.records(events.GPU_LAUNCHES) == []
+    assert recorder.in_flight(events.GPU_LAUNCHES) == []
+    (hits,) = recorder.journal("hits")
+    assert [row["hits"] for row in hits["rows"] if row["event"] == "GPU launch"] == [0]
