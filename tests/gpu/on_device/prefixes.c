@@ -16,6 +16,7 @@ const char *function_name(int domain, uint32_t number) { return NULL; }
 size_t write_records(const struct gpu_record *records, size_t count) { return 0; }
 void write_line(const char *format, ...) {}
 uint64_t monotonic_ns(void) { return 0; }
+int is_child(void) { return 0; }
 
 int main(void) {
     SHOW(kernel_activity, KERNEL, start, start);
