@@ -145,9 +145,12 @@ static int start_thread(void) {
 
 /* --- the process's end, and children ------------------------------------------------------------- */
 
+static pid_t recording_pid;
+
 static void at_exit(void) {
     struct timespec end;
-    if (state != RECORDING && state != TAKEN_OVER)
+    /* A child made by the system call alone has no thread of ours to wait for. */
+    if ((state != RECORDING && state != TAKEN_OVER) || getpid() != recording_pid)
         return;
     pthread_mutex_lock(&lock);
     is_stopping = 1;
@@ -200,6 +203,7 @@ __attribute__((visibility("default"))) int InitializeInjection(void) {
     int error = errno;
     if (!is_initialised && !create_files()) {
         is_initialised = 1;
+        recording_pid = getpid();
         int has_started = !start_cupti();
         write_line("{\"kind\":\"process\",\"pid\":%U,\"time_ns\":%U,\"cupti\":%Q,"
                    "\"cupti_version\":%U,\"driver_version\":%U}",

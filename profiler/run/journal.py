@@ -107,8 +107,12 @@ def _lines(data: bytes) -> Iterator[Line]:
 
 def _in_unicode(value: Any) -> Any:
     """The same with lone surrogates shown as escapes: JSON may hold them, text may not."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_in_unicode(key): _in_unicode(each) for key, each in value.items()}
-    return [_in_unicode(each) for each in value] if isinstance(value, list) else value
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case {**pairs}:
+            return {_in_unicode(key): _in_unicode(each) for key, each in pairs.items()}
+        case [*values]:
+            return [_in_unicode(each) for each in values]
+        case _:
+            return value

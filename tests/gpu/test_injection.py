@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +223,15 @@ def test_a_child_of_a_process_that_records_writes_nothing(injection: Injection) 
     written = injection.only()
     assert len(written.operations()) == 7
     assert len(written.of("end")) == 1
+
+
+def test_a_child_whose_fork_was_not_noticed_ends_at_once(injection: Injection) -> None:
+    """It has no thread to wait for, and the files are not its own."""
+    begun_s = time.monotonic()
+    done = injection.run("init", "launch", 7, 5, "sync", 1, "rawfork", "print", "both")
+    assert time.monotonic() - begun_s < 2  # as long as an end waits for the thread
+    assert done.stdout == "both\nboth\n"
+    assert len(injection.only().of("end")) == 1
 
 
 def test_a_child_that_uses_the_driver_of_its_parent_writes_nothing(injection: Injection) -> None:

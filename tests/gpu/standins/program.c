@@ -19,6 +19,7 @@
  *   sleep US, print TEXT, exit CODE, crash (SIGSEGV)
  *   pause               closes standard output, waits for a signal
  *   fork                a child does the rest too, and is waited for        exec   the rest as a new program
+ *   rawfork             the same by the system call alone: no handler of a fork runs
  *
  * A failing call ends it with code 70. Declarations are our own, of the driver's public ABI. */
 #define _GNU_SOURCE
@@ -32,6 +33,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -275,9 +277,9 @@ static void wait_for_signal(void) {
         pause();
 }
 
-static void fork_child(void) {
+static void fork_child(int is_raw) {
     fflush(stdout);
-    pid_t child = fork();
+    pid_t child = is_raw ? (pid_t)syscall(SYS_fork) : fork();
     if (child)
         waitpid(child, NULL, 0);
 }
@@ -329,8 +331,8 @@ static int other_step(struct worker *worker, char **step) {
         return raise(SIGSEGV), 0;
     if (!strcmp(*step, "pause"))
         return wait_for_signal(), 0;
-    if (!strcmp(*step, "fork"))
-        return fork_child(), 0;
+    if (!strcmp(*step, "fork") || !strcmp(*step, "rawfork"))
+        return fork_child(**step == 'r'), 0;
     fprintf(stderr, "unknown step: %s\n", *step);
     exit(64);
 }
