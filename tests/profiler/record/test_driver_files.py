@@ -33,7 +33,7 @@ def test_what_the_loaders_cache_has(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     cache = tmp_path / "cache"
     cache.write_bytes(b"glibc-ld.so.cache1.1" + bytes(60) + strings + b"\0")
     monkeypatch.setattr(driver_files, "_CACHE", str(cache))
-    monkeypatch.setattr(driver_files, "_STANDARD_PLACES", ())
+    monkeypatch.setattr(driver_files, "LIBRARY_DIRECTORIES", ())
     assert driver_files.installed("") == (f"{tmp_path}/libcuda.so.1",)
     cache.unlink()
     assert driver_files.installed("") == ()
