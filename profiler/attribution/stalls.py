@@ -6,7 +6,7 @@ import polars as pl
 
 from ...probes.gpu import SUBMITTING_KINDS
 from ..device.side import DeviceSide
-from ..intervals import overlaps, united
+from ..intervals import next_begun, overlaps, united
 from ..tables import COMPUTING_KINDS, GPU_SOURCE, conform
 
 DEFAULT_THRESHOLD_NS = 1_000_000
@@ -65,14 +65,7 @@ def _between_synchronisations(calls: pl.DataFrame) -> pl.DataFrame:
     submits = seen.filter(pl.col("kind").is_in(SUBMITTING_KINDS)).with_columns(
         until_ns=pl.coalesce("end_ns", "start_ns")
     )
-    following = submits.sort("until_ns").join_asof(
-        waits.sort("waited_ns"),
-        left_on="until_ns",
-        right_on="waited_ns",
-        by="pid",
-        strategy="forward",
-        check_sortedness=False,
-    )
+    following = next_begun(submits, waits, at="until_ns", begin="waited_ns", by="pid")
     return (
         following.sort("start_ns")
         .group_by("pid", "waited_ns", maintain_order=True)

@@ -129,15 +129,7 @@ def installed_libraries() -> tuple[str, ...]:
 
 def _existing(places: Iterable[str]) -> tuple[str, ...]:
     paths = (os.path.join(place, file) for place in places for file in _LIBRARY_FILES)
-    return tuple(path for path in paths if _can_be_opened(path))
-
-
-def _can_be_opened(path: str) -> bool:
-    try:
-        with fuse_free_path.opened(path):
-            return True
-    except OSError:
-        return False
+    return tuple(path for path in paths if fuse_free_path.can_be_opened(path))
 
 
 def loads_library(span: memoryview) -> bool:

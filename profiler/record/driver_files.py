@@ -27,7 +27,9 @@ def installed(search_path: str) -> tuple[str, ...]:
     places = [place for place in search_path.split(":") if place.startswith("/")]
     places += LIBRARY_DIRECTORIES
     paths = [os.path.join(place, name) for place in places for name in _NAMES]
-    return tuple(path for path in dict.fromkeys((*paths, *_cached())) if _can_be_opened(path))
+    return tuple(
+        path for path in dict.fromkeys((*paths, *_cached())) if fuse_free_path.can_be_opened(path)
+    )
 
 
 def mapped(pid: int) -> tuple[str, ...]:
@@ -53,11 +55,3 @@ def _cached() -> list[str]:
             return [os.fsdecode(path) for path in _CACHED.findall(cache.read())]
     except OSError:
         return []
-
-
-def _can_be_opened(path: str) -> bool:
-    try:
-        with fuse_free_path.opened(path):
-            return True
-    except OSError:
-        return False

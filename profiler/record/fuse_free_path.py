@@ -107,3 +107,12 @@ def _file_systems(pid: str) -> dict[int, str]:
     except OSError:
         return {}
     return {int(mount.split(None, 1)[0]): about.split(None, 1)[0] for mount, about in lines}
+
+
+def can_be_opened(path: str) -> bool:
+    """Whether `opened` opens a path."""
+    try:
+        with opened(path):
+            return True
+    except OSError:
+        return False

@@ -21,6 +21,7 @@ from ...probes.gpu_library import LIBRARY
 from ...probes.gpus import library_path
 from ..run.directory import GPU_DIRECTORY, SPOOL_DIRECTORY
 from ..run.journal import json_lines
+from ..run.plain_files import open_plain
 
 #: names the library for the driver; other tools use it too
 INJECTION_VARIABLE = "CUDA_INJECTION64_PATH"
@@ -77,7 +78,7 @@ class GpuInjection:
         texts = dict.fromkeys(
             f"{line['text']}"[:_MOST_CHARACTERS]
             for path in self._files("*.lines")
-            for line in json_lines(_start_of(path))
+            for line in json_lines(_read(path, _MOST_BYTES))
             if line.get("kind") == "trouble" and "text" in line
         )
         return list(texts)[:_MOST_REASONS]
@@ -133,11 +134,8 @@ def _processes(count: int) -> str:
 
 def _has_ended(path: Path) -> bool:
     """Whether the library wrote its last line, or said that it records nothing more."""
-    with suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, _size(path) - _LAST_BYTES))
-        last = file.read(_LAST_BYTES)
-        return b'"kind":"end"' in last or b'"kind":"trouble"' in last
-    return False
+    last = _read(path, _LAST_BYTES, at=max(0, _size(path) - _LAST_BYTES))
+    return b'"kind":"end"' in last or b'"kind":"trouble"' in last
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -152,7 +150,12 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _start_of(path: Path) -> bytes:
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(_MOST_BYTES)
+def _read(path: Path, most_bytes: int, *, at: int = 0) -> bytes:
+    """A part of a plain file; nothing of what a process may have put in its place since."""
+    with suppress(OSError):
+        file = open_plain(path)
+        if file is not None:
+            with file:
+                file.seek(at)
+                return file.read(most_bytes)
     return b""

@@ -69,7 +69,11 @@ def devices(material: Material) -> tuple[Device, ...]:
     """Return the devices by index, those without one last, by name."""
     frames = material.frames
     rows = {row["device"]: row for row in frames["devices"].iter_rows(named=True)}
-    found = (_device(name, rows.get(name, {}), material) for name in _sources(frames))
+    known = _sources(frames)
+    found = (
+        _device({"device": name, "source": source, **rows.get(name, {})}, material)
+        for name, source in known.items()
+    )
     return tuple(sorted(found, key=lambda each: (each.index is None, each.index, each.device)))
 
 
@@ -84,8 +88,9 @@ def _sources(frames: Frames) -> dict[str, str]:
     )
 
 
-def _device(name: str, row: Mapping[str, Any], material: Material) -> Device:
-    frames, of_device = material.frames, pl.col("device") == name
+def _device(row: Mapping[str, Any], material: Material) -> Device:
+    """``row``: that of the table `devices`, with source."""
+    frames, of_device = material.frames, pl.col("device") == row["device"]
     operations = frames["gpu_ops"].filter(of_device & ON_DEVICE)
     kind = pl.col("kind").cast(pl.String)
     computing = operations.filter(kind.is_in(COMPUTING_KINDS))
@@ -94,11 +99,11 @@ def _device(name: str, row: Mapping[str, Any], material: Material) -> Device:
     )
     spent = material.stall_causes.join(stalls.select("stall_id"), on="stall_id")
     return Device(
-        device=name,
+        device=row["device"],
         index=row.get("index"),
         model=row.get("name"),
         memory_bytes=row.get("memory_bytes"),
-        source=_sources(frames)[name],
+        source=row["source"],
         runs=computing.height,
         busy_ns=_covered(computing),
         copied_in_bytes=total(operations.filter(kind == "copy_in"), "bytes"),
