@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ..profiler.attribution import causes
+from ..profiler.attribution.command_causes import command_causes, process_causes
 from ..profiler.intervals import overlaps
 from ..profiler.tables import HORIZON_NS, TABLES
 
@@ -56,20 +57,27 @@ class RunLike(Protocol):
 class Material:
     """A run's description, tables and views.
 
-    ``phases``: the table, or one row for the first thread where the command marked none. Views
-    that follow wakers: ``phase_causes``: phase (row of ``phases``), cause, ns; ``phase_fetches``:
+    ``phases``: the table, or one row for the first thread where the command marked none.
+    ``command_causes``: the tiling of the command's wall time. ``process_causes``: of each
+    process's, summed: pid, cause, ns, cvmfs_ns, fetch_ns, see `causes.spent`; ``thread_causes``: of
+    all threads' lives, without pid. Views that follow wakers: ``phase_causes``: phase (row of
+    ``phases``), cause, ns; ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_fetches``:
     phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache
     hits that is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order
     of time, of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns;
-    ``phase_stalls``: phase, cause, ns of stalls within it, all devices together.
-    ``source_bytes``: source, bytes supplied to reads.
+    ``phase_stalls``: phase, cause, ns of stalls within it, all devices together. ``source_bytes``:
+    source, bytes supplied to reads.
     """
 
     meta: Mapping[str, Any]
     frames: Frames
     window: Window
     phases: pl.DataFrame
+    command_causes: pl.DataFrame
+    process_causes: pl.DataFrame
+    thread_causes: pl.DataFrame
     phase_causes: pl.DataFrame
+    phase_waits: pl.DataFrame
     phase_fetches: pl.DataFrame
     phase_hits: pl.DataFrame
     stall_chains: pl.DataFrame
@@ -93,7 +101,11 @@ def gather(run: RunLike) -> Material:
         frames=frames,
         window=window,
         phases=phases,
+        command_causes=command_causes(segments),
+        process_causes=causes.spent(process_causes(segments), "pid", "cause"),
+        thread_causes=causes.spent(segments, "cause"),
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
+        phase_waits=causes.spent(tiling, "interval").rename({"interval": "phase"}),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
         phase_hits=_hits_within(tiling, frames["hits"]),
         stall_chains=chains,

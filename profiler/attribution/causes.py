@@ -14,6 +14,11 @@ from ..tables import CAUSE, HORIZON_NS, OPERATION_CLASS, OPERATION_CLASSES, SEGM
 #: how many wakers in a chain are followed
 CHAIN_PASSES = 8
 
+#: a segment that waited for a fetch
+OF_FETCH = pl.col("fetch_id").is_not_null()
+#: a segment that waited for CVMFS: for a request or a fetch, whatever its cause
+OF_CVMFS = pl.col("unique").is_not_null() | OF_FETCH
+
 
 def read_causes(segments: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """What operations were spent on: op_id, cause, ns.
@@ -102,6 +107,20 @@ def interval_causes(clipped: pl.DataFrame) -> pl.DataFrame:
         .agg(ns=(pl.col("end_ns") - pl.col("start_ns")).sum())
         .sort("interval", "cause")
     )
+
+
+def spent(pieces: pl.DataFrame, *by: str) -> pl.DataFrame:
+    """Sum pieces of the tiling: the columns ``by``, ns, cvmfs_ns, fetch_ns.
+
+    ``cvmfs_ns``: of ns, what waited for CVMFS; ``fetch_ns``: what waited for a fetch.
+    """
+    ns = pl.col("end_ns") - pl.col("start_ns")
+    sums = {
+        "ns": ns.sum(),
+        "cvmfs_ns": ns.filter(OF_CVMFS).sum(),
+        "fetch_ns": ns.filter(OF_FETCH).sum(),
+    }
+    return pieces.group_by(by).agg(**sums).sort(by)
 
 
 def phase_causes(

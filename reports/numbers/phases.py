@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from ...profiler.tables import CVMFS_CAUSES
 from ..material import Material
 from .fetching import Fetches, fetch_summary
 from .sums import by_cause, total
@@ -18,10 +17,12 @@ MAX_PHASES = 24
 class Phase:
     """A phase and what its thread spent the time on, following wakers.
 
-    ``fetches`` are those that it waited for. ``page_cache_hits`` is how many reads and page faults
-    the page cache served, ``page_cache_ns`` the part of ``cpu`` that they took. ``times`` is 1, or
-    how many phases of this name are merged into this one. ``device_ns`` is its duration once for
-    each device that its process used, ``stalled_ns`` what of that was lost in stalls, by cause.
+    ``cvmfs_ns``: of the time, what waited for a request or a fetch, whatever the cause;
+    ``fetch_ns``: what waited for a fetch. ``fetches`` are those that it waited for.
+    ``page_cache_hits`` is how many reads and page faults the page cache served, ``page_cache_ns``
+    the part of ``cpu`` that they took. ``times`` is 1, or how many phases of this name are merged
+    into this one. ``device_ns`` is its duration once for each device that its process used,
+    ``stalled_ns`` what of that was lost in stalls, by cause.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Phase:
     page_cache_ns: int
     fetches: Fetches
     times: int
+    cvmfs_ns: int
+    fetch_ns: int
     device_ns: int = 0
     stalled_ns: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -42,11 +45,6 @@ class Phase:
     def title(self) -> str:
         """The name, and how many phases of that name are merged."""
         return self.name if self.times == 1 else f"{self.name} ×{self.times:,}"
-
-    @property
-    def cvmfs_ns(self) -> int:
-        """Time that waited for CVMFS."""
-        return sum(ns for cause, ns in self.causes_ns.items() if cause in CVMFS_CAUSES)
 
 
 def phases(material: Material) -> tuple[Phase, ...]:
@@ -71,7 +69,7 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
     waited = material.phase_fetches.filter(of_these)["fetch_id"].unique()
     fetches = material.frames["fetches"].filter(pl.col("fetch_id").is_in(waited.implode()))
     used = material.phase_devices.cast({"phase": pl.UInt32})
-    hits = material.phase_hits.filter(of_these)
+    hits, waits = material.phase_hits.filter(of_these), material.phase_waits.filter(of_these)
     return Phase(
         name=row["name"],
         pid=row["pid"],
@@ -84,6 +82,8 @@ def _phase(same: pl.DataFrame, material: Material) -> Phase:
         page_cache_ns=total(hits, "ns"),
         fetches=fetch_summary(fetches, material.window),
         times=same.height,
+        cvmfs_ns=total(waits, "cvmfs_ns"),
+        fetch_ns=total(waits, "fetch_ns"),
         device_ns=total(same.join(used, left_on="number", right_on="phase"), "lasted"),
         stalled_ns=by_cause(material.phase_stalls.filter(of_these)),
     )

@@ -15,6 +15,7 @@ from typing import Any, cast
 import polars as pl
 
 from ..material import Material
+from .command import CommandTime, command_time
 from .contention import Collisions, collisions, own_fetches
 from .devices import Device, devices
 from .failures import Failures, failures
@@ -58,6 +59,7 @@ class Statistics:
     kernel: str
     cvmprof_version: str
     counts: dict[str, int]
+    command_time: CommandTime
     phases: tuple[Phase, ...]
     fetches: Fetches
     failures: Failures
@@ -91,8 +93,6 @@ class Statistics:
         plain = dataclasses.asdict(self)
         plain["lost"] = self.lost
         plain["fetches"]["mean_at_once"] = self.fetches.mean_at_once
-        for phase, written in zip(self.phases, plain["phases"], strict=True):
-            written["cvmfs_ns"] = phase.cvmfs_ns
         for device, written in zip(self.devices, plain["devices"], strict=True):
             written["name"], written["label"] = device.name, device.label
         return plain
@@ -137,6 +137,7 @@ def _measured(material: Material) -> Statistics:
         kernel=str(meta.get("kernel", "")),
         cvmprof_version=str(meta.get("version", "")),
         counts=counts(frames),
+        command_time=command_time(material),
         phases=phases(material),
         fetches=fetched,
         failures=failures(frames),

@@ -6,9 +6,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from cvmprof.profiler.tables import FETCH_CAUSES
 from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.findings.rules import findings
 from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.command import CommandTime, ProcessTime
 from cvmprof.reports.numbers.contention import Collisions
 from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Fetches, Latency
@@ -30,12 +32,23 @@ NO_NETWORK = Network(
     failed_connections=0, failed_ns=0, failed_to=(),
 )  # fmt: skip
 NO_FAILURES = Failures(fetches={}, statuses={}, unanswered=0, rejected=0, downloaded_again=0)
+#: 100 ms of one thread on a CPU
+NO_WAIT = CommandTime(
+    wall_ns=100 * MS, causes_ns={"cpu": 100 * MS}, cvmfs_ns=0, fetch_ns=0, polled_ns=0,
+    threads_ns=100 * MS, thread_causes_ns={"cpu": 100 * MS}, thread_cvmfs_ns=0, process_count=1,
+    processes=(
+        ProcessTime(pid=PID, name="python3", argv=None, threads=1, start_ns=START,
+                    end_ns=START + 100 * MS, wall_ns=100 * MS, causes_ns={"cpu": 100 * MS},
+                    cvmfs_ns=0),
+    ),
+)  # fmt: skip
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
-    counts={"page_cache_hits": 0, "fuse_reads": 0}, phases=(), fetches=NO_FETCHES,
-    failures=NO_FAILURES, bytes=Bytes(0, 0, {}), latency=Latency(None, None, None, 0, 0),
-    network=NO_NETWORK, chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
+    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_WAIT, phases=(),
+    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
+    latency=Latency(None, None, None, 0, 0), network=NO_NETWORK, chunks_known=0,
+    chunks_looked_up=0, chunks_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
     stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),
     incidents=(), losses=(), probes=(), mounts=(), reconciliation=(),
@@ -54,10 +67,32 @@ def fetches(**changes: int) -> Fetches:
     return replace(NO_FETCHES, **changes)
 
 
+def command_time(wall_ms: int = 100, **causes_ns: int) -> CommandTime:
+    """Return a command of one thread with this time by cause, as of `phase`."""
+    cvmfs_ns, fetch_ns = _waited(causes_ns)
+    return replace(
+        NO_WAIT, wall_ns=wall_ms * MS, causes_ns=causes_ns, cvmfs_ns=cvmfs_ns, fetch_ns=fetch_ns,
+        threads_ns=wall_ms * MS, thread_causes_ns=causes_ns, thread_cvmfs_ns=cvmfs_ns,
+        processes=(replace(NO_WAIT.processes[0], end_ns=START + wall_ms * MS, wall_ns=wall_ms * MS,
+                           causes_ns=causes_ns, cvmfs_ns=cvmfs_ns),),
+    )  # fmt: skip
+
+
 def phase(name: str = "load", lasted_ms: int = 100, **causes_ns: int) -> Phase:
-    """Return a phase of the main thread with this time by cause."""
-    end_ns = START + lasted_ms * MS
-    return Phase(name, PID, MAIN, START, end_ns, lasted_ms * MS, causes_ns, 0, 0, NO_FETCHES, 1)
+    """Return a phase of the main thread with this time by cause.
+
+    What a fetch may cause waited for one, what a request may cause for that.
+    """
+    end_ns, waits = START + lasted_ms * MS, _waited(causes_ns)
+    return Phase(name, PID, MAIN, START, end_ns, lasted_ms * MS, causes_ns, 0, 0, NO_FETCHES, 1,
+                 *waits)  # fmt: skip
+
+
+def _waited(causes_ns: dict[str, int]) -> tuple[int, int]:
+    """What of these causes waited for CVMFS, and for a fetch, if nothing else is known."""
+    of_request = FETCH_CAUSES | {"fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog"}
+    cvmfs_ns = sum(ns for cause, ns in causes_ns.items() if cause in of_request)
+    return cvmfs_ns, sum(ns for cause, ns in causes_ns.items() if cause in FETCH_CAUSES)
 
 
 def spoken(**changes: Any) -> list[Finding]:

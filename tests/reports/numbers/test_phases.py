@@ -102,12 +102,14 @@ def test_causes_the_largest_first_and_by_name_where_equal() -> None:
                               (30, 33, "transfer"), (33, 36, "cpu"), (36, 36, "copy"),
                               (36, 44, "daemon")):  # fmt: skip
         tile(rows, start, end, cause)
-    mark(rows, "p", 0, 44)
+    for start, end, ids in ((44, 50, {"unique": 1}), (50, 53, {"unique": 1, "fetch_id": 2})):
+        tile(rows, start, end, "runqueue", **ids)
+    mark(rows, "p", 0, 53)
     (found,) = statistics_of(rows).phases
     assert list(found.causes_ns.items()) == [
-        ("disk", 20), ("cpu", 8), ("daemon", 8), ("transfer", 8),
+        ("disk", 20), ("runqueue", 9), ("cpu", 8), ("daemon", 8), ("transfer", 8),
     ]  # fmt: skip
-    assert found.cvmfs_ns == 16
+    assert (found.cvmfs_ns, found.fetch_ns) == (9, 3)
 
 
 def test_up_to_twenty_four_phases_stand_alone() -> None:

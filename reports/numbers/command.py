@@ -1,0 +1,108 @@
+"""What the command as a whole waited for: its wall time, its threads' time, and each process's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from ...profiler.attribution.causes import spent
+from ..material import Material
+from .sums import by_cause, total
+
+#: processes that are listed
+MAX_PROCESSES = 200
+
+
+@dataclass(frozen=True)
+class ProcessTime:
+    """A process of the command, with the tiling of its own wall time.
+
+    ``threads``: how many were watched. ``start_ns``, ``end_ns``: of its first and its last thread;
+    None: it lived when recording ended. ``causes_ns`` sum to ``wall_ns``, the time in which any of
+    its threads was watched; ``cvmfs_ns``: of that, what waited for CVMFS.
+    """
+
+    pid: int
+    name: str
+    argv: tuple[str, ...] | None
+    threads: int
+    start_ns: int
+    end_ns: int | None
+    wall_ns: int
+    causes_ns: dict[str, int]
+    cvmfs_ns: int
+
+
+@dataclass(frozen=True)
+class CommandTime:
+    """The command's own time.
+
+    ``causes_ns``: one cause at each instant, over all threads; they sum to ``wall_ns``. Of it,
+    ``cvmfs_ns`` waited for CVMFS, ``fetch_ns`` for a fetch; in ``polled_ns`` only threads that poll
+    ran. ``threads_ns``: the lives of all threads, summed, with ``thread_causes_ns`` and
+    ``thread_cvmfs_ns``. ``processes``: the longest first, no more than `MAX_PROCESSES` of the
+    ``process_count``.
+    """
+
+    wall_ns: int
+    causes_ns: dict[str, int]
+    cvmfs_ns: int
+    fetch_ns: int
+    polled_ns: int
+    threads_ns: int
+    thread_causes_ns: dict[str, int]
+    thread_cvmfs_ns: int
+    process_count: int = 0
+    processes: tuple[ProcessTime, ...] = ()
+
+
+def command_time(material: Material) -> CommandTime:
+    """Return what the command's time went to."""
+    wall = spent(material.command_causes, "cause", "polled")
+    threads, count = material.thread_causes, material.process_causes["pid"].n_unique()
+    return CommandTime(
+        wall_ns=total(wall, "ns"),
+        causes_ns=by_cause(wall),
+        cvmfs_ns=total(wall, "cvmfs_ns"),
+        fetch_ns=total(wall, "fetch_ns"),
+        polled_ns=total(wall.filter("polled"), "ns"),
+        threads_ns=total(threads, "ns"),
+        thread_causes_ns=by_cause(threads),
+        thread_cvmfs_ns=total(threads, "cvmfs_ns"),
+        process_count=count,
+        processes=_processes(material.process_causes, material.frames["tasks"]),
+    )
+
+
+def _processes(causes: pl.DataFrame, tasks: pl.DataFrame) -> tuple[ProcessTime, ...]:
+    walls = causes.group_by("pid").agg(pl.col("ns", "cvmfs_ns").sum())
+    longest = walls.sort("ns", "pid", descending=[True, False]).head(MAX_PROCESSES)
+    lives = _lives(tasks.filter(pl.col("role") == "target"))
+    rows = longest.join(lives, on="pid", how="left", maintain_order="left")
+    return tuple(
+        ProcessTime(
+            pid=row["pid"],
+            name=row["name"] or "",
+            argv=None if row["argv"] is None else tuple(row["argv"]),
+            threads=row["threads"] or 0,
+            start_ns=row["start_ns"] or 0,
+            end_ns=row["end_ns"],
+            wall_ns=row["ns"],
+            causes_ns=by_cause(causes.filter(pid=row["pid"])),
+            cvmfs_ns=row["cvmfs_ns"],
+        )
+        for row in rows.iter_rows(named=True)
+    )
+
+
+def _lives(tasks: pl.DataFrame) -> pl.DataFrame:
+    """Processes by their threads: pid, name, argv?, threads, start_ns, end_ns?."""
+    leads = pl.col("tid") == pl.col("pid")
+    lasted = ~pl.col("end_ns").is_null().any()
+    return tasks.group_by("pid").agg(
+        pl.col("name", "argv").sort_by(leads, "start_ns").last(),
+        pl.col("start_ns").min(),
+        threads=pl.len(),
+        end_ns=pl.when(lasted).then(pl.col("end_ns").max()),
+    )
