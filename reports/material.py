@@ -10,12 +10,15 @@ import polars as pl
 
 from ..profiler.attribution import causes
 from ..profiler.attribution.command_causes import command_causes, process_causes
+from ..profiler.attribution.unwaited import behind_fetches, in_flight
 from ..profiler.intervals import overlaps
 from ..profiler.tables import HORIZON_NS, TABLES
 
 Frames = Mapping[str, pl.DataFrame]
 
 WHOLE_COMMAND = "whole command"
+#: processes whose own time is told
+MAX_PROCESSES = 200
 #: fetches of the content of files; the others are metadata of the repository
 IS_FILE_DATA = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
 
@@ -96,16 +99,17 @@ def gather(run: RunLike) -> Material:
     tiling = _phase_tiling(segments, phases)
     chains = causes.stall_chains(segments, frames["stalls"], frames["tasks"])
     phase_devices = _phase_devices(phases, frames)
+    wall, processes = _own_time(frames)
     return Material(
         meta=run.meta,
         frames=frames,
         window=window,
         phases=phases,
-        command_causes=command_causes(segments),
-        process_causes=causes.spent(process_causes(segments), "pid", "cause"),
+        command_causes=wall,
+        process_causes=processes,
         thread_causes=causes.spent(segments, "cause"),
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
-        phase_waits=causes.spent(tiling, "interval").rename({"interval": "phase"}),
+        phase_waits=_waits_within(tiling, frames),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
         phase_hits=_hits_within(tiling, frames["hits"]),
         stall_chains=chains,
@@ -114,6 +118,21 @@ def gather(run: RunLike) -> Material:
         phase_stalls=_stalls_within(phases, phase_devices, chains, frames["stalls"]),
         source_bytes=_source_bytes(frames),
     )
+
+
+def _own_time(frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The tiling of the command's wall time, and the sums of each process's."""
+    segments, fetches = frames["segments"], frames["fetches"]
+    reads = in_flight(frames)
+    behind = behind_fetches(segments, frames["lock_waits"], fetches)
+    return command_causes(behind, reads), process_causes(behind, reads, MAX_PROCESSES)
+
+
+def _waits_within(tiling: pl.DataFrame, frames: Frames) -> pl.DataFrame:
+    """What each phase waited for CVMFS and for fetches: phase, ns, cvmfs_ns, fetch_ns."""
+    pieces = tiling.rename({"interval": "phase"})
+    behind = behind_fetches(pieces, frames["lock_waits"], frames["fetches"])
+    return causes.spent(behind, "phase")
 
 
 def _window(frames: Frames, meta: Mapping[str, Any]) -> Window:

@@ -1,144 +1,156 @@
-"""The tiling of the command's wall time, and of each process's: one cause at each instant."""
+"""The tiling of a command's wall time, or of one process's: one cause at each instant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import polars as pl
 
-from ..tables import CAUSES
-from .causes import OF_CVMFS, OF_FETCH
+from ..intervals import merged
+from ..tables import CAUSES, SEGMENT_LINKS
+from .causes import OF_CVMFS, OF_FETCH, spent
 from .polling import polls
 
-#: what goes on: a thread on a CPU, or a device that works for a thread
+#: segments swept at once: bounds the memory, at about 200 bytes each
+WINDOW_SEGMENTS = 1_000_000
+
+#: what goes on: a thread on a CPU, or in a GPU's driver
 _PROGRESS_CAUSES = ("cpu", "copy", "driver", "device")
-#: what a thread waits for, the shallowest first
-_WAITS = (
-    "blocked",
-    *(cause for cause in CAUSES if cause not in ("blocked", "cpu", "copy", "device")),
+#: what a thread waits for, shallow to deep
+_WAITS = ("blocked", *(each for each in CAUSES if each not in ("blocked", "cpu", "copy", "device")))
+#: the same where it waits for CVMFS: there ``runqueue`` is the client's thread without a CPU
+_ELSE = tuple(each for each in _WAITS if each != "runqueue")
+_SERVED = (
+    *_ELSE[: _ELSE.index("connect")],
+    "runqueue",
+    *_ELSE[_ELSE.index("connect") :],
 )
 
-# The level of a segment: the highest one wins. Each is a bit of an Int64, so there are at most 62.
+# The level of a segment, from the one that says least to the one that wins. Each is a bit of a
+# positive Int64, so there are at most 62.
 _POLLS = 1
 _WAITS_FOR_REQUEST = len(_WAITS) + 1
 _WAITS_FOR_FETCH = _WAITS_FOR_REQUEST + len(_WAITS)
-_PROGRESSES = _WAITS_FOR_FETCH + len(_WAITS)
-
-_LINKS = ("pid", "tid", "op_id", "mount_id", "unique", "fetch_id", "via_tid")
+PROGRESSES = _WAITS_FOR_FETCH + len(_WAITS)
 
 
-def command_causes(segments: pl.DataFrame) -> pl.DataFrame:
-    """What kept the command from going on, at each instant of its wall time.
+def command_causes(segments: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFrame:
+    """What kept the threads of ``segments`` from going on, at each instant of their wall time.
 
-    Returns start_ns, end_ns, cause, polled, and pid?, tid?, op_id?, mount_id?, unique?, fetch_id?,
-    via_tid? of the segment chosen. In order, without gap or overlap, from the first of ``segments``
-    to the last. ``polled``: a thread that only polls was on a CPU, and none made progress. Where no
-    thread was watched it is ``unknown``, pid and tid are null.
+    ``in_flight``: their asynchronous reads, see `unwaited.in_flight`; those of others do not count.
+
+    Returns start_ns, end_ns, cause, polled, and of the segment chosen pid?, tid?, op_id?,
+    mount_id?, unique?, fetch_id?, via_tid?: in order, without gap or overlap, from the first
+    segment to the last. ``polled``: a thread that only polls was on a CPU, and none made progress.
+    Where no thread was watched it is ``unknown``, pid and tid are null.
     """
-    return _tiling(segments.with_columns(key=pl.lit(0, pl.Int32))).drop("key")
-
-
-def process_causes(segments: pl.DataFrame) -> pl.DataFrame:
-    """The same for each process by itself, in which any of its threads was watched.
-
-    Returns the columns of `command_causes`, in order of pid and start_ns.
-    """
-    return _tiling(segments.with_columns(key="pid")).drop("key").drop_nulls("pid")
-
-
-def _tiling(segments: pl.DataFrame) -> pl.DataFrame:
-    """Tile the time of each ``key``: key and the columns of `command_causes`."""
-    ordered = segments.sort("tid", "start_ns")
-    levels = ordered.with_columns(polls=polls(ordered), row=pl.int_range(pl.len(), dtype=pl.UInt32))
-    firsts = _first_begun(levels.select("key", "row", "start_ns", "end_ns", level=_level()))
-    chosen = _deepest(firsts)
-    facts = ordered.select("cause", *_LINKS).select(pl.all().gather(chosen["row"]))
-    pieces = pl.concat([chosen.drop("row"), facts], how="horizontal")
-    return pieces.with_columns(pl.col("cause").fill_null("unknown")).select(
-        "key", "start_ns", "end_ns", "cause", "polled", *_LINKS
+    threads = segments.sort("tid", "start_ns")
+    own = in_flight.join(threads.select("pid").unique(), on="pid", how="semi")
+    marked = threads.with_columns(polls=polls(threads))
+    ordered = pl.concat([marked, own.with_columns(polls=pl.lit(value=False))])
+    levels = ordered.select("start_ns", "end_ns", level=_level())
+    spans = _begun_first(levels.with_row_index("row"))
+    parts = pl.concat([_highest(spans.clear(), 0), *_windows(spans)])
+    pieces = merged(parts, "row", "polled")
+    facts = ordered.select("cause", "pid", "tid", *SEGMENT_LINKS)
+    chosen = facts.select(pl.all().gather(pieces["row"]))
+    tiles = pl.concat([pieces.drop("row"), chosen], how="horizontal")
+    return tiles.with_columns(pl.col("cause").fill_null("unknown")).select(
+        "start_ns", "end_ns", "cause", "polled", "pid", "tid", *SEGMENT_LINKS
     )
+
+
+def process_causes(segments: pl.DataFrame, in_flight: pl.DataFrame, count: int) -> pl.DataFrame:
+    """What each process's wall time went to: pid, cause, and the sums of `causes.spent`.
+
+    Of the ``count`` that lived longest. The time in which no thread was watched is left out.
+    """
+    lived = pl.col("end_ns").max() - pl.col("start_ns").min()
+    lives = segments.group_by("pid").agg(lived=lived).sort("lived", "pid", descending=[True, False])
+    longest = segments.filter(pl.col("pid").is_in(lives["pid"].head(count).implode()))
+    own = [spent(segments.clear(), "pid", "cause")]
+    for _, threads in longest.group_by("pid"):
+        own.append(spent(command_causes(threads, in_flight).drop_nulls("pid"), "pid", "cause"))
+    return pl.concat(own).sort("pid", "cause")
 
 
 def _level() -> pl.Expr:
-    """How much a segment tells of why the command does not go on."""
-    waits = pl.col("cause").replace_strict(
-        _WAITS, range(len(_WAITS)), default=0, return_dtype=pl.UInt8
-    )
+    """How much a segment, with ``polls``, tells of why its command does not go on."""
+    wait, served = _place(_WAITS), _place(_SERVED)
     asleep_in_driver = (pl.col("cause") == "driver") & pl.col("via_tid").is_not_null()
     return (
         pl.when("polls")
         .then(_POLLS)
         .when(pl.col("cause").is_in(_PROGRESS_CAUSES) & ~asleep_in_driver)
-        .then(_PROGRESSES)
+        .then(PROGRESSES)
         .when(OF_FETCH)
-        .then(waits + _WAITS_FOR_FETCH)
+        .then(served + _WAITS_FOR_FETCH)
         .when(OF_CVMFS)
-        .then(waits + _WAITS_FOR_REQUEST)
-        .when(waits < _POLLS)
-        .then(waits)
-        .otherwise(waits + 1)
+        .then(served + _WAITS_FOR_REQUEST)
+        .otherwise(pl.when(wait < _POLLS).then(wait).otherwise(wait + 1))
         .cast(pl.UInt8)
     )
 
 
-def _first_begun(levels: pl.DataFrame) -> pl.DataFrame:
+def _place(causes: Sequence[str]) -> pl.Expr:
+    """The place of a segment's cause in a list; 0: not there."""
+    return pl.col("cause").replace_strict(
+        causes, range(len(causes)), default=0, return_dtype=pl.UInt8
+    )
+
+
+def _begun_first(levels: pl.DataFrame) -> pl.DataFrame:
     """Where segments of one level overlap, keep the one begun first, until it ends.
 
-    ``levels``: key, level, row, start_ns, end_ns. Returns the same; of a level none overlap.
+    ``levels``: row, start_ns, end_ns, level. Returns the same in order of start_ns; those of a
+    level do not overlap.
     """
-    reached = pl.col("end_ns").cum_max().shift(1).over("key", "level").fill_null(0)
-    return (
-        levels.sort("key", "level", "start_ns", "row")
-        .with_columns(pl.max_horizontal("start_ns", reached).alias("start_ns"))
-        .filter(pl.col("end_ns") > pl.col("start_ns"))
+    ordered = levels.sort("start_ns", maintain_order=True)
+    reached = pl.col("end_ns").cum_max().shift(1).over("level").fill_null(0)
+    later = ordered.with_columns(pl.max_horizontal("start_ns", reached).alias("start_ns"))
+    return later.filter(pl.col("end_ns") > pl.col("start_ns")).sort("start_ns")
+
+
+def _windows(spans: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Cut all time where so many spans, which are in order, have begun; yield the parts chosen."""
+    going_on = spans.clear()
+    for first in range(0, spans.height, WINDOW_SEGMENTS):
+        both = pl.concat([going_on, spans[first : first + WINDOW_SEGMENTS]])
+        next_begins = spans["start_ns"][first + WINDOW_SEGMENTS :].head(1)
+        until = next_begins.item() if next_begins.len() else both["end_ns"].max()
+        yield _highest(both.filter(pl.col("start_ns") < until), until)
+        going_on = both.filter(pl.col("end_ns") > until).with_columns(start_ns=pl.lit(until))
+
+
+def _highest(spans: pl.DataFrame, until_ns: int) -> pl.DataFrame:
+    """The highest level at each instant until then: start_ns, end_ns, polled, row?."""
+    going_on = pl.col("going_on")
+    parts = _going_on(spans, until_ns).select(
+        start_ns="time_ns",
+        end_ns=pl.col("time_ns").shift(-1),
+        polled=(going_on & (1 << _POLLS) != 0) & (going_on < 1 << PROGRESSES),
+        level=(63 - going_on.bitwise_leading_zeros().cast(pl.Int8)).cast(pl.UInt8, strict=False),
     )
+    of_level = spans.select("start_ns", "level", "row")
+    found = parts.drop_nulls("end_ns").join_asof(
+        of_level, on="start_ns", by="level", check_sortedness=False
+    )
+    return found.drop("level")
 
 
-def _deepest(spans: pl.DataFrame) -> pl.DataFrame:
-    """The highest level at each instant: key, start_ns, end_ns, polled, row?.
+def _going_on(spans: pl.DataFrame, until_ns: int) -> pl.DataFrame:
+    """The levels that go on from each boundary until then, as bits: time_ns, going_on.
 
-    ``spans``: see `_first_begun`. Levels that go on are the bits of a running sum.
+    Of a level spans do not overlap, so the bits are those of a running sum.
     """
     bit = pl.lit(2, pl.Int64).pow(pl.col("level"))
-    begins = spans.select("key", start_ns="start_ns", change=bit, begun=bit)
-    ends = spans.select("key", start_ns="end_ns", change=-bit, begun=pl.lit(0, pl.Int64))
-    instants = (
-        pl.concat([begins, ends])
-        .group_by("key", "start_ns")
-        .agg(pl.col("change", "begun").sum())
-        .sort("key", "start_ns")
-        .with_columns(going_on=pl.col("change").cum_sum())
+    begins = spans.select(time_ns="start_ns", change=bit)
+    ends = spans.select(time_ns=pl.col("end_ns").clip(upper_bound=until_ns), change=-bit)
+    last = pl.DataFrame({"time_ns": [until_ns], "change": [0]}, schema=begins.schema)
+    summed = (
+        pl.concat([begins, ends, last])
+        .sort("time_ns")
+        .select("time_ns", going_on=pl.col("change").cum_sum())
     )
-    pieces = _pieces(instants)
-    of_level = spans.select("key", "level", "start_ns", "row").sort("start_ns")
-    return (
-        pieces.sort("start_ns")
-        .join_asof(of_level, on="start_ns", by=["key", "level"], check_sortedness=False)
-        .sort("key", "start_ns")
-        .drop("level")
-    )
-
-
-def _pieces(instants: pl.DataFrame) -> pl.DataFrame:
-    """Divide time where another segment is chosen: key, start_ns, end_ns, polled, level?.
-
-    ``instants``: key, start_ns, ``going_on``: the levels from then on, ``begun``: those that begin.
-    """
-    going_on = pl.col("going_on")
-    highest = going_on.bitwise_leading_zeros()
-    polled = (going_on & (1 << _POLLS) != 0) & (going_on < 1 << _PROGRESSES)
-    parts = instants.select(
-        "key",
-        "start_ns",
-        polled=polled,
-        level=pl.when(going_on > 0).then(63 - highest).cast(pl.UInt8),
-        begins=pl.col("begun").bitwise_leading_zeros() == highest,
-        is_last=(pl.col("key") != pl.col("key").shift(-1)).fill_null(value=True),
-    )
-    changes = pl.any_horizontal(
-        pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "level", "polled")
-    )
-    return (
-        parts.filter(changes | pl.col("begins") | pl.col("is_last"))
-        .with_columns(end_ns=pl.col("start_ns").shift(-1))
-        .filter(~pl.col("is_last"))
-        .select("key", "start_ns", "end_ns", "polled", "level")
-    )
+    is_last = pl.col("time_ns") != pl.col("time_ns").shift(-1)
+    return summed.filter(is_last.fill_null(value=True))

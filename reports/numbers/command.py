@@ -10,9 +10,6 @@ from ...profiler.attribution.causes import spent
 from ..material import Material
 from .sums import by_cause, total
 
-#: processes that are listed
-MAX_PROCESSES = 200
-
 
 @dataclass(frozen=True)
 class ProcessTime:
@@ -41,7 +38,8 @@ class CommandTime:
     ``causes_ns``: one cause at each instant, over all threads; they sum to ``wall_ns``. Of it,
     ``cvmfs_ns`` waited for CVMFS, ``fetch_ns`` for a fetch; in ``polled_ns`` only threads that poll
     ran. ``threads_ns``: the lives of all threads, summed, with ``thread_causes_ns`` and
-    ``thread_cvmfs_ns``. ``processes``: the longest first, no more than `MAX_PROCESSES` of the
+    ``thread_cvmfs_ns``. ``processes``: the longest first, no more than
+    `material.MAX_PROCESSES` of the
     ``process_count``.
     """
 
@@ -60,7 +58,7 @@ class CommandTime:
 def command_time(material: Material) -> CommandTime:
     """Return what the command's time went to."""
     wall = spent(material.command_causes, "cause", "polled")
-    threads, count = material.thread_causes, material.process_causes["pid"].n_unique()
+    threads = material.thread_causes
     return CommandTime(
         wall_ns=total(wall, "ns"),
         causes_ns=by_cause(wall),
@@ -70,14 +68,14 @@ def command_time(material: Material) -> CommandTime:
         threads_ns=total(threads, "ns"),
         thread_causes_ns=by_cause(threads),
         thread_cvmfs_ns=total(threads, "cvmfs_ns"),
-        process_count=count,
+        process_count=material.frames["segments"]["pid"].n_unique(),
         processes=_processes(material.process_causes, material.frames["tasks"]),
     )
 
 
 def _processes(causes: pl.DataFrame, tasks: pl.DataFrame) -> tuple[ProcessTime, ...]:
     walls = causes.group_by("pid").agg(pl.col("ns", "cvmfs_ns").sum())
-    longest = walls.sort("ns", "pid", descending=[True, False]).head(MAX_PROCESSES)
+    longest = walls.sort("ns", "pid", descending=[True, False])
     lives = _lives(tasks.filter(pl.col("role") == "target"))
     rows = longest.join(lives, on="pid", how="left", maintain_order="left")
     return tuple(
