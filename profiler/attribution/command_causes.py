@@ -15,23 +15,23 @@ from .polling import polls
 WINDOW_SEGMENTS = 1_000_000
 
 #: what goes on: a thread on a CPU, or in a GPU's driver
-_PROGRESS_CAUSES = ("cpu", "copy", "driver", "device")
-#: what a thread waits for, shallow to deep
-_WAITS = ("blocked", *(each for each in CAUSES if each not in ("blocked", "cpu", "copy", "device")))
-#: the same where it waits for CVMFS: there ``runqueue`` is the client's thread without a CPU
-_ELSE = tuple(each for each in _WAITS if each != "runqueue")
-_SERVED = (
-    *_ELSE[: _ELSE.index("connect")],
-    "runqueue",
-    *_ELSE[_ELSE.index("connect") :],
-)
+PROGRESS = ("cpu", "copy", "driver", "device")
+#: what a thread waits for without a request, from what says least to what says most
+WAITS = ("blocked", *(each for each in CAUSES if each not in ("blocked", "cpu", "copy", "device")))
+#: what one waits for with a request or a fetch: ``runqueue`` is the client's thread without a CPU
+SERVED = (
+    "unknown", "fuse_queue", "daemon", "daemon_lock",
+    "fetch in flight", "first_byte in flight", "transfer in flight",
+    "cache_read", "catalog", "fetch", "fetch_joined", "fetch_queue", "runqueue", "connect",
+    "first_byte", "transfer", "decompress", "cache_write", "reply",
+)  # fmt: skip
 
 # The level of a segment, from the one that says least to the one that wins. Each is a bit of a
 # positive Int64, so there are at most 62.
 _POLLS = 1
-_WAITS_FOR_REQUEST = len(_WAITS) + 1
-_WAITS_FOR_FETCH = _WAITS_FOR_REQUEST + len(_WAITS)
-PROGRESSES = _WAITS_FOR_FETCH + len(_WAITS)
+_WAITS_FOR_REQUEST = len(WAITS) + 1
+_WAITS_FOR_FETCH = _WAITS_FOR_REQUEST + len(SERVED)
+PROGRESSES = _WAITS_FOR_FETCH + len(SERVED)
 
 
 def command_causes(segments: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFrame:
@@ -46,13 +46,10 @@ def command_causes(segments: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFr
     """
     threads = segments.sort("tid", "start_ns")
     own = in_flight.join(threads.select("pid").unique(), on="pid", how="semi")
-    marked = threads.with_columns(polls=polls(threads))
-    ordered = pl.concat([marked, own.with_columns(polls=pl.lit(value=False))])
-    levels = ordered.select("start_ns", "end_ns", level=_level())
-    spans = _begun_first(levels.with_row_index("row"))
+    spans = _begun_first(_levels(threads, own).with_row_index("row"))
     parts = pl.concat([_highest(spans.clear(), 0), *_windows(spans)])
     pieces = merged(parts, "row", "polled")
-    facts = ordered.select("cause", "pid", "tid", *SEGMENT_LINKS)
+    facts = pl.concat([threads, own]).select("cause", "pid", "tid", *SEGMENT_LINKS)
     chosen = facts.select(pl.all().gather(pieces["row"]))
     tiles = pl.concat([pieces.drop("row"), chosen], how="horizontal")
     return tiles.with_columns(pl.col("cause").fill_null("unknown")).select(
@@ -74,14 +71,25 @@ def process_causes(segments: pl.DataFrame, in_flight: pl.DataFrame, count: int) 
     return pl.concat(own).sort("pid", "cause")
 
 
+def _levels(threads: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFrame:
+    """The level of each segment, then of each row of ``in_flight``: start_ns, end_ns, level."""
+    cause = pl.col("cause").cast(pl.String)
+    of_thread = threads.with_columns(polls=polls(threads), step=cause).select(
+        "start_ns", "end_ns", level=_level()
+    )
+    step = pl.when(OF_FETCH).then(cause + " in flight").otherwise(cause)
+    reads = in_flight.with_columns(polls=pl.lit(value=False), step=step)
+    return pl.concat([of_thread, reads.select("start_ns", "end_ns", level=_level())])
+
+
 def _level() -> pl.Expr:
-    """How much a segment, with ``polls``, tells of why its command does not go on."""
-    wait, served = _place(_WAITS), _place(_SERVED)
+    """How much a segment, with ``polls`` and ``step``, tells of why its command does not go on."""
+    wait, served = _place(WAITS), _place(SERVED)
     asleep_in_driver = (pl.col("cause") == "driver") & pl.col("via_tid").is_not_null()
     return (
         pl.when("polls")
         .then(_POLLS)
-        .when(pl.col("cause").is_in(_PROGRESS_CAUSES) & ~asleep_in_driver)
+        .when(pl.col("cause").is_in(PROGRESS) & ~asleep_in_driver)
         .then(PROGRESSES)
         .when(OF_FETCH)
         .then(served + _WAITS_FOR_FETCH)
@@ -92,11 +100,9 @@ def _level() -> pl.Expr:
     )
 
 
-def _place(causes: Sequence[str]) -> pl.Expr:
-    """The place of a segment's cause in a list; 0: not there."""
-    return pl.col("cause").replace_strict(
-        causes, range(len(causes)), default=0, return_dtype=pl.UInt8
-    )
+def _place(steps: Sequence[str]) -> pl.Expr:
+    """The place of a segment's step in a list; 0: not there."""
+    return pl.col("step").replace_strict(steps, range(len(steps)), default=0, return_dtype=pl.UInt8)
 
 
 def _begun_first(levels: pl.DataFrame) -> pl.DataFrame:
@@ -119,7 +125,9 @@ def _windows(spans: pl.DataFrame) -> Iterator[pl.DataFrame]:
         next_begins = spans["start_ns"][first + WINDOW_SEGMENTS :].head(1)
         until = next_begins.item() if next_begins.len() else both["end_ns"].max()
         yield _highest(both.filter(pl.col("start_ns") < until), until)
-        going_on = both.filter(pl.col("end_ns") > until).with_columns(start_ns=pl.lit(until))
+        going_on = both.filter(pl.col("end_ns") > until).with_columns(
+            start_ns=pl.lit(until, pl.Int64)
+        )
 
 
 def _highest(spans: pl.DataFrame, until_ns: int) -> pl.DataFrame:
