@@ -6,6 +6,34 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+#: what a thread does in the time of each cause, after "was" or "spent on"
+_CAUSES = {
+    "cpu": "computing",
+    "copy": "copying from the page cache",
+    "runqueue": "waiting for a CPU",
+    "stopped": "stopped by a signal",
+    "driver": "in the GPU's driver",
+    "device": "waiting for the GPU",
+    "launch": "submitted to the GPU, not begun",
+    "disk": "reading a local disk",
+    "fuse_queue": "waiting until the client takes the request",
+    "daemon": "inside the client, not divided further",
+    "daemon_lock": "waiting for a lock in the client",
+    "cache_read": "reading the client's cache",
+    "catalog": "looking up catalogs",
+    "fetch": "fetching, not divided further",
+    "fetch_joined": "waiting for a download that another thread began",
+    "fetch_queue": "queued behind other downloads",
+    "connect": "connecting to the server",
+    "first_byte": "waiting for the server's first byte",
+    "transfer": "receiving the data",
+    "decompress": "unpacking and verifying",
+    "cache_write": "writing into the client's cache",
+    "reply": "answered, and not yet running again",
+    "blocked": "asleep",
+    "unknown": "not explained",
+}
+
 _SOURCES = {
     "http": "read, waiting for HTTP",
     "joined": "read, waiting for another thread's HTTP",
@@ -68,6 +96,25 @@ def of_total(parts: Mapping[str, int], total: int, most: int = 4) -> str:
     """Return the largest parts as shares of a total that may be more than their sum."""
     largest = sorted(parts.items(), key=lambda item: -item[1])[:most]
     return ", ".join(f"{name} {percent(ns / max(total, 1))}" for name, ns in largest)
+
+
+def cause(name: str) -> str:
+    """Return a cause in words, with its identifier: ``reading a local disk (disk)``."""
+    return f"{_CAUSES.get(name, name)} ({name})"
+
+
+def divided(parts: Mapping[str, int], total: int, most: int = 4) -> str:
+    """Return a time divided by cause, in words: the largest parts of ``total``, and the rest.
+
+    ``parts`` sum to ``total``. What is less than one part in a hundred goes into the rest.
+    """
+    largest = sorted(parts.items(), key=lambda item: -item[1])
+    named = [(name, ns) for name, ns in largest if ns * 100 >= total][:most]
+    spelled = [f"{cause(name)} {duration(ns)}" for name, ns in named]
+    rest = total - sum(ns for _, ns in named)
+    if rest * 100 >= total:
+        spelled.append(f"other {duration(rest)}")
+    return ", ".join(spelled)
 
 
 def source(name: str) -> str:

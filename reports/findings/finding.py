@@ -8,7 +8,7 @@ from typing import Literal
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
 
-Tone = Literal["warning", "main", "good", "note"]
+Tone = Literal["warning", "main", "good", "advice", "note"]
 #: a wait below this share of a phase is not worth a reader's time
 NEGLIGIBLE = 0.02
 

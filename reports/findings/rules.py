@@ -1,6 +1,7 @@
 """The rules in the order in which a reader sees what they find.
 
-What limits trust in the numbers comes first, then where the time went, then why.
+What limits trust in the numbers comes first, then what held the time and who can change what, then
+all else. What could not be observed comes last.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 
 from ..numbers.log import Imported
 from ..numbers.statistics import Statistics
+from .advice import levers
 from .cache import ahead, cached_chunks, collisions, downloaded_again, joined, page_cache, renewed
 from .device import stalls
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, latency, slow_because
 from .tensors import late_tensors
-from .time import undivided, where_time_went
+from .time import phase_apart, threads_apart, undivided, where_time_went
 from .trust import (
     command_failed,
     died,
@@ -32,19 +34,38 @@ from .trust import (
 
 Rule = Callable[[Statistics], Iterator[Finding]]
 
-RULES: tuple[Rule, ...] = (
-    incomplete, lost_events, unreconciled, died, unfinished, command_failed, where_time_went,
-    stalls, late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
-    failed_connections, cached_chunks, page_cache, joined, collisions, ahead, unexplained,
-    undivided, unasked, unnamed, unobserved, unwatched_launches,
+#: what limits trust in the numbers
+_TRUST: tuple[Rule, ...] = (
+    incomplete, lost_events, unreconciled, died, unfinished, command_failed,
 )  # fmt: skip
+#: what held the time
+_TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)
+#: who can change what, and what else happened
+_WHY: tuple[Rule, ...] = (
+    levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
+    failed_connections, cached_chunks, page_cache, joined, collisions, ahead,
+)  # fmt: skip
+#: what is not known
+_UNKNOWN: tuple[Rule, ...] = (
+    unexplained, undivided, unasked, unnamed, unobserved, unwatched_launches,
+)  # fmt: skip
+RULES = (*_TRUST, *_TIME, *_WHY, *_UNKNOWN)
 
 
 def findings(statistics: Statistics) -> list[Finding]:
     """Return the findings, the most important first."""
+    return [finding for part in parts(statistics) for finding in part]
+
+
+def parts(statistics: Statistics) -> tuple[list[Finding], list[Finding]]:
+    """Return the findings in two parts: down to what held the time, and why."""
     if statistics.imported is not None:
-        return _of_log(statistics, statistics.imported)
-    return [finding for rule in RULES for finding in rule(statistics)]
+        return _of_log(statistics, statistics.imported), []
+    return _spoken(statistics, (*_TRUST, *_TIME)), _spoken(statistics, (*_WHY, *_UNKNOWN))
+
+
+def _spoken(statistics: Statistics, rules: tuple[Rule, ...]) -> list[Finding]:
+    return [finding for rule in rules for finding in rule(statistics)]
 
 
 def _of_log(statistics: Statistics, imported: Imported) -> list[Finding]:

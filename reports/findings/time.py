@@ -1,18 +1,30 @@
-"""Where the time went."""
+"""Where the time went: what held most of the command's wall time, and what its parts say beside."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from ...profiler.tables import FETCH_CAUSES
+from ..material import WHOLE_COMMAND
+from ..numbers.command import CommandTime
 from ..numbers.fetching import Fetches
-from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural
-from .finding import NEGLIGIBLE, Finding, main_phase
+from ..words import cause, divided, duration, percent, plural
+from .finding import NEGLIGIBLE, Finding, Tone, main_phase
 
 #: mean number of fetches at once below which they ran nearly one after another
 _ONE_AFTER_ANOTHER = 1.1
+#: shares that differ by less are called the same
+_SAME_SHARE = 0.1
+#: what the command did in time that was no wait for CVMFS, by cause
+_DID = {
+    "cpu": "computed", "copy": "computed", "runqueue": "waited for a CPU",
+    "stopped": "was stopped by a signal", "driver": "was in the GPU's driver",
+    "device": "waited for the GPU", "launch": "waited for the GPU",
+    "disk": "waited for a local disk", "blocked": "slept",
+}  # fmt: skip
+_UNEXPLAINED = "did what could not be observed"
+_FOR_CVMFS = "waited for CVMFS"
 #: causes that are divided further where the work is observed, and why it may not be
 _UNDIVIDED = {
     "daemon": "No CVMFS client serves that file system, or what it does was not observed.",
@@ -21,87 +33,158 @@ _UNDIVIDED = {
 }
 
 
+@dataclass(frozen=True)
+class Holder:
+    """What the command did for a part of its wall time, and that time by cause."""
+
+    did: str
+    causes_ns: Mapping[str, int]
+
+    @property
+    def ns(self) -> int:
+        """How long."""
+        return sum(self.causes_ns.values())
+
+    @property
+    def of_cvmfs(self) -> bool:
+        """Whether it waited for CVMFS."""
+        return self.did == _FOR_CVMFS
+
+
+def holders(time: CommandTime) -> list[Holder]:
+    """Divide the wall time by what the command did, the longest part first."""
+    parts: dict[str, dict[str, int]] = {_FOR_CVMFS: dict(time.cvmfs_causes_ns)}
+    for name, ns in time.causes_ns.items():
+        other_ns = ns - time.cvmfs_causes_ns.get(name, 0)
+        if other_ns:
+            parts.setdefault(_DID.get(name, _UNEXPLAINED), {})[name] = other_ns
+    found = [Holder(did, causes_ns) for did, causes_ns in parts.items() if causes_ns]
+    return sorted(found, key=lambda each: -each.ns)
+
+
+def where_time_went(s: Statistics) -> Iterator[Finding]:
+    """Say what held most of the command's wall time, and how much of it CVMFS held."""
+    time, held = s.command_time, holders(s.command_time)
+    if not held:
+        return
+    first, rest = held[0], held[1:]
+    said = f"The command {first.did} for {_of_wall(first.ns, time)}"
+    if first.of_cvmfs:
+        yield Finding("main", f"{said}{_mostly(first)}{_for_what(s)}.", _beside(rest, time))
+        return
+    others = [each for each in rest if not each.of_cvmfs]
+    meaning = filter(None, (_beside(others, time), _waited(s)))
+    yield Finding(_tone(first, time), f"{said}; {_for_cvmfs(s)}.", " ".join(meaning))
+
+
+def _mostly(held: Holder) -> str:
+    """The cause that held most of it, if one did."""
+    name, ns = max(held.causes_ns.items(), key=lambda item: item[1])
+    return f", mostly {cause(name)}" if 2 * ns > held.ns else ""
+
+
+def _tone(first: Holder, time: CommandTime) -> Tone:
+    """Good only if neither the wall time nor the threads' time says that anything waited."""
+    negligible = _negligible(time.cvmfs_ns, time.wall_ns)
+    negligible &= _negligible(time.thread_cvmfs_ns, time.threads_ns)
+    return "good" if negligible and first.did == "computed" else "main"
+
+
+def _negligible(ns: int, total_ns: int) -> bool:
+    return ns < NEGLIGIBLE * total_ns
+
+
+def _of_wall(ns: int, time: CommandTime) -> str:
+    return f"{duration(ns)} of its {duration(time.wall_ns)} ({percent(ns / time.wall_ns)})"
+
+
+def _for_what(s: Statistics) -> str:
+    """What the command waited for: what was fetched, unless most of the wait was for no fetch."""
+    time, fetches = s.command_time, s.fetches
+    if time.fetch_ns < time.cvmfs_ns / 2:
+        part = "less than half of it" if time.fetch_ns else "none of it"
+        return f", {part} for fetches"
+    if not fetches.chunks_downloaded:
+        return ", for fetches that brought no chunk"
+    return f": for {plural(fetches.chunks_downloaded, 'chunk')}{_in_order(fetches)}"
+
+
 def _in_order(fetches: Fetches) -> str:
     """Say whether the fetches ran one after another."""
     if fetches.chunks_downloaded < 2:
         return ""
     if fetches.most_at_once == 1:
-        return " fetched one after another"
+        return ", fetched one after another"
     if fetches.mean_at_once < _ONE_AFTER_ANOTHER:
-        return " fetched nearly one after another"
-    return f" fetched {fetches.mean_at_once:.1f} at a time on average"
+        return ", fetched nearly one after another"
+    return f", fetched {fetches.mean_at_once:.1f} at a time on average"
 
 
-def where_time_went(s: Statistics) -> Iterator[Finding]:
-    """Say how much of the main phase waited for CVMFS, and for what."""
-    phase = main_phase(s)
-    if phase is None or not phase.duration_ns or not phase.causes_ns:
+def _for_cvmfs(s: Statistics) -> str:
+    """How much of the wall time waited for CVMFS, where something else held more."""
+    time = s.command_time
+    if not time.cvmfs_ns:
+        return "nothing waited for CVMFS"
+    share = percent(time.cvmfs_ns / time.wall_ns)
+    return f"{duration(time.cvmfs_ns)} ({share}) waited for CVMFS"
+
+
+def _waited(s: Statistics) -> str:
+    """What the waits for CVMFS were spent on, where they are not the main matter."""
+    time = s.command_time
+    if _negligible(time.cvmfs_ns, time.wall_ns):
+        return ""
+    return f"For CVMFS: {divided(time.cvmfs_causes_ns, time.cvmfs_ns)}."
+
+
+def _beside(others: list[Holder], time: CommandTime) -> str:
+    """What else held the wall time."""
+    named = [each for each in others if not _negligible(each.ns, time.wall_ns)][:3]
+    parts = (f"{each.did} for {duration(each.ns)}" for each in named)
+    return f"Besides it {', '.join(parts)}." if named else ""
+
+
+def threads_apart(s: Statistics) -> Iterator[Finding]:
+    """Say what all threads' lives together waited, where the wall time hides it.
+
+    While one thread computes, those that wait beside it do not show in the wall time.
+    """
+    time = s.command_time
+    hidden_ns = time.thread_cvmfs_ns - time.cvmfs_ns
+    if hidden_ns <= _SAME_SHARE * time.wall_ns:
         return
-    share = phase.cvmfs_ns / phase.duration_ns
-    if share < NEGLIGIBLE:
-        yield _nothing_waited(s, phase)
-        return
-    fetch_ns = sum(ns for cause, ns in phase.causes_ns.items() if cause in FETCH_CAUSES)
-    if fetch_ns < phase.cvmfs_ns / 2:
-        part = "less than half" if fetch_ns else "none"
-        yield _waited_for_cvmfs(phase, f"{part} of it for fetches")
-    elif phase.fetches.chunks_downloaded:
-        yield _waited_for_chunks(phase, fetch_ns)
-    else:
-        yield _waited_for_cvmfs(phase, "mostly for fetches that brought no chunk")
-
-
-def _waited_for_cvmfs(phase: Phase, what: str) -> Finding:
-    share = percent(phase.cvmfs_ns / phase.duration_ns)
-    return Finding(
-        "main",
-        f"{share} of “{phase.title}” waited for CVMFS, {what}.",
-        f"{duration(phase.cvmfs_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}.",
+    yield Finding(
+        "note",
+        f"All threads together waited {duration(time.thread_cvmfs_ns)} for CVMFS, in "
+        f"{duration(time.wall_ns)} of wall time.",
+        "Several waited at once, or waited while another computed.",
     )
 
 
-def _waited_for_chunks(phase: Phase, fetch_ns: int) -> Finding:
-    fetches = phase.fetches
-    chunks = plural(fetches.chunks_downloaded, "chunk")
-    meaning = f"{duration(fetch_ns)} of {duration(phase.duration_ns)}: {_top_causes(phase)}."
-    if fetches.chunks_downloaded > 1 and fetches.mean_at_once < _ONE_AFTER_ANOTHER:
-        meaning += (
-            " A chunk is fetched only when a read or page fault reaches it, and the next one only "
-            "after that one has arrived, so the waits add up."
-        )
-    headline = f"{percent(fetch_ns / phase.duration_ns)} of “{phase.title}” waited for {chunks}"
-    return Finding("main", f"{headline}{_in_order(fetches)}.", meaning)
-
-
-def _top_causes(phase: Phase, count: int = 4) -> str:
-    largest = sorted(phase.causes_ns.items(), key=lambda item: -item[1])[:count]
-    cached = {"cpu": _of_page_cache(phase)}
-    return ", ".join(f"{cause} {duration(ns)}{cached.get(cause, '')}" for cause, ns in largest)
-
-
-def _of_page_cache(phase: Phase) -> str:
-    """Say how much of the CPU time page-cache hits took, unless it is negligible."""
-    if phase.page_cache_ns < NEGLIGIBLE * phase.duration_ns:
-        return ""
-    hits = plural(phase.page_cache_hits, "hit")
-    return f" ({duration(phase.page_cache_ns)} of it reading the page cache, {hits})"
-
-
-def _nothing_waited(s: Statistics, phase: Phase) -> Finding:
-    spent = f"“{phase.title}” took {duration(phase.duration_ns)}: {_top_causes(phase)}."
-    if not s.fetches.downloaded:
-        return Finding("good", "Nothing waited for CVMFS: no chunk had to be fetched.", spent)
-    waited = percent(phase.cvmfs_ns / phase.duration_ns)
-    return Finding("good", f"Almost nothing waited for CVMFS: {waited} of “{phase.title}”.", spent)
+def phase_apart(s: Statistics) -> Iterator[Finding]:
+    """Say what the main phase's own thread waited, where that differs from the command."""
+    phase, time = main_phase(s), s.command_time
+    if phase is None or phase.name == WHOLE_COMMAND or not phase.duration_ns or not time.wall_ns:
+        return
+    share, of_command = phase.cvmfs_ns / phase.duration_ns, time.cvmfs_ns / time.wall_ns
+    if abs(share - of_command) < _SAME_SHARE:
+        return
+    yield Finding(
+        "note",
+        f"“{phase.title}” waited for CVMFS for {duration(phase.cvmfs_ns)} of its "
+        f"{duration(phase.duration_ns)} ({percent(share)}).",
+        f"That is the thread of the phase, and what it waited for; of the whole command it was "
+        f"{percent(of_command)}.",
+    )
 
 
 def undivided(s: Statistics) -> Iterator[Finding]:
     """Say how much time could not be divided further, and why."""
-    phase = main_phase(s)
-    if phase is None:
-        return
-    for cause, reason in _UNDIVIDED.items():
-        ns = phase.causes_ns.get(cause, 0)
-        if ns > NEGLIGIBLE * phase.duration_ns:
-            headline = f"{duration(ns)} of “{phase.title}” counts as {cause}, not divided further."
+    time = s.command_time
+    for name, reason in _UNDIVIDED.items():
+        ns = time.causes_ns.get(name, 0)
+        if ns > NEGLIGIBLE * time.wall_ns:
+            headline = (
+                f"{duration(ns)} of the command's time counts as {name}, not divided further."
+            )
             yield Finding("note", headline, reason)

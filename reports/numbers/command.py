@@ -36,16 +36,17 @@ class CommandTime:
     """The command's own time.
 
     ``causes_ns``: one cause at each instant, over all threads; they sum to ``wall_ns``. Of it,
-    ``cvmfs_ns`` waited for CVMFS, ``fetch_ns`` for a fetch; in ``polled_ns`` only threads that poll
-    ran. ``threads_ns``: the lives of all threads, summed, with ``thread_causes_ns`` and
-    ``thread_cvmfs_ns``. ``processes``: the longest first, no more than
-    `material.MAX_PROCESSES` of the
+    ``cvmfs_ns`` waited for CVMFS, by cause ``cvmfs_causes_ns``, and ``fetch_ns`` for a fetch; in
+    ``polled_ns`` only threads that poll ran. ``threads_ns``: the lives of all
+    threads, summed, with ``thread_causes_ns`` and ``thread_cvmfs_ns``. ``processes``: the longest
+    first, no more than `material.MAX_PROCESSES` of the
     ``process_count``.
     """
 
     wall_ns: int
     causes_ns: dict[str, int]
     cvmfs_ns: int
+    cvmfs_causes_ns: dict[str, int]
     fetch_ns: int
     polled_ns: int
     threads_ns: int
@@ -63,6 +64,7 @@ def command_time(material: Material) -> CommandTime:
         wall_ns=total(wall, "ns"),
         causes_ns=by_cause(wall),
         cvmfs_ns=total(wall, "cvmfs_ns"),
+        cvmfs_causes_ns=by_cause(wall.select("cause", ns="cvmfs_ns")),
         fetch_ns=total(wall, "fetch_ns"),
         polled_ns=total(wall.filter("polled"), "ns"),
         threads_ns=total(threads, "ns"),

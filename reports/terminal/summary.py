@@ -16,16 +16,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .. import palette
 from ..escape import visible
 from ..findings import chain
 from ..findings.finding import Finding
-from ..findings.rules import findings
+from ..findings.rules import findings, parts
+from ..material import WHOLE_COMMAND
 from ..numbers.devices import least_known
 from ..numbers.log import Imported
-from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import duration, moment, percent, plural
+from ..words import duration, moment
+from .bars import command_bars, phase_bars
 from .tables import (
     causes_table,
     chunks_table,
@@ -36,8 +36,10 @@ from .tables import (
     stall_lines,
 )
 
-_TONES = {"warning": "bold red", "main": "bold", "good": "bold green", "note": ""}
-_BAR_CELLS = 30
+_TONES = {
+    "warning": "bold red", "main": "bold", "good": "bold green", "advice": "", "note": "",
+}  # fmt: skip
+_MARKS = {"warning": "!", "advice": "→"}
 
 
 def summary_json(statistics: Statistics) -> str:
@@ -50,57 +52,61 @@ def summary_json(statistics: Statistics) -> str:
 def render_summary(statistics: Statistics, width: int = 80, colour: bool = False) -> str:
     """Return the summary of a run as text of at most ``width`` columns."""
     if statistics.imported is not None:
-        parts = _parts_of_log(statistics, statistics.imported)
+        shown = _parts_of_log(statistics, statistics.imported)
     else:
-        parts = _parts_of_run(statistics)
-    return _printed(Group(*parts), width, colour)
+        shown = _parts_of_run(statistics, width)
+    return _printed(Group(*shown), width, colour)
 
 
-def _parts_of_run(s: Statistics) -> list[RenderableType]:
-    command = visible(" ".join(s.command), 200) or "(unknown command)"
-    parts: list[RenderableType] = [
-        _head(command, f"{duration(s.duration_ns)}, {_ending(s)}"),
-        *_findings(s),
-    ]
+def _parts_of_run(s: Statistics, width: int) -> list[RenderableType]:
+    first, then = parts(s)
+    shown: list[RenderableType] = [
+        _head(_command(s, width) or "(unknown command)",
+              f"{duration(s.duration_ns)}, {_ending(s)}"),
+        Text(), *map(_finding, first),
+        Text(), command_bars(s.command_time),
+        Text(), *map(_finding, then),
+    ]  # fmt: skip
     for phase in s.phases:
-        parts += [Text(), _phase(phase)]
-    parts += _devices(s)
-    parts += [Text(), numbers_table([("", s)])]
+        if phase.name != WHOLE_COMMAND:
+            shown += [Text(), phase_bars(phase)]
+    shown += _devices(s)
+    shown += [Text(), numbers_table([("", s)])]
     if s.slowest_chunks:
-        parts += [Text(), Text("Slowest chunks", style="bold"), chunks_table(s)]
-    return parts
+        shown += [Text(), Text("Slowest chunks", style="bold"), chunks_table(s)]
+    return shown
 
 
 def _devices(s: Statistics) -> list[RenderableType]:
     if not s.devices:
         return []
-    parts: list[RenderableType] = [Text(), devices_table(s)]
+    shown: list[RenderableType] = [Text(), devices_table(s)]
     if any(phase.stalled_ns for phase in s.phases):
         title = f"{chain.LOST[least_known(s.devices)]}, share of each phase"
-        parts += [Text(), Text(title, style="bold"), lost_table(s)]
+        shown += [Text(), Text(title, style="bold"), lost_table(s)]
     lines = stall_lines(s)
     if lines:
-        parts += [Text(), Text("Longest stalls for chunks", style="bold")]
-        parts += [Padding(line, (0, 0, 0, 2)) for line in lines]
-    return parts
+        shown += [Text(), Text("Longest stalls for chunks", style="bold")]
+        shown += [Padding(line, (0, 0, 0, 2)) for line in lines]
+    return shown
 
 
 def _parts_of_log(s: Statistics, imported: Imported) -> list[RenderableType]:
     start = "" if s.started_utc_ns is None else f"{moment(s.started_utc_ns)}, "
     name = f"{imported.kind} {visible(imported.file)}"
     head = _head(name, f"{start}{s.duration_ns // 1_000_000_000:,} s of log")
-    return [head, *_findings(s), Text(), log_table(s, imported)]
+    return [head, Text(), *map(_finding, findings(s)), Text(), log_table(s, imported)]
 
 
 def render_side_by_side(
     runs: Sequence[tuple[str, Statistics]], width: int = 80, colour: bool = False
 ) -> str:
     """Return runs side by side, each under its name: numbers, causes, main findings."""
-    parts: list[RenderableType] = [numbers_table(runs), Text(), causes_table(runs)]
+    shown: list[RenderableType] = [numbers_table(runs), Text(), causes_table(runs)]
     for name, statistics in runs:
-        parts += [Text(), Text(visible(name), style="bold")]
-        parts += [Padding(_finding(item), (0, 0, 0, 2)) for item in findings(statistics)[:4]]
-    return _printed(Group(*parts), width, colour)
+        shown += [Text(), Text(visible(name), style="bold")]
+        shown += [Padding(_finding(item), (0, 0, 0, 2)) for item in findings(statistics)[:4]]
+    return _printed(Group(*shown), width, colour)
 
 
 def _printed(what: RenderableType, width: int, colour: bool) -> str:
@@ -120,6 +126,12 @@ def _printed(what: RenderableType, width: int, colour: bool) -> str:
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines()) + "\n"
 
 
+def _command(s: Statistics, width: int) -> str:
+    """Return the command on one line, its program without directories."""
+    program, *arguments = s.command or ("",)
+    return visible(" ".join([program.rpartition("/")[2], *arguments]), width)
+
+
 def _head(name: str, line: str) -> Text:
     return Text.assemble((name, "bold"), f"\n{line}")
 
@@ -133,36 +145,11 @@ def _ending(s: Statistics) -> str:
     return "end not seen" if code is None else "succeeded" if code == 0 else f"exit code {code}"
 
 
-def _findings(s: Statistics) -> list[RenderableType]:
-    return [Text(), *map(_finding, findings(s))]
-
-
 def _finding(item: Finding) -> RenderableType:
     style = _TONES[item.tone]
     grid = Table.grid(padding=(0, 1))
     body = Text(visible(item.headline), style=style)
     if item.meaning:
         body.append("\n" + visible(item.meaning, 600), style="dim" if style == "" else "not bold")
-    grid.add_row(Text("!" if item.tone == "warning" else "•", style=style), body)
-    return grid
-
-
-def _phase(phase: Phase) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(min_width=14)
-    grid.add_column(justify="right")
-    grid.add_column(justify="right")
-    grid.add_column()
-    grid.add_row(
-        Text(visible(phase.title, 30), style="bold"),
-        Text(duration(phase.duration_ns), style="bold"),
-    )
-    total = max(phase.duration_ns, 1)
-    for cause, ns in list(phase.causes_ns.items())[:8]:
-        bar = Text("█" * round(_BAR_CELLS * ns / total), style=palette.STYLES[cause].colour)
-        grid.add_row(Text(f"  {cause}"), duration(ns), percent(ns / total), bar)
-        if cause == "cpu" and phase.page_cache_ns:
-            share = percent(phase.page_cache_ns / total)
-            count = Text(plural(phase.page_cache_hits, "page-cache hit"), style="dim")
-            grid.add_row(Text("    of that"), duration(phase.page_cache_ns), share, count)
+    grid.add_row(Text(_MARKS.get(item.tone, "•"), style=style), body)
     return grid

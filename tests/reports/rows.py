@@ -34,18 +34,24 @@ NO_NETWORK = Network(
 NO_FAILURES = Failures(fetches={}, statuses={}, unanswered=0, rejected=0, downloaded_again=0)
 #: 100 ms of one thread on a CPU
 NO_WAIT = CommandTime(
-    wall_ns=100 * MS, causes_ns={"cpu": 100 * MS}, cvmfs_ns=0, fetch_ns=0, polled_ns=0,
-    threads_ns=100 * MS, thread_causes_ns={"cpu": 100 * MS}, thread_cvmfs_ns=0, process_count=1,
+    wall_ns=100 * MS, causes_ns={"cpu": 100 * MS}, cvmfs_ns=0, cvmfs_causes_ns={}, fetch_ns=0,
+    polled_ns=0, threads_ns=100 * MS, thread_causes_ns={"cpu": 100 * MS}, thread_cvmfs_ns=0,
+    process_count=1,
     processes=(
         ProcessTime(pid=PID, name="python3", argv=None, threads=1, start_ns=START,
                     end_ns=START + 100 * MS, wall_ns=100 * MS, causes_ns={"cpu": 100 * MS},
                     cvmfs_ns=0),
     ),
 )  # fmt: skip
+#: no thread was watched
+NO_TIME = replace(
+    NO_WAIT, wall_ns=0, causes_ns={}, threads_ns=0, thread_causes_ns={}, process_count=0,
+    processes=(),
+)  # fmt: skip
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
-    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_WAIT, phases=(),
+    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_TIME, phases=(),
     fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
     latency=Latency(None, None, None, 0, 0), network=NO_NETWORK, chunks_known=0,
     chunks_looked_up=0, chunks_cached_at_start=0,
@@ -54,6 +60,8 @@ QUIET = Statistics(
     incidents=(), losses=(), probes=(), mounts=(), reconciliation=(),
 )  # fmt: skip
 
+#: causes that only a request or a fetch has
+_OF_REQUEST = FETCH_CAUSES | {"fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog"}
 _FIGURE = re.compile(r"(?<![\w.,×])\d+(?:,\d{3})*(?:\.\d+)?(?: (?:%|ns|µs|ms|s\b|[KMG]iB|B\b))?")
 
 
@@ -70,8 +78,10 @@ def fetches(**changes: int) -> Fetches:
 def command_time(wall_ms: int = 100, **causes_ns: int) -> CommandTime:
     """Return a command of one thread with this time by cause, as of `phase`."""
     cvmfs_ns, fetch_ns = _waited(causes_ns)
+    of_cvmfs = {cause: ns for cause, ns in causes_ns.items() if cause in _OF_REQUEST}
     return replace(
-        NO_WAIT, wall_ns=wall_ms * MS, causes_ns=causes_ns, cvmfs_ns=cvmfs_ns, fetch_ns=fetch_ns,
+        NO_WAIT, wall_ns=wall_ms * MS, causes_ns=causes_ns, cvmfs_ns=cvmfs_ns,
+        cvmfs_causes_ns=of_cvmfs, fetch_ns=fetch_ns,
         threads_ns=wall_ms * MS, thread_causes_ns=causes_ns, thread_cvmfs_ns=cvmfs_ns,
         processes=(replace(NO_WAIT.processes[0], end_ns=START + wall_ms * MS, wall_ns=wall_ms * MS,
                            causes_ns=causes_ns, cvmfs_ns=cvmfs_ns),),
@@ -90,8 +100,7 @@ def phase(name: str = "load", lasted_ms: int = 100, **causes_ns: int) -> Phase:
 
 def _waited(causes_ns: dict[str, int]) -> tuple[int, int]:
     """What of these causes waited for CVMFS, and for a fetch, if nothing else is known."""
-    of_request = FETCH_CAUSES | {"fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog"}
-    cvmfs_ns = sum(ns for cause, ns in causes_ns.items() if cause in of_request)
+    cvmfs_ns = sum(ns for cause, ns in causes_ns.items() if cause in _OF_REQUEST)
     return cvmfs_ns, sum(ns for cause, ns in causes_ns.items() if cause in FETCH_CAUSES)
 
 

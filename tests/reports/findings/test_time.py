@@ -4,160 +4,167 @@ from dataclasses import replace
 
 import pytest
 
+from cvmprof.profiler.tables import CAUSES
 from cvmprof.reports.findings.finding import Finding, main_phase
 from cvmprof.reports.findings.rules import findings
+from cvmprof.reports.findings.time import holders
 from cvmprof.reports.material import gather
-from cvmprof.reports.numbers.phases import Phase
+from cvmprof.reports.numbers.command import CommandTime
 from cvmprof.reports.numbers.statistics import compute
 from cvmprof.tests.reports.rows import (
-    WAITED,
+    command_time,
     fetches,
-    figures,
     findings_of,
-    headlines,
     phase,
     quiet,
     spoken,
 )
-from cvmprof.tests.reports.synthetic import (
-    DAEMON,
-    MS,
-    START,
-    cold_run,
-    sha1,
-    tiny_rows,
-    warm_run,
-)
+from cvmprof.tests.reports.synthetic import MS, tiny_rows, warm_run
 
 
-def test_the_main_finding_says_how_much_waited_for_how_many_chunks_and_how() -> None:
+def of_time(time: CommandTime, **changes: int) -> Finding:
+    """What is said first of a command of this time, with these fetches."""
+    return spoken(command_time=time, fetches=fetches(**changes))[0]
+
+
+def test_the_first_sentence_says_how_much_waited_and_mostly_for_what() -> None:
     main = findings_of(tiny_rows())[0]
     assert main.tone == "main"
-    assert main.headline == "70 % of “load” waited for 2 chunks fetched one after another."
-    assert main.meaning.startswith(
-        "70.0 ms of 100 ms: first_byte 40.0 ms, transfer 30.0 ms, cpu 25.0 ms, unknown 5.00 ms."
+    assert main.headline == (
+        "The command waited for CVMFS for 70.0 ms of its 100 ms (70 %), mostly waiting for the "
+        "server's first byte (first_byte): for 2 chunks, fetched one after another."
+    )
+    assert (
+        main.meaning
+        == "Besides it computed for 25.0 ms, did what could not be observed for 5.00 ms."
     )
 
 
-def test_time_in_the_page_cache_is_told_of_the_cpu_time() -> None:
-    rows = tiny_rows()
-    rows.rows["hits"][0] |= {"count": 312_000, "ns": 8 * MS, "end_ns": START + 55 * MS}
-    meaning = findings_of(rows)[0].meaning
-    assert "cpu 25.0 ms (8.00 ms of it reading the page cache, 312,000 hits)," in meaning
-
-
-def test_a_warm_run_says_that_nothing_waited_for_cvmfs() -> None:
+def test_a_warm_run_computed_and_next_to_nothing_waited() -> None:
     first = findings(compute(gather(warm_run())))[0]
-    assert first.tone == "good"
-    assert first.headline == "Nothing waited for CVMFS: no chunk had to be fetched."
+    assert (first.tone, first.headline) == (
+        "good",
+        "The command computed for 332 ms of its 332 ms (99.9 %); 70.0 µs (under 0.1 %) waited for "
+        "CVMFS.",
+    )
 
 
 def test_waits_for_fetches_that_bring_no_chunk_are_not_called_local() -> None:
-    rows = tiny_rows()
-    for fetch in rows.rows["fetches"]:
-        fetch["outcome"] = "failed"
-    expected = "70 % of “load” waited for CVMFS, mostly for fetches that brought no chunk."
-    assert [line for line in headlines(rows) if line.startswith("70 %")] == [expected]
+    finding = of_time(command_time(100, first_byte=70 * MS, cpu=30 * MS), failed=2)
+    assert finding.headline.endswith("(first_byte), for fetches that brought no chunk.")
 
 
-def test_waits_inside_the_daemon_are_not_waits_for_the_network() -> None:
-    rows = tiny_rows()
-    for segment in rows.rows["segments"]:
-        if segment["cause"] == "first_byte":
-            segment["cause"] = "cache_read"
-    expected = "70 % of “load” waited for CVMFS, less than half of it for fetches."
-    assert headlines(rows)[0] == expected
-    for segment in rows.rows["segments"]:
-        if segment["cause"] == "transfer":
-            segment["cause"] = "catalog"
-    expected = "70 % of “load” waited for CVMFS, none of it for fetches."
-    assert headlines(rows)[0] == expected
+@pytest.mark.parametrize(
+    ("fetch_ns", "end"),
+    [(0, ", none of it for fetches."), (20 * MS - 1, ", less than half of it for fetches."),
+     (20 * MS, ": for 1 chunk.")],
+)  # fmt: skip
+def test_chunks_are_named_from_half_of_the_waiting_time_on(fetch_ns: int, end: str) -> None:
+    time = command_time(100, cache_read=40 * MS - fetch_ns, transfer=fetch_ns, cpu=35 * MS,
+                        copy=1, blocked=25 * MS - 1)  # fmt: skip
+    assert of_time(time, chunks_downloaded=1, most_at_once=1).headline.endswith(end)
 
 
-def test_the_cold_run_of_the_example() -> None:
-    first = findings(compute(gather(cold_run())))[0].headline
-    assert first == "88 % of “load” waited for 17 chunks fetched one after another."
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({"chunks_downloaded": 1, "most_at_once": 1}, "1 chunk."),
+        ({"chunks_downloaded": 2, "most_at_once": 1}, "2 chunks, fetched one after another."),
+        ({"chunks_downloaded": 2, "most_at_once": 2, "summed_ns": 109, "busy_ns": 100},
+         "2 chunks, fetched nearly one after another."),
+        ({"chunks_downloaded": 2, "most_at_once": 2, "summed_ns": 11, "busy_ns": 10},
+         "2 chunks, fetched 1.1 at a time on average."),
+    ],
+)  # fmt: skip
+def test_how_fetches_lay_in_time(changes: dict[str, int], end: str) -> None:
+    waited = command_time(100, transfer=60 * MS, cpu=40 * MS)
+    assert of_time(waited, **changes).headline.endswith(f": for {end}")
 
 
-def test_overlapping_fetches_are_not_called_one_after_another() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        mount_id=0,
-        start_ns=START + 10 * MS,
-        end_ns=START + 95 * MS,
-        pid=DAEMON,
-        tid=DAEMON + 2,
-        object_hash=sha1("other"),
-        object_kind="chunk",
-        outcome="downloaded",
-    )
-    rows.rows["segments"][4]["fetch_id"] = 2  # the load waits for it, too
-    # 155 ms of fetching within 85 ms.
-    assert (
-        headlines(rows)[0] == "70 % of “load” waited for 3 chunks fetched 1.8 at a time on average."
+def test_the_cause_is_named_that_held_more_than_half_of_the_wait() -> None:
+    half = command_time(100, transfer=40 * MS, first_byte=40 * MS, cpu=20 * MS)
+    assert "mostly" not in of_time(half, chunks_downloaded=1).headline
+    more = command_time(100, transfer=40 * MS - 1, first_byte=40 * MS + 1, cpu=20 * MS)
+    assert ", mostly waiting for the server's first byte (first_byte): " in (
+        of_time(more, chunks_downloaded=1).headline
     )
 
 
-def test_a_phase_answers_for_the_fetches_that_it_waited_for() -> None:
-    rows = tiny_rows()
-    # Another thread's download, which the load does not wait for.
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        mount_id=0,
-        start_ns=START + 10 * MS,
-        end_ns=START + 95 * MS,
-        pid=DAEMON,
-        tid=DAEMON + 2,
-        object_hash=sha1("other"),
-        object_kind="chunk",
-        outcome="downloaded",
+def test_what_held_most_is_said_first_and_what_cvmfs_held_beside_it() -> None:
+    time = command_time(100, cpu=50 * MS, transfer=20 * MS, blocked=20 * MS, runqueue=9 * MS,
+                        disk=MS)  # fmt: skip
+    finding = of_time(time, chunks_downloaded=1)
+    assert finding.tone == "main"
+    assert finding.headline == (
+        "The command computed for 50.0 ms of its 100 ms (50 %); 20.0 ms (20 %) waited for CVMFS."
     )
-    expected = "70 % of “load” waited for 2 chunks fetched one after another."
-    assert headlines(rows)[0] == expected
-
-
-def test_a_wait_for_anothers_download_counts_as_that_download() -> None:
-    rows = tiny_rows()
-    rows.add(
-        "fetches",
-        fetch_id=2,
-        mount_id=0,
-        start_ns=START + 60 * MS,
-        end_ns=START + 95 * MS,
-        pid=DAEMON,
-        tid=DAEMON + 2,
-        object_hash=sha1("chunk 1"),
-        object_kind="chunk",
-        outcome="joined",
-        joined_fetch_id=1,
+    assert finding.meaning == (
+        "Besides it slept for 20.0 ms, waited for a CPU for 9.00 ms. "
+        "For CVMFS: receiving the data (transfer) 20.0 ms."
     )
-    for segment in rows.rows["segments"]:
-        if segment.get("fetch_id") == 1:
-            segment |= {"fetch_id": 2, "cause": "fetch_joined"}
-    expected = "70 % of “load” waited for 2 chunks fetched one after another."
-    assert headlines(rows)[0] == expected
 
 
-def test_a_command_without_phases_is_one_phase() -> None:
-    rows = tiny_rows()
-    rows.rows["phases"].clear()
-    expected = "70 % of “whole command” waited for 2 chunks fetched one after another."
-    assert headlines(rows)[0] == expected
+@pytest.mark.parametrize(
+    ("cause", "did"),
+    [("cpu", "computed"), ("copy", "computed"), ("runqueue", "waited for a CPU"),
+     ("driver", "was in the GPU's driver"), ("device", "waited for the GPU"),
+     ("launch", "waited for the GPU"), ("disk", "waited for a local disk"),
+     ("blocked", "slept"), ("unknown", "did what could not be observed")],
+)  # fmt: skip
+def test_whatever_held_the_time_is_said(cause: str, did: str) -> None:
+    time = command_time(100, **{cause: 100 * MS})
+    expected = f"The command {did} for 100 ms of its 100 ms (100 %); nothing waited for CVMFS."
+    assert of_time(time).headline == expected
 
 
-@pytest.mark.parametrize("cause", ["daemon", "fetch"])
-def test_time_that_stays_undivided_has_its_reason(cause: str) -> None:
-    rows = tiny_rows()
-    headline = f"of “load” counts as {cause}, not divided further."
-    assert not [line for line in headlines(rows) if line.endswith(headline)]
-    for segment in rows.rows["segments"]:
-        if segment["cause"] == "transfer":
-            segment["cause"] = cause
-    (finding,) = [found for found in findings_of(rows) if found.headline.endswith(headline)]
-    assert finding.headline.startswith("30.0 ms") and finding.meaning
+def test_only_a_command_that_computed_and_waited_for_next_to_nothing_is_good() -> None:
+    assert of_time(command_time(100, cpu=98 * MS + 1, transfer=2 * MS - 1)).tone == "good"
+    assert of_time(command_time(100, cpu=98 * MS, transfer=2 * MS)).tone == "main"
+    assert of_time(command_time(100, blocked=100 * MS)).tone == "main"
+    waits = replace(command_time(100, cpu=100 * MS), threads_ns=800 * MS, thread_cvmfs_ns=16 * MS)
+    assert of_time(waits).tone == "main"
+    assert of_time(replace(waits, thread_cvmfs_ns=16 * MS - 1)).tone == "good"
+
+
+def test_a_wait_counts_as_one_for_cvmfs_whatever_its_cause() -> None:
+    time = replace(
+        command_time(100, runqueue=70 * MS, cpu=30 * MS), cvmfs_ns=60 * MS, fetch_ns=60 * MS,
+        cvmfs_causes_ns={"runqueue": 60 * MS},
+    )  # fmt: skip
+    assert [(each.did, each.ns) for each in holders(time)] == [
+        ("waited for CVMFS", 60 * MS), ("computed", 30 * MS), ("waited for a CPU", 10 * MS),
+    ]  # fmt: skip
+    assert of_time(time, chunks_downloaded=1).headline == (
+        "The command waited for CVMFS for 60.0 ms of its 100 ms (60 %), mostly waiting for a CPU "
+        "(runqueue): for 1 chunk."
+    )
+
+
+def test_holders_sum_to_the_wall_time() -> None:
+    time = command_time(100, **{cause: (place + 1) * MS for place, cause in enumerate(CAUSES)})
+    assert sum(each.ns for each in holders(time)) == sum(time.causes_ns.values())
+
+
+def test_threads_that_wait_at_once_are_said_beside_the_wall_time() -> None:
+    time = replace(command_time(100, cpu=90 * MS, transfer=10 * MS), threads_ns=800 * MS,
+                   thread_cvmfs_ns=20 * MS)  # fmt: skip
+    assert len(spoken(command_time=time)) == 2  # the headline, and what can be gained
+    _, finding, _ = spoken(command_time=replace(time, thread_cvmfs_ns=20 * MS + 1))
+    assert finding.headline == (
+        "All threads together waited 20.0 ms for CVMFS, in 100 ms of wall time."
+    )
+
+
+def test_a_phase_is_said_where_its_thread_waited_otherwise_than_the_command() -> None:
+    time = command_time(100, cpu=70 * MS, transfer=30 * MS)
+    same = phase("load", 10, transfer=4 * MS - 1, cpu=6 * MS + 1)
+    assert len(spoken(command_time=time, phases=(same,))) == 2
+    other = phase("load", 10, transfer=4 * MS, cpu=6 * MS)
+    _, finding, _ = spoken(command_time=time, phases=(other,))
+    assert finding.headline == "“load” waited for CVMFS for 4.00 ms of its 10.0 ms (40 %)."
+    assert finding.meaning.endswith("of the whole command it was 30 %.")
+    whole = replace(other, name="whole command")
+    assert len(spoken(command_time=time, phases=(whole,))) == 2
 
 
 def test_the_main_phase_waited_longest_for_cvmfs() -> None:
@@ -172,81 +179,12 @@ def test_without_waits_the_main_phase_is_the_longest() -> None:
     assert main_phase(quiet()) is None
 
 
-@pytest.mark.parametrize("unknown", [phase("load", 0, transfer=MS), phase("load", 100)])
-def test_nothing_is_said_of_a_phase_without_time_or_causes(unknown: Phase) -> None:
-    assert spoken(phases=(unknown,)) == []
-
-
-def of_phase(shown: Phase, **changes: int) -> Finding:
-    """What is said of a run with this phase, whose fetches are so."""
-    (finding,) = spoken(phases=(replace(shown, fetches=fetches(**changes)),))
-    return finding
-
-
-def test_waits_below_a_fiftieth_are_next_to_nothing() -> None:
-    below = phase("load", 100, transfer=2 * MS - 1, cpu=98 * MS + 1)
-    (finding,) = spoken(phases=(below,), fetches=fetches(downloaded=1))
-    assert (finding.tone, figures(finding.headline)) == ("good", ["2.0 %"])
-    assert "“load”" in finding.headline
-    assert figures(finding.meaning) == ["100 ms", "98.0 ms", "2.00 ms"]
-    (finding,) = spoken(phases=(below,))
-    assert (finding.tone, figures(finding.headline)) == ("good", [])
-    (finding,) = spoken(phases=(phase("load", 100, daemon=2 * MS, cpu=98 * MS),))
-    assert (finding.tone, figures(finding.headline)) == ("main", ["2.0 %"])
-
-
-def test_chunks_are_named_from_half_of_the_waiting_time_on() -> None:
-    half = phase("load", 100, cache_read=20 * MS, transfer=20 * MS, cpu=60 * MS)
-    finding = of_phase(half, chunks_downloaded=1, most_at_once=1)
-    assert (finding.tone, figures(finding.headline)) == ("main", ["20 %", "1"])
-    assert "“load”" in finding.headline
-    assert figures(finding.meaning)[:2] == ["20.0 ms", "100 ms"]
-
-
-@pytest.mark.parametrize(("transfer_ns", "chunks"), [(20 * MS - 1, 1), (20 * MS, 0)])
-def test_the_network_is_not_named_for_less_or_for_no_chunk(transfer_ns: int, chunks: int) -> None:
-    waited = phase("load", 100, cache_read=20 * MS, transfer=transfer_ns, cpu=60 * MS)
-    finding = of_phase(waited, chunks_downloaded=chunks)
-    assert (finding.tone, figures(finding.headline)) == ("main", ["40 %"])
-    assert figures(finding.meaning)[:2] == ["40.0 ms", "100 ms"]
-
-
-def test_how_fetches_lay_in_time() -> None:
-    alone = of_phase(WAITED, chunks_downloaded=1, most_at_once=1, summed_ns=10, busy_ns=10)
-    ordered = of_phase(WAITED, chunks_downloaded=2, most_at_once=1, summed_ns=10, busy_ns=10)
-    nearly = of_phase(WAITED, chunks_downloaded=2, most_at_once=2, summed_ns=109, busy_ns=100)
-    overlapping = of_phase(WAITED, chunks_downloaded=2, most_at_once=2, summed_ns=11, busy_ns=10)
-    assert "one after another" not in alone.headline
-    assert "one after another" in ordered.headline and "nearly" not in ordered.headline
-    assert "nearly one after another" in nearly.headline
-    assert figures(overlapping.headline) == ["50 %", "2", "1.1"]
-    plain = len(alone.meaning)
-    assert len(ordered.meaning) > plain and len(nearly.meaning) > plain
-    assert len(overlapping.meaning) == plain
-
-
-def test_the_four_largest_causes_the_largest_first() -> None:
-    many = phase("load", 100, copy=10 * MS, transfer=40 * MS, disk=4 * MS, cpu=30 * MS,
-                 first_byte=16 * MS)  # fmt: skip
-    meaning = of_phase(many, chunks_downloaded=1).meaning
-    assert figures(meaning) == ["56.0 ms", "100 ms", "40.0 ms", "30.0 ms", "16.0 ms", "10.0 ms"]
-    assert meaning.index("transfer") < meaning.index("cpu") < meaning.index("first_byte")
-    assert "disk" not in meaning
-
-
-def test_page_cache_time_is_named_from_a_fiftieth_of_the_phase_on() -> None:
-    hits = replace(WAITED, page_cache_hits=7, page_cache_ns=2 * MS)
-    plain = ["50.0 ms", "100 ms", "50.0 ms", "50.0 ms"]
-    assert figures(of_phase(hits, chunks_downloaded=1).meaning) == [*plain, "2.00 ms", "7"]
-    fewer = replace(hits, page_cache_ns=2 * MS - 1)
-    assert figures(of_phase(fewer, chunks_downloaded=1).meaning) == plain
-
-
 @pytest.mark.parametrize("cause", ["daemon", "fetch"])
 def test_undivided_time_is_said_above_a_fiftieth(cause: str) -> None:
-    at = phase("load", 100, cpu=98 * MS, **{cause: 2 * MS})
-    above = phase("load", 100, cpu=98 * MS, **{cause: 2 * MS + 1})
-    assert [each.tone for each in spoken(phases=(at,))] == ["main"]
-    _, finding = spoken(phases=(above,))
-    assert (finding.tone, figures(finding.headline)) == ("note", ["2.00 ms"])
-    assert "“load”" in finding.headline and cause in finding.headline
+    at = command_time(100, cpu=98 * MS, **{cause: 2 * MS})
+    above = command_time(100, cpu=98 * MS, **{cause: 2 * MS + 1})
+    assert [each.tone for each in spoken(command_time=at)] == ["main"]
+    _, finding = spoken(command_time=above)
+    assert finding.headline == (
+        f"2.00 ms of the command's time counts as {cause}, not divided further."
+    )

@@ -1,0 +1,92 @@
+"""Who can change what, and the most that it can gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ..numbers.statistics import Statistics
+from ..words import capital, duration, percent
+from .finding import Finding
+
+#: advice for less than this share of the wall time is not worth a reader's time
+_WORTH = 0.05
+#: mean number of fetches at once below which more at once would help
+_FEW_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What would shorten a wait, who can do it, and in which runs it can help."""
+
+    who: str
+    what: str
+    helps: Callable[[Statistics], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A part of the waits for CVMFS, its causes, and what would shorten it."""
+
+    what: str
+    causes: tuple[str, ...]
+    remedies: tuple[Remedy, ...]
+
+
+def _one_at_a_time(s: Statistics) -> bool:
+    return s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _FEW_AT_ONCE
+
+
+_FASTER_CACHE = Remedy("the site", "a faster disk for the client's cache")
+_LEVERS = (
+    Lever(
+        "the server's first byte",
+        ("connect", "first_byte"),
+        (
+            Remedy("the site", "a cache or proxy near this machine that holds the objects"),
+            Remedy("the program", "open and read several files or parts at once", _one_at_a_time),
+            Remedy("the publisher", "fewer and larger objects", _one_at_a_time),
+        ),
+    ),
+    Lever(
+        "receiving the data",
+        ("transfer",),
+        (
+            Remedy("the site", "a faster line, or a cache on this side of it"),
+            Remedy("the program", "read only what is needed"),
+            Remedy("the publisher", "smaller data, or data that compresses"),
+        ),
+    ),
+    Lever(
+        "the work of the client's one download thread",
+        ("fetch_queue", "decompress", "cache_write"),
+        (Remedy("the publisher", "store the objects uncompressed"), _FASTER_CACHE),
+    ),
+    Lever(
+        "locks in the client",
+        ("daemon_lock",),
+        (Remedy("the program", "a file handle of its own for each thread"),),
+    ),
+    Lever(
+        "the requests that the client answers itself",
+        ("fuse_queue", "daemon", "cache_read", "reply"),
+        (Remedy("the program", "fewer and larger reads"), _FASTER_CACHE),
+    ),
+    Lever("the catalogs", ("catalog",), (Remedy("the publisher", "smaller nested catalogs"),)),
+)
+
+
+def levers(s: Statistics) -> Iterator[Finding]:
+    """Name the parts of the waits for CVMFS that are worth shortening, the longest first.
+
+    What a part holds is the most that any change of it can gain.
+    """
+    time = s.command_time
+    held = [(sum(time.cvmfs_causes_ns.get(c, 0) for c in each.causes), each) for each in _LEVERS]
+    for ns, each in sorted(held, key=lambda pair: -pair[0]):
+        if ns and ns >= _WORTH * time.wall_ns:
+            gain = f"{duration(ns)} ({percent(ns / time.wall_ns)})"
+            remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
+            yield Finding(
+                "advice", f"At most {gain} can be gained from {each.what}.", f"{capital(remedies)}."
+            )

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from cvmprof.reports.findings.finding import Finding
+from cvmprof.tests.reports.rows import command_time, fetches, spoken
+from cvmprof.tests.reports.synthetic import MS
+
+ONE_BY_ONE = fetches(chunks_downloaded=2, most_at_once=1, summed_ns=10, busy_ns=10)
+
+
+def advice(chunks: object = ONE_BY_ONE, **causes_ns: int) -> list[Finding]:
+    """What is advised to a command of 100 ms with this time by cause."""
+    found = spoken(command_time=command_time(100, **causes_ns), fetches=chunks)
+    return [each for each in found if each.tone == "advice"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "sentence", "remedies"),
+    [
+        ("first_byte", "the server's first byte",
+         "The site: a cache or proxy near this machine that holds the objects; the program: open "
+         "and read several files or parts at once; the publisher: fewer and larger objects."),
+        ("connect", "the server's first byte", None),
+        ("transfer", "receiving the data",
+         "The site: a faster line, or a cache on this side of it; the program: read only what is "
+         "needed; the publisher: smaller data, or data that compresses."),
+        ("decompress", "the work of the client's one download thread",
+         "The publisher: store the objects uncompressed; the site: a faster disk for the client's "
+         "cache."),
+        ("cache_write", "the work of the client's one download thread", None),
+        ("fetch_queue", "the work of the client's one download thread", None),
+        ("daemon_lock", "locks in the client",
+         "The program: a file handle of its own for each thread."),
+        ("cache_read", "the requests that the client answers itself",
+         "The program: fewer and larger reads; the site: a faster disk for the client's cache."),
+        ("fuse_queue", "the requests that the client answers itself", None),
+        ("daemon", "the requests that the client answers itself", None),
+        ("catalog", "the catalogs", "The publisher: smaller nested catalogs."),
+    ],
+)  # fmt: skip
+def test_each_part_of_the_waits_has_its_gain_and_who_can_have_it(
+    cause: str, sentence: str, remedies: str | None
+) -> None:
+    (found,) = advice(**{cause: 5 * MS, "cpu": 95 * MS})
+    assert found.headline == f"At most 5.00 ms (5.0 %) can be gained from {sentence}."
+    assert remedies is None or found.meaning == remedies
+    assert advice(**{cause: 5 * MS - 1, "cpu": 95 * MS}) == []
+
+
+def test_no_advice_where_nothing_waited_for_cvmfs() -> None:
+    assert advice(cpu=50 * MS, blocked=50 * MS) == []
+
+
+def test_more_at_once_is_advised_only_where_fetches_ran_one_after_another() -> None:
+    several = fetches(chunks_downloaded=4, most_at_once=2, summed_ns=20, busy_ns=10)
+    (found,) = advice(several, first_byte=50 * MS, cpu=50 * MS)
+    assert found.meaning == "The site: a cache or proxy near this machine that holds the objects."
+    single = fetches(chunks_downloaded=1, most_at_once=1, summed_ns=10, busy_ns=10)
+    (found,) = advice(single, first_byte=50 * MS, cpu=50 * MS)
+    assert "at once" not in found.meaning
+
+
+def test_the_largest_gain_comes_first() -> None:
+    found = advice(first_byte=20 * MS, decompress=30 * MS, cache_write=10 * MS, cpu=40 * MS)
+    assert [each.headline.split(" can be")[0] for each in found] == [
+        "At most 40.0 ms (40 %)", "At most 20.0 ms (20 %)",
+    ]  # fmt: skip
