@@ -6,30 +6,30 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-#: what a thread does in the time of each cause, after "was" or "spent on"
+#: what a thread does in the time of each cause
 _CAUSES = {
     "cpu": "computing",
-    "copy": "copying from the page cache",
+    "copy": "copying cached pages",
     "runqueue": "waiting for a CPU",
     "stopped": "stopped by a signal",
     "driver": "in the GPU's driver",
     "device": "waiting for the GPU",
     "launch": "submitted to the GPU, not begun",
     "disk": "reading a local disk",
-    "fuse_queue": "waiting until the client takes the request",
-    "daemon": "inside the client, not divided further",
-    "daemon_lock": "waiting for a lock in the client",
+    "fuse_queue": "waiting for the client",
+    "daemon": "inside the client",
+    "daemon_lock": "waiting for a client's lock",
     "cache_read": "reading the client's cache",
     "catalog": "looking up catalogs",
-    "fetch": "fetching, not divided further",
-    "fetch_joined": "waiting for a download that another thread began",
+    "fetch": "fetching",
+    "fetch_joined": "waiting for another's download",
     "fetch_queue": "queued behind other downloads",
     "connect": "connecting to the server",
-    "first_byte": "waiting for the server's first byte",
+    "first_byte": "waiting for the first byte",
     "transfer": "receiving the data",
     "decompress": "unpacking and verifying",
-    "cache_write": "writing into the client's cache",
-    "reply": "answered, and not yet running again",
+    "cache_write": "writing the client's cache",
+    "reply": "answered, not yet running",
     "blocked": "asleep",
     "unknown": "not explained",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from rich.table import Table
 from rich.text import Text
 
@@ -14,64 +12,71 @@ from ..numbers.command import CommandTime
 from ..numbers.phases import Phase
 from ..words import capital, cause, duration, percent, plural
 
-_CELLS = 24
 #: a part below this share of the whole is not shown
 _SHOWN = 0.01
-#: causes of a phase that are shown
-_CAUSES = 8
+#: the longest bar, where there is room and where there is not
+_CELLS, _FEW_CELLS = 24, 10
+_WIDE = 96
 
 
-def command_bars(time: CommandTime) -> Table:
+def command_bars(time: CommandTime, width: int) -> Table:
     """Return the wall time by what the command did, and each of these by cause."""
-    table = _table(f"The command: {duration(time.wall_ns)}")
+    bars = _Bars(time.wall_ns, width)
     for holder in holders(time):
         if holder.ns >= _SHOWN * time.wall_ns:
-            _add_holder(table, holder, time.wall_ns)
-    return table
+            _add_holder(bars, holder)
+    return bars.table(f"The command: {duration(time.wall_ns)}")
 
 
-def _add_holder(table: Table, holder: Holder, wall_ns: int) -> None:
+def _add_holder(bars: _Bars, holder: Holder) -> None:
     """Add what the command did, and its causes where there are several."""
-    rows = [(name, ns) for name, ns in _largest(holder.causes_ns) if ns >= _SHOWN * wall_ns]
+    did = f"  {capital(holder.did)}"
+    largest = sorted(holder.causes_ns.items(), key=lambda item: -item[1])
+    rows = [(name, ns) for name, ns in largest if ns >= _SHOWN * bars.total_ns]
     if len(rows) < 2 and not holder.of_cvmfs:
-        name, _ = next(iter(_largest(holder.causes_ns)))
-        colour = palette.STYLES[name].colour
-        _add(table, f"  {capital(holder.did)} ({name})", holder.ns, wall_ns, colour)
+        name, _ = largest[0]
+        bars.add(f"{did} ({name})", holder.ns, palette.STYLES[name].colour)
         return
-    _add(table, f"  {capital(holder.did)}", holder.ns, wall_ns)
+    bars.add(did, holder.ns)
     for name, ns in rows:
-        _add(table, f"    {cause(name)}", ns, wall_ns, palette.STYLES[name].colour)
+        bars.add(f"    {cause(name)}", ns, palette.STYLES[name].colour)
 
 
-def phase_bars(phase: Phase) -> Table:
+def phase_bars(phase: Phase, width: int) -> Table:
     """Return what a phase's thread spent its time on, wakers followed."""
-    table = _table(f"{visible(phase.title, 30)}: {duration(phase.duration_ns)}")
-    for name, ns in list(phase.causes_ns.items())[:_CAUSES]:
-        _add(table, f"  {cause(name)}", ns, phase.duration_ns, palette.STYLES[name].colour)
-        if name == "cpu" and phase.page_cache_ns:
+    bars = _Bars(phase.duration_ns, width)
+    rows = [(name, ns) for name, ns in phase.causes_ns.items() if ns >= _SHOWN * bars.total_ns]
+    for name, ns in rows:
+        bars.add(f"  {cause(name)}", ns, palette.STYLES[name].colour)
+        if name == "cpu" and phase.page_cache_ns >= _SHOWN * bars.total_ns:
             hits = plural(phase.page_cache_hits, "page-cache hit")
-            _add(table, f"    of that {hits}", phase.page_cache_ns, phase.duration_ns)
-    rest_ns = sum(ns for _, ns in list(phase.causes_ns.items())[_CAUSES:])
-    if rest_ns:
-        _add(table, "  other", rest_ns, phase.duration_ns)
-    return table
+            bars.add(f"    of that {hits}", phase.page_cache_ns)
+    rest_ns = sum(phase.causes_ns.values()) - sum(ns for _, ns in rows)
+    if rest_ns >= _SHOWN * bars.total_ns:
+        bars.add("  other", rest_ns)
+    return bars.table(f"{visible(phase.title, 30)}: {duration(phase.duration_ns)}")
 
 
-def _largest(causes_ns: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    return sorted(causes_ns.items(), key=lambda item: -item[1])
+class _Bars:
+    """A table of parts of ``total_ns``, each with its name, time, share and bar."""
 
+    def __init__(self, total_ns: int, width: int) -> None:
+        self.total_ns = max(total_ns, 1)
+        self._cells = _CELLS if width >= _WIDE else _FEW_CELLS
+        self._rows: list[tuple[Text, str, str, Text]] = []
 
-def _table(title: str) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="crop")
-    grid.add_row(Text(title, style="bold"))
-    return grid
+    def add(self, name: str, ns: int, colour: str = "") -> None:
+        """Add a part."""
+        share = ns / self.total_ns
+        bar = Text("█" * round(self._cells * share), style=colour)
+        self._rows.append((Text(name), duration(ns), percent(share), bar))
 
-
-def _add(table: Table, name: str, ns: int, total_ns: int, colour: str = "") -> None:
-    share = ns / max(total_ns, 1)
-    bar = Text("█" * round(_CELLS * share), style=colour)
-    table.add_row(Text(name), duration(ns), percent(share), bar)
+    def table(self, title: str) -> Table:
+        """Return the table, below its title."""
+        grid = Table.grid(padding=(0, 2))
+        for justify in ("left", "right", "right", "left"):
+            grid.add_column(justify=justify, no_wrap=justify == "right")
+        grid.add_row(Text(title, style="bold"))
+        for row in self._rows:
+            grid.add_row(*row)
+        return grid

@@ -64,12 +64,12 @@ def _parts_of_run(s: Statistics, width: int) -> list[RenderableType]:
         _head(_command(s, width) or "(unknown command)",
               f"{duration(s.duration_ns)}, {_ending(s)}"),
         Text(), *map(_finding, first),
-        Text(), command_bars(s.command_time),
+        Text(), command_bars(s.command_time, width),
         Text(), *map(_finding, then),
     ]  # fmt: skip
     for phase in s.phases:
         if phase.name != WHOLE_COMMAND:
-            shown += [Text(), phase_bars(phase)]
+            shown += [Text(), phase_bars(phase, width)]
     shown += _devices(s)
     shown += [Text(), numbers_table([("", s)])]
     if s.slowest_chunks:

@@ -32,7 +32,7 @@ def test_the_first_sentence_says_how_much_waited_and_mostly_for_what() -> None:
     assert main.tone == "main"
     assert main.headline == (
         "The command waited for CVMFS for 70.0 ms of its 100 ms (70 %), mostly waiting for the "
-        "server's first byte (first_byte): for 2 chunks, fetched one after another."
+        "first byte (first_byte): for 2 chunks, fetched one after another."
     )
     assert (
         main.meaning
@@ -85,7 +85,7 @@ def test_the_cause_is_named_that_held_more_than_half_of_the_wait() -> None:
     half = command_time(100, transfer=40 * MS, first_byte=40 * MS, cpu=20 * MS)
     assert "mostly" not in of_time(half, chunks_downloaded=1).headline
     more = command_time(100, transfer=40 * MS - 1, first_byte=40 * MS + 1, cpu=20 * MS)
-    assert ", mostly waiting for the server's first byte (first_byte): " in (
+    assert ", mostly waiting for the first byte (first_byte): " in (
         of_time(more, chunks_downloaded=1).headline
     )
 

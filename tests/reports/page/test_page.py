@@ -96,7 +96,8 @@ def test_no_figure_needs_webgl(cold_page: str) -> None:
 
 
 def test_findings_stand_first_and_chunks_are_listed(cold_page: str) -> None:
-    assert cold_page.index("88 % of “load” waited for 17 chunks") < cold_page.index('id="timeline"')
+    first = cold_page.index("mostly receiving the data (transfer): for 17 chunks")
+    assert first < cold_page.index('id="timeline"')
     assert len(re.findall(r'<tr id="fetch-\d+">', cold_page)) == 17
 
 
@@ -115,7 +116,7 @@ def test_lanes_hold_every_interval_of_a_small_run(cold_page: str) -> None:
 
 def test_a_warm_and_an_empty_run_have_pages(tmp_path: Path) -> None:
     warm = write_page(warm_run(), tmp_path / "warm.html").read_text()
-    assert "Nothing waited for CVMFS: no chunk had to be fetched." in warm
+    assert "The command computed for 332 ms of its 332 ms (99.9 %)" in warm
     empty = write_page(run_of(Rows()), tmp_path / "empty.html").read_text()
     assert data_of(empty)["figures"] == {}
     assert "Nothing of this kind was seen in this run." in empty
