@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..material import WHOLE_COMMAND
 from ..numbers.command import CommandTime
 from ..numbers.fetching import Fetches
+from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
 from ..words import cause, divided, duration, percent, plural
 from .finding import NEGLIGIBLE, Finding, Tone, main_phase
@@ -171,11 +172,17 @@ def phase_apart(s: Statistics) -> Iterator[Finding]:
         return
     yield Finding(
         "note",
-        f"“{phase.title}” waited for CVMFS for {duration(phase.cvmfs_ns)} of its "
-        f"{duration(phase.duration_ns)} ({percent(share)}).",
+        f"“{phase.title}”{_which(phase, s.phases)} waited for CVMFS for "
+        f"{duration(phase.cvmfs_ns)} of its {duration(phase.duration_ns)} ({percent(share)}).",
         f"That is the thread of the phase, and what it waited for; of the whole command it was "
         f"{percent(of_command)}.",
     )
+
+
+def _which(phase: Phase, phases: tuple[Phase, ...]) -> str:
+    """Which one it is where several have its name."""
+    same = sum(1 for each in phases if each.name == phase.name)
+    return f" of process {phase.pid}, one of {same}," if same > 1 else ""
 
 
 def undivided(s: Statistics) -> Iterator[Finding]:

@@ -163,6 +163,12 @@ def test_a_phase_is_said_where_its_thread_waited_otherwise_than_the_command() ->
     _, finding, _ = spoken(command_time=time, phases=(other,))
     assert finding.headline == "“load” waited for CVMFS for 4.00 ms of its 10.0 ms (40 %)."
     assert finding.meaning.endswith("of the whole command it was 30 %.")
+    _, finding, _ = spoken(
+        command_time=time, phases=(other, replace(other, pid=7, cvmfs_ns=5 * MS))
+    )
+    assert finding.headline.startswith(
+        "“load” of process 7, one of 2, waited for CVMFS for 5.00 ms"
+    )
     whole = replace(other, name="whole command")
     assert len(spoken(command_time=time, phases=(whole,))) == 2
 
