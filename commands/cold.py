@@ -18,4 +18,6 @@ def cold(paths: tuple[Path, ...], drop_all_caches: bool) -> None:
     for client in result.clients:
         objects = "" if client.objects is None else f" ({client.objects} objects)"
         click.echo(f"emptied the client's cache of {client.mountpoint}{objects}")
+    for path in result.unserved:
+        click.echo(f"no CVMFS client serves {path}: only its pages were dropped")
     click.echo(f"dropped the pages of {len(result.files)} files")

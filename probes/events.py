@@ -182,6 +182,12 @@ OPERATION_TRACED_FILE = 32  # its file is on a traced superblock
 OPERATION_LINKED = 64  # it slept until a FUSE request was ended
 OPERATION_FUSE = 128  # its file is on FUSE
 
+#: errors that tell of a file system and not of a name: EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN,
+#: ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH, ESTALE
+TROUBLES = (5, 13, 19, 103, 107, 110, 112, 113, 116)
+TROUBLES_LOW = sum(1 << number for number in TROUBLES if number < 64)
+TROUBLES_HIGH = sum(1 << number - 64 for number in TROUBLES if number >= 64)
+
 #: daemon functions, by the number that the programs write
 DAEMON_FUNCTIONS = (
     "none", "cvmfs_lookup", "cvmfs_forget", "cvmfs_getattr", "cvmfs_readlink", "cvmfs_opendir",
@@ -197,6 +203,7 @@ ROLE_TARGET, ROLE_DAEMON = 1, 2
 
 #: how a blocked interval began
 BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE = 0, 1, 2
+BLOCKED_STOPPED = 3  # by a signal, a tracer or the freezer of its cgroup
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
 BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
 BLOCKED_IO = 2  # flag: in_iowait was set, in a file operation that no daemon serves
@@ -328,7 +335,7 @@ BLOCKED = Layout(
         u32 tid         thread
         u32 waker_pid   process of the waker; 0 if not seen or interrupt
         u32 waker_tid   thread of the waker
-        u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
+        u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE, BLOCKED_STOPPED
         u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO, BLOCKED_EARLY
         """
     ),
@@ -434,6 +441,7 @@ TASK = Layout(
         """
         u64 time_ns       when
         u64 start_ns      the task's own start (CLOCK_MONOTONIC)
+        u64 began_ns      for exec: when it was called; 0 if that was not seen
         u32 pid           process
         u32 tid           thread
         u32 parent_pid    parent process
@@ -471,6 +479,24 @@ FILE = Layout(
         """
     ),
     ring_pages=1024,
+)
+FAILURE = Layout(
+    "failure",
+    "A call on a path that failed with one of TROUBLES, or with ENOENT after a sleep: the "
+    "directory that a relative path begins at (time_ns 0: not looked up), and the path. It belongs "
+    "to the operation with this tid and start_ns, and may be on any file system.",
+    (
+        *FILE.fields,
+        *_fields(
+            """
+            u64 start_ns     start of the operation
+            u32 tid          its thread
+            u32 requests     FUSE requests that it queued
+            text[256] asked  the path, as the program gave it
+            """
+        ),
+    ),
+    ring_pages=256,
 )
 TOUCH_KEY = Layout(
     "touch_key",
@@ -655,7 +681,7 @@ GPU_LIBRARY = Layout(
 
 #: every layout, nested ones first
 LAYOUTS = (
-    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE,
+    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE, FAILURE,
     TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_SAMPLE, GPU_CALL, GPU_LAUNCHES,
     GPU_LIBRARY,
 )  # fmt: skip
@@ -694,6 +720,15 @@ def _enumeration(name: str, prefix: str, values: tuple[str, ...]) -> str:
 
 
 def _constants() -> list[tuple[str, int]]:
-    prefixes = ("OPERATION_", "ROLE_", "BLOCKED_", "DOWNLOAD_", "TOUCH_", "LONG_READ_", "GPU_")
+    prefixes = (
+        "OPERATION_",
+        "ROLE_",
+        "BLOCKED_",
+        "DOWNLOAD_",
+        "TOUCH_",
+        "TROUBLES_",
+        "LONG_READ_",
+        "GPU_",
+    )
     named = {name: value for name, value in globals().items() if name.startswith(prefixes)}
     return [(name, value) for name, value in named.items() if isinstance(value, int)]

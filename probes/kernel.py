@@ -61,6 +61,10 @@ OFFSETS = (
     ("TASK_STRUCT_STATUS", "task_struct", "thread_info.status"),  # x86
     ("TASK_STRUCT_FILES", "task_struct", "files"),
     ("TASK_STRUCT_MM", "task_struct", "mm"),
+    ("TASK_STRUCT_FS", "task_struct", "fs"),
+    ("FS_STRUCT_PWD_DENTRY", "fs_struct", "pwd.dentry"),
+    ("FS_STRUCT_PWD_MNT", "fs_struct", "pwd.mnt"),
+    ("DENTRY_D_INODE", "dentry", "d_inode"),
     ("TASK_STRUCT_REAL_PARENT", "task_struct", "real_parent"),
     ("TASK_STRUCT_START_TIME", "task_struct", "start_time"),
     ("TASK_STRUCT_EXIT_CODE", "task_struct", "exit_code"),
@@ -114,6 +118,7 @@ OPTIONAL_OFFSETS = frozenset((
     "SOCK_NET",  # built without network namespaces
     # built without it, or from before 4a90451bbc7f ("fuse: implement open in passthrough mode")
     "FUSE_FILE_PASSTHROUGH",  # (in v6.9)
+    "TASK_STRUCT_FS", "FS_STRUCT_PWD_DENTRY", "FS_STRUCT_PWD_MNT", "DENTRY_D_INODE",
 ))  # fmt: skip
 #: ways from a request to its superblock's device, one of which is enough: FUSE_REQ_CHAN replaced
 #: FUSE_REQ_FM in v7.3
@@ -381,7 +386,7 @@ def _function(btf: Btf, name: str, module: str) -> KernelFunction:
 
 
 def _offsets(btf: Btf) -> dict[str, int]:
-    found = _io_wait(btf)
+    found = {**_bit(btf, "in_iowait", "IN_IOWAIT"), **_bit(btf, "frozen", "FROZEN")}
     for name, struct_name, path in OFFSETS:
         offset = btf.offset(struct_name, path)
         if offset is not None:
@@ -406,9 +411,9 @@ def _enumerators(btf: Btf) -> dict[str, int]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _io_wait(btf: Btf) -> dict[str, int]:
-    """The offset of the byte with a task's ``in_iowait``, and the number of the bit."""
-    member = btf.member("task_struct", "in_iowait")
+def _bit(btf: Btf, member_name: str, name: str) -> dict[str, int]:
+    """The offset of the byte with a bit of a task, and the number of the bit."""
+    member = btf.member("task_struct", member_name)
     if member is None:
         return {}
-    return {"TASK_STRUCT_IN_IOWAIT": member.byte_offset, "IN_IOWAIT_BIT": member.bit_offset % 8}
+    return {f"TASK_STRUCT_{name}": member.byte_offset, f"{name}_BIT": member.bit_offset % 8}

@@ -220,7 +220,7 @@ RING_EVENTS = {
     "operation": "operation", "hit": "operation", "request": "request ended",
     "served": "request served", "blocked": "off CPU", "call": "daemon call",
     "download": "download", "work": "download", "cache_file": "cache directory", "task": "task",
-    "file": "file", "gpu_call": "GPU call", "gpu_launches": "GPU launch",
+    "file": "file", "failure": "operation", "gpu_call": "GPU call", "gpu_launches": "GPU launch",
     "gpu_library": "GPU call",
 }  # fmt: skip
 

@@ -17,8 +17,8 @@ TARGET_CLASSES = (
     "sendfile", "splice", "copy_file_range",  # kernel to kernel
     "mmap", "mlock",  # populate
     "readahead", "fadvise", "madvise",  # advise
-    "open", "exec",  # open
-    "metadata", "close",
+    "open", "openat", "exec", "execveat",  # open: by a path, by a directory and a path
+    "metadata", "stat", "statat", "close",  # by a descriptor, by a path, by a directory and a path
 )  # fmt: skip
 #: classes for daemon tasks
 DAEMON_CLASSES = (
@@ -31,15 +31,14 @@ _TARGET = {
     "sendfile": "sendfile", "splice": "splice", "copy_file_range": "copy_file_range",
     "mmap": "mmap", "mlock": "mlock", "mlock2": "mlock", "mlockall": "mlock",
     "readahead": "readahead", "fadvise64": "fadvise", "madvise": "madvise",
-    "open": "open", "openat": "open", "openat2": "open", "creat": "open",
-    "execve": "exec", "execveat": "exec",
-    "stat": "metadata", "lstat": "metadata", "fstat": "metadata", "newfstatat": "metadata",
-    "statx": "metadata", "statfs": "metadata", "fstatfs": "metadata", "access": "metadata",
-    "faccessat": "metadata", "faccessat2": "metadata", "readlink": "metadata",
-    "readlinkat": "metadata", "getdents": "metadata", "getdents64": "metadata",
-    "getxattr": "metadata", "lgetxattr": "metadata", "fgetxattr": "metadata",
-    "listxattr": "metadata", "llistxattr": "metadata", "flistxattr": "metadata",
-    "chdir": "metadata", "fchdir": "metadata", "lseek": "metadata", "close": "close",
+    "open": "open", "openat": "openat", "openat2": "openat", "creat": "open",
+    "execve": "exec", "execveat": "execveat",
+    "fstat": "metadata", "fstatfs": "metadata", "getdents": "metadata", "getdents64": "metadata",
+    "fgetxattr": "metadata", "flistxattr": "metadata", "fchdir": "metadata", "lseek": "metadata",
+    "stat": "stat", "lstat": "stat", "statfs": "stat", "access": "stat", "readlink": "stat",
+    "getxattr": "stat", "lgetxattr": "stat", "listxattr": "stat", "llistxattr": "stat",
+    "chdir": "stat", "newfstatat": "statat", "statx": "statat", "faccessat": "statat",
+    "faccessat2": "statat", "readlinkat": "statat", "close": "close",
 }  # fmt: skip
 _DAEMON = {
     "write": "send", "sendto": "send", "sendmsg": "sendmsg", "writev": "writev", "read": "read",

@@ -41,6 +41,7 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     """
     accesses, aggregated = file_accesses(spool, journal)
     yield "operations", accesses.operations
+    yield "failed_operations", accesses.failed
     yield from aggregated
     del aggregated
     kernel = kernel_side(spool, journal, accesses)

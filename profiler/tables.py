@@ -54,8 +54,8 @@ OPERATION_KIND = pl.Enum(["read", "splice", "fault", "populate", "advise", "open
 
 #: the closed list of causes (``segments.cause``), shallow to deep where one contains another
 CAUSES = (
-    "unknown", "blocked", "runqueue", "cpu", "driver", "device", "launch", "copy", "disk",
-    "fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog", "fetch", "fetch_joined",
+    "unknown", "blocked", "stopped", "runqueue", "cpu", "driver", "device", "launch", "copy",
+    "disk", "fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog", "fetch", "fetch_joined",
     "fetch_queue", "connect", "first_byte", "transfer", "decompress", "cache_write", "reply",
 )  # fmt: skip
 CAUSE = pl.Enum(CAUSES)
@@ -82,7 +82,7 @@ OBJECT_KIND = pl.Enum(["chunk", "file", *METADATA_KINDS])
 LOCK_KIND = pl.Enum(["same_handle", "collision", "catalog", "other"])
 OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
 ROLE = pl.Enum(["target", "daemon"])
-OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted"])
+OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted", "stopped"])
 GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
 #: ``run`` is an inference of the runner, which stands for the device where no GPU was recorded
 GPU_OP_KIND = pl.Enum([*DEVICE_KINDS, "run"])
@@ -95,7 +95,8 @@ SEGMENT_LINKS = ("op_id", "mount_id", "unique", "fetch_id", "via_tid")
 
 #: kinds of incident
 INCIDENT_KINDS = (
-    "mount", "remount", "reload", "crash", "exit", "eviction", "hang", "unasked", "unnamed",
+    "mount", "remount", "reload", "crash", "exit", "dead", "eviction", "hang", "unasked",
+    "unnamed",
 )  # fmt: skip
 
 #: later than any time in a run; far enough from 2⁶³ that sweeps may multiply it by 4
@@ -138,6 +139,16 @@ TABLES: tuple[Table, ...] = (
         i64?      size_bytes    bytes asked for
         i64       result        bytes supplied, 0, or -errno
         bool      passthrough   read from another file, bypassing the daemon (FUSE passthrough)
+        """,
+    ),
+    _table(
+        "failed_operations",
+        "A file operation on FUSE that failed, with an error that tells of the file system and not "
+        "of a name; an automounter that mounts nothing (ENOENT) included.",
+        """
+        i32  op_id     the operation; its result is the error
+        i32? mount_id  mount; null: not known
+        str? path      file, or what was asked for; relative where its directory is not known
         """,
     ),
     _table(

@@ -35,6 +35,9 @@ STYLES: dict[str, CauseStyle] = {
     "cpu": CauseStyle("CPU", "#5b8fc4", "running, page-cache hits included"),
     "copy": CauseStyle("CPU", "#a9cbe8", "copying from the page cache, mapping pages"),
     "runqueue": CauseStyle("CPU", "#1f4e79", "runnable, or the client's thread is; no CPU is free"),
+    "stopped": CauseStyle(
+        "CPU", "#0e2238", "stopped by a signal, a tracer or its cgroup's freezer"
+    ),
     "driver": CauseStyle("GPU", "#9c5f66", "in the GPU's driver: copying, loading, allocating"),
     "device": CauseStyle("GPU", "#d9a0a6", "in the GPU's driver, waiting for the device"),
     "launch": CauseStyle("GPU", "#6b2f36", "submitted to the device, not begun"),

@@ -9,11 +9,9 @@
  * evicted is reported again. */
 BPF_TABLE("lru_hash", struct file_identity, u64, seen_files, 65536);
 
-struct path_scratch {
-    struct file file;
-    u8 slack[NAME_BYTES]; /* a name may begin at the last byte of components */
-};
-BPF_PERCPU_ARRAY(path_scratch, struct path_scratch, THREAD_SLOTS);
+/* A failure begins as a file does. A name may begin at the last byte of components, and is read into what follows
+ * them, which is longer than a name. */
+BPF_PERCPU_ARRAY(path_scratch, struct failure, THREAD_SLOTS);
 
 struct path_step {
     u64 dentry;
@@ -21,8 +19,7 @@ struct path_step {
 };
 
 /* Appends one component and steps to its parent. Returns false at the root, or if there is no room left. */
-static __always_inline bool step_up(struct path_scratch *scratch, struct path_step *at) {
-    struct file *file = &scratch->file;
+static __always_inline bool step_up(struct file *file, struct path_step *at) {
     u64 parent = read_u64(at->dentry + OFFSET_DENTRY_D_PARENT);
     if (at->dentry == read_u64(at->vfsmount + OFFSET_VFSMOUNT_MNT_ROOT) || at->dentry == parent) {
         u64 mount = at->vfsmount - OFFSET_MOUNT_MNT;
@@ -50,6 +47,13 @@ static __always_inline bool step_up(struct path_scratch *scratch, struct path_st
     return file->text <= PATH_BYTES - 1;
 }
 
+static __always_inline struct path_step path_of(u64 file) {
+    return (struct path_step){
+        .dentry = read_u64(file + OFFSET_FILE_F_PATH_DENTRY),
+        .vfsmount = read_u64(file + OFFSET_FILE_F_PATH_MNT),
+    };
+}
+
 static __always_inline void describe_inode(struct file *file, u64 inode, struct file_identity *identity) {
     u64 superblock = read_u64(inode + OFFSET_INODE_I_SB);
     file->time_ns = bpf_ktime_get_ns();
@@ -67,6 +71,16 @@ static __always_inline void describe_inode(struct file *file, u64 inode, struct 
         bpf_probe_read_kernel_str(file->filesystem, sizeof(file->filesystem), (void *)subtype);
 }
 
+/* The components from a file or directory up to the root of its namespace. */
+static __always_inline void walk_up(struct file *file, struct path_step at) {
+    NO_UNROLL
+    for (int depth = 0; depth < PATH_DEPTH; depth++)
+        if (!step_up(file, &at))
+            break;
+    if (file->mount_text == 0xffff)
+        file->mount_text = file->text;
+}
+
 /* Reports a file of a traced superblock once for each mount. */
 static __always_inline void report_file(u64 file_pointer) {
     struct file_identity identity = {};
@@ -78,19 +92,10 @@ static __always_inline void report_file(u64 file_pointer) {
         return;
     seen_files.update(&identity, &born);
     u32 slot = thread_slot();
-    struct path_scratch *scratch = path_scratch.lookup(&slot);
-    if (!scratch)
+    struct file *file = (struct file *)path_scratch.lookup(&slot);
+    if (!file)
         return;
-    describe_inode(&scratch->file, inode, &identity);
-    struct path_step at = {
-        .dentry = read_u64(file_pointer + OFFSET_FILE_F_PATH_DENTRY),
-        .vfsmount = read_u64(file_pointer + OFFSET_FILE_F_PATH_MNT),
-    };
-    NO_UNROLL
-    for (int depth = 0; depth < PATH_DEPTH; depth++)
-        if (!step_up(scratch, &at))
-            break;
-    if (scratch->file.mount_text == 0xffff)
-        scratch->file.mount_text = scratch->file.text;
-    emit_file(&scratch->file);
+    describe_inode(file, inode, &identity);
+    walk_up(file, path_of(file_pointer));
+    emit_file(file);
 }

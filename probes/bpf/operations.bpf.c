@@ -9,6 +9,8 @@
 #define FAULT_SYSCALL 65535
 #define ASYNCHRONOUS_READ_SYSCALL 65534
 #define MAX_VECTORS 64
+#define ERROR_NO_ENTRY 2
+#define WORKING_DIRECTORY (-100) /* AT_FDCWD */
 #define FAULT_INTERRUPTED (-4)
 #define PAGE_UNITS (1 << (PAGE_BITS - 12)) /* pages are counted in units of 4 KiB on every machine */
 
@@ -125,11 +127,13 @@ static __always_inline bool is_hit(struct operation *operation) {
 #endif
 }
 
-/* Open and metadata operations count only if they reached a traced superblock. */
+/* Open and metadata operations count only if they reached a traced superblock, or may have failed there. */
 static __always_inline bool is_recorded(struct operation *operation) {
     if (operation->requests || (operation->flags & OPERATION_LINKED))
         return true;
-    return (operation->flags & OPERATION_TRACED_FILE) && operation->kind != KIND_METADATA;
+    if (operation->kind == KIND_METADATA)
+        return operation->result < 0 && operation->flags & OPERATION_TRACED_FILE;
+    return operation->flags & OPERATION_TRACED_FILE;
 }
 
 static __always_inline void close_operation(struct thread *thread, struct operation *operation) {
@@ -234,7 +238,7 @@ static __always_inline u8 kind_of(u32 class, struct arguments *with) {
         return KIND_POPULATE;
     if (class == CLASS_MADVISE)
         return with->c == ADVICE_WILLNEED ? KIND_ADVISE : KIND_NONE;
-    return class <= CLASS_EXEC ? KIND_OPEN : KIND_METADATA;
+    return class <= CLASS_EXECVEAT ? KIND_OPEN : KIND_METADATA;
 }
 
 /* The range that the arguments ask for. The offset is an argument, pointed to, or the file's position. */
@@ -295,7 +299,68 @@ static __always_inline bool is_cut_short(struct operation *operation, s64 result
     return false;
 }
 
-static __always_inline void end_syscall(struct thread *thread, s64 result) {
+/* Whether a call failed with an error that tells of a file system. The automounter's is ENOENT, after a sleep in
+ * which nothing was asked for. */
+static __always_inline bool is_trouble(struct operation *operation) {
+    u64 error = -operation->result;
+    if (error == ERROR_NO_ENTRY)
+        return operation->flags & OPERATION_WAITED && !(operation->requests || operation->flags & OPERATION_LINKED);
+    return error < 64 ? TROUBLES_LOW >> error & 1 : error < 128 && TROUBLES_HIGH >> (error - 64) & 1;
+}
+
+/* Describes the directory that a relative path begins at. */
+static __always_inline void describe_base(struct file *base, bool at, s32 descriptor) {
+#if defined(OFFSET_TASK_STRUCT_FS) && defined(OFFSET_FS_STRUCT_PWD_DENTRY) && defined(OFFSET_DENTRY_D_INODE)
+    struct path_step from = {};
+    if (at && descriptor != WORKING_DIRECTORY) {
+        u64 file = file_of(descriptor);
+        if (file)
+            from = path_of(file);
+    } else {
+        u64 own = read_u64(bpf_get_current_task() + OFFSET_TASK_STRUCT_FS);
+        from.dentry = read_u64(own + OFFSET_FS_STRUCT_PWD_DENTRY);
+        from.vfsmount = read_u64(own + OFFSET_FS_STRUCT_PWD_MNT);
+    }
+    u64 inode = from.dentry ? read_u64(from.dentry + OFFSET_DENTRY_D_INODE) : 0;
+    if (!inode)
+        return;
+    struct file_identity identity = {};
+    identify(inode, &identity);
+    describe_inode(base, inode, &identity);
+    walk_up(base, from);
+#endif
+}
+
+/* Reports the path of a failed call. Whether it lies on a traced file system is told when the tables are made. */
+static __always_inline void report_failure(struct operation *operation, u64 path, bool at, s32 descriptor) {
+    u32 slot = thread_slot();
+    struct failure *failure = path_scratch.lookup(&slot);
+    if (!failure || read_user_string(failure->asked, sizeof(failure->asked), (void *)path) <= 0)
+        return;
+    failure->time_ns = 0;
+    failure->text = failure->mount_text = failure->complete = 0;
+    if (failure->asked[0] != '/')
+        describe_base((struct file *)failure, at, descriptor);
+    read_user_string(failure->asked, sizeof(failure->asked), (void *)path); /* the walk may have written there */
+    failure->start_ns = operation->start_ns;
+    failure->tid = operation->tid;
+    failure->requests = operation->requests;
+    operation->flags |= OPERATION_TRACED_FILE;
+    emit_failure(failure);
+}
+
+/* A call that failed and says so of its file system: its descriptor's file, or the path that it was given. */
+static __always_inline void end_in_trouble(struct operation *operation, u64 registers) {
+    struct arguments with = arguments_of(registers);
+    u32 class = class_for(ROLE_TARGET, classes_of(operation->syscall));
+    if (class == CLASS_METADATA)
+        attach_descriptor(operation, with.a);
+    bool at = class == CLASS_OPENAT || class == CLASS_EXECVEAT || class == CLASS_STATAT;
+    if (at || class == CLASS_OPEN || class == CLASS_EXEC || class == CLASS_STAT)
+        report_failure(operation, at ? with.b : with.a, at, with.a);
+}
+
+static __always_inline void end_syscall(struct thread *thread, s64 result, u64 registers) {
     struct operation *operation = &thread->operation;
     if (is_cut_short(operation, result))
         return; /* task_ends() reports it */
@@ -307,6 +372,8 @@ static __always_inline void end_syscall(struct thread *thread, s64 result) {
             report_file(file);
     }
     operation->result = operation->kind > KIND_SPLICE && result > 0 ? 0 : result;
+    if (result < 0 && operation->kind >= KIND_OPEN && is_trouble(operation))
+        end_in_trouble(operation, registers);
     close_operation(thread, operation);
 }
 

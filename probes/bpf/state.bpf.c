@@ -6,6 +6,10 @@
 
 #define BPF_LICENSE Dual BSD/GPL /* bcc puts it into the module, for the kernel to check */
 #define TASK_UNINTERRUPTIBLE_BIT 2
+/* __TASK_STOPPED and __TASK_TRACED, the same before and after commit 31cae1eaae4f ("sched,signal,ptrace: Rework
+ * TASK_TRACED, TASK_STOPPED state") (in v5.19); TASK_FROZEN, a bit that had no meaning before commit f5d39b020809
+ * ("freezer,sched: Rewrite core freezer logic") (in v6.1). */
+#define TASK_STOPPED_BITS (0x4 | 0x8 | 0x8000)
 #define SIGNAL_BUS 7
 #define CRASH_SIGNALS (1 << 4 | 1 << 6 | 1 << SIGNAL_BUS | 1 << 8 | 1 << 11) /* ILL, ABRT, BUS, FPE, SEGV */
 #define MODE_TYPE 0170000

@@ -83,7 +83,7 @@ static __always_inline int leave_syscall(struct bpf_raw_tracepoint_args *ctx, bo
     close_fault(thread, 0); /* of pages that the call pinned */
     if (thread->operation.start_ns) {
         count_hit(EVENT_SYSTEM_CALL);
-        end_syscall(thread, ctx->args[1]);
+        end_syscall(thread, ctx->args[1], ctx->args[0]);
     }
     return 0;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-3-Clause
 /* Target and daemon tasks: fork, exec, exit, on and off the CPU, and which task woke which. */
 
+#define LONG_SLEEP_NS 1000000
+
 BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
 BPF_PERCPU_ARRAY(task_scratch, struct task, THREAD_SLOTS);
 
@@ -92,6 +94,16 @@ static __always_inline void note_delay(struct thread *thread) {
         thread->work.write_ns -= off->end_ns - off->start_ns; /* the call's whole time is added at its end */
 }
 
+/* The freezer of cgroups v2 puts its tasks to sleep like others, and marks them until they run: commit 76f969e8948d
+ * ("cgroup: cgroup v2 freezer") (in v5.2). Only long sleeps are looked at. */
+static __always_inline void note_freezer(struct blocked *off, u64 task, u64 now) {
+#ifdef OFFSET_TASK_STRUCT_FROZEN
+    if (off->state == BLOCKED_SLEEP && now - off->start_ns > LONG_SLEEP_NS)
+        if ((read_u32(task + OFFSET_TASK_STRUCT_FROZEN) >> OFFSET_FROZEN_BIT) & 1)
+            off->state = BLOCKED_STOPPED;
+#endif
+}
+
 static __always_inline void end_blocked(struct thread *thread, u64 now) {
     count_hit(EVENT_OFF_CPU);
     thread->blocked.end_ns = now;
@@ -116,7 +128,8 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
         return;
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
-    begin_blocked(thread, deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP);
+    u16 asleep = deep ? BLOCKED_UNINTERRUPTIBLE : BLOCKED_SLEEP;
+    begin_blocked(thread, state & TASK_STOPPED_BITS ? BLOCKED_STOPPED : asleep);
     if (!deep && !is_writing(thread)) {
         end_work(thread, thread->blocked.start_ns);
         begin_round(thread);
@@ -145,8 +158,11 @@ static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
     }
     u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
     struct thread *in = threads.lookup(&tid);
-    if (in && in->blocked.start_ns)
-        end_blocked(in, bpf_ktime_get_ns());
+    if (in && in->blocked.start_ns) {
+        u64 now = bpf_ktime_get_ns();
+        note_freezer(&in->blocked, ctx->args[2], now);
+        end_blocked(in, now);
+    }
     return 0;
 }
 
@@ -208,6 +224,7 @@ static __always_inline struct task *describe_task(u64 task, u16 kind, u16 role) 
     event->parent_pid = read_u32(read_u64(task + OFFSET_TASK_STRUCT_REAL_PARENT) + OFFSET_TASK_STRUCT_TGID);
     event->namespace_pid = namespace_number(read_u64(task + OFFSET_TASK_STRUCT_GROUP_LEADER));
     event->namespace_tid = namespace_number(task);
+    event->began_ns = 0;
     event->exit_code = 0;
     event->kind = kind;
     event->role = role;
@@ -305,6 +322,16 @@ static __always_inline void read_arguments(struct task *event, u64 task) {
         event->arguments = length; /* the environment follows argv, so a full read is possible */
 }
 
+/* Stores the file that a task has begun to execute: for a script, its interpreter. */
+static __always_inline void attach_program(struct operation *operation, u64 task) {
+    u64 file = read_u64(read_u64(task + OFFSET_TASK_STRUCT_MM) + OFFSET_MM_STRUCT_EXE_FILE);
+    u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
+    if (!inode || !attach_inode(operation, inode))
+        return;
+    note_backing(operation, file);
+    report_file(file);
+}
+
 static __always_inline int task_executes(u64 task, u32 old_tid) {
     u64 current = bpf_get_current_pid_tgid();
     u32 pid = current >> 32, tid = current, role = role_of(pid);
@@ -324,12 +351,11 @@ static __always_inline int task_executes(u64 task, u32 old_tid) {
     follow_renumbering(old_tid, tid);
     count_hit(EVENT_TASK);
     event->role = role;
+    event->began_ns = thread ? thread->operation.start_ns : 0;
     read_arguments(event, task);
     emit_task(event);
-    u64 file = read_u64(read_u64(task + OFFSET_TASK_STRUCT_MM) + OFFSET_MM_STRUCT_EXE_FILE);
-    u64 inode = file ? read_u64(file + OFFSET_FILE_F_INODE) : 0;
-    if (inode && role == ROLE_TARGET && inode_is_traced(inode, read_u64(inode + OFFSET_INODE_I_SB)))
-        report_file(file);
+    if (thread && role == ROLE_TARGET)
+        attach_program(&thread->operation, task);
     return 0;
 }
 

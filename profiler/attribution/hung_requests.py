@@ -94,7 +94,9 @@ def _last_sleeps(unended: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
             & (pl.col("began_ns") <= pl.col("died_ns")).fill_null(value=True)
         )
     )
-    sleeps = evidence.blocked.with_row_index("row").filter(pl.col("off_reason") != "preempted")
+    sleeps = evidence.blocked.with_row_index("row").filter(
+        ~pl.col("off_reason").is_in(["preempted", "stopped"])
+    )
     inside = sleeps.join(began, on="tid").filter(
         (pl.col("start_ns") >= pl.col("began_ns"))
         & (pl.col("start_ns") <= pl.col("died_ns")).fill_null(value=True)

@@ -193,7 +193,13 @@ def _target_tids(tasks: pl.DataFrame) -> pl.Series:
 def _with_sleeps(states: pl.DataFrame, blocked: pl.DataFrame, living: pl.DataFrame) -> pl.DataFrame:
     """Add each state's thread and what is known of its off-CPU interval."""
     facts = blocked.select(
-        "on_disk", "mount_id", "unique", "woken_by_tid", off_start="start_ns", off_end="end_ns"
+        "off_reason",
+        "on_disk",
+        "mount_id",
+        "unique",
+        "woken_by_tid",
+        off_start="start_ns",
+        off_end="end_ns",
     )
     row = states.select(pl.coalesce("asleep", "runnable")).to_series()
     gathered = facts.select(pl.all().gather(row)) if facts.height else facts.clear(row.len())
@@ -229,6 +235,8 @@ def _plain_cause(followed: pl.Series) -> pl.Expr:
         .then(pl.lit("reply"))
         .when(runnable)
         .then(pl.lit("runqueue"))
+        .when(asleep & (pl.col("off_reason") == "stopped"))
+        .then(pl.lit("stopped"))
         .when(~inside & (pl.col("in_driver") == 1))
         .then(pl.lit("device"))
         .when(~inside & (pl.col("in_driver") == 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -23,7 +25,8 @@ class IncidentEvidence:
     """What incidents are found in.
 
     ``mounts``, ``tasks``, ``operations``, ``files``: the tables; ``requests``: `fuse_requests`;
-    ``last_calls``: see `last_calls`; ``stop_ns``: the end of recording.
+    ``last_calls``: see `last_calls`; ``stop_ns``: the end of recording. ``failed``: the table
+    `failed_operations`.
     """
 
     mounts: pl.DataFrame
@@ -33,6 +36,7 @@ class IncidentEvidence:
     files: pl.DataFrame
     last_calls: pl.DataFrame
     stop_ns: int
+    failed: pl.DataFrame = field(default_factory=partial(empty, "failed_operations"))
 
 
 def incidents(
@@ -46,6 +50,7 @@ def incidents(
         _mounted(evidence.mounts),
         _with_last_calls(_deaths(evidence.tasks, evidence.mounts), evidence.last_calls),
         _hangs(evidence),
+        _dead_mounts(evidence),
         _of_recorder(journal),
         *others,
     ]
@@ -208,6 +213,33 @@ def _hangs(evidence: IncidentEvidence) -> pl.DataFrame:
             mount_id=pl.coalesce("mount_id", "asked_mount"),
             kind=pl.lit("hang"),
             detail=pl.format("{} of {} never ended", pl.col("kind").cast(pl.String), place),
+        ),
+    )
+
+
+def _dead_mounts(evidence: IncidentEvidence) -> pl.DataFrame:
+    """Mounts whose client had ended when they were accessed, by the first access that failed."""
+    refused = evidence.operations.filter(pl.col("result") == -errno.ENOTCONN)
+    first = (
+        evidence.failed.join(refused, on="op_id")
+        .sort("start_ns", "op_id")
+        .unique("mount_id", keep="first", maintain_order=True)
+        .join(evidence.mounts.select("mount_id", "mountpoint"), on="mount_id", how="left")
+    )
+    place = pl.coalesce("mountpoint", pl.lit("an unknown mount"))
+    return conform(
+        "incidents",
+        first.select(
+            "pid",
+            "tid",
+            "mount_id",
+            time_ns="start_ns",
+            kind=pl.lit("dead"),
+            detail=pl.format(
+                "{} is dead: its client has ended, and every access fails (ENOTCONN) until it is "
+                "unmounted with umount -l and mounted again",
+                place,
+            ),
         ),
     )
 

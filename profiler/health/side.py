@@ -67,6 +67,7 @@ def _incident_evidence(mounts: pl.DataFrame, sides: Sides) -> IncidentEvidence:
         files=kernel.files,
         last_calls=last_calls(kernel.events, sides.client.calls),
         stop_ns=kernel.stop_ns,
+        failed=kernel.accesses.failed,
     )
 
 

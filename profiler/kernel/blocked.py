@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 
-from ...probes.events import BLOCKED_IO, BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE
+from ...probes.events import (
+    BLOCKED_IO,
+    BLOCKED_PREEMPTED,
+    BLOCKED_SLEEP,
+    BLOCKED_STOPPED,
+    BLOCKED_UNINTERRUPTIBLE,
+)
 from ..run.times import happened
 from ..tables import OFF_REASON
 
@@ -12,6 +18,7 @@ _REASONS = {
     BLOCKED_PREEMPTED: "preempted",
     BLOCKED_SLEEP: "sleep",
     BLOCKED_UNINTERRUPTIBLE: "uninterruptible",
+    BLOCKED_STOPPED: "stopped",
 }
 
 

@@ -12,7 +12,9 @@ from ...probes.events import TASK_KINDS, TOUCH_BUCKET_NS
 from ..run.journal import Journal
 from ..run.places import KEY, file_places
 from ..run.spool import Spool
+from ..run.times import happened
 from ..tables import Part
+from .failures import asked_paths, failed_operations, without_others
 from .files import file_ids, files
 from .fuse_requests import fuse_requests
 from .mounts import (
@@ -29,12 +31,13 @@ from .tasks import tasks, with_daemons_at_start, with_founders, with_unannounced
 class Accesses:
     """File operations with the mounts and files they are about.
 
-    ``mounts``: see `mounts.mounts`; ``files``, ``operations``: the tables.
+    ``mounts``: see `mounts.mounts`; ``files``, ``operations``, ``failed``: the tables.
     """
 
     mounts: pl.DataFrame
     files: pl.DataFrame
     operations: pl.DataFrame
+    failed: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,22 @@ class KernelSide:
 def file_accesses(spool: Spool, journal: Journal) -> tuple[Accesses, list[Part]]:
     """Operations with their files, and the tables `hits` and `touches`."""
     places = file_places(spool.files())
-    raw = spool.operations().sort("start_ns")
+    asked = asked_paths(spool.failures(), journal)
+    raw = without_others(spool.operations().sort("start_ns"), asked)
     raw_hits = spool.hits()
     raw_touches = spool.touches().with_columns(start_ns=pl.col("bucket") * TOUCH_BUCKET_NS)
     uses = [frame.select(*KEY, "start_ns") for frame in (known_files(raw), raw_hits, raw_touches)]
-    with_mounts = _mounts(spool, journal, places, uses)
+    with_mounts = _mounts(spool, journal, places, [*uses, asked.drop_nulls("dev")])
     referenced = [with_mount(frame, with_mounts, "start_ns") for frame in uses]
     numbered = files(places, with_mounts, referenced)
 
     def ids(events: pl.DataFrame) -> pl.Series:
         return file_ids(events, with_mounts, numbered, "start_ns")
 
-    accesses = Accesses(with_mounts, numbered, operations(raw, ids(raw)))
-    touched = touches(raw_touches, ids(raw_touches), accesses.operations)
+    every = operations(raw, ids(raw))
+    failed = failed_operations(every, with_mount(asked, with_mounts, "start_ns"), numbered)
+    accesses = Accesses(with_mounts, numbered, every, failed)
+    touched = touches(raw_touches, ids(raw_touches), every)
     return accesses, [("hits", hits(raw_hits, ids(raw_hits))), ("touches", touched)]
 
 
@@ -112,7 +118,7 @@ def kernel_side(spool: Spool, journal: Journal, accesses: Accesses) -> KernelSid
     announced = with_daemons_at_start(tasks(events), journal, serving["pid"])
     operations = accesses.operations
     return KernelSide(
-        start_ns=command_start_ns(journal, events),
+        start_ns=command_start_ns(journal, events, operations),
         stop_ns=journal.stop_ns or _last_time(operations, events, spool),
         accesses=accesses,
         attributes=attributes,
@@ -124,15 +130,19 @@ def kernel_side(spool: Spool, journal: Journal, accesses: Accesses) -> KernelSid
     )
 
 
-def command_start_ns(journal: Journal, events: pl.DataFrame) -> int:
-    """When the command first called exec; else when its process was forked; else the start of
-    recording.
+def command_start_ns(journal: Journal, events: pl.DataFrame, operations: pl.DataFrame) -> int:
+    """When the command's process first called exec, also if the call failed and the shell was
+    executed then; else when it was forked; else the start of recording.
+
+    ``operations``: the table. Before its exec the process opens nothing else.
     """
-    execs = events.filter(
-        (pl.col("pid") == (journal.child_pid or -1)) & (pl.col("kind") == TASK_KINDS.index("exec"))
-    )["time_ns"]
+    own = pl.col("pid") == (journal.child_pid or -1)
+    execs = events.filter(own & (pl.col("kind") == TASK_KINDS.index("exec")))
+    called = execs.select(pl.coalesce(happened("began_ns"), "time_ns").min()).item()
+    opened = operations.filter(own & (pl.col("kind") == "open"))["start_ns"].min()
     forked = next((line.get("time_ns") for line in journal.of("child")), None)
-    return int(execs.min() or forked or journal.start_ns)  # type: ignore[arg-type]
+    first = min((ns for ns in (called, opened) if ns), default=None)
+    return int(first or forked or journal.start_ns)  # type: ignore[arg-type]
 
 
 def _last_time(operations: pl.DataFrame, events: pl.DataFrame, spool: Spool) -> int:

@@ -15,7 +15,7 @@ from ..record.names import JOURNAL as JOURNAL
 from ..record.names import spool_files
 
 #: version of the tables' layout; a run of a higher one is refused
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
 GPU_SAMPLES = "gpu_samples.bin"

@@ -8,7 +8,10 @@ from ..tables import table
 from .directory import SCHEMA_VERSION
 
 #: tables that a version brought
-_TABLES = {2: frozenset(("devices", "gpu_calls", "tensors"))}
+_TABLES = {
+    2: frozenset(("devices", "gpu_calls", "tensors")),
+    3: frozenset(("failed_operations",)),
+}
 #: columns that came later and are never null, with their values in older runs: the runner stood
 #: for the device, and an inference was submitted as it began
 _COLUMNS: dict[str, dict[str, pl.Expr]] = {

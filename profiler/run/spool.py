@@ -118,6 +118,10 @@ class Spool:
         """FILE records."""
         return self.ring(events.FILE)
 
+    def failures(self) -> pl.DataFrame:
+        """FAILURE records."""
+        return self.ring(events.FAILURE)
+
     def gpu_calls(self) -> pl.DataFrame:
         """GPU_CALL records; ``end_ns`` 0 for those that never returned."""
         return self._ring_and_open(events.GPU_CALL)

@@ -19,7 +19,7 @@ _INCIDENT_ROWS = 4
 _LABEL_SHARE = 0.08
 #: stalls that are shaded, and how strongly
 _SHADED, _SHADE = 40, 0.16
-_FATAL = frozenset(("crash", "hang", "exit"))
+_FATAL = frozenset(("crash", "hang", "exit", "dead"))
 
 
 def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Json:

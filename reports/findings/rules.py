@@ -13,6 +13,7 @@ from ..numbers.statistics import Statistics
 from .advice import levers
 from .cache import ahead, cached_chunks, collisions, downloaded_again, joined, page_cache, renewed
 from .device import stalls
+from .failures import failed_operations
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, latency, slow_because
@@ -36,7 +37,7 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 
 #: what limits trust in the numbers
 _TRUST: tuple[Rule, ...] = (
-    incomplete, lost_events, unreconciled, died, unfinished, command_failed,
+    incomplete, lost_events, unreconciled, died, failed_operations, unfinished, command_failed,
 )  # fmt: skip
 #: what held the time
 _TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)

@@ -18,6 +18,7 @@ from ..material import Material
 from .command import CommandTime, command_time
 from .contention import Collisions, collisions, own_fetches
 from .devices import Device, devices
+from .failed_operations import FailedOperation, failed_operations
 from .failures import Failures, failures
 from .fetching import Chunk, Fetches, Latency, fetch_summary, latency, slowest_chunks
 from .log import Imported, imported_of
@@ -80,6 +81,7 @@ class Statistics:
     probes: tuple[dict[str, Any], ...]
     mounts: tuple[dict[str, Any], ...]
     reconciliation: tuple[dict[str, Any], ...]
+    failed_operations: tuple[FailedOperation, ...] = ()
     devices: tuple[Device, ...] = ()
     imported: Imported | None = None
 
@@ -158,6 +160,7 @@ def _measured(material: Material) -> Statistics:
         tensors=tensors(material),
         devices=devices(material),
         unfinished=unfinished_operations(frames),
+        failed_operations=failed_operations(frames, window),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),

@@ -20,6 +20,7 @@ from .mounting import mount_table
 
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 TALK_TIMEOUT_S = 60
+_CHECK = "check its mount and permissions"
 #: names of objects in a client's cache: ab/cdef…, some kinds with a suffix
 _OBJECT_DIRECTORY = re.compile("[0-9a-f]{2}")
 _OBJECT = re.compile("[0-9a-f]{38}[A-Z]?")
@@ -45,10 +46,11 @@ class Emptied:
 
 @dataclass(frozen=True)
 class ColdResult:
-    """What ``cold`` did."""
+    """What ``cold`` did. ``unserved``: paths that no CVMFS client serves."""
 
     files: tuple[Cooled, ...]
     clients: tuple[Emptied, ...]
+    unserved: tuple[Path, ...] = ()
 
 
 def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
@@ -59,18 +61,22 @@ def cold(paths: Iterable[Path], drop_all: bool = False) -> ColdResult:
     chunked makes the client fetch it, so a directory of many small files takes long. ``drop_all``
     also drops the page cache, dentries and inodes of the whole machine (root only).
 
-    Raises CvmprofError if a path does not exist, or if pages remain because a process maps them.
+    Raises CvmprofError if a path does not exist, if a mount is dead or a directory cannot be read,
+    or if pages remain because a process maps them.
     """
     files: list[Cooled] = []
     clients: set[Path] = set()
+    unserved: list[Path] = []
     for root in (Path(os.path.abspath(path)) for path in paths):
-        clients |= _client_mounts(root)
+        serving = _client_mounts(root)
+        clients |= serving
+        unserved += [] if serving else [root]
         files += [_drop_pages(file) for file in _files(root)]
     emptied = tuple(_empty_client(place) for place in sorted(clients))
     if drop_all:
         _drop_everything()
     _require_cold(files)
-    return ColdResult(tuple(files), emptied)
+    return ColdResult(tuple(files), emptied, tuple(unserved))
 
 
 def cached_bytes(path: Path) -> int | None:
@@ -89,26 +95,54 @@ def _files(root: Path) -> Iterator[Path]:
     try:
         mode = root.stat().st_mode
     except OSError as error:
-        raise CvmprofError(
-            f"cannot use {root}: {error.strerror}", "give a file, a directory or a mount point"
-        ) from error
+        help_text = "give a file, a directory or a mount point"
+        raise _unusable(error, f"cannot use {root}: {error.strerror}", help_text) from error
     if not stat.S_ISDIR(mode):
         yield root
         return
-    for directory, _, names in os.walk(root):
-        for name in sorted(names):
-            path = Path(directory, name)
-            if path.is_file() and not path.is_symlink():
+    for directory, _, names in os.walk(root, onerror=_refuse):
+        for path in (Path(directory, name) for name in sorted(names)):
+            if _is_regular(path):
                 yield path
+
+
+def _refuse(error: OSError) -> None:
+    """Raise for a directory that cannot be read: what lies in it would stay warm, unnoticed."""
+    raise _unusable(error, f"cannot read {error.filename}: {error.strerror}", _CHECK) from error
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unusable(error, f"cannot use {path}: {error.strerror}", _CHECK) from error
+
+
+def _unusable(error: OSError, fact: str, help_text: str) -> CvmprofError:
+    """The error for a path: as given, unless its mount is dead."""
+    return (
+        _dead_mount(Path(error.filename))
+        if error.errno == errno.ENOTCONN
+        else CvmprofError(fact, help_text)
+    )
+
+
+def _dead_mount(path: Path) -> CvmprofError:
+    places = (mounted for mounted, _ in mount_table() if path.is_relative_to(mounted))
+    place = max(places, key=len)
+    return CvmprofError(
+        f"the mount {place} is dead: its client has ended (ENOTCONN)",
+        f"detach it, then mount it again: umount -l {place}",
+    )
 
 
 def _drop_pages(path: Path) -> Cooled:
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise CvmprofError(
-            f"cannot open {path}: {error.strerror}", "check its mount and permissions"
-        ) from error
+        raise _unusable(error, f"cannot open {path}: {error.strerror}", _CHECK) from error
     try:
         status = os.fstat(fd)
         before = _resident_bytes(fd, status)
@@ -155,7 +189,9 @@ def _client_mounts(root: Path) -> set[Path]:
 def _attribute(place: Path, name: str) -> str | None:
     try:
         return os.getxattr(place, name).decode()
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise _dead_mount(place) from error
         return None
 
 

@@ -39,7 +39,7 @@ def test_c_places_every_field_where_python_reads_it(tmp_path: Path) -> None:
             size = f"sizeof((struct {layout.name} *)0)->{field.name}"
             statements.append(f'printf("%zu\\n%zu\\n", offsetof({place}), {size});')
             expected += [str(layout.offset(field.name)), str(field.size)]
-    assert len(events.LAYOUTS) == 20
+    assert len(events.LAYOUTS) == 21
     assert compiled(tmp_path, statements) == expected
 
 
@@ -50,7 +50,8 @@ def test_c_names_every_number_as_python_does(tmp_path: Path) -> None:
         "FN_CACHEMANAGER_OPEN": 16, "TASK_SEEN": 1, "TASK_EXIT": 4, "CACHE_OPENAT": 1,
         "CACHE_UNLINK": 3, "LOSS_RING_FULL": 0, "LOSS_MAP_FULL": 1, "LOSS_UNMATCHED_END": 2,
         "LOSS_UNREADABLE": 3, "ROLE_TARGET": 1, "ROLE_DAEMON": 2, "OPERATION_LINKED": 64,
-        "BLOCKED_UNINTERRUPTIBLE": 2, "GPU_SPAN_NS": 10_000_000, "GPU_LAST_COUNTED": 15,
+        "BLOCKED_UNINTERRUPTIBLE": 2, "BLOCKED_STOPPED": 3, "GPU_SPAN_NS": 10_000_000,
+        "GPU_LAST_COUNTED": 15, "TROUBLES_LOW": 1 << 5 | 1 << 13 | 1 << 19,
     }  # fmt: skip
     printed = compiled(tmp_path, [f'printf("%d\\n", (int){name});' for name in numbers])
     assert [int(number) for number in printed] == list(numbers.values())

@@ -21,10 +21,13 @@ def test_every_classified_call_has_its_class(machine: str) -> None:
         "mmap": ("mmap", "none"),
         "mlockall": ("mlock", "none"),
         "fadvise64": ("fadvise", "none"),
-        "openat": ("open", "openat"),
+        "openat": ("openat", "openat"),
         "open": ("open", "open"),
-        "execveat": ("exec", "none"),
-        "statx": ("metadata", "none"),
+        "execve": ("exec", "none"),
+        "execveat": ("execveat", "none"),
+        "statx": ("statat", "none"),
+        "statfs": ("stat", "none"),
+        "fstat": ("metadata", "none"),
         "close": ("close", "close"),
         "lseek": ("metadata", "none"),
         "sendto": ("none", "send"),
@@ -51,7 +54,7 @@ def test_every_class_is_some_calls(machine: str, without: set[str]) -> None:
     values = syscalls.class_table(machine).values()
     targets = {syscalls.TARGET_CLASSES[value & 0xFF] for value in values}
     daemons = {syscalls.DAEMON_CLASSES[value >> 8] for value in values}
-    assert targets == set(syscalls.TARGET_CLASSES)
+    assert targets == set(syscalls.TARGET_CLASSES) - (without & {"open"})
     assert daemons == set(syscalls.DAEMON_CLASSES) - without
 
 

@@ -16,7 +16,7 @@ import pytest
 import cvmprof
 from cvmprof.errors import BadRun, CvmprofError
 from cvmprof.profiler.finalise import finalise, finish, recover_run
-from cvmprof.profiler.run.directory import create_run
+from cvmprof.profiler.run.directory import SCHEMA_VERSION, create_run
 from cvmprof.profiler.run.opened import open_run
 from cvmprof.profiler.tables import TABLES
 
@@ -204,8 +204,9 @@ def test_a_newer_schema_is_refused(cold_read: SpoolWriter) -> None:
 
 
 def test_a_newer_journal_is_refused(spool_writer: SpoolWriter) -> None:
-    spool_writer.journal("start", 1, schema_version=3)
-    with pytest.raises(BadRun, match="has schema version 3"):
+    newer = SCHEMA_VERSION + 1
+    spool_writer.journal("start", 1, schema_version=newer)
+    with pytest.raises(BadRun, match=f"has schema version {newer}"):
         recover_run(spool_writer.run)
     assert (spool_writer.run / "spool").exists()
 

@@ -556,3 +556,32 @@ def test_of_calls_inside_each_other_the_outer_one_counts() -> None:
         (0, 10, "cpu"), (10, 30, "driver"), (30, 40, "device"), (40, 50, "cpu"),
         (50, 60, "driver"), (60, 90, "cpu"), (90, 95, "driver"), (95, 100, "cpu"),
     ]  # fmt: skip
+
+
+def test_a_thread_that_is_stopped_is_not_blocked() -> None:
+    """Inside an operation too; from the signal that continues it on it is runnable."""
+    stopped = {"off_reason": "stopped", "woken_by_tid": 99}
+    evidence = tiling.Evidence(
+        operations({"start_ns": 50, "end_ns": 90}),
+        blocked(
+            {"start_ns": 10, "woken_ns": 20, "end_ns": 22, **stopped},
+            {"start_ns": 30, "woken_ns": 35, "end_ns": 35},
+            {"start_ns": 60, "woken_ns": 70, "end_ns": 70, **stopped},
+        ),
+        ONE,
+        requests(),
+    )
+    tiles, waits = built(evidence, pieces())
+    assert causes(tiles) == [
+        (0, 10, "cpu", None, None),
+        (10, 20, "stopped", None, 99),
+        (20, 22, "runqueue", None, None),
+        (22, 30, "cpu", None, None),
+        (30, 35, "blocked", None, None),
+        (35, 50, "cpu", None, None),
+        (50, 60, "copy", 0, None),
+        (60, 70, "stopped", 0, 99),
+        (70, 90, "copy", 0, None),
+        (90, 100, "cpu", None, None),
+    ]
+    assert waits.height == 0

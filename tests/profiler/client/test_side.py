@@ -30,7 +30,7 @@ def kernel() -> KernelSide:
     return KernelSide(
         start_ns=0,
         stop_ns=99,
-        accesses=Accesses(MOUNTS, FILES, rows("operations")),
+        accesses=Accesses(MOUNTS, FILES, rows("operations"), rows("failed_operations")),
         attributes=repositories,
         serving=DAEMONS,
         daemons=DAEMONS,

@@ -334,3 +334,37 @@ def test_a_hang_without_a_file_is_of_the_request_that_was_not_answered() -> None
         (2, "hang", 2, None, "read of an unknown file never ended"),
         (3, "hang", 3, 4, "read of an unknown file never ended"),
     ]
+
+
+def test_a_dead_mount_is_an_incident_of_its_first_failed_access() -> None:
+    operations = rows(
+        "operations",
+        {"op_id": 0, "start_ns": 5, "pid": 1, "tid": 2, "result": -5},
+        {"op_id": 1, "start_ns": 8, "pid": 1, "tid": 2, "result": -107},
+        {"op_id": 2, "start_ns": 7, "pid": 1, "tid": 3, "result": -107},
+        {"op_id": 3, "start_ns": 9, "pid": 1, "tid": 3, "result": -107},
+    )
+    mounted = [{"mount_id": 4, "mountpoint": "/m"}, {"mount_id": 6, "mountpoint": "/whole"}]
+    failed = [
+        {"op_id": 0, "mount_id": 6},
+        *({"op_id": n, "mount_id": 4} for n in (1, 2)),
+        {"op_id": 3},
+    ]
+    evidence = IncidentEvidence(
+        mounts=rows("mounts", *mounted),
+        tasks=empty("tasks"),
+        operations=operations,
+        requests=empty("fuse_requests"),
+        files=empty("files"),
+        last_calls=NO_CALLS,
+        stop_ns=99,
+        failed=rows("failed_operations", *failed),
+    )
+    found = incidents(Journal(()), evidence)
+    assert found.select("time_ns", "kind", "tid", "mount_id").rows() == [
+        (7, "dead", 3, 4),
+        (9, "dead", 3, None),
+    ]
+    assert found["detail"].str.extract("^(.*) is dead: its client has ended").to_list() == [
+        "/m", "an unknown mount",
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from cvmprof.probes.events import TASK
 from cvmprof.profiler.kernel.side import KernelSide, command_start_ns, file_accesses, kernel_side
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.run.spool import Spool
+from cvmprof.tests.profiler.rows import rows
 
 START = {"kind": "start", "time_ns": 5}
 OTHER_MOUNT = {"kind": "mountinfo", "text": "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"}
@@ -30,9 +31,25 @@ def test_the_command_begins_with_its_first_exec(make_raw: Any) -> None:
         {"pid": 7, "kind": 2, "time_ns": 10},
         {"pid": 9, "kind": 3, "time_ns": 15},
     )
-    assert command_start_ns(Journal((START, CHILD)), records) == 20
-    assert command_start_ns(Journal((START, CHILD)), records.clear()) == 8
-    assert command_start_ns(Journal((START,)), records) == 5
+    none = rows("operations")
+    assert command_start_ns(Journal((START, CHILD)), records, none) == 20
+    assert command_start_ns(Journal((START, CHILD)), records.clear(), none) == 8
+    assert command_start_ns(Journal((START,)), records, none) == 5
+
+
+def test_the_command_begins_when_exec_is_called(make_raw: Any) -> None:
+    """Also the first of two calls, which failed."""
+    records = make_raw(
+        TASK,
+        {"pid": 7, "kind": 3, "time_ns": 30, "began_ns": 25},
+        {"pid": 7, "kind": 3, "time_ns": 50, "began_ns": 40},
+    )
+    journal = Journal((START, CHILD))
+    assert command_start_ns(journal, records, rows("operations")) == 25
+    others = ({"pid": 7, "kind": "read", "start_ns": 9}, {"pid": 9, "kind": "open", "start_ns": 9})
+    failed = {"pid": 7, "kind": "open", "start_ns": 12, "result": -8}
+    assert command_start_ns(journal, records, rows("operations", *others)) == 25
+    assert command_start_ns(journal, records, rows("operations", *others, failed)) == 12
 
 
 def test_a_recording_without_a_stop_ends_with_the_last_time_in_it(spool_writer: Any) -> None:

@@ -15,7 +15,7 @@ from cvmprof.profiler.run.writing import write_run
 from cvmprof.profiler.tables import TABLES
 from cvmprof.tests.profiler.rows import rows
 
-NEW_TABLES = ("devices", "gpu_calls", "tensors")
+NEW_TABLES = ("devices", "gpu_calls", "tensors", "failed_operations")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_every_table_of_a_first_version_has_the_columns_of_today(first: Path) ->
     run = open_run(first)
     for table in TABLES:
         assert run.tables[table.name].schema == table.schema(), table.name
-    assert [run.tables[name].height for name in NEW_TABLES] == [0, 0, 0]
+    assert [run.tables[name].height for name in NEW_TABLES] == [0, 0, 0, 0]
 
 
 def test_what_came_later_has_the_value_that_it_had_then(first: Path) -> None:
@@ -66,5 +66,5 @@ def test_a_table_that_its_version_had_must_be_there(first: Path) -> None:
 def test_a_run_of_today_must_have_all(first: Path) -> None:
     meta = json.loads((first / "meta.json").read_text())
     (first / "meta.json").write_text(json.dumps({**meta, "schema_version": SCHEMA_VERSION}))
-    with pytest.raises(BadRun, match=r"devices\.parquet is missing"):
+    with pytest.raises(BadRun, match=r"failed_operations\.parquet is missing"):
         open_run(first)

@@ -7,6 +7,7 @@ import pytest
 
 from cvmprof.errors import BadRun
 from cvmprof.probes import events
+from cvmprof.profiler.run.directory import SCHEMA_VERSION
 from cvmprof.profiler.run.journal import parse_journal
 from cvmprof.profiler.run.spool import Spool
 
@@ -112,7 +113,7 @@ def test_lines_that_are_not_objects_are_skipped() -> None:
     assert journal.stop_ns == 3
 
 
-@pytest.mark.parametrize("version", [3, 0, "1", None])
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0, "1", None])
 def test_a_foreign_or_newer_schema_is_refused(version: object) -> None:
     import json
 
