@@ -115,7 +115,7 @@ lint: $(VENV)/.test $(VENV)/typings/cvmprof
 	$(BIN)/mypy tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/vermin --quiet --violations --no-tips --target=3.9- $(RECORDER)
-	$(BIN)/vermin --quiet --violations --no-tips --target=3.6- profiler/session/frameworks.py
+	$(BIN)/vermin --quiet --violations --no-tips --target=3.6- phases.py profiler/session/frameworks.py
 	$(BIN)/vermin --quiet --violations --no-tips --target=2.7- --target=3.6- profiler/session/startup
 
 # What is generated from the sources: the tests fail while it is stale.

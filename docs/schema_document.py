@@ -155,6 +155,7 @@ these tables empty and these columns null, or as they had been:
 - `stalls` are gaps between kernels; `submitted_ns`, `copying_in_ns`, `copying_out_ns` and `source` are new, and
   `waiting_tid` is null where the submitting call was not seen.
 - The causes `driver`, `device` and `launch` are new. `phases.framework` is new (`docs/phases.md`).
+  A phase that its thread left open ends with the thread.
 
 Version 1 differs from the design's list of tables:
 

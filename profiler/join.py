@@ -47,7 +47,7 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     kernel = kernel_side(spool, journal, accesses)
     client = client_side(spool, journal, kernel)
     wire = wire_side(spool, kernel, client)
-    named = phases(spool.phase_lines(), kernel.events)
+    named = phases(spool.phase_lines(), kernel.events, (kernel.start_ns, kernel.stop_ns))
     device = device_side(spool, journal, kernel, named)
     sides = _with_completed_fetches(Sides(kernel, client, wire, device))
     yield "phases", named

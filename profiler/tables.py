@@ -487,7 +487,7 @@ TABLES: tuple[Table, ...] = (
         """
         str  name      its name
         i64  start_ns  began
-        i64? end_ns    ended; null: never did
+        i64? end_ns    ended, or its thread did; null: had not when recording stopped
         i32  pid       process
         i32  tid       thread
         str? framework package that cvmprof marked it for; null: the program marked it

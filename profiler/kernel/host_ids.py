@@ -35,7 +35,11 @@ class HostIds:
 
     def of(self, pid: int, tid: int, time_ns: int) -> tuple[int, int]:
         """The host's (pid, tid); as written where no thread alive at the time is known."""
+        return self.life(pid, tid, time_ns)[:2]
+
+    def life(self, pid: int, tid: int, time_ns: int) -> tuple[int, int, int]:
+        """The host's pid and tid as `of` has them, and when the thread ended or the horizon."""
         for start_ns, end_ns, ids in reversed(self._lives.get((pid, tid), [])):
             if start_ns <= time_ns <= end_ns:
-                return ids
-        return pid, tid
+                return (*ids, end_ns)
+        return pid, tid, HORIZON_NS

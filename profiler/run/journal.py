@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from ...errors import BadRun
@@ -92,13 +93,15 @@ def refuse_newer(version: object) -> None:
 
 def json_lines(data: bytes) -> Iterator[Line]:
     """Yield the JSON objects of a file of lines; torn lines and other values are skipped."""
-    for raw in data.split(b"\n"):
+    for raw in BytesIO(data):
         try:
-            line = json.loads(raw)
+            line = json.loads(raw.decode(errors="replace"))
+            if b"\\u" in raw:
+                line = _in_unicode(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(line, dict):
-            yield _in_unicode(line) if b"\\u" in raw else line
+            yield line
 
 
 def _lines(data: bytes) -> Iterator[Line]:

@@ -7,6 +7,7 @@ has not happened.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,9 +142,9 @@ class Spool:
         length = min(keys.height, values.height)
         return pl.concat([keys.head(length), values.head(length)], how="horizontal")
 
-    def phase_lines(self) -> list[Line]:
+    def phase_lines(self) -> Iterator[Line]:
         """The lines that the program's phases wrote."""
-        return list(json_lines(_bytes(self.path / PHASES)))
+        return json_lines(_bytes(self.path / PHASES))
 
     def tensor_lines(self) -> list[Line]:
         """The lines on files that hold tensors."""

@@ -7,19 +7,18 @@ functions right after the program imported them. Nothing here raises into the pr
 The lines are those of `phases.py`, with the key ``framework``: the package whose function it was.
 """
 
-import fcntl
 import functools
 import os
 import sys
 import threading
-import time
+from importlib.machinery import SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
 LOAD, RUN, FIRST_FORWARD = "load", "run", "first forward"
-PHASE_VARIABLE, FILE_VARIABLE = "CVMPROF_PHASE_FD", "CVMPROF_PHASE_FILE"
+PHASE_VARIABLE = "CVMPROF_PHASES"
 
 #: the functions that are phases, by the module that defines them
 CALLS = {
@@ -39,7 +38,7 @@ CALLS = {
 _TORCH = frozenset(("safetensors", "torch", "transformers"))
 
 _MOST_PHASES = 10000  # of one name and process: 2 MiB of lines
-_LOWEST_DESCRIPTOR = 64  # above the numbers that programs use
+_PHASES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../phases.py")
 
 # Frames of these names are skipped by Python: by warnings that look for their caller's line; and
 # the second by tracebacks of imports.
@@ -47,8 +46,8 @@ _INTERNAL = "<cvmprof, as importlib._bootstrap>"
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 
 
-def instrumented(environment: "Any", startup: str, phase_file: str) -> "dict[str, str]":
-    """Return the environment with ``startup`` first in PYTHONPATH, and the file for phases.
+def instrumented(environment: "Any", startup: str) -> "dict[str, str]":
+    """Return the environment with ``startup`` first in PYTHONPATH.
 
     It is spelled in three ways, so that sitecustomize.py knows what PYTHONPATH was: not set
     ("DIR"), empty ("DIR/", since an empty entry would be the current directory), or a list
@@ -56,17 +55,17 @@ def instrumented(environment: "Any", startup: str, phase_file: str) -> "dict[str
     """
     given = environment.get("PYTHONPATH")
     after = "" if given is None else "/." + os.pathsep + given if given else "/"
-    return dict(environment, **{"PYTHONPATH": startup + after, FILE_VARIABLE: phase_file})
+    return dict(environment, PYTHONPATH=startup + after)
 
 
 class Frameworks:
     """Changes modules of frameworks when they are imported.
 
-    ``startup``: the directory that PYTHONPATH begins with for the processes of the command.
+    ``phase_file``: what the variable for phases holds. ``startup``: the directory that PYTHONPATH
+    begins with for the processes of the command.
     """
 
     def __init__(self, phase_file: str, startup: str) -> None:
-        self._phase_file = phase_file
         self._startup = startup
         self._marks = Marks(phase_file)
         self._first_forward: "FirstForward | None" = None
@@ -161,7 +160,7 @@ class Frameworks:
         def __init__(*args: "Any", **kwargs: "Any") -> None:  # noqa: N807
             with _Suppressed():
                 if PHASE_VARIABLE in (kwargs.get("env") or ()):
-                    kwargs["env"] = instrumented(kwargs["env"], self._startup, self._phase_file)
+                    kwargs["env"] = instrumented(kwargs["env"], self._startup)
             start(*args, **kwargs)
 
         popen.__init__ = _named(__init__, _INTERNAL)
@@ -226,15 +225,15 @@ class FirstForward:
 class Marks:
     """The phases of this process: writes their lines into the run's file, until that fails.
 
-    A phase within one of the same name on the same thread is not marked, nor are those of a name
-    after the first 10,000.
+    ``named``: what the variable for phases holds. A phase within one of the same name on the same
+    thread is not marked, nor are those of a name after the first 10,000.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._is_usable = True
-        self._descriptor = -1
-        self._identity = (-1, -1)
+    def __init__(self, named: str) -> None:
+        self._named = named
+        self._phases: "Any" = None
+        self._file: "Any" = None
+        self._is_lost = False
         self._counts: "dict[str, int]" = {}
         self._thread = threading.local()
 
@@ -242,9 +241,9 @@ class Marks:
         """Mark the begin of a phase; return what `end` needs, None if it is not marked."""
         with _Suppressed():
             count, opened = self._counts.get(name, 0), self._opened()
-            if self._is_usable and name not in opened and count < _MOST_PHASES:
-                mark = _Mark(name, framework, opened)
-                self._write(mark.line("begin"))
+            if name not in opened and count < _MOST_PHASES and self._is_usable():
+                mark = _Mark(name, framework, opened, self._phases)
+                self._file.append(mark.line("begin"))
                 self._counts[name] = count + 1
                 opened.add(name)
                 return mark
@@ -257,7 +256,17 @@ class Marks:
         with _Suppressed():
             mark.opened.discard(mark.name)
             if mark.pid == os.getpid():  # else it was begun before a fork, and ends in the parent
-                self._write(mark.line("end"))
+                self._file.append(mark.line("end"))
+
+    def _is_usable(self) -> bool:
+        """Whether lines are written. What writes them is loaded at the first phase."""
+        if self._file is None and not self._is_lost:
+            try:
+                self._phases = _loaded(_PHASES)
+                self._file = self._phases.PhaseFile(self._named)
+            except Exception:  # noqa: BLE001  the program goes on, and this is not tried again
+                self._is_lost = True
+        return self._file is not None and not self._file.is_given_up
 
     def is_open(self, name: str) -> bool:
         """Whether this thread is in a phase of this name."""
@@ -270,52 +279,28 @@ class Marks:
             self._thread.pid, self._thread.opened = pid, set()
         return self._thread.opened  # type: ignore[no-any-return]
 
-    def _write(self, line: bytes) -> None:
-        try:
-            if not self._is_in_place():
-                self._open()
-            os.write(self._descriptor, line)
-        except OSError:  # the run has ended, or its disk is full
-            self._is_usable = False
-
-    def _is_in_place(self) -> bool:
-        """Whether the descriptor is still the file's: the program may have closed it."""
-        try:
-            status = os.fstat(self._descriptor)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
-
-    def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags)
-        try:
-            self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _LOWEST_DESCRIPTOR)
-        finally:
-            os.close(descriptor)
-        os.set_inheritable(self._descriptor, False)  # PyPy has no F_DUPFD_CLOEXEC
-        status = os.fstat(self._descriptor)
-        self._identity = (status.st_dev, status.st_ino)
-
 
 class _Mark:
-    """A phase that has begun; ``opened`` are the names of its thread's phases."""
+    """A phase that has begun; ``opened`` are the names of its thread's phases, ``phases`` is the
+    module of that name.
+    """
 
-    def __init__(self, name: str, framework: str, opened: "set[str]") -> None:
+    def __init__(self, name: str, framework: str, opened: "set[str]", phases: "Any") -> None:
         self.name = name
         self.opened = opened
         self.is_load_of_torch = name == LOAD and framework in _TORCH
         self.pid = os.getpid()
+        self._time_ns = phases.monotonic_ns
         self._rest = b'"pid": %d, "tid": %d, "framework": "%s"}\n' % (
             self.pid,
-            _thread_id(),
+            phases.thread_id(),
             framework.encode(),
         )
 
     def line(self, event: str) -> bytes:
         """The line of its begin or end, now."""
         line = b'{"name": "%s", "event": "%s", "time_ns": %d, %s'
-        return line % (self.name.encode(), event.encode(), _monotonic_ns(), self._rest)
+        return line % (self.name.encode(), event.encode(), self._time_ns(), self._rest)
 
 
 class _Suppressed:
@@ -362,14 +347,8 @@ def _named(function: "Any", filename: str) -> "Any":
     return function
 
 
-def _thread_id() -> int:
-    """The thread's id in its pid namespace."""
-    if hasattr(threading, "get_native_id"):  # since Python 3.8
-        return threading.get_native_id()  # novm
-    return int(os.path.basename(os.readlink("/proc/thread-self")))
-
-
-def _monotonic_ns() -> int:
-    if hasattr(time, "clock_gettime_ns"):  # since Python 3.7
-        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)  # novm
-    return int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1e9)
+def _loaded(path: str) -> "Any":
+    """Return a module of ours, which is not in sys.path and stays out of sys.modules."""
+    module = type(sys)("cvmprof_" + os.path.basename(path)[:-3])
+    SourceFileLoader(module.__name__, path).exec_module(module)
+    return module

@@ -10,7 +10,7 @@ from . import frameworks
 STARTUP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "startup")
 
 
-def instrumented(environment: dict[str, str], phase_file: str) -> dict[str, str]:
+def instrumented(environment: dict[str, str]) -> dict[str, str]:
     """Return the environment that brings each Python process to `startup/`.
 
     Where the user cannot read that, or PYTHONPATH cannot name it since it has a colon, the
@@ -18,4 +18,4 @@ def instrumented(environment: dict[str, str], phase_file: str) -> dict[str, str]
     """
     if os.pathsep in STARTUP or not os.access(os.path.join(STARTUP, "sitecustomize.py"), os.R_OK):
         return environment
-    return frameworks.instrumented(environment, STARTUP, phase_file)
+    return frameworks.instrumented(environment, STARTUP)

@@ -5,7 +5,6 @@ Runs as the invoking user; only the recorder's process is root. Nothing here rea
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 
 from ...errors import CvmprofError, MissingDependency
 from ...phases import VARIABLE as PHASE_VARIABLE
+from ...phases import named
 from ..record import journal
 from ..record.load import check_permission
 from ..record.names import JOURNAL, spool_files
@@ -52,7 +52,6 @@ from .socket_sampler import EVENT as SOCKET_EVENT
 from .socket_sampler import SocketSampler
 
 _STOP_TIMEOUT_S = 60.0
-_LOWEST_PHASE_FD = 64  # above the numbers that shells and programs use
 
 
 @dataclass(frozen=True)
@@ -270,19 +269,15 @@ class Recording:
         return "api" if instead else self.options.gpu
 
     def _environment(self) -> dict[str, str]:
-        """The user's, with a descriptor for phases that stays open across the exec, and what makes
-        the GPU's driver load the library.
+        """The user's, with the file for phases, and what makes the GPU's driver load the library.
 
         With ``instrument`` it also brings Python processes to mark phases by themselves.
         """
-        inherited = fcntl.fcntl(self.files[PHASES], fcntl.F_DUPFD, _LOWEST_PHASE_FD)
-        variables = {PHASE_VARIABLE: str(inherited), **self.injection.variables()}
+        path = os.path.abspath(self.options.run / SPOOL_DIRECTORY / PHASES)
+        phase_file = named(path, os.fstat(self.files[PHASES]))
+        variables = {PHASE_VARIABLE: phase_file, **self.injection.variables()}
         environment = {**self.user.environment, **variables}
-        if not self.options.instrument:
-            return environment
-        return instrumented(
-            environment, os.path.abspath(self.options.run / SPOOL_DIRECTORY / PHASES)
-        )
+        return instrumented(environment) if self.options.instrument else environment
 
     def _read_counters(self, *, after: bool) -> None:
         """Read the mounts' counters. They are not essential: Ctrl-C ends only the reading."""

@@ -19,6 +19,7 @@ import pytest
 
 from cvmprof.commands.run import provider_line
 from cvmprof.errors import CvmprofError, MissingDependency
+from cvmprof.phases import named
 from cvmprof.runners.model import build_model
 from cvmprof.runners.onnx import ModelRun, run_model
 from cvmprof.tests.runners.stand_in_runtime import CPU, CUDA, TENSORRT, Runtime
@@ -218,22 +219,22 @@ def test_how_the_nodes_were_divided_is_printed(done: ModelRun, line: str) -> Non
 # --- examples -------------------------------------------------------------------------------------
 
 
+def run_of(place: Path) -> tuple[Path, dict[str, str]]:
+    """A file for phases, and the environment of a program that finds it."""
+    file = place / "phases.jsonl"
+    file.touch()
+    return file, {**os.environ, "CVMPROF_PHASES": named(str(file), file.stat())}
+
+
 def test_the_example_marks_its_phases_and_prints_a_stable_checksum(
-    model: Path, repository_root: Path
+    model: Path, repository_root: Path, tmp_path: Path
 ) -> None:
-    reader, writer = os.pipe()
-    program = subprocess.Popen(
-        [sys.executable, example(repository_root), str(model), "--runs", "2", "--threads", "1"],
-        env={**os.environ, "CVMPROF_PHASE_FD": str(writer)},
-        pass_fds=[writer],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    os.close(writer)
-    with open(reader, encoding="ascii") as lines:
-        marks = [json.loads(line) for line in lines]
-    out, _ = program.communicate(timeout=60)
-    assert program.returncode == 0
+    file, environment = run_of(tmp_path)
+    arguments = [example(repository_root), str(model), "--runs", "2", "--threads", "1"]
+    out = subprocess.run(
+        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    marks = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(mark["name"], mark["event"]) for mark in marks] == [
         (name, event) for name in ("load", "run", "run") for event in ("begin", "end")
     ]
@@ -255,20 +256,35 @@ def test_the_example_works_without_cvmprof(model: Path, repository_root: Path) -
     assert "checksum: " in ended.stdout
 
 
-def test_the_lines_without_cvmprof_write_what_phase_writes(repository_root: Path) -> None:
-    reader, writer = os.pipe()
-    program = subprocess.Popen(
-        [sys.executable, "-I", example(repository_root, "phases_without_cvmprof.py")],
-        env={**os.environ, "CVMPROF_PHASE_FD": str(writer)},
-        pass_fds=[writer],
-    )
-    os.close(writer)
-    with open(reader, encoding="ascii") as lines:
-        marks = [json.loads(line) for line in lines]
-    assert program.wait(timeout=60) == 0
+def test_the_lines_without_cvmprof_write_what_phase_writes(
+    repository_root: Path, tmp_path: Path
+) -> None:
+    file, environment = run_of(tmp_path)
+    program = [sys.executable, "-I", example(repository_root, "phases_without_cvmprof.py")]
+    subprocess.run(program, env=environment, check=True)
+    marks = [json.loads(line) for line in file.read_text().splitlines()]
     assert [set(mark) for mark in marks] == [{"name", "event", "time_ns", "pid", "tid"}] * 2
     assert [(mark["name"], mark["event"]) for mark in marks] == [("load", "begin"), ("load", "end")]
     assert marks[1]["time_ns"] - marks[0]["time_ns"] >= 100_000_000
+
+
+@pytest.mark.parametrize(
+    "variable", [None, "", "64", "1:2:/no/such", "1:2:{file}", "{device}:{inode}:/dev/null"]
+)
+def test_the_lines_without_cvmprof_do_nothing_without_the_very_file(
+    repository_root: Path, tmp_path: Path, variable: str | None
+) -> None:
+    file, environment = run_of(tmp_path)
+    del environment["CVMPROF_PHASES"]
+    if variable is not None:
+        status = file.stat()
+        environment["CVMPROF_PHASES"] = variable.format(
+            file=file, device=status.st_dev, inode=status.st_ino
+        )
+    program = [sys.executable, "-I", example(repository_root, "phases_without_cvmprof.py")]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert file.read_bytes() == b""
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -11,7 +11,7 @@ import os
 import sys
 
 _HERE = os.path.dirname(__file__)
-_PATH_VARIABLE, _FILE_VARIABLE = "PYTHONPATH", "CVMPROF_PHASE_FILE"
+_PATH_VARIABLE, _PHASE_VARIABLE = "PYTHONPATH", "CVMPROF_PHASES"
 #: packages that `frameworks.py` may change when they are imported
 _WATCHED = ("onnxruntime", "safetensors", "subprocess", "torch", "transformers")
 
@@ -49,6 +49,7 @@ def _loaded():
 
     name, path = "cvmprof_frameworks", os.path.join(os.path.dirname(_HERE), "frameworks.py")
     module = type(sys)(name)
+    module.__file__ = path
     SourceFileLoader(name, path).exec_module(module)
     return module
 
@@ -74,18 +75,17 @@ def _leave_path(entries):
 
 
 def _hide(given, entries):
-    # type: (str, list[str]) -> str
-    """Show os.environ as it is untraced; return the file for phases.
+    # type: (str, list[str]) -> None
+    """Show PYTHONPATH as it is untraced.
 
-    The process keeps the variables: a child that inherits its environment comes here as well.
+    The process keeps the variable: a child that inherits its environment comes here as well.
     """
-    encode, decode = getattr(os, "fsencode", str), getattr(os, "fsdecode", str)
+    encode = getattr(os, "fsencode", str)
     shown = getattr(os.environ, "_data", None) or getattr(os.environ, "data")  # type: Any  # noqa: B009
     if given == _HERE:
         del shown[encode(_PATH_VARIABLE)]
     else:
         shown[encode(_PATH_VARIABLE)] = encode(os.pathsep.join(entries))
-    return str(decode(shown.pop(encode(_FILE_VARIABLE), "")))
 
 
 def _start():
@@ -93,8 +93,9 @@ def _start():
     given = os.environ.get(_PATH_VARIABLE, "")
     entries = _untraced(given.split(os.pathsep))
     _leave_path(entries)
-    phase_file = _hide(given, entries)
-    if sys.version_info >= (3, 6) and os.path.isabs(phase_file):
+    _hide(given, entries)
+    phase_file = os.environ.get(_PHASE_VARIABLE)
+    if sys.version_info >= (3, 6) and phase_file:
         sys.meta_path.insert(0, _Finder(phase_file))
 
 

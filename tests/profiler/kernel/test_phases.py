@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cvmprof.probes.events import ROLE_DAEMON, ROLE_TARGET, TASK
-from cvmprof.profiler.kernel.phases import phases
+from cvmprof.profiler.kernel.phases import MOST_OPEN, phases
 
 FORK, EXIT = 2, 4
 
@@ -56,7 +56,8 @@ def test_a_thread_lives_until_the_last_of_its_exits(make_raw: Any) -> None:
     "line",
     [
         mark(name=None), mark(event="middle"), mark("20"), mark(pid=None), mark(tid="2"),
-        mark(framework=3),
+        mark(framework=3), mark(-1), mark(1 << 61), mark(10**30), mark(True), mark(1.5),
+        mark(pid=1 << 31), mark(pid=-1), mark(tid=10**30), mark(pid=True), mark(tid=2.0),
         {"name": "load", "event": "begin"},
     ],
     ids=str,
@@ -115,3 +116,73 @@ def test_a_call_of_a_framework_that_the_program_named_itself_is_one_phase() -> N
         ("load", 5, 9, 3, "torch"),
         ("load", 8, 9, 2, "torch"),
     ]
+
+
+# --- left open, and more than a program means -----------------------------------------------------
+
+
+def test_a_phase_that_its_thread_left_open_ends_with_the_thread(make_raw: Any) -> None:
+    events = make_raw(TASK, *life(100, 10, 70))
+    assert phases([mark(20)], events).select("start_ns", "end_ns", "pid").rows() == [(20, 70, 100)]
+
+
+def test_one_that_ended_before_its_thread_keeps_its_end(make_raw: Any) -> None:
+    events = make_raw(TASK, *life(100, 10, 70))
+    found = phases([mark(20), mark(30, event="end")], events)
+    assert found.select("start_ns", "end_ns").rows() == [(20, 30)]
+
+
+def test_of_phases_of_one_name_that_were_left_open_the_first_covers_the_others() -> None:
+    left = [mark(time_ns) for time_ns in range(1, 1000)]
+    others = [mark(5, tid=3), mark(6, name="other"), mark(7, name="other"), mark(8, event="end")]
+    found = phases([*left, *others])
+    assert found.select("name", "start_ns", "end_ns", "tid").rows() == [
+        ("load", 1, None, 2),
+        ("load", 5, None, 3),
+        ("other", 6, None, 2),
+    ]
+
+
+@pytest.mark.parametrize("depth", [MOST_OPEN, MOST_OPEN + 1, 30_000])
+@pytest.mark.parametrize("ends", [True, False])
+def test_of_nested_phases_the_outermost_sixteen_of_a_thread_are_kept(
+    depth: int, *, ends: bool
+) -> None:
+    names = [f"step {number}" for number in range(depth)]
+    begun = [mark(time_ns, name=name) for time_ns, name in enumerate(names, 1)]
+    ended = [mark(1 << 20, name=name, event="end") for name in reversed(names) if ends]
+    after = [mark(1 << 20), mark(1 << 21, event="end"), mark(1 << 21, tid=3)]
+    found = phases([*begun, *ended, *after])
+    outermost = [(time_ns, 1 << 20 if ends else None) for time_ns in range(1, MOST_OPEN + 1)]
+    assert found.select("start_ns", "end_ns").rows() == [
+        *outermost,
+        (1 << 20, 1 << 21),
+        (1 << 21, None),
+    ]
+
+
+# --- outside of the run ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ([mark(9), mark(15, event="end")], []),
+        ([mark(10), mark(20, event="end")], [(10, 20)]),
+        ([mark(15), mark(21, event="end")], [(15, None)]),
+        ([mark(21), mark(22, event="end")], []),
+        ([mark(9), mark(15), mark(16, event="end"), mark(17, event="end")], [(15, 16)]),
+        ([mark(15), mark(14, event="end")], [(15, None)]),
+    ],
+    ids=str,
+)
+def test_what_lies_outside_the_recorded_time_is_left_out(
+    marks: list[dict[str, Any]], expected: list[tuple[int, int | None]]
+) -> None:
+    """Also an end that is before its begin."""
+    assert phases(marks, span=(10, 20)).select("start_ns", "end_ns").rows() == expected
+
+
+def test_a_name_is_cut_after_256_characters() -> None:
+    found = phases([mark(name="n" * 300), mark(30, name="n" * 300, event="end")])
+    assert found.select("name", "end_ns").rows() == [("n" * 256, 30)]

@@ -40,7 +40,7 @@ def test_all_files_missing(spool_writer: SpoolWriter) -> None:
         spool.touches(),
     ):
         assert frame.height == 0
-    assert spool.phase_lines() == []
+    assert list(spool.phase_lines()) == []
     assert spool.journal().lines == ()
 
 

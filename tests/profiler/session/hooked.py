@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cvmprof.phases import VARIABLE, named
 from cvmprof.profiler.session.frameworks import instrumented
 from cvmprof.profiler.session.instrument import STARTUP
 
@@ -118,6 +119,7 @@ class Command:
         self.site.mkdir()
         self.phase_file = directory / "phases.jsonl"
         self.phase_file.touch()
+        self.named = named(str(self.phase_file), self.phase_file.stat())
 
     def add(self, **files: str) -> None:
         """Write modules into ``site``."""
@@ -134,10 +136,8 @@ class Command:
         """The command's environment, where the user's PYTHONPATH is this; None: not set."""
         plain = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON"}
         own = {} if python_path is None else {"PYTHONPATH": python_path}
-        environment = {**plain, **own, "PYTHONDONTWRITEBYTECODE": "1", "CVMPROF_PHASE_FD": "64"}
-        if not hooked:
-            return environment
-        return instrumented(environment, STARTUP, str(self.phase_file))
+        environment = {**plain, **own, "PYTHONDONTWRITEBYTECODE": "1", VARIABLE: self.named}
+        return instrumented(environment, STARTUP) if hooked else environment
 
     def start(self, arguments: list[str], environment: dict[str, str]) -> Done:
         done = subprocess.run(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cvmprof.phases import named
 from cvmprof.tests.profiler.session.hooked import Command
 
 
@@ -381,19 +382,26 @@ def test_programs_that_it_starts_do_not_inherit_the_descriptor(command: Command)
     assert command.output(program) == "False\nran\n"
 
 
-@pytest.mark.parametrize("trouble", ["missing", "full", "unwritable", "link"])
+@pytest.mark.parametrize(
+    "trouble", ["missing", "full", "unwritable", "link", "replaced", "nonsense"]
+)
 def test_a_file_that_cannot_be_written_does_no_harm(command: Command, trouble: str) -> None:
     if trouble == "full":
-        command.phase_file = Path("/dev/full")
+        command.named = named("/dev/full", Path("/dev/full").stat())
     elif trouble == "unwritable":
-        command.phase_file = Path("/proc/self/status")
+        command.named = named("/proc/version", Path("/proc/version").stat())
+    elif trouble == "replaced":
+        command.named = f"0:0:{command.phase_file}"
+    elif trouble == "nonsense":
+        command.named = "64"
     else:
         command.phase_file.unlink()
         if trouble == "link":
             command.phase_file.symlink_to(command.directory / "other")
             (command.directory / "other").touch()
     assert command.output(LOAD_TWICE.format(between="")) == "ran\n"
-    assert trouble != "link" or (command.directory / "other").read_bytes() == b""
+    for left in (command.phase_file, command.directory / "other"):
+        assert not left.exists() or left.read_bytes() == b""
 
 
 def test_a_program_that_may_write_no_file_is_not_ended(command: Command) -> None:
