@@ -91,6 +91,8 @@ _RULES = """## How time gets its cause
     asks for metadata (`daemon` if the mount is not served by a CVMFS client); `cache_read` in lookups of the cache;
     `daemon_lock` while the serving thread sleeps until another thread of its daemon wakes it (`lock_waits` names
     the holder); another request's fetch of a chunk that this request needs; its own fetch.
+  - Over all of these, from the queue on: `runqueue`, with the same request and fetch, while the thread that takes and
+    serves the request, or one that holds its lock, could run and has no CPU.
 - A fetch, in the order of time:
   - `cache_read` while the cache is searched; `cache_write` while space is made there;
   - `fetch_queue` from the call of the download manager; `connect` from connect(2), if that lies within;
@@ -100,9 +102,11 @@ _RULES = """## How time gets its cause
     `cache_write`; `fetch_queue` while it serves another object in the same round in which it receives this
     object's piece; `runqueue` while it has work and no CPU, and until the thread that waits for the result runs;
     `cache_write` while the object is committed.
+  - `runqueue` instead while the download thread, after its last sleep before it connects, sends the request or hands
+    the result over, could run and has no CPU. While it waits for the network it needs no CPU.
   - Between two attempts, and while the client pauses after a failure: `fetch_queue`.
   - Pieces within one millisecond are one block, each cause summed, in this order.
-- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` all along; a fetch that waits for
+- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` but for its `runqueue`; a fetch that waits for
   another thread's download is `fetch_joined`. If the request on the wire was not seen (HTTPS), or not what the
   thread did with the answer, the time stays `fetch`.
 - If the client has no symbols, a fetch is recognised by its system calls: it is queued when its transaction has
@@ -145,6 +149,16 @@ In the summary as JSON (`cvmprof summary --json`), `tensors` has the keys `known
 
 _CHANGES = """## Changes
 
+Version 3 adds what failed, what lacked a CPU, and the command's wall time. Older runs are read as if they were of
+version 3, with these tables empty:
+
+- Table `failed_operations` is new: calls on paths of FUSE that failed. The exec of a program, from the first on, is
+  an operation of kind `open`, and the command's time begins with it.
+- The cause `stopped` and `blocked.off_reason` `stopped` are new.
+- Tables `cpu_waits`, `cgroups` and `machine_cpu` are new. A request's time in which the client's thread could run and
+  had no CPU is `runqueue` in every layer, with the request and its fetch.
+- Phases that a thread left open end with the thread.
+
 Version 2 adds GPUs, tensors and phases of frameworks. Runs of version 1 are read as if they were of version 2, with
 these tables empty and these columns null, or as they had been:
 
@@ -155,7 +169,6 @@ these tables empty and these columns null, or as they had been:
 - `stalls` are gaps between kernels; `submitted_ns`, `copying_in_ns`, `copying_out_ns` and `source` are new, and
   `waiting_tid` is null where the submitting call was not seen.
 - The causes `driver`, `device` and `launch` are new. `phases.framework` is new (`docs/phases.md`).
-  A phase that its thread left open ends with the thread.
 
 Version 1 differs from the design's list of tables:
 

@@ -207,6 +207,9 @@ BLOCKED_STOPPED = 3  # by a signal, a tracer or the freezer of its cgroup
 BLOCKED_WAKER_IRQ = 1  # flag: the waker was interrupt context, not a task
 BLOCKED_EARLY = 4  # flag: the wake came while the thread was still leaving the CPU
 BLOCKED_IO = 2  # flag: in_iowait was set, in a file operation that no daemon serves
+BLOCKED_THROTTLED = 16  # flag: a quota of its cgroup kept it off the CPU when it became runnable
+#: shorter waits for a CPU have no record of their own
+CPU_WAIT_LEAST_NS = 50_000
 
 #: a touch is what happened to this much of a file in this much time
 TOUCH_GRANULE_BYTES, TOUCH_BUCKET_NS = 1 << 20, 100_000_000
@@ -336,10 +339,28 @@ BLOCKED = Layout(
         u32 waker_pid   process of the waker; 0 if not seen or interrupt
         u32 waker_tid   thread of the waker
         u16 state       BLOCKED_PREEMPTED, BLOCKED_SLEEP, BLOCKED_UNINTERRUPTIBLE, BLOCKED_STOPPED
-        u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO, BLOCKED_EARLY
+        u16 flags       BLOCKED_WAKER_IRQ, BLOCKED_IO, BLOCKED_EARLY, BLOCKED_THROTTLED
         """
     ),
     ring_pages=4096,
+)
+CPU_WAIT = Layout(
+    "cpu_wait",
+    "A target or daemon thread waited for a CPU for at least CPU_WAIT_LEAST_NS.",
+    _fields(
+        """
+        u64 start_ns          it could run: woken or preempted
+        u64 end_ns            it ran
+        u32 pid               process
+        u32 tid               thread
+        u32 before_pid        process that ran on the CPU just before; 0: none did
+        u32 before_tid        its thread
+        text[16] before_name  its thread's name
+        u32 throttled         1 if a quota of its cgroup kept it off the CPU when it could run
+        u32 reserved          zero
+        """
+    ),
+    ring_pages=1024,
 )
 CALL = Layout(
     "call",
@@ -405,9 +426,11 @@ WORK = Layout(
         u64 start_ns  the piece was received
         u64 end_ns    the thread used a socket again, or went to sleep
         u64 sent_ns   the request that the piece answers; identifies the download with pid and fd
-        u64 late_ns   before that: runnable but not running, after the sleep before it received
+        u64 late_ns   before that: runnable but not running, since the sleep before it received
+                      and outside other pieces
         u64 write_ns  of the time: in write(2), to the cache
-        u64 off_ns    of the time: preempted, also in write(2), whose time excludes it
+        u64 off_ns    of the time: runnable but not running, also in write(2), whose time excludes
+                      it
         u32 pid       the daemon
         u32 tid       its thread
         i32 fd        the socket
@@ -540,7 +563,7 @@ THREAD = Layout(
         u32 tid                thread
         u32 role               ROLE_TARGET, ROLE_DAEMON
         u32 depth              daemon calls open on the thread
-        u64 late_ns            daemon: how long it was runnable after its last sleep
+        u64 late_ns            daemon: how long it waited for a CPU in this round, outside `work`
         u64 served_fds         connections served in this round: bits by the descriptor's low 6 bits
         u32 round              the round of `work`
         u32 reserved           zero
@@ -681,9 +704,9 @@ GPU_LIBRARY = Layout(
 
 #: every layout, nested ones first
 LAYOUTS = (
-    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK, FILE, FAILURE,
-    TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_SAMPLE, GPU_CALL, GPU_LAUNCHES,
-    GPU_LIBRARY,
+    OPERATION, HIT, REQUEST, SERVED, BLOCKED, CPU_WAIT, CALL, DOWNLOAD, WORK, CACHE_FILE, TASK,
+    FILE, FAILURE, TOUCH_KEY, TOUCH, THREAD, SOCKET_SAMPLE, GPU_RECORD, GPU_SAMPLE, GPU_CALL,
+    GPU_LAUNCHES, GPU_LIBRARY,
 )  # fmt: skip
 RINGS = tuple(layout for layout in LAYOUTS if layout.ring_pages)
 
@@ -729,6 +752,7 @@ def _constants() -> list[tuple[str, int]]:
         "TROUBLES_",
         "LONG_READ_",
         "GPU_",
+        "CPU_",
     )
     named = {name: value for name, value in globals().items() if name.startswith(prefixes)}
     return [(name, value) for name, value in named.items() if isinstance(value, int)]

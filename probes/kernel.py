@@ -71,6 +71,8 @@ OFFSETS = (
     ("TASK_STRUCT_THREAD_PID", "task_struct", "thread_pid"),
     ("TASK_STRUCT_GROUP_LEADER", "task_struct", "group_leader"),
     ("TASK_STRUCT_PENDING_SIGNAL", "task_struct", "pending.signal"),
+    ("TASK_STRUCT_SE_CFS_RQ", "task_struct", "se.cfs_rq"),
+    ("CFS_RQ_THROTTLE_COUNT", "cfs_rq", "throttle_count"),
     ("PID_LEVEL", "pid", "level"),
     ("PID_NUMBERS", "pid", "numbers"),
     ("MM_STRUCT_ARG_START", "mm_struct", "arg_start"),
@@ -114,6 +116,7 @@ OFFSETS = (
 #: offsets that some kernels lack and the programs do not need
 OPTIONAL_OFFSETS = frozenset((
     "FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS",
+    "TASK_STRUCT_SE_CFS_RQ", "CFS_RQ_THROTTLE_COUNT",  # built without quotas of CPU time
     "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR",  # built without IPv6
     "SOCK_NET",  # built without network namespaces
     # built without it, or from before 4a90451bbc7f ("fuse: implement open in passthrough mode")

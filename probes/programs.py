@@ -218,7 +218,7 @@ BPF_PERCPU_ARRAY(stood_in, u64, {len(PAIRS)});
 #: which logical event a ring's losses are counted under
 RING_EVENTS = {
     "operation": "operation", "hit": "operation", "request": "request ended",
-    "served": "request served", "blocked": "off CPU", "call": "daemon call",
+    "served": "request served", "blocked": "off CPU", "cpu_wait": "off CPU", "call": "daemon call",
     "download": "download", "work": "download", "cache_file": "cache directory", "task": "task",
     "file": "file", "failure": "operation", "gpu_call": "GPU call", "gpu_launches": "GPU launch",
     "gpu_library": "GPU call",

@@ -23,6 +23,7 @@ from .attribution.tiling import tiling
 from .client.side import client_side
 from .device.side import device_side
 from .health.side import health_tables
+from .kernel.cpu_time import cgroups, cpu_waits, machine_cpu
 from .kernel.files import with_cached_bytes
 from .kernel.phases import phases
 from .kernel.scope import ScopedSpool
@@ -54,6 +55,10 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     yield from _side_tables(sides)
     yield "tensors", tensors(spool.tensor_lines(), kernel.files, kernel.mounts)
     yield from _device_tables(journal, sides)
+    samples = spool.cpu_lines()
+    yield "cpu_waits", cpu_waits(spool.cpu_waits())
+    yield "cgroups", cgroups(samples)
+    yield "machine_cpu", machine_cpu(samples)
     yield from tiling(spool, sides)
     yield from health_tables(spool, journal, sides)
 

@@ -407,6 +407,46 @@ TABLES: tuple[Table, ...] = (
         """,
     ),
     _table(
+        "cpu_waits",
+        "A target or daemon thread could run and had no CPU, for at least 50 µs.",
+        """
+        i32  pid          process
+        i32  tid          thread
+        i64  start_ns     it could run: woken or preempted
+        i64  end_ns       it ran
+        i32  before_pid   process that ran on its CPU just before; 0: the CPU was idle
+        i32  before_tid   its thread
+        str  before_name  its thread's name
+        bool throttled    when it could run, a quota of its cgroup kept it off the CPU
+        """,
+    ),
+    _table(
+        "cgroups",
+        "A sample, four times a second, of a cgroup with a quota of CPU time in or below which the "
+        "command or a client's daemon runs.",
+        """
+        i64  time_ns            when
+        i32  pid                the command's first process, or a daemon
+        str  path               the cgroup's name, as far as it is in sight
+        i64  quota_us           CPU time that it may use in a period
+        i64  period_us          length of a period
+        i64? periods            periods so far in which it was active
+        i64? throttled_periods  of these, in how many it used up its quota
+        i64? throttled_ns       how long it was held off so far, summed over the CPUs
+        """,
+    ),
+    _table(
+        "machine_cpu",
+        "A sample, four times a second, of all CPUs of the machine together, counted since boot.",
+        """
+        i64  time_ns      when
+        i64? used_ns      time in which they ran tasks or the kernel
+        i64? idle_ns      time in which they had nothing to run
+        i64? stolen_ns    time in which a hypervisor ran something else
+        i64? pressure_ns  time in which a task could run and had no CPU; null: not counted here
+        """,
+    ),
+    _table(
         "devices",
         "A GPU that the command used, or that was sampled.",
         """

@@ -10,6 +10,7 @@ import polars as pl
 
 from ..profiler.attribution import causes
 from ..profiler.attribution.command_causes import command_causes, process_causes
+from ..profiler.attribution.cpu_holders import LACKS_CPU
 from ..profiler.attribution.unwaited import behind_fetches, in_flight
 from ..profiler.intervals import overlaps
 from ..profiler.tables import HORIZON_NS, TABLES
@@ -64,12 +65,13 @@ class Material:
     ``command_causes``: the tiling of the command's wall time. ``process_causes``: of each
     process's, summed: pid, cause, ns, cvmfs_ns, fetch_ns, see `causes.spent`; ``thread_causes``: of
     all threads' lives, without pid. Views that follow wakers: ``phase_causes``: phase (row of
-    ``phases``), cause, ns; ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_fetches``:
-    phase, fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache
-    hits that is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order
-    of time, of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns;
-    ``phase_stalls``: phase, cause, ns of stalls within it, all devices together. ``source_bytes``:
-    source, bytes supplied to reads.
+    ``phases``), cause, ns; ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_lacks``: phase
+    and the pieces of its tiling without a CPU, see `cpu_holders`; ``phase_fetches``: phase,
+    fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache hits that
+    is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order of time,
+    of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns; ``phase_stalls``:
+    phase, cause, ns of stalls within it, all devices together. ``source_bytes``: source, bytes
+    supplied to reads.
     """
 
     meta: Mapping[str, Any]
@@ -81,6 +83,7 @@ class Material:
     thread_causes: pl.DataFrame
     phase_causes: pl.DataFrame
     phase_waits: pl.DataFrame
+    phase_lacks: pl.DataFrame
     phase_fetches: pl.DataFrame
     phase_hits: pl.DataFrame
     stall_chains: pl.DataFrame
@@ -110,6 +113,7 @@ def gather(run: RunLike) -> Material:
         thread_causes=causes.spent(segments, "cause"),
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
         phase_waits=_waits_within(tiling, frames),
+        phase_lacks=tiling.filter(LACKS_CPU).rename({"interval": "phase"}),
         phase_fetches=_waited_for(tiling, frames["fetches"]),
         phase_hits=_hits_within(tiling, frames["hits"]),
         stall_chains=chains,

@@ -37,6 +37,15 @@ static __always_inline void begin_blocked(struct thread *thread, u16 state) {
     off->flags = 0;
 }
 
+/* Whether a quota of its cgroup, or of one above, keeps a task off its CPU. */
+static __always_inline bool is_throttled(u64 task) {
+#if defined(OFFSET_TASK_STRUCT_SE_CFS_RQ) && defined(OFFSET_CFS_RQ_THROTTLE_COUNT)
+    return (s32)read_u32(read_u64(task + OFFSET_TASK_STRUCT_SE_CFS_RQ) + OFFSET_CFS_RQ_THROTTLE_COUNT) > 0;
+#else
+    return false;
+#endif
+}
+
 /* Whether it waits for a local disk: in_iowait is set inside a file operation that no daemon serves. */
 static __always_inline bool waits_for_io(struct thread *thread) {
 #ifdef OFFSET_TASK_STRUCT_IN_IOWAIT
@@ -82,16 +91,39 @@ static __always_inline bool is_writing(struct thread *thread) {
     return thread->role == ROLE_DAEMON && thread->syscall_number && thread->syscall_number <= CLASS_DAEMON_WRITEV;
 }
 
+/* Since when a thread that is off the CPU could run; 0 if it sleeps. */
+static __always_inline u64 runnable_since(struct blocked *off) {
+    return off->state == BLOCKED_PREEMPTED ? off->start_ns : off->woken_ns;
+}
+
 /* A thread runs again: the time that it waited for a CPU was not work. */
 static __always_inline void note_delay(struct thread *thread) {
     struct blocked *off = &thread->blocked;
-    if (off->state == BLOCKED_SLEEP && off->woken_ns)
-        thread->late_ns = off->end_ns - off->woken_ns;
-    if (off->state != BLOCKED_PREEMPTED)
+    u64 since = runnable_since(off);
+    if (!since)
         return;
-    thread->work.off_ns += off->end_ns - off->start_ns;
+    u64 delay = off->end_ns - since;
+    if (!thread->work.start_ns) {
+        thread->late_ns += delay;
+        return;
+    }
+    thread->work.off_ns += delay;
     if (is_writing(thread))
-        thread->work.write_ns -= off->end_ns - off->start_ns; /* the call's whole time is added at its end */
+        thread->work.write_ns -= delay; /* the call's whole time is added at its end */
+}
+
+/* Who had the CPU that a thread waited for. While tasks are switched, the current one is still that which leaves. */
+static __always_inline void note_cpu_wait(struct thread *thread, u64 now) {
+    struct blocked *off = &thread->blocked;
+    u64 since = runnable_since(off), before = bpf_get_current_pid_tgid();
+    if (!since || now < since + CPU_WAIT_LEAST_NS || (thread->role == ROLE_DAEMON && serves_others(thread->pid)))
+        return;
+    struct cpu_wait wait = {.start_ns = since, .end_ns = now, .pid = thread->pid, .tid = thread->tid};
+    wait.before_pid = before >> 32;
+    wait.before_tid = before;
+    wait.throttled = (off->flags & BLOCKED_THROTTLED) != 0;
+    bpf_get_current_comm(wait.before_name, sizeof(wait.before_name));
+    emit_cpu_wait(&wait);
 }
 
 /* The freezer of cgroups v2 puts its tasks to sleep like others, and marks them until they run: commit 76f969e8948d
@@ -119,12 +151,14 @@ static __always_inline void end_unseen(struct thread *thread) {
         end_blocked(thread, thread->blocked.woken_ns);
 }
 
-static __always_inline void switch_out(struct thread *thread, bool preempted, u64 state) {
+static __always_inline void switch_out(struct thread *thread, u64 task, bool preempted, u64 state) {
     end_unseen(thread);
     if (!thread->adding)
         flush_hits(thread);
     if (preempted || !state) {
         begin_blocked(thread, BLOCKED_PREEMPTED);
+        if (is_throttled(task))
+            thread->blocked.flags |= BLOCKED_THROTTLED;
         return;
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
@@ -133,6 +167,7 @@ static __always_inline void switch_out(struct thread *thread, bool preempted, u6
     if (!deep && !is_writing(thread)) {
         end_work(thread, thread->blocked.start_ns);
         begin_round(thread);
+        thread->late_ns = 0;
     }
     if (waits_for_io(thread))
         thread->blocked.flags |= BLOCKED_IO;
@@ -154,31 +189,34 @@ static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
 #else
         u64 state = ctx->args[3];
 #endif
-        switch_out(out, ctx->args[0], state);
+        switch_out(out, ctx->args[1], ctx->args[0], state);
     }
     u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
     struct thread *in = threads.lookup(&tid);
     if (in && in->blocked.start_ns) {
         u64 now = bpf_ktime_get_ns();
         note_freezer(&in->blocked, ctx->args[2], now);
+        note_cpu_wait(in, now);
         end_blocked(in, now);
     }
     return 0;
 }
 
 /* Runs in the waker, unless an interrupt wakes the thread. */
-static __always_inline void note_waker(struct thread *sleeper, struct blocked *off) {
+static __always_inline void note_waker(struct thread *sleeper, struct blocked *off, u64 task) {
     off->woken_ns = bpf_ktime_get_ns();
     off->unique = 0;
     off->dev = off->waker_pid = off->waker_tid = 0;
-    off->flags &= ~(BLOCKED_WAKER_IRQ | BLOCKED_EARLY);
+    off->flags &= ~(BLOCKED_WAKER_IRQ | BLOCKED_EARLY | BLOCKED_THROTTLED);
+    if (is_throttled(task))
+        off->flags |= BLOCKED_THROTTLED;
     if (in_interrupt()) {
         off->flags |= BLOCKED_WAKER_IRQ;
         return;
     }
-    u64 task = bpf_get_current_pid_tgid();
-    off->waker_pid = task >> 32;
-    off->waker_tid = task;
+    u64 current = bpf_get_current_pid_tgid();
+    off->waker_pid = current >> 32;
+    off->waker_tid = current;
     struct thread *waker = current_thread();
     if (!waker || !waker->ending_unique)
         return;
@@ -199,9 +237,9 @@ static __always_inline int task_waking(u64 task) {
         return 0;
     count_hit(EVENT_WAKE);
     if (off->start_ns)
-        note_waker(sleeper, off);
+        note_waker(sleeper, off, task);
     else
-        note_waker(sleeper, &sleeper->early);
+        note_waker(sleeper, &sleeper->early, task);
     return 0;
 }
 

@@ -48,9 +48,13 @@ def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     pieces = pieces.with_columns(end_ns=ended).sort("download_id", "start_ns")
     before = pl.coalesce(pl.col("end_ns").shift(1).over("download_id"), "sent_ns")
     pieces = pieces.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
-    queued = pieces.join(_held_up(pieces, work), on="piece", how="left", maintain_order="left")
+    held = pieces.join(_held_up(pieces, work), on="piece", how="left", maintain_order="left")
+    queued = held.with_columns(
+        pl.col("queue_ns").fill_null(0),
+        late_ns=pl.col("late_ns") + pl.col("held_late_ns").fill_null(0),
+    )
     gap, length = pl.col("start_ns") - pl.col("from_ns"), pl.col("end_ns") - pl.col("start_ns")
-    queue = pl.min_horizontal(pl.col("queue_ns").fill_null(0), gap)
+    queue = pl.min_horizontal("queue_ns", gap)
     late = pl.min_horizontal("late_ns", gap - queue)
     write = pl.min_horizontal(pl.max_horizontal("write_ns", 0), length)
     off = pl.min_horizontal("off_ns", length - write)
@@ -69,17 +73,24 @@ def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
 
 
 def _held_up(pieces: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:
-    """Time the thread spent on others in a piece's round, before the piece: piece, queue_ns."""
+    """Time the thread spent on others in a piece's round, before the piece: piece, queue_ns, and
+    held_late_ns, in which it worked on them and had no CPU.
+    """
     turn = ["pid", "tid", "round"]
     shared = work.filter(pl.len().over(turn) > 1)
     pairs = (
         pieces.select("piece", *turn, "from_ns", "start_ns")
-        .join(shared.select(*turn, other_start="start_ns", other_end="end_ns"), on=turn)
+        .join(
+            shared.select(*turn, other_late="off_ns", other_start="start_ns", other_end="end_ns"),
+            on=turn,
+        )
         .filter(pl.col("other_start") < pl.col("start_ns"))
     )
     low = pl.max_horizontal("other_start", "from_ns")
     high = pl.min_horizontal("other_end", "start_ns")
-    return pairs.group_by("piece").agg(queue_ns=(high - low).clip(0).sum())
+    spent = (high - low).clip(0)
+    late = pl.min_horizontal("other_late", spent)
+    return pairs.group_by("piece").agg(queue_ns=(spent - late).sum(), held_late_ns=late.sum())
 
 
 def work_marks(divided: pl.DataFrame) -> pl.DataFrame:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..intervals import latest_begun, merged
+from ..intervals import clip_to_lives, latest_begun, merged, sweep
 from ..tables import CAUSE, HORIZON_NS, METADATA_KINDS
+from .delays import delays, since_last_sleep, without_cpu
 from .download_work import divided_work, work_marks
 
 # the order of marks at the same time
@@ -39,8 +40,10 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     for the object; ``fetch_queue`` until the request is sent; ``connect``; ``first_byte``;
     ``transfer``, ``decompress``, ``cache_write``, ``runqueue`` and ``fetch_queue`` as the download
     thread spends the time (`download_work`); ``runqueue`` from the hand-over of the result until
-    the waiting thread runs; ``cache_write`` during the commit. ``fetch_joined`` while another
-    thread downloads the object, ``catalog`` throughout if the object is not file content. What
+    the waiting thread runs; ``cache_write`` during the commit. ``runqueue`` instead while the
+    download thread has no CPU on its way to connect, to send the request or to hand the result
+    over. ``fetch_joined`` while another thread downloads the object; except for ``runqueue``,
+    ``catalog`` throughout if the object is not file content. What
     neither a request nor the download thread's work explains stays ``fetch``.
     """
     handed = handed_over(evidence)
@@ -62,7 +65,55 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     pieces = in_life.select(
         "fetch_id", start_ns="at", end_ns=pl.coalesce(following, "death"), cause="cause"
     ).filter(pl.col("end_ns") > pl.col("start_ns"))
-    return merged(_named_as_metadata(pieces, evidence.fetches), "fetch_id", "cause")
+    late = without_cpu(_needed_sender(lives, wire, evidence), delays(evidence.blocked))
+    parts = _with_delays(pieces, lives, late)
+    return merged(_named_as_metadata(parts, evidence.fetches), "fetch_id", "cause")
+
+
+def _needed_sender(
+    lives: pl.DataFrame, wire: pl.DataFrame, evidence: FetchEvidence
+) -> pl.DataFrame:
+    """When each fetch waited for the download thread to connect, to send the request, and, after
+    its last piece, to hand the result over: key (fetch_id), tid, start_ns, end_ns.
+    """
+    worked = evidence.work.group_by("download_id").agg(worked_ns=pl.col("end_ns").max())
+    queued = wire.drop("queued_ns").join(lives.select("fetch_id", "queued_ns"), on="fetch_id")
+    sent = queued.join(worked, on="download_id", how="left")
+    connect = pl.when(pl.col("connect_ns") >= pl.col("queued_ns")).then("connect_ns")
+    steps = (
+        (pl.col("queued_ns"), connect),
+        (pl.coalesce(connect, "queued_ns"), pl.col("sent_ns")),
+        (pl.coalesce("worked_ns", "last_byte_ns"), pl.col("handed_ns")),
+    )
+    acts = [
+        sent.select(key="fetch_id", tid="sender_tid", from_ns=since, at_ns=at)
+        for since, at in steps
+    ]
+    return since_last_sleep(pl.concat(acts).drop_nulls(), evidence.blocked)
+
+
+def _with_delays(pieces: pl.DataFrame, lives: pl.DataFrame, late: pl.DataFrame) -> pl.DataFrame:
+    """Pieces with ``runqueue`` where ``late`` (key, start_ns, end_ns) lies over them."""
+    bounds = lives.select(pl.col("fetch_id").alias("key"), start_ns="birth", end_ns="death").filter(
+        pl.col("end_ns") > pl.col("start_ns")
+    )
+    numbered = pieces.rename({"fetch_id": "key"}).with_columns(
+        value=pl.int_range(pl.len(), dtype=pl.Int32)
+    )
+    layers = {
+        "piece": clip_to_lives(numbered.drop("cause"), bounds),
+        "late": clip_to_lives(late.with_columns(value=pl.lit(0, pl.Int32)), bounds),
+    }
+    parts = sweep(bounds, layers)
+    causes = pieces["cause"].gather(parts["piece"])
+    late_there = pl.col("late").is_not_null()
+    return (
+        parts.with_columns(cause=causes)
+        .drop_nulls("piece")
+        .with_columns(cause=pl.when(late_there).then(pl.lit("runqueue")).otherwise("cause"))
+        .select("start_ns", "end_ns", "cause", fetch_id="key")
+        .select("fetch_id", "start_ns", "end_ns", "cause")
+    )
 
 
 def handed_over(evidence: FetchEvidence) -> pl.DataFrame:
@@ -200,7 +251,7 @@ def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str | pl.Expr, rank: int) -> 
 
 def _named_as_metadata(pieces: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     kinds = fetches.select("fetch_id", "object_kind")
-    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS)
+    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS) & (pl.col("cause") != "runqueue")
     cause = pl.when(is_metadata).then(pl.lit("catalog")).otherwise("cause")
     return pieces.join(kinds, on="fetch_id", maintain_order="left").select(
         "fetch_id", "start_ns", "end_ns", cause=cause.cast(CAUSE)

@@ -14,6 +14,10 @@ from ..client.chunks import chunk_at
 from ..intervals import clip_to_lives, merged, sweep
 from ..kernel.fuse_requests import serving_requests
 from ..tables import CAUSE, HORIZON_NS
+from .delays import without_cpu
+
+#: the layer of time in which a thread that is waited for has no CPU
+_LATE = "late"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class RequestEvidence:
 
     ``calls``: `daemon_calls`; ``fetches``: the table with unique; ``pieces``: see
     `fetch_timelines.fetch_pieces`; ``locks``: see `lock_waits.lock_waits`; ``lookups``:
-    `cache_lookups`; ``clients``: mount_id of mounts that CVMFS clients serve.
+    `cache_lookups`; ``clients``: mount_id of mounts that CVMFS clients serve; ``late``: see
+    `delays.delays`.
     """
 
     calls: pl.DataFrame
@@ -31,6 +36,7 @@ class RequestEvidence:
     locks: pl.DataFrame
     lookups: pl.DataFrame
     clients: pl.DataFrame
+    late: pl.DataFrame
 
 
 def request_pieces(
@@ -42,8 +48,9 @@ def request_pieces(
     an open file, ``catalog`` if it asks for metadata, ``daemon`` if no CVMFS client serves it;
     ``cache_read`` during cache lookups; ``daemon_lock``; the pieces of another thread's fetch of a
     chunk that it needs; the pieces of its own fetches; locks inside those before they are queued.
-    From its end on: ``reply``. ``requests``: `fuse_requests` that a thread waited for; ``needs``:
-    see `needed_chunks`.
+    ``runqueue`` instead, with the same fetch, while the thread that takes and serves it, or one
+    that holds its lock, could run and has no CPU. From its end on: ``reply``. ``requests``:
+    `fuse_requests` that a thread waited for; ``needs``: see `needed_chunks`.
     """
     numbered = (
         _first_served(requests, evidence.calls)
@@ -59,10 +66,33 @@ def request_pieces(
         "holder": _holder_pieces(numbered, own, needs, evidence),
         "own": own,
         "inner": _lock(keys, evidence.locks.filter("in_fetch")),
+        _LATE: _late(numbered, evidence),
     }
     pieces = _sweep_causes(_lives(numbered), layers, served=_served_lives(numbered))
     return pieces.join(keys.rename({"request": "key"}), on="key").select(
         "mount_id", "unique", "start_ns", "end_ns", "cause", "fetch_id"
+    )
+
+
+def _late(requests: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
+    """While a thread that a request waits for has no CPU."""
+    serving = requests.select(
+        key="request",
+        tid=pl.coalesce("served_tid", "end_tid"),
+        start_ns=pl.col("queued_ns").fill_null(0),
+        end_ns=pl.col("end_ns").fill_null(HORIZON_NS),
+    )
+    answers = requests.select("request", "mount_id", "unique", answered_ns="end_ns")
+    held = answers.join(evidence.locks, on=["mount_id", "unique"])
+    holding = held.select(
+        key="request",
+        tid="holder_tid",
+        start_ns="start_ns",
+        end_ns=pl.min_horizontal("end_ns", "answered_ns").fill_null(HORIZON_NS),
+    )
+    spans = without_cpu(pl.concat([serving, holding]), evidence.late)
+    return _piece(
+        spans.rename({"key": "request"}), pl.col("start_ns"), pl.col("end_ns"), pl.lit("runqueue")
     )
 
 
@@ -177,21 +207,25 @@ def _piece(frame: pl.DataFrame, start: pl.Expr, end: pl.Expr, cause: pl.Expr) ->
 def _sweep_causes(
     lives: pl.DataFrame, layers: dict[str, pl.DataFrame], served: pl.DataFrame
 ) -> pl.DataFrame:
-    """Sweep pieces, the deepest layer winning: key, start_ns, end_ns, cause, fetch_id."""
+    """Sweep pieces, the deepest layer winning: key, start_ns, end_ns, cause, fetch_id.
+
+    The fetch is that of the deepest layer below `_LATE`.
+    """
     values = pl.concat([layer.select("cause", "fetch_id") for layer in layers.values()])
     intervals: dict[str, pl.DataFrame] = {}
     row = 0
     for name, layer in layers.items():
         value = pl.int_range(row, row + layer.height, dtype=pl.Int32)
         spans = layer.select("start_ns", "end_ns", key="request", value=value)
-        bounds = lives if name == "base" else served
+        bounds = lives if name in ("base", _LATE) else served
         intervals[name] = clip_to_lives(spans, bounds)
         row += layer.height
     parts = sweep(lives, intervals)
-    deepest = parts.select(pl.coalesce([pl.col(name) for name in reversed(layers)]))
-    chosen = values[deepest.to_series()]
-    pieces = pl.concat([parts.select("key", "start_ns", "end_ns"), chosen], how="horizontal")
-    return merged(pieces, "key", "cause", "fetch_id")
+    below = [pl.col(name) for name in reversed(layers) if name != _LATE]
+    chosen = values[parts.select(pl.coalesce(below)).to_series()]
+    pieces = pl.concat([parts.select("key", "start_ns", "end_ns", _LATE), chosen], how="horizontal")
+    late = pl.when(pl.col(_LATE).is_not_null()).then(pl.lit("runqueue", CAUSE)).otherwise("cause")
+    return merged(pieces.with_columns(cause=late).drop(_LATE), "key", "cause", "fetch_id")
 
 
 def needed_chunks(

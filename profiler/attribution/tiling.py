@@ -13,6 +13,7 @@ from ..kernel.mounts import with_mount
 from ..run.spool import Spool
 from ..sides import Sides
 from ..tables import Part, conform, empty
+from .delays import delays
 from .fetch_timelines import FetchEvidence, fetch_pieces
 from .hung_requests import with_hung_requests
 from .request_timelines import RequestEvidence, needed_chunks, request_pieces
@@ -78,6 +79,7 @@ def _request_evidence(sides: Sides, blocked: pl.DataFrame, locks: pl.DataFrame) 
         locks=locks,
         lookups=client.lookups,
         clients=_client_mounts(sides),
+        late=delays(blocked),
     )
 
 

@@ -67,6 +67,9 @@ class ScopedSpool(Spool):
     def blocked(self) -> pl.DataFrame:
         return self._without_others(super().blocked())
 
+    def cpu_waits(self) -> pl.DataFrame:
+        return self._without_others(super().cpu_waits())
+
     def removals(self) -> pl.DataFrame:
         """CACHE_FILE records of removed files, by any daemon: clients let others remove them."""
         return super().cache_files().filter(pl.col("syscall") == _UNLINK)

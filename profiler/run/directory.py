@@ -10,15 +10,16 @@ import shutil
 from pathlib import Path
 
 from ...errors import CvmprofError
-from ...probes.events import DOWNLOAD
+from ...probes.events import DOWNLOAD, TASK
 from ..record.names import JOURNAL as JOURNAL
-from ..record.names import spool_files
+from ..record.names import ring_file, spool_files
 
 #: version of the tables' layout; a run of a higher one is refused
 SCHEMA_VERSION = 3
 META, TABLES_DIRECTORY, SPOOL_DIRECTORY = "meta.json", "tables", "spool"
 PHASES, SOCKET_SAMPLES = "phases.jsonl", "socket_samples.bin"
 GPU_SAMPLES = "gpu_samples.bin"
+CPU_SAMPLES = "cpu_samples.jsonl"
 #: in the spool: what the library injected by the GPU's driver writes, two files a process
 GPU_DIRECTORY = "gpu"
 #: made after the recording
@@ -56,7 +57,7 @@ def open_spool(run: Path) -> dict[str, int]:
         top = os.open(run, _DIRECTORY)
         spool = os.open(SPOOL_DIRECTORY, _DIRECTORY, dir_fd=top)
         files[JOURNAL] = os.open(JOURNAL, _NEW_FILE, 0o600, dir_fd=top)
-        for name in (*spool_files(), PHASES, SOCKET_SAMPLES, GPU_SAMPLES):
+        for name in (*spool_files(), PHASES, SOCKET_SAMPLES, GPU_SAMPLES, CPU_SAMPLES):
             files[name] = os.open(name, _NEW_FILE, 0o600, dir_fd=spool)
         os.close(top)
         os.close(spool)
@@ -67,7 +68,12 @@ def open_spool(run: Path) -> dict[str, int]:
 
 def socket_files(run: Path, files: dict[str, int]) -> tuple[Path, int]:
     """Return where a recording announces connections, and the descriptor for their samples."""
-    return run / SPOOL_DIRECTORY / f"{DOWNLOAD.name}.ring", files[SOCKET_SAMPLES]
+    return run / SPOOL_DIRECTORY / ring_file(DOWNLOAD), files[SOCKET_SAMPLES]
+
+
+def cpu_files(run: Path, files: dict[str, int]) -> tuple[Path, int]:
+    """Return where a recording announces daemons, and the descriptor for samples of CPU time."""
+    return run / SPOOL_DIRECTORY / ring_file(TASK), files[CPU_SAMPLES]
 
 
 def discard_run(path: Path) -> None:

@@ -12,13 +12,21 @@ _CVMFS_TYPES = ("fuse.cvmfs2", "fuse.cvmfs", "cvmfs")
 
 @dataclass(frozen=True)
 class MountLine:
-    """A line: ``device`` is ``major:minor``, ``is_whole`` False for a bind mount of a subtree."""
+    """A line: ``device`` is ``major:minor``; ``root`` is what of the file system is mounted, ``/``
+    for all of it; ``options`` are the file system's own.
+    """
 
     device: str
     mountpoint: str
     filesystem: str
     source: str
-    is_whole: bool
+    root: str
+    options: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is no bind mount of a subtree."""
+        return self.root == "/"
 
     @property
     def is_cvmfs(self) -> bool:
@@ -46,7 +54,8 @@ def _mount_line(line: str) -> MountLine | None:
     tail = fields[fields.index("-", 6) + 1 :]
     if len(tail) < 2:
         return None
-    return MountLine(fields[2], _unescape(fields[4]), tail[0], _unescape(tail[1]), fields[3] == "/")
+    names = (fields[4], tail[0], tail[1], fields[3], "".join(tail[2:3]))
+    return MountLine(fields[2], *map(_unescape, names))
 
 
 def _unescape(text: str) -> str:

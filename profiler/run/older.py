@@ -10,7 +10,7 @@ from .directory import SCHEMA_VERSION
 #: tables that a version brought
 _TABLES = {
     2: frozenset(("devices", "gpu_calls", "tensors")),
-    3: frozenset(("failed_operations",)),
+    3: frozenset(("failed_operations", "cpu_waits", "cgroups", "machine_cpu")),
 }
 #: columns that came later and are never null, with their values in older runs: the runner stood
 #: for the device, and an inference was submitted as it began

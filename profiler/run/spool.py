@@ -17,6 +17,7 @@ from ...probes import events
 from ...probes.events import Layout
 from .decode import plain_frame, plain_records, records_frame, ring_frame
 from .directory import (
+    CPU_SAMPLES,
     GPU_DIRECTORY,
     GPU_SAMPLES,
     JOURNAL,
@@ -78,6 +79,10 @@ class Spool:
         """BLOCKED records; ``end_ns`` 0 for threads still off the CPU."""
         still_blocked = self._of_threads("blocked").filter(pl.col("start_ns") != 0)
         return _joined(self.ring(events.BLOCKED), still_blocked, "blocked")
+
+    def cpu_waits(self) -> pl.DataFrame:
+        """CPU_WAIT records."""
+        return self.ring(events.CPU_WAIT)
 
     def requests(self) -> pl.DataFrame:
         """REQUEST records; ``end_ns`` 0 for those in flight."""
@@ -145,6 +150,10 @@ class Spool:
     def phase_lines(self) -> Iterator[Line]:
         """The lines that the program's phases wrote."""
         return json_lines(_bytes(self.path / PHASES))
+
+    def cpu_lines(self) -> list[Line]:
+        """The samples of quotas and of the machine's CPUs."""
+        return list(json_lines(_bytes(self.path / CPU_SAMPLES)))
 
     def tensor_lines(self) -> list[Line]:
         """The lines on files that hold tensors."""

@@ -27,12 +27,14 @@ from ..run.directory import (
     PHASES,
     SCHEMA_VERSION,
     SPOOL_DIRECTORY,
+    cpu_files,
     create_run,
     discard_run,
     open_spool,
     socket_files,
 )
 from . import child, launch
+from .cpu_sampler import CpuSampler
 from .gpu_injection import GpuInjection, prepare_injection
 from .gpu_sampler import EVENT as GPU_EVENT
 from .gpu_sampler import GpuSampler
@@ -125,6 +127,7 @@ def record(
                     sampler=SocketSampler(*socket_files(run, files)),
                     injection=prepare_injection(run, options.gpu, user.environment),
                     gpu_sampler=GpuSampler(files[GPU_SAMPLES], files[JOURNAL]),
+                    cpu_sampler=CpuSampler(*cpu_files(run, files)),
                 )
                 held = recording.prepare(version, preload)
             except BaseException:
@@ -152,6 +155,7 @@ class Recording:
     sampler: SocketSampler
     injection: GpuInjection
     gpu_sampler: GpuSampler
+    cpu_sampler: CpuSampler
 
     def prepare(self, version: str, preload: Callable[[], object]) -> child.Child:
         """Fork the command and hold it at its gate until all probes are attached.
@@ -163,7 +167,7 @@ class Recording:
         held = child.fork(self.executable, self.command, self._environment())
         try:
             with blocked(WATCHED):
-                self._start_sampling()
+                self._start_sampling(held.pid)
             _import_with(preload)
             self.recorder.expect("ready", self.options.ready_timeout_s)
             self._read_counters(after=False)
@@ -198,19 +202,23 @@ class Recording:
         self._read_counters(after=True)
         return self._stop(status)
 
-    def _start_sampling(self) -> None:
+    def _start_sampling(self, pid: int) -> None:
         self.sampler.start()
+        self.cpu_sampler.watch(pid)
+        self.cpu_sampler.start()
         if self.options.gpu != "off":
             self.gpu_sampler.start()
 
     def _stop_sampling(self) -> None:
         self.sampler.stop()
+        self.cpu_sampler.stop()
         self.gpu_sampler.stop()
 
     def _note_samples(self) -> None:
         sampled, gpus = self.sampler.stop(), self.gpu_sampler.stop()
         self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
         self._note("gpu_sampler", cpu_ns=gpus.cpu_ns, samples=gpus.samples)
+        self._note("cpu_sampler", cpu_ns=self.cpu_sampler.stop())
         self._note("probes", rows=[sampled.row, *gpus.rows])
         taken = {SOCKET_EVENT: sampled.samples, GPU_EVENT: gpus.samples}
         self._note("hits", rows=[{"event": event, "hits": hits} for event, hits in taken.items()])

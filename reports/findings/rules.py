@@ -12,6 +12,7 @@ from ..numbers.log import Imported
 from ..numbers.statistics import Statistics
 from .advice import levers
 from .cache import ahead, cached_chunks, collisions, downloaded_again, joined, page_cache, renewed
+from .cpu import client_lacked_cpu, command_lacked_cpu
 from .device import stalls
 from .failures import failed_operations
 from .finding import Finding
@@ -40,7 +41,9 @@ _TRUST: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, failed_operations, unfinished, command_failed,
 )  # fmt: skip
 #: what held the time
-_TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)
+_TIME: tuple[Rule, ...] = (
+    where_time_went, client_lacked_cpu, command_lacked_cpu, phase_apart, threads_apart,
+)  # fmt: skip
 #: who can change what, and what else happened
 _WHY: tuple[Rule, ...] = (
     levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import polars as pl
@@ -17,6 +17,7 @@ import polars as pl
 from ..material import Material
 from .command import CommandTime, command_time
 from .contention import Collisions, collisions, own_fetches
+from .cpu import Cpu, cpu
 from .devices import Device, devices
 from .failed_operations import FailedOperation, failed_operations
 from .failures import Failures, failures
@@ -84,6 +85,7 @@ class Statistics:
     failed_operations: tuple[FailedOperation, ...] = ()
     devices: tuple[Device, ...] = ()
     imported: Imported | None = None
+    cpu: Cpu = field(default_factory=Cpu)
 
     @property
     def lost(self) -> int:
@@ -159,6 +161,7 @@ def _measured(material: Material) -> Statistics:
         stalls=stalls(material),
         tensors=tensors(material),
         devices=devices(material),
+        cpu=cpu(material),
         unfinished=unfinished_operations(frames),
         failed_operations=failed_operations(frames, window),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),

@@ -66,6 +66,17 @@ def test_every_nanosecond_from_the_request_to_the_handing_over_is_one_things(mak
     assert (spent == divided["end_ns"] - divided["from_ns"]).all()
 
 
+def test_work_on_others_without_a_cpu_is_want_of_cpu_and_not_a_queue(make_raw: Any) -> None:
+    rows = [
+        piece(5, 90, 200, 230, 1, off_ns=12),
+        piece(4, 100, 235, 260, 1, late_ns=2),
+    ]
+    divided = divided_work(download_work(make_raw(WORK, *rows), WIRE), WIRE)
+    assert divided.select("download_id", "gap_ns", "queue_ns", "late_ns").rows() == [
+        (0, 103, 18, 14), (1, 110, 0, 0),
+    ]  # fmt: skip
+
+
 NAMES = ("gap_ns", "queue_ns", "late_ns", "unpack_ns", "write_ns", "off_ns")
 
 

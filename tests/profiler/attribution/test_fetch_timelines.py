@@ -113,6 +113,14 @@ def tiles(
     return found.select("start_ns", "end_ns", "cause").rows()
 
 
+def off_cpu(*rows: tuple[str, int, int | None, int]) -> pl.DataFrame:
+    """Intervals of the download thread: why, start, woken, end."""
+    frame = pl.DataFrame(
+        rows, schema=["off_reason", "start_ns", "woken_ns", "end_ns"], orient="row"
+    ).with_columns(pid=pl.lit(1), tid=pl.lit(SENDER))
+    return conform("blocked", frame.cast({"woken_ns": pl.Int64}))
+
+
 ONE = {"start_ns": 10, "end_ns": 90, "queued_ns": 20, "returned_ns": 80}
 SENT = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 60}
 
@@ -407,4 +415,46 @@ def test_of_marks_at_the_same_time_the_later_step_counts() -> None:
     handed = slept((SENDER, 25, 40, 80))
     assert tiles(fetches(ONE), at_once, work=work, blocked=handed)[1:] == [
         (20, 40, "decompress"), (40, 80, "runqueue"), (80, 90, "cache_write"),
+    ]  # fmt: skip
+
+
+def test_a_download_thread_without_a_cpu_on_its_way_to_connect_send_or_hand_over() -> None:
+    """Only since its last sleep before that; while it waits for the network it needs no CPU."""
+    attempt = {**SENT, "connect_ns": 23, "reused": False}
+    work = worked((0, 1, 30, 60, 0, 0, 0))
+    made = fetches({**ONE, "queued_ns": 12})
+    intervals = off_cpu(
+        ("preempted", 13, None, 14),
+        ("sleep", 14, 15, 17),  # before it connects
+        ("preempted", 20, None, 21),
+        ("sleep", 23, 24, 25),  # before it sends
+        ("preempted", 26, None, 29),  # waits for the server
+        ("preempted", 61, None, 66),  # before it hands over
+    )
+    handed = slept((SENDER, 13, 70, 72))
+    found = tiles(made, wire(attempt), work=work, blocked=pl.concat([intervals, handed]))
+    assert found == [
+        (10, 12, "cache_read"),
+        (12, 15, "fetch_queue"),
+        (15, 17, "runqueue"),
+        (17, 20, "fetch_queue"),
+        (20, 21, "runqueue"),
+        (21, 23, "fetch_queue"),
+        (23, 24, "connect"),
+        (24, 25, "runqueue"),
+        (25, 30, "first_byte"),
+        (30, 60, "decompress"),
+        (60, 61, "fetch_queue"),
+        (61, 66, "runqueue"),
+        (66, 70, "fetch_queue"),
+        (70, 80, "runqueue"),
+        (80, 90, "cache_write"),
+    ]
+
+
+def test_want_of_cpu_is_told_of_metadata_too() -> None:
+    made = fetches({**ONE, "queued_ns": 12}).with_columns(object_kind=pl.lit("catalog"))
+    intervals = off_cpu(("sleep", 14, 15, 17))
+    assert tiles(made, wire(SENT), blocked=intervals) == [
+        (10, 15, "catalog"), (15, 17, "runqueue"), (17, 90, "catalog"),
     ]  # fmt: skip

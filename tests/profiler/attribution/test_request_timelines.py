@@ -59,8 +59,10 @@ LOCKS = pl.DataFrame(
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "in_fetch": pl.Boolean,
+        "holder_tid": pl.Int32,
     }
 )
+LATE = {"tid": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64}
 NEEDS = pl.DataFrame(schema={"mount_id": pl.Int32, "unique": pl.UInt64, "object_hash": pl.String})
 CLIENTS = pl.DataFrame({"mount_id": [0]}, schema={"mount_id": pl.Int32})
 
@@ -92,6 +94,7 @@ def pieces_of(
         more.get("locks", LOCKS),
         more.get("lookups", empty("cache_lookups")),
         more.get("clients", CLIENTS),
+        more.get("late", frame(LATE)),
     )
     found = timelines.request_pieces(asked, more.get("needs", NEEDS), evidence)
     return found.select("start_ns", "end_ns", "cause", "fetch_id").rows()
@@ -165,7 +168,7 @@ def test_own_fetch_wins_over_the_holders_and_that_over_the_lock() -> None:
     made = fetches({"start_ns": 25, "end_ns": 80, "unique": 2})
     locks = LOCKS.clear(0).vstack(
         pl.DataFrame(
-            [(0, 4, 35, 90, False), (0, 2, 26, 27, True)], schema=LOCKS.schema, orient="row"
+            [(0, 4, 35, 90, False, 6), (0, 2, 26, 27, True, 6)], schema=LOCKS.schema, orient="row"
         )
     )
     needs = pl.DataFrame([(0, 2, A), (0, 4, A)], schema=NEEDS.schema, orient="row")
@@ -218,8 +221,8 @@ def inner(*given: Any, **more: Any) -> list[tuple[Any, ...]]:
 
 
 def locks(*given: tuple[int, int, int | None, bool]) -> pl.DataFrame:
-    """Lock waits: unique, start, end, whether in a fetch."""
-    return frame(dict(LOCKS.schema), *((0, *each) for each in given))
+    """Lock waits for thread 6: unique, start, end, whether in a fetch."""
+    return frame(dict(LOCKS.schema), *((0, *each, 6) for each in given))
 
 
 def needs(*uniques: int, name: str = A, mount: int = 0) -> pl.DataFrame:
@@ -319,13 +322,52 @@ def test_the_fetch_of_another_request_for_a_chunk_that_a_read_needs() -> None:
     ]  # fmt: skip
 
 
+def test_a_thread_that_serves_and_has_no_cpu_is_that_in_every_layer() -> None:
+    """From the queue on, and until the answer; the fetch is kept; other threads do not count."""
+    late = frame(LATE, (5, 5, 13), (5, 35, 50), (5, 80, 99), (6, 20, 90))
+    assert pieces_of(requests(READ), calls(), made=fetches(FETCH), late=late) == [
+        (0, 10, "fuse_queue", None),
+        (10, 13, "runqueue", None),
+        (13, 20, "fuse_queue", None),
+        (20, 30, "cache_read", None),
+        (30, 35, "fetch", 0),
+        (35, 40, "runqueue", 0),
+        (40, 50, "runqueue", None),
+        (50, 80, "cache_read", None),
+        (80, 90, "runqueue", None),
+        (90, HORIZON_NS, "reply", None),
+    ]
+    elsewhere = requests({**READ, "served_tid": None, "end_tid": 6})
+    assert pieces_of(elsewhere, calls(), late=frame(LATE, (5, 20, 90)))[1][2] == "cache_read"
+    assert pieces_of(elsewhere, calls(), late=frame(LATE, (6, 20, 90)))[1][2] == "runqueue"
+    unserved = requests({"unique": 2, "queued_ns": 10, "served_tid": None, "end_tid": None})
+    assert pieces_of(unserved, calls(), late=late) == [(0, HORIZON_NS, "fuse_queue", None)]
+
+
+def test_a_lock_whose_holder_has_no_cpu_waits_for_that() -> None:
+    late = frame(LATE, (6, 20, 30), (6, 40, 60))
+    assert inner(READ, locks=locks((2, 25, 45, False)), late=late) == [
+        (25, 30, "runqueue", None), (30, 40, "daemon_lock", None), (40, 45, "runqueue", None),
+    ]  # fmt: skip
+    both = {"locks": locks((2, 25, 45, False)), "late": frame(LATE, (5, 24, 42), (6, 20, 60))}
+    assert inner(READ, **both) == [(24, 45, "runqueue", None)]
+    open_ended = {"locks": locks((2, 85, None, False)), "late": frame(LATE, (6, 87, HORIZON_NS))}
+    assert inner(READ, **open_ended) == [(85, 87, "daemon_lock", None), (87, 90, "runqueue", None)]
+
+
 def test_every_request_is_tiled_by_itself() -> None:
     second = {**READ, "unique": 4, "end_ns": 95}
     found = timelines.request_pieces(
         requests(READ, second),
         NEEDS,
         timelines.RequestEvidence(
-            calls(), fetches(FETCH).clear(), frame(PIECES), LOCKS, rows("cache_lookups"), CLIENTS
+            calls(),
+            fetches(FETCH).clear(),
+            frame(PIECES),
+            LOCKS,
+            rows("cache_lookups"),
+            CLIENTS,
+            frame(LATE),
         ),
     )
     assert found.select("mount_id", "unique", "start_ns", "end_ns").rows() == [

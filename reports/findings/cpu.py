@@ -1,0 +1,136 @@
+"""Who could run and had no CPU: the client, or the command; who had it, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..escape import visible
+from ..numbers.cpu import Cpu, Had, Holder, Lack, Quota, Whose
+from ..numbers.statistics import Statistics
+from ..words import duration, percent, plural
+from .finding import Finding, main_phase
+
+#: a lack of CPU below this share of a phase is not worth a reader's time
+_LEAST = 0.05
+#: what had the CPU for a smaller share of the lack is not worth advice
+_LEAST_ADVISED = 0.2
+#: share of the time in which the command's threads wanted a CPU, and had none, above which there
+#: are too many of them
+_TOO_MANY = 0.4
+#: what had the CPU that is named
+_NAMED = 3
+_OURS = {
+    "quota": "a quota of its cgroup",
+    "command": "the command's own threads",
+    "client": "the client's threads",
+}
+
+
+def client_lacked_cpu(s: Statistics) -> Iterator[Finding]:
+    """Say how long the command waited for a client that had no CPU, and why it had none."""
+    lack = _worst(s, "client")
+    if lack is not None:
+        headline = f"{_share(lack)} waited for the client, which could run and had no CPU."
+        threads = ", ".join(f"{name} {duration(ns)}" for name, ns in lack.threads.items())
+        yield _finding(s.cpu, lack, headline, f"{_of(lack)}: {threads}.")
+
+
+def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
+    """Say how long the command itself had no CPU, and why; or that it has too many threads."""
+    lack = _worst(s, "command")
+    if lack is not None:
+        headline = f"{_share(lack)} could run and had no CPU."
+        yield _finding(s.cpu, lack, headline, f"{_of(lack)}.")
+        return
+    wanted_ns = s.cpu.ran_ns + s.cpu.lacked_ns
+    many = s.cpu.wanting > (s.cpu.cpus or s.cpu.wanting)
+    if many and s.cpu.lacked_ns > max(_TOO_MANY * wanted_ns, _LEAST * s.duration_ns):
+        ran, lacked = duration(s.cpu.ran_ns), duration(s.cpu.lacked_ns)
+        headline = f"The command's threads ran for {ran}, and had no CPU for another {lacked}."
+        yield Finding("note", headline, _too_many(s.cpu))
+
+
+def _worst(s: Statistics, whose: Whose) -> Lack | None:
+    """The lack in the phase that the findings are about, else the longest; None: not worth it."""
+    found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= _LEAST]
+    phase = main_phase(s)
+    of_phase = (lack for lack in found if phase is not None and lack.subject == phase.name)
+    return next(of_phase, next(iter(found), None))
+
+
+def _share(lack: Lack) -> str:
+    return f"{percent(lack.share)} of “{lack.subject}”"
+
+
+def _of(lack: Lack) -> str:
+    return f"{duration(lack.ns)} of {duration(lack.of_ns)}"
+
+
+def _finding(cpu: Cpu, lack: Lack, headline: str, spent: str) -> Finding:
+    meaning = " ".join([spent, f"It waited behind: {_before(lack)}.", *_advice(cpu, lack)])
+    return Finding("main", headline, meaning)
+
+
+def _before(lack: Lack) -> str:
+    """What had the CPU: the parts of the lack."""
+    named = [f"{_name(holder)} {duration(holder.ns)}" for holder in lack.holders[:_NAMED]]
+    rest = sum(holder.ns for holder in lack.holders[_NAMED:])
+    return ", ".join([*named, f"others {duration(rest)}"] if rest else named)
+
+
+def _name(holder: Holder) -> str:
+    if holder.kind != "neighbour":
+        return _OURS[holder.kind]
+    many = f"{holder.processes:,} processes" if holder.processes > 1 else f"pid {holder.pid}"
+    return f"{visible(holder.name or '')} ({many})"
+
+
+def _advice(cpu: Cpu, lack: Lack) -> Iterator[str]:
+    """What would help, where it is worth it, the most helpful first."""
+    kinds: set[Had] = {holder.kind for holder in lack.holders}
+    for kind in sorted(kinds, key=lambda kind: (-lack.held_by(kind), kind)):
+        ns = lack.held_by(kind)
+        if ns < _LEAST_ADVISED * lack.ns:
+            continue
+        gain = f"up to {duration(ns)} of “{lack.subject}” would be saved"
+        match kind:
+            case "quota":
+                yield f"{_quota(cpu, lack)} If the quota were raised, {gain}."
+            case "neighbour":
+                yield (
+                    "If other programs ran elsewhere, on other CPUs or another machine, or this "
+                    f"machine had more CPUs{_has(cpu)}, {gain}."
+                )
+            case "command":
+                yield f"{_too_many(cpu)} If fewer of them computed at once, {gain}."
+            case "client":
+                yield f"If the machine had more CPUs{_has(cpu)}, {gain}."
+
+
+def _quota(cpu: Cpu, lack: Lack) -> str:
+    """Say which quota it was, and how often it was used up."""
+    used_up = [each for each in cpu.quotas if each.whose == lack.whose and each.throttled_periods]
+    if not used_up:
+        return "The cgroup with the quota cannot be seen from here."
+    return " ".join(map(_throttled, used_up[:1]))
+
+
+def _throttled(quota: Quota) -> str:
+    times = f"{quota.throttled_periods:,} of {plural(quota.periods, 'period')}"
+    return (
+        f"The cgroup {visible(quota.path)} may use {quota.cpus:g} of a CPU (cpu.max, or "
+        f"cpu.cfs_quota_us): it had used that up in {times}, and was kept waiting for "
+        f"{duration(quota.throttled_ns)}, summed over the CPUs."
+    )
+
+
+def _too_many(cpu: Cpu) -> str:
+    return f"Up to {cpu.wanting:,} of the command's threads wanted a CPU at once{_there_are(cpu)}."
+
+
+def _there_are(cpu: Cpu) -> str:
+    return "" if cpu.cpus is None else f"; there {'is' if cpu.cpus == 1 else 'are'} {cpu.cpus:,}"
+
+
+def _has(cpu: Cpu) -> str:
+    return "" if cpu.cpus is None else f" than {cpu.cpus:,}"
