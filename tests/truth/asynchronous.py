@@ -1,8 +1,9 @@
 """Reads a file by requests that are no system call of their own: ``io_uring`` or AIO (libaio).
 
-``python asynchronous.py uring|single|aio PATH OFFSET…`` hands in all reads of a page at once, or
-one by one, waits for them, and prints what each gave. Standard library only; the numbers are those
-of x86-64.
+``python asynchronous.py WAY PATH OFFSET…`` hands in all reads of a page at once, or one by one,
+waits for them, and prints what each gave. A way is ``uring``, ``single``, ``aio``, or ``polled``,
+which looks for what is done by AIO a hundred times a second; with ``direct`` before it the file is
+opened so. Standard library only; the numbers are those of x86-64.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def _call(number: int, *arguments: object) -> int:
     return result
 
 
-def aio(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
-    """By io_submit(2): linux/aio_abi.h."""
+def aio(descriptor: int, buffer: int, offsets: list[int], wait_ns: int | None = None) -> list[int]:
+    """By io_submit(2): linux/aio_abi.h. ``wait_ns``: how long to wait at a time; None: no limit."""
     context, count = ctypes.c_ulong(0), len(offsets)
     _call(_IO_SETUP, count, ctypes.byref(context))
     blocks = [
@@ -42,9 +43,17 @@ def aio(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
     pointers = (ctypes.c_void_p * count)(*map(ctypes.addressof, blocks))
     assert _call(_IO_SUBMIT, context, ctypes.c_long(count), pointers) == count
     events = ctypes.create_string_buffer(32 * count)
-    wanted = ctypes.c_long(count)
-    assert _call(_IO_GETEVENTS, context, wanted, wanted, events, None) == count
+    limit = None if wait_ns is None else ctypes.create_string_buffer(struct.pack("<qq", 0, wait_ns))
+    done = 0
+    while done < count:
+        wanted, at = ctypes.c_long(count - done), ctypes.byref(events, 32 * done)
+        done += _call(_IO_GETEVENTS, context, wanted, wanted, at, limit)
     return [struct.unpack_from("<q", events, 32 * n + 16)[0] for n in range(count)]
+
+
+def polled(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
+    """By io_submit(2), asked every 10 ms."""
+    return aio(descriptor, buffer, offsets, 10_000_000)
 
 
 def uring(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
@@ -75,11 +84,13 @@ def single(descriptor: int, buffer: int, offsets: list[int]) -> list[int]:
 def main() -> None:
     """Reads."""
     way, path, *offsets = sys.argv[1:]
-    descriptor = os.open(path, os.O_RDONLY)
+    direct, name = "direct" in way.split(), way.split()[-1]
+    descriptor = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # each page is one request
-    buffer = ctypes.create_string_buffer(SIZE * len(offsets))
-    read = {"aio": aio, "uring": uring, "single": single}[way]
-    print(*read(descriptor, ctypes.addressof(buffer), [int(offset) for offset in offsets]))
+    pages = mmap.mmap(-1, SIZE * len(offsets))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+    read = {"aio": aio, "polled": polled, "uring": uring, "single": single}[name]
+    print(*read(descriptor, address, [int(offset) for offset in offsets]))
 
 
 if __name__ == "__main__":

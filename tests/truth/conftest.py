@@ -19,7 +19,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cvmprof import open_run
+import cvmprof
+from cvmprof.profiler.attribution.command_causes import command_causes
+from cvmprof.profiler.attribution.unwaited import in_flight
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.cold import cold
 from cvmprof.runners.lab.lab import (
@@ -134,6 +136,18 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Truth]:
     files = {"model.bin": model, "twin-a.bin": twin, "twin-b.bin": twin}
     with served_lab(root, files, LATENCY_S) as lab:
         yield Truth(lab, mount(lab), root)
+
+
+def open_run(path: Path) -> Run:
+    """Opens a run, of which the command's wall time and each process's are tiled."""
+    run = cvmprof.open_run(path)
+    segments = run.tables["segments"]
+    tiles = command_causes(segments, in_flight(run.tables))
+    assert tiles["start_ns"][1:].to_list() == tiles["end_ns"][:-1].to_list()
+    assert (tiles["end_ns"] > tiles["start_ns"]).all()
+    lasted = segments.select(pl.col("end_ns").max() - pl.col("start_ns").min()).item() or 0
+    assert tiles.select((pl.col("end_ns") - pl.col("start_ns")).sum()).item() == lasted
+    return run
 
 
 Trace = Callable[..., Run]

@@ -18,7 +18,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cvmprof import open_run
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab.lab import (
     Lab,
@@ -31,7 +30,15 @@ from cvmprof.runners.lab.lab import (
     unmount,
 )
 
-from .conftest import CHUNK_BYTES, LATENCY_S, MODEL_BYTES, operations_on, reads_of, served_lab
+from .conftest import (
+    CHUNK_BYTES,
+    LATENCY_S,
+    MODEL_BYTES,
+    open_run,
+    operations_on,
+    reads_of,
+    served_lab,
+)
 
 #: reads until that fails, and prints the error
 READ = """

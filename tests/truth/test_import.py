@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cvmprof import open_run
 from cvmprof.profiler.run.opened import Run
 
-from .conftest import READ_ALL, Trace, Truth, served_lab
+from .conftest import READ_ALL, Trace, Truth, open_run, served_lab
 from .test_late import client_command
 
 pytestmark = pytest.mark.real_client

@@ -12,14 +12,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cvmprof import open_run
 from cvmprof.profiler.record.daemons import running_daemons
 from cvmprof.profiler.run.opened import Run
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.build import client_program
 from cvmprof.runners.lab.lab import Lab
 
-from .conftest import LATENCY_S, MODEL_BYTES, reads_of, served_lab
+from .conftest import LATENCY_S, MODEL_BYTES, open_run, reads_of, served_lab
 
 #: reads a file in two threads, each in a phase of its own, after a command that mounts
 READ = """

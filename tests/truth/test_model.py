@@ -8,11 +8,10 @@ import sys
 import polars as pl
 import pytest
 
-from cvmprof import open_run
 from cvmprof.profiler.attribution.causes import phase_causes
 from cvmprof.profiler.run.opened import Run
 
-from .conftest import MODEL_NAME, Truth, reads_of
+from .conftest import MODEL_NAME, Truth, open_run, reads_of
 
 
 @pytest.fixture(scope="module")

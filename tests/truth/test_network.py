@@ -12,10 +12,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cvmprof import open_run
 from cvmprof.runners.lab.lab import Cutting, Lab, publish, stop
 
-from .conftest import CHUNK_BYTES, READ_ALL
+from .conftest import CHUNK_BYTES, READ_ALL, open_run
 
 CHUNKS = 5
 #: every packet takes its turn at this rate, and waits so long at most before it is dropped
