@@ -81,7 +81,7 @@ METADATA_KINDS = ("catalog", "manifest", "whitelist", "certificate", "history", 
 OBJECT_KIND = pl.Enum(["chunk", "file", *METADATA_KINDS])
 LOCK_KIND = pl.Enum(["same_handle", "collision", "catalog", "other"])
 OUTCOME = pl.Enum(["downloaded", "joined", "failed"])
-ROLE = pl.Enum(["target", "daemon"])
+ROLE = pl.Enum(["target", "daemon", "neighbour"])
 OFF_REASON = pl.Enum(["sleep", "uninterruptible", "preempted", "stopped"])
 GPU_SOURCE = pl.Enum(["cupti", "cuda_api", "runner"])
 #: ``run`` is an inference of the runner, which stands for the device where no GPU was recorded
@@ -289,6 +289,7 @@ TABLES: tuple[Table, ...] = (
         """
         i32  download_id    its number, in the order in which they began
         i32? mount_id       mount
+        i32? fetch_id       the fetch that it is an attempt of; null: none is known, or imported
         str? object_hash    object asked for; null: the path names none (manifest, whitelist), or is
                             not seen and the fetch it was for is not certain
         str? url_path       path asked for; null: encrypted, or the connection failed
@@ -385,7 +386,8 @@ TABLES: tuple[Table, ...] = (
         i32  parent_pid  parent process; 0 where not seen
         str  name        the task's name, the latest seen
         argv? argv       arguments of its last exec, possibly cut
-        role role        target or daemon
+        role role        target, daemon, or neighbour: a process of others that used the mounts of
+                         the command, where it still lived at the end
         i64  start_ns    the task's own start; 0: before recording, not known
         i64? end_ns      its end; null: alive when recording stopped
         i32? exit_code   exit status of a task that exited
@@ -557,7 +559,9 @@ TABLES: tuple[Table, ...] = (
         i64? client_after   the client's counter after it
         i64? counted        by the client in between; chunks: named by the files' chunk lists
         i64? recorded       in this run's tables for the same time
-        i64? difference     recorded minus counted; null: unknown
+        i64  in_flight      more that was in progress when the counters were read: the client may
+                            have counted it or not
+        i64? difference     what is left of recorded minus counted; null: unknown
         str? remark         what the comparison does not cover, or why there is none
         """,
     ),

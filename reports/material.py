@@ -11,6 +11,7 @@ import polars as pl
 from ..profiler.attribution import causes
 from ..profiler.attribution.command_causes import command_causes, process_causes
 from ..profiler.attribution.cpu_holders import LACKS_CPU
+from ..profiler.attribution.own import own_tables
 from ..profiler.attribution.unwaited import behind_fetches, in_flight
 from ..profiler.intervals import overlaps
 from ..profiler.tables import HORIZON_NS, TABLES
@@ -61,6 +62,8 @@ class RunLike(Protocol):
 class Material:
     """A run's description, tables and views.
 
+    ``frames``: the tables, of everybody who used the command's mounts; ``own``: of these only what
+    is the command's own, see `own_tables`.
     ``phases``: the table, or one row for the first thread where the command marked none.
     ``command_causes``: the tiling of the command's wall time. ``process_causes``: of each
     process's, summed: pid, cause, ns, cvmfs_ns, fetch_ns, see `causes.spent`; ``thread_causes``: of
@@ -76,6 +79,7 @@ class Material:
 
     meta: Mapping[str, Any]
     frames: Frames
+    own: Frames
     window: Window
     phases: pl.DataFrame
     command_causes: pl.DataFrame
@@ -106,6 +110,7 @@ def gather(run: RunLike) -> Material:
     return Material(
         meta=run.meta,
         frames=frames,
+        own=own_tables(frames),
         window=window,
         phases=phases,
         command_causes=wall,

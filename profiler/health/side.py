@@ -73,6 +73,7 @@ def _incident_evidence(mounts: pl.DataFrame, sides: Sides) -> IncidentEvidence:
 
 def _recorded(mounts: pl.DataFrame, happened: pl.DataFrame, sides: Sides) -> Recorded:
     return Recorded(
+        stop_ns=sides.kernel.stop_ns,
         mounts=mounts,
         incidents=happened,
         fetches=sides.client.fetches,

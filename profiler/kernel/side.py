@@ -24,7 +24,13 @@ from .mounts import (
     with_mount,
 )
 from .operations import hits, known_files, operations, touches
-from .tasks import tasks, with_daemons_at_start, with_founders, with_unannounced
+from .tasks import (
+    tasks,
+    with_daemons_at_start,
+    with_founders,
+    with_neighbours,
+    with_unannounced,
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,9 @@ def kernel_side(spool: Spool, journal: Journal, accesses: Accesses) -> KernelSid
     served = spool.served()
     attributes = mount_attributes(journal, accesses.mounts)
     serving = daemon_mounts(of_mounts.drop_nulls("mount_id"), served, attributes)
-    announced = with_daemons_at_start(tasks(events), journal, serving["pid"])
+    announced = with_neighbours(
+        with_daemons_at_start(tasks(events), journal, serving["pid"]), journal
+    )
     operations = accesses.operations
     return KernelSide(
         start_ns=command_start_ns(journal, events, operations),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import polars as pl
 
 from ...probes.events import ROLE_DAEMON, TASK_KINDS
 from ..intervals import next_begun
-from ..run.journal import Journal
+from ..run.journal import Journal, Line
 from ..run.text import c_strings, visible
 from ..run.times import happened
 from ..tables import ROLE, conform
@@ -61,21 +63,33 @@ def with_daemons_at_start(
     ``start_ns`` is 0 where the recorder does not know when a thread began.
     """
     pids = set(daemon_pids)
-    rows = [
-        {
-            "pid": line["pid"],
-            "tid": tid,
-            "name": str(line.get("name", "")),
-            "start_ns": line.get("start_ns") or 0,
-        }
+    threads = (
+        (line, tid)
         for line in journal.of("daemon")
         if line["pid"] in pids
         for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
+    )
+    return _with_silent(tasks, threads, "daemon")
+
+
+def with_neighbours(tasks: pl.DataFrame, journal: Journal) -> pl.DataFrame:
+    """Add the processes of others that used the mounts, as far as they have been named."""
+    leaders = ((line, line["pid"]) for line in journal.of("neighbour"))
+    return _with_silent(tasks, leaders, "neighbour")
+
+
+def _with_silent(
+    tasks: pl.DataFrame, threads: Iterable[tuple[Line, int]], role: str
+) -> pl.DataFrame:
+    """Add threads of a role, each by a line of the journal and its tid, that have no row yet."""
+    rows = [
+        (line["pid"], tid, str(line.get("name", "")), line.get("start_ns") or 0)
+        for line, tid in threads
     ]
     schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}
     alive = pl.DataFrame(rows, schema=schema, orient="row").unique("tid", maintain_order=True)
     silent = alive.join(tasks, on="tid", how="anti", maintain_order="left").with_columns(
-        parent_pid=pl.lit(0), role=pl.lit("daemon", dtype=ROLE)
+        parent_pid=pl.lit(0), role=pl.lit(role, dtype=ROLE)
     )
     return pl.concat([tasks, conform("tasks", silent)]).sort("start_ns", "tid")
 

@@ -16,6 +16,7 @@ _TABLES = {
 #: for the device, and an inference was submitted as it began
 _COLUMNS: dict[str, dict[str, pl.Expr]] = {
     "gpu_ops": {"pageable": pl.lit(value=False)},
+    "reconciliation": {"in_flight": pl.lit(0)},
     "stalls": {
         "submitted_ns": pl.col("end_ns"),
         "copying_in_ns": pl.lit(0),

@@ -1,11 +1,11 @@
 """Read what a client reports about its mounts and files: extended attributes.
 
 The counters of CVMFS mounts are read before the command is let go, and those of the mounts that it
-used again after it has ended, both while recording; the chunk lists of its files are read after the
-recording, and then their tensors. A dead mount may block any process that touches it, so a helper
-process reads, with the user's identity. A helper that does not answer within two seconds is killed,
-and not waited for, since the kernel may hold it. The journal names the helpers (``reader``): their
-requests are not part of the run.
+used again when it has ended or recording is about to, both while recording; the chunk lists of its
+files are read after the recording, and then their tensors. A dead mount may block any process that
+touches it, so a helper process reads, with the user's identity. A helper that does not answer
+within two seconds is killed, and not waited for, since the kernel may hold it. The journal names
+the helpers (``reader``): their requests are not part of the run.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ..run.mountinfo import parse_mountinfo
 from ..run.places import file_places
 from ..run.spool import Spool
 from .helper import UNANSWERED, Answer, Note, Request, answers
+from .neighbours import note_neighbours
 from .tensors import collect_tensors
 
 MAX_FILES = 20_000
@@ -51,11 +52,15 @@ def collect_before(run: Path) -> None:
 
 
 def collect_after(run: Path) -> None:
-    """Add the attributes of the FUSE mounts that were used to the journal, as ``attributes``.
+    """Add the attributes of the FUSE mounts that were used to the journal, as ``attributes``, and
+    who else uses them.
 
-    To be called between the end of the command and that of the recording.
+    To be called before the end of the recording; only mounts that have not answered are read.
     """
-    _collect_mounts(run, "attributes", _used_mounts(run))
+    answered = _answers_of_mounts(run)
+    _collect_mounts(run, "attributes", [each for each in _used_mounts(run) if each not in answered])
+    with _journal(run) as note:
+        note_neighbours(run, note)
 
 
 def collect(run: Path) -> None:
@@ -65,8 +70,7 @@ def collect(run: Path) -> None:
     longer exists, a mount that does not answer, and files beyond the first `MAX_FILES` of a mount
     leave a line that says so. The tensors of model files are read last, see `collect_tensors`.
     """
-    answered = _answers_of_mounts(run)
-    _collect_mounts(run, "attributes", [each for each in _used_mounts(run) if each not in answered])
+    collect_after(run)
     places = _fuse_places(run)
     with _journal(run) as note:
         for mountpoint, answer in _answers_of_mounts(run).items():

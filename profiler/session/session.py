@@ -311,6 +311,7 @@ class Recording:
             if received is None:
                 deadline_s = None
                 self._stop_sampling()
+                self._read_counters(after=True)
                 self.recorder.send("stop")
             elif is_for_command(received):
                 with suppress(ProcessLookupError, PermissionError):

@@ -44,6 +44,7 @@ def waterfall(frames: Frames, window: Window) -> Waterfall:
     ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
     downloads = (
         frames["downloads"]
+        .drop("fetch_id")
         .join(owners, on="download_id", how="left")
         .select(
             pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),

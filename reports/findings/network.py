@@ -1,4 +1,4 @@
-"""Why downloads were slow, and which failed."""
+"""What the command waited for in downloads, why they were slow, and which failed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from ..numbers.failures import Failures
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural, size
+from ..words import capital, duration, percent, plural, size
 from .finding import Finding
+from .servers import the_server
 
 #: fewer lost segments, or samples, are not enough to report
 _FEW = 5
@@ -16,131 +17,261 @@ _FEW = 5
 _LOSSY = 0.01
 #: a round trip or an answer below this is not called slow
 _SLOW_NS = 5_000_000
+#: what has not come for so long hangs
+_HANG_NS = 1_000_000_000
+#: share of the command's time from which on something is worth advice
+_WORTH = 0.1
+#: times the median at which one download is out of the ordinary
+_OUT_OF_LINE = 5
+
+
+def hung(s: Statistics) -> Iterator[Finding]:
+    """Say what had not come when recording ended, and how long the command waited for it."""
+    pending, waited_ns = s.waits.pending, s.waits.in_flight_ns
+    if pending is None or min(pending.longest_ns, waited_ns) < _HANG_NS:
+        return
+    number = plural(pending.count, "object")
+    what = f"{number} that had not come when recording ended"
+    asked = capital(the_server(pending.servers))
+    sent = f"sent {size(pending.received_bytes)} of it, then nothing for"
+    silence = sent if pending.received_bytes else "sent nothing for"
+    meaning = f"{asked} {silence} {duration(pending.silent_ns)}. {_others(s)}"
+    what += _of_file(pending.path)
+    yield Finding("warning", f"{_waited(s, waited_ns)} for {what}.", meaning)
+
+
+def _others(s: Statistics) -> str:
+    """Say what other downloads took: it tells a server that hangs from a slow line."""
+    first_ns = s.latency.first_byte_ns
+    if first_ns is None:
+        return "Nothing else was downloaded: whether anything answers there is not known."
+    number = plural(s.latency.downloads, "other download")
+    return (
+        f"{number} began to arrive after {duration(first_ns)} (median): look at that server, or at "
+        "what lies before it. A faster line would not help."
+    )
+
+
+def one_slow(s: Statistics) -> Iterator[Finding]:
+    """Say that one download took most of the time waited for downloads that arrived."""
+    if not _is_one_slow(s):
+        return
+    one, answered = s.waits.slowest, s.waits.answered
+    assert one is not None
+    rate = size(one.wire_bytes * 1e9 / max(one.transfer_ns, 1))
+    parts = (
+        f"{duration(one.first_byte_ns)} to its first byte and {duration(one.transfer_ns)} to "
+        f"transfer {size(one.wire_bytes)} ({rate}/s), from {the_server(one.servers)}"
+    )
+    usual = f"{duration(s.latency.first_byte_ns or 0)} and {duration(s.latency.transfer_ns or 0)}"
+    yield Finding(
+        "note",
+        f"{_waited(s, one.waited_ns)} for one of {answered:,} downloads: {parts}.",
+        f"The medians are {usual}: neither latency nor bandwidth in general, but that object or "
+        f"that moment{_of_file(one.path)}.",
+    )
+
+
+def _is_one_slow(s: Statistics) -> bool:
+    one, first_ns, transfer_ns = s.waits.slowest, s.latency.first_byte_ns, s.latency.transfer_ns
+    if one is None or first_ns is None or transfer_ns is None or s.waits.answered < _FEW - 2:
+        return False
+    usual_ns = first_ns + transfer_ns
+    most = one.waited_ns > s.waits.kinds_ns.get("answered", 0) / 2
+    return most and one.waited_ns > max(_OUT_OF_LINE * usual_ns, _WORTH * s.duration_ns)
 
 
 def latency(s: Statistics) -> Iterator[Finding]:
-    """Say what a chunk took to its first byte and to transfer."""
+    """Say what a download took to its first byte and to transfer, and what that cost."""
     first, transfer = s.latency.first_byte_ns, s.latency.transfer_ns
     if first is None or transfer is None:
         return
-    medians = f"(medians of {s.latency.downloads})"
+    medians = f"(medians of {s.latency.downloads:,})"
     numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
     speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
-    # where the samples of connections say why, that finding says what would help
-    advice = "" if any(slow_because(s)) else _what_would_help(first, transfer)
-    yield Finding("note", f"Each chunk took {numbers}{speed}.", advice)
+    # where another finding says why, that one says what would help
+    advice = "" if _is_told(s) else _what_would_help(s)
+    yield Finding("note", f"A download took {numbers}{speed}.", advice)
 
 
-def _what_would_help(first_byte_ns: int, transfer_ns: int) -> str:
-    if first_byte_ns > 2 * transfer_ns:
+def _is_told(s: Statistics) -> bool:
+    """Whether another finding says what the command waited for in downloads."""
+    lost_ns = s.waits.in_flight_ns + s.waits.useless_ns
+    mostly_lost = lost_ns > s.waits.first_byte_ns + s.waits.transfer_ns
+    return mostly_lost or _is_one_slow(s) or any(slow_because(s))
+
+
+def _what_would_help(s: Statistics) -> str:
+    """Say what would help, with its share of the command's time, where that is worth it."""
+    first_ns, transfer_ns = s.waits.first_byte_ns, s.waits.transfer_ns
+    if max(first_ns, transfer_ns) < _WORTH * s.duration_ns:
+        return ""
+    waited = (
+        f"The command waited {_share(s, first_ns)} for first bytes and {_share(s, transfer_ns)} "
+        "for transfers: "
+    )
+    if first_ns > 2 * transfer_ns:
+        nearer = "" if _all_here(s) else ", or a nearer proxy,"
         return (
-            "Latency, not bandwidth: a nearer proxy, larger chunks or fetching ahead would help, "
+            f"{waited}latency, not bandwidth. Larger chunks or fetching ahead{nearer} would help, "
             "a faster line would not."
         )
-    if transfer_ns > 2 * first_byte_ns:
-        return "Bandwidth more than latency: a faster line or server, or a warm cache, would help."
-    return "Latency and bandwidth matter about equally."
+    if transfer_ns > 2 * first_ns:
+        line = "server" if _all_here(s) else "line or server"
+        return f"{waited}bandwidth more than latency. A faster {line}, or a warm cache, would help."
+    return f"{waited}latency and bandwidth matter about equally."
+
+
+def _all_here(s: Statistics) -> bool:
+    """Whether all servers are on this machine: nothing is nearer, and there is no line."""
+    return bool(s.servers) and all(server.is_local for server in s.servers)
+
+
+def _waited(s: Statistics, ns: int) -> str:
+    return f"The command waited {_share(s, ns)}"
+
+
+def _share(s: Statistics, ns: int) -> str:
+    """A time with its share of the command's, if that is known."""
+    share = f" ({percent(ns / s.duration_ns)})" if s.duration_ns else ""
+    return f"{duration(ns)}{share}"
+
+
+def _of_file(path: str | None) -> str:
+    return "" if path is None else f" (part of {path})"
 
 
 def slow_because(s: Statistics) -> Iterator[Finding]:
-    """Say whether the server, the network or the client was slow, where the samples are clear."""
+    """Say whether the server, the network or the client was slow, where the samples are clear and
+    the command waited for it.
+    """
     n = s.network
-    if n.round_trip_ns is None or not n.total_ns:
+    waited_ns = s.waits.first_byte_ns + s.waits.transfer_ns
+    if n.round_trip_ns is None or not n.total_ns or waited_ns < _WORTH * s.duration_ns:
+        return
+    if _is_one_slow(s):
         return
     rules = (_packets_lost, _client_slow, _server_slow, _far_away, _line_slow)
-    yield from [finding for rule in rules if (finding := rule(n))][:1]
+    yield from [finding for rule in rules if (finding := rule(s, n))][:1]
 
 
-def _packets_lost(n: Network) -> Finding | None:
+def _packets_lost(s: Statistics, n: Network) -> Finding | None:
     lost = n.disordered + n.retransmits
     if lost < _FEW or lost < _LOSSY * n.segments:
         return None
     return Finding(
         "note",
-        f"The network lost packets: {n.disordered:,} of {plural(n.segments, 'segment')} "
-        f"came out of order, and this end sent {n.retransmits:,} again.",
+        f"The network lost packets on the mount's connections to {the_server(s.servers)}: "
+        f"{n.disordered:,} of {plural(n.segments, 'segment')} came out of order, and this end sent "
+        f"{n.retransmits:,} again.",
         f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down.",
     )
 
 
-def _client_slow(n: Network) -> Finding | None:
+def _client_slow(s: Statistics, n: Network) -> Finding | None:
     if n.transfer_samples < _FEW or n.unread_samples < n.transfer_samples / 2:
         return None
     if n.transfer_ns < n.total_ns / 2:
         return None
     return Finding(
         "note",
-        "The client, not the network, set the pace of transfers: in "
+        f"The client, not {the_server(s.servers)} nor the network, set the pace of transfers: in "
         f"{percent(n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "bytes that had arrived waited to be read.",
         f"The median is {size(n.unread_bytes)} unread: the daemon was still unpacking, verifying "
-        "and writing what came before. A faster line or server would not help.",
+        "and writing what came before. A faster line or server would not help. "
+        f"{_waited(s, s.waits.transfer_ns)} for transfers.",
     )
 
 
-def _server_slow(n: Network) -> Finding | None:
+def _server_slow(s: Statistics, n: Network) -> Finding | None:
     mean_ns, trip_ns = n.answer_ns / n.downloads, n.round_trip_ns or 0
     if n.answer_ns < n.total_ns / 2 or mean_ns < max(_SLOW_NS, 5 * trip_ns):
         return None
     return Finding(
         "note",
-        f"The server or proxy, not the network, was slow: {duration(mean_ns)} on average "
-        f"until it answered, beyond a round trip of {duration(trip_ns)}.",
-        "It had to fetch the objects itself, or is busy: look there, or put a cache in front of "
-        "it.",
+        f"{capital(the_server(s.servers))} was slow to answer: {duration(mean_ns)} on average, "
+        f"beyond a round trip of {duration(trip_ns)}.",
+        f"{_waited(s, s.waits.first_byte_ns)} for first bytes. It had to get the objects itself, "
+        "or is busy: look there, or put a cache before it.",
     )
 
 
-def _far_away(n: Network) -> Finding | None:
+def _far_away(s: Statistics, n: Network) -> Finding | None:
     trip_ns = n.round_trip_ns or 0
     if trip_ns < _SLOW_NS or n.travel_ns < max(n.answer_ns, n.total_ns / 4):
         return None
     return Finding(
         "note",
-        f"The network path to the server is long: of {duration(n.total_ns)} in requests, "
-        f"{duration(n.travel_ns)} were round trips of {duration(trip_ns)} each.",
-        "A nearer proxy or larger chunks would help.",
+        f"The network path to {the_server(s.servers)} is long: of {duration(n.total_ns)} in "
+        f"requests, summed over them, {duration(n.travel_ns)} were round trips of "
+        f"{duration(trip_ns)} each.",
+        f"{_waited(s, s.waits.first_byte_ns)} for first bytes. A nearer proxy or larger chunks "
+        "would help.",
     )
 
 
-def _line_slow(n: Network) -> Finding | None:
+def _line_slow(s: Statistics, n: Network) -> Finding | None:
     if n.transfer_samples < _FEW or n.unread_samples > n.transfer_samples / 10:
         return None
     if n.transfer_ns < n.total_ns / 2:
         return None
+    pace = the_server(s.servers) if _all_here(s) else f"{the_server(s.servers)} or the line to it"
     return Finding(
         "note",
-        "The line or the server, not the client, set the pace of transfers: in "
+        f"{capital(pace)}, not the client, set the pace of transfers: in "
         f"{percent(1 - n.unread_samples / n.transfer_samples)} of {n.transfer_samples:,} samples "
         "nothing that had arrived waited to be read.",
-        f"The round trip is {duration(n.round_trip_ns or 0)}.",
+        f"{_waited(s, s.waits.transfer_ns)} for transfers. The round trip is "
+        f"{duration(n.round_trip_ns or 0)}.",
     )
 
 
 def failed_connections(s: Statistics) -> Iterator[Finding]:
-    """Say how many connections failed, to where, and how long that took."""
-    n = s.network
+    """Say how many connections failed, to where, and how long the command waited for others."""
+    n, of_mounts = s.network, s.of_mounts.network
     if n.failed_connections:
-        number = plural(n.failed_connections, "connection")
-        yield Finding(
-            "warning",
-            f"{number} failed, to {', '.join(n.failed_to[:4]) or 'an unknown address'}.",
-            f"It took {duration(n.failed_ns)} until the next attempt: a proxy or server that is "
-            "down or cannot be reached.",
-        )
+        waited = f"{_waited(s, s.waits.kinds_ns.get('refused', 0))} until the next attempts"
+        yield _failed(n, "", f"{waited}: a proxy or server that is down or cannot be reached.")
+    elif of_mounts.failed_connections:
+        yield _failed(of_mounts, " of the mount", "None of them is known to be for the command.")
+
+
+def _failed(n: Network, whose: str, meaning: str) -> Finding:
+    number = plural(n.failed_connections, "connection")
+    where = ", ".join(n.failed_to[:4]) or "an unknown address"
+    return Finding("warning", f"{number}{whose} failed, to {where}.", meaning)
 
 
 def failed_fetches(s: Statistics) -> Iterator[Finding]:
-    """Say how many fetches and requests failed, and how."""
+    """Say how many fetches and requests failed, how, and how long the command waited for them."""
     broken, failed = s.failures, s.fetches.failed
     if not failed and not broken.requests:
         return
-    meaning = _how_requests_failed(broken)
+    meaning = [*_how_requests_failed(broken), *_in_vain(s)]
     if "ENOSPC" in broken.fetches:
         meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
     requests = plural(broken.requests, "request")
     headline = f"{_fetches_failed(broken, failed)} {requests} to servers brought no usable answer."
     yield Finding("warning", headline, " ".join(meaning))
+
+
+def _in_vain(s: Statistics) -> Iterator[str]:
+    """Say which servers were asked in vain, and how long the command waited for that."""
+    if s.waits.failed_at:
+        verb = "It went" if s.failures.requests == 1 else "They went"
+        yield f"{verb} to {the_server(s.waits.failed_at)}."
+    if s.waits.useless_ns:
+        waited = {words: s.waits.kinds_ns.get(kind, 0) for kind, words in _USELESS.items()}
+        parts = [f"{duration(ns)} {words}" for words, ns in waited.items() if ns]
+        divided = f": {', '.join(parts)}" if len(parts) > 1 else ""
+        yield f"{_waited(s, s.waits.useless_ns)} in vain{divided}."
+
+
+_USELESS = {
+    "unanswered": "for no answer", "error": "for errors", "rejected": "for content rejected",
+    "refused": "for connections that failed",
+}  # fmt: skip
 
 
 def _fetches_failed(broken: Failures, failed: int) -> str:

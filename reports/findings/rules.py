@@ -17,7 +17,8 @@ from .device import stalls
 from .failures import failed_operations
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
-from .network import failed_connections, failed_fetches, latency, slow_because
+from .network import failed_connections, failed_fetches, hung, latency, one_slow, slow_because
+from .sharing import neighbours
 from .tensors import late_tensors
 from .time import phase_apart, threads_apart, undivided, where_time_went
 from .trust import (
@@ -39,6 +40,7 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 #: what limits trust in the numbers
 _TRUST: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, failed_operations, unfinished, command_failed,
+    hung,
 )  # fmt: skip
 #: what held the time
 _TIME: tuple[Rule, ...] = (
@@ -46,8 +48,9 @@ _TIME: tuple[Rule, ...] = (
 )  # fmt: skip
 #: who can change what, and what else happened
 _WHY: tuple[Rule, ...] = (
-    levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again, latency, slow_because,
-    failed_connections, cached_chunks, page_cache, joined, collisions, ahead,
+    levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency,
+    slow_because, failed_connections, neighbours, cached_chunks, page_cache, joined, collisions,
+    ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (

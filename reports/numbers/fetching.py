@@ -53,7 +53,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians over the downloads of chunks and files; None where none was seen completely."""
+    """Medians over the ``downloads`` of chunks and files that arrived and were seen completely;
+    None where there is none.
+    """
 
     first_byte_ns: int | None
     transfer_ns: int | None
@@ -168,8 +170,10 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
 
 def latency(frames: Frames) -> Latency:
     """Return the medians of what a download of a chunk or file takes."""
-    of_files = frames["fetches"].filter(IS_FILE_DATA)["download_id"].drop_nulls().unique()
-    downloads = frames["downloads"].filter(pl.col("download_id").is_in(of_files.implode()))
+    arrived = frames["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
+    of_files = arrived["download_id"].drop_nulls().unique()
+    seen = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
+    downloads = frames["downloads"].filter(pl.col("download_id").is_in(of_files.implode()) & seen)
     transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
     rate = pl.col("wire_bytes") * 1e9 / transfer
     row = downloads.select(

@@ -1,6 +1,7 @@
 """What made downloads slow: the server, the network path to it, or the daemon that reads.
 
-Taken from the downloads of chunks and files on connections that were sampled. The round trip is the
+Taken from the downloads of chunks and files on connections that were sampled; what was given up or
+had not ended counts in `waits`. The round trip is the
 shortest one measured on a connection. The smoothed one includes the time that the server takes to
 answer, since the answer is what acknowledges the request.
 """
@@ -27,8 +28,8 @@ class Network:
     byte. ``transfer_samples`` were taken during transfers; in ``unread_samples`` of them more than
     ``READ_BYTES`` waited to be read by the daemon, ``unread_bytes`` in the median. ``segments``
     with data arrived on these connections while they were sampled, ``disordered`` of them out of
-    order;
-    ``retransmits`` is how many segments this end sent again. ``failed_connections`` carried no
+    order; ``retransmits`` is how many segments this end sent again: these three are the mount's,
+    since whoever uses it shares its connections. ``failed_connections`` carried no
     request; ``failed_ns`` is the time from each to the next attempt, else to its end;
     ``failed_to``: their remote addresses.
     """
@@ -96,7 +97,8 @@ def _data(frames: Frames) -> pl.DataFrame:
     """The downloads of chunks and files of which all times are known. Not the first one of an
     HTTPS connection: its first bytes may be those of the handshake.
     """
-    of_files = frames["fetches"].filter(IS_FILE_DATA)["download_id"].drop_nulls().unique()
+    arrived = frames["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
+    of_files = arrived["download_id"].drop_nulls().unique()
     complete = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
     clear = pl.col("reused") | ~pl.col("encrypted")
     with_data = pl.col("download_id").is_in(of_files.implode())

@@ -1,4 +1,4 @@
-"""File operations and requests: how many of each kind, and which never ended."""
+"""File operations, requests and downloads: how many of each kind, and which never ended."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from .sums import count_of, total
 
 
 def counts(frames: Frames) -> dict[str, int]:
-    """Return the number of operations by kind, hits, requests and downloads, and the hits' ns."""
-    operations, requests = frames["operations"], frames["fuse_requests"]
+    """Return the number of operations by kind, threads, hits and the hits' ns, and what
+    `counts_of_mounts` returns; ``frames``: only what is the command's own.
+    """
+    operations = frames["operations"]
     by_kind = operations.group_by(pl.col("kind").cast(pl.String)).len().sort("kind")
     return {
         "operations": operations.height,
         **{f"operations_{kind}": number for kind, number in by_kind.iter_rows()},
         "page_cache_hits": total(frames["hits"], "count"),
         "page_cache_ns": total(frames["hits"], "ns"),
+        **counts_of_mounts(frames),
+        "target_threads": count_of(frames["tasks"], pl.col("role").cast(pl.String) == "target"),
+    }
+
+
+def counts_of_mounts(frames: Frames) -> dict[str, int]:
+    """Return the number of requests, lookups in the client's cache and downloads."""
+    requests = frames["fuse_requests"]
+    return {
         "fuse_requests": requests.height,
         "fuse_reads": count_of(requests, pl.col("opcode") == fuse.READ),
         "cache_lookups": frames["cache_lookups"].height,
         "downloads": frames["downloads"].height,
         "download_errors": count_of(frames["downloads"], pl.col("status") >= 400),
-        "target_threads": count_of(frames["tasks"], pl.col("role").cast(pl.String) == "target"),
     }
 
 

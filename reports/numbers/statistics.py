@@ -1,7 +1,10 @@
 """A run in numbers, computed once, for the terminal, JSON and the page.
 
-Every number comes from the run's tables. Times are integer nanoseconds and end in ``_ns``, sizes in
-``_bytes``; a share is between 0 and 1. ``as_json`` keeps these names: they are stable.
+Every number comes from the run's tables, and is the command's own: of requests, fetches and
+downloads only those made for the command, or waited for by it. The mounts' numbers, for everybody
+who used them, are ``of_mounts``; the machine's are the use and the memory of ``devices``. Times are
+integer nanoseconds and end in ``_ns``, sizes in ``_bytes``; a share is between 0 and 1. ``as_json``
+keeps these names: they are stable.
 """
 
 from __future__ import annotations
@@ -26,9 +29,12 @@ from .log import Imported, imported_of
 from .network import Network, network
 from .operations import counts, unfinished_operations
 from .phases import Phase, phases
+from .servers import Server, servers
+from .sharing import OfMounts, of_mounts
 from .stalls import Stalls, stalls
 from .sums import count_of, total
 from .tensors import Tensors, tensors
+from .waits import Waits, waits
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,9 @@ class Statistics:
     bytes: Bytes
     latency: Latency
     network: Network
+    waits: Waits
+    servers: tuple[Server, ...]
+    of_mounts: OfMounts
     chunks_known: int
     chunks_looked_up: int
     chunks_cached_at_start: int
@@ -128,9 +137,10 @@ def compute(material: Material) -> Statistics:
 
 
 def _measured(material: Material) -> Statistics:
-    frames, meta, window = material.frames, material.meta, material.window
+    frames, own = material.frames, material.own
+    meta, window = material.meta, material.window
     offset = meta.get("utc_offset_ns")
-    fetched = fetch_summary(frames["fetches"], window)
+    fetched = fetch_summary(own["fetches"], window)
     chunks = frames["chunks"]
     return Statistics(
         command=_command(meta),
@@ -140,29 +150,32 @@ def _measured(material: Material) -> Statistics:
         outcome=_outcome(meta),
         kernel=str(meta.get("kernel", "")),
         cvmprof_version=str(meta.get("version", "")),
-        counts=counts(frames),
+        counts=counts(own),
         command_time=command_time(material),
         phases=phases(material),
         fetches=fetched,
-        failures=failures(frames),
+        failures=failures(own),
         bytes=Bytes(
-            total(frames["downloads"], "wire_bytes"),
+            total(own["downloads"], "wire_bytes"),
             fetched.unpacked_bytes,
             dict(material.source_bytes.iter_rows()),
         ),
-        latency=latency(frames),
-        network=network(frames),
+        latency=latency(own),
+        network=network(own),
+        waits=waits(own, window),
+        servers=servers(own["downloads"]),
+        of_mounts=of_mounts(material),
         chunks_known=chunks.height,
         chunks_looked_up=count_of(chunks, pl.col("cached_at_start").is_not_null()),
         chunks_cached_at_start=count_of(chunks, pl.col("cached_at_start").fill_null(value=False)),
-        slowest_chunks=slowest_chunks(frames, window),
-        collisions=collisions(frames),
+        slowest_chunks=slowest_chunks(own, window),
+        collisions=collisions({**frames, "lock_waits": own["lock_waits"]}),
         fetched_for_no_request=own_fetches(frames),
         stalls=stalls(material),
         tensors=tensors(material),
         devices=devices(material),
         cpu=cpu(material),
-        unfinished=unfinished_operations(frames),
+        unfinished=unfinished_operations(own),
         failed_operations=failed_operations(frames, window),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),

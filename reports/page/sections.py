@@ -116,7 +116,8 @@ def tiles_of_run(s: Statistics) -> list[tuple[str, str]]:
         f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
     return [
-        ("Over HTTP", size(s.bytes.over_http)),
+        ("Over HTTP, for the command", size(s.bytes.over_http)),
+        ("Over HTTP, for everybody on its mounts", size(s.of_mounts.over_http)),
         ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
         ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
         ("Chunks in the client’s cache at first lookup", cached),

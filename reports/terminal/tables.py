@@ -53,6 +53,7 @@ def _rows(s: Statistics) -> dict[str, str]:
         "whole command": duration(s.duration_ns),
         **_phase_rows(s),
         "over HTTP": size(s.bytes.over_http),
+        **_of_mounts(s),
         **_round_trip(s),
         "chunks downloaded": f"{s.fetches.chunks_downloaded:,}",
         "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
@@ -64,6 +65,14 @@ def _rows(s: Statistics) -> dict[str, str]:
         "events lost": f"{s.lost:,}",
         "compared with the client's counters": reconciled(s.reconciliation),
     }
+
+
+def _of_mounts(s: Statistics) -> dict[str, str]:
+    """The mounts' numbers where they are more than the command's own."""
+    everybody = s.of_mounts.over_http
+    if everybody == s.bytes.over_http:
+        return {}
+    return {"  the mounts', for everybody": size(everybody)}
 
 
 def _round_trip(s: Statistics) -> dict[str, str]:

@@ -16,9 +16,11 @@ from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Fetches, Latency
 from cvmprof.reports.numbers.network import Network
 from cvmprof.reports.numbers.phases import Phase
+from cvmprof.reports.numbers.sharing import OfMounts
 from cvmprof.reports.numbers.stalls import Stalls
 from cvmprof.reports.numbers.statistics import Bytes, Outcome, Statistics, compute
 from cvmprof.reports.numbers.tensors import Tensors
+from cvmprof.reports.numbers.waits import Waits
 
 from .synthetic import DAEMON, MAIN, MS, PID, START, Rows, run_of, tiny_rows
 
@@ -48,13 +50,22 @@ NO_TIME = replace(
     NO_WAIT, wall_ns=0, causes_ns={}, threads_ns=0, thread_causes_ns={}, process_count=0,
     processes=(),
 )  # fmt: skip
+NO_LATENCY = Latency(None, None, None, 0, 0)
+NO_WAITS = Waits(
+    total_ns=0, kinds_ns={}, first_byte_ns=0, transfer_ns=0, answered=0, pending=None, slowest=None,
+    failed_at=(),
+)  # fmt: skip
+UNUSED_MOUNTS = OfMounts(
+    counts={}, fetches=NO_FETCHES, failures=NO_FAILURES, over_http=0, latency=NO_LATENCY,
+    network=NO_NETWORK, neighbours=(), client_fetches=0, client_wire_bytes=0,
+)  # fmt: skip
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
     counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_TIME, phases=(),
-    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
-    latency=Latency(None, None, None, 0, 0), network=NO_NETWORK, chunks_known=0,
-    chunks_looked_up=0, chunks_cached_at_start=0,
+    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}), latency=NO_LATENCY,
+    network=NO_NETWORK, waits=NO_WAITS, servers=(), of_mounts=UNUSED_MOUNTS,
+    chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
     stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),
     incidents=(), losses=(), probes=(), mounts=(), reconciliation=(),
@@ -147,6 +158,12 @@ def download(rows: Rows, number: int, *times: int | None, **row: Any) -> None:
     names = ("sent_ns", "first_byte_ns", "last_byte_ns", "committed_ns")
     rows.add("downloads", download_id=number, host="h", attempt=1, wire_bytes=77,
              **dict(zip(names, times, strict=True)), **row)  # fmt: skip
+
+
+def asked(rows: Rows, unique: int, pid: int = PID, **row: Any) -> None:
+    """Add a request of the command, or of another process, on mount 0."""
+    rows.add("fuse_requests", mount_id=0, unique=unique, opcode=15, node_id=17, pid=pid, tid=pid,
+             error=0, **row)  # fmt: skip
 
 
 def tile(rows: Rows, start: int, end: int, cause: str, tid: int = MAIN, **ids: Any) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -80,6 +81,8 @@ STALLED_AFTER = 8
 ENDING_S = 20.0
 #: what counts as a hang has to last a second
 HANGING_S = 1.2
+#: what a server takes for one object that comes late
+LATE_S = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +198,33 @@ def _assert_hung(run: Run, path: Path) -> None:
     assert waits.join(unanswered, on=["mount_id", "unique"]).height > 0
     _assert_tiled(run)
     _assert_explained(run)
-    (unfinished,) = json.loads(_said(run, "summary", "--json"))["unfinished"]
+    said = json.loads(_said(run, "summary", "--json"))
+    (unfinished,) = said["unfinished"]
     assert unfinished.startswith(f"read of {path} by thread ")
+    _assert_hang_told(said, path)
     page = Path(_said(run, "report").strip())
     assert f"read of {path} never ended" in page.read_text()
+
+
+def _assert_hang_told(said: dict[str, Any], path: Path) -> None:
+    """One object never came, the others' median is theirs, and no faster line is advised."""
+    waits, latency = said["waits"], said["latency"]
+    pending = waits["pending"]
+    assert (pending["count"], pending["received_bytes"], pending["path"]) == (1, 0, str(path))
+    assert waits["kinds_ns"]["in_flight"] >= HANGING_S * 0.9e9
+    assert waits["kinds_ns"]["in_flight"] <= pending["longest_ns"]
+    assert latency["downloads"] == waits["answered"] == STALLED_AFTER
+    (server,) = pending["servers"]
+    assert server["is_local"]
+    found = {finding["headline"]: finding["meaning"] for finding in said["findings"]}
+    (meaning,) = (
+        text
+        for headline, text in found.items()
+        if "for 1 object that had not come when recording ended" in headline
+    )
+    assert meaning.startswith(f"The server on this machine ({server['name']}) sent nothing for ")
+    assert f"{STALLED_AFTER} other downloads began to arrive" in meaning
+    assert not [text for text in found.values() if "fetching ahead" in text or "Bandwidth" in text]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -364,22 +390,33 @@ def test_a_mount_that_answers_nothing_holds_nobody_up(
 
 @dataclass(frozen=True)
 class Fault:
-    """What a server does to one request for the fifth object, and what is to be told of that."""
+    """What a server does to one request for the fifth object, and what is to be told of that:
+    its kind and words, and how long the command waited for it at least.
+    """
 
     rule: Rule
     status: int | None
+    kind: str
     said: str
+    waited_s: float = 0.0
 
 
+TIMEOUT_S = 2
 FAULTS = {
-    "error": Fault(Rule("status", "/data/", skip=4, times=1), 503, "1 answered with status 503."),
-    "stall": Fault(Rule("stall", "/data/", skip=4, times=1), None, "1 not answered."),
+    "error": Fault(
+        Rule("status", "/data/", skip=4, times=1), 503, "error", "1 answered with status 503."
+    ),
+    "stall": Fault(
+        Rule("stall", "/data/", skip=4, times=1), None, "unanswered", "1 not answered.",
+        0.9 * TIMEOUT_S,
+    ),
     "corrupt": Fault(
         Rule("corrupt", "/data/", skip=4, times=1),
         200,
+        "rejected",
         "1 answered with content that the client rejected.",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -389,7 +426,7 @@ def test_a_server_that_fails_once(
     """Asked once more, by the client or by the kernel, all is read, and both requests are told."""
     fault = FAULTS[name]
     order(failing_lab, Shaping())
-    options = MountOptions(cache=tmp_path / "cache", timeout_s=2, retries=2)
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
     place = mount(failing_lab, tmp_path / "mnt", options)
     order(failing_lab, Shaping(rules=(fault.rule,)))
     try:
@@ -409,12 +446,39 @@ def test_a_server_that_fails_once(
     assert fifth["status"].to_list() == [fault.status, 200]
     assert set(run.tables["reconciliation"]["difference"]) == {0}
     _assert_tiled(run)
+    waits = json.loads(_said(run, "summary", "--json"))["waits"]
+    assert set(waits["kinds_ns"]) == {"answered", fault.kind}
+    assert waits["kinds_ns"][fault.kind] >= fault.waited_s * 1e9
+    assert waits["answered"] == 17
     summary = " ".join(_said(run, "summary").split())
     said = "1 fetch failed (EIO: 1), and" if failed else "No fetch failed, but"
     assert f"{said} 1 request to servers brought no usable answer." in summary
     assert fault.said in summary
     page = Path(_said(run, "report").strip()).read_text()
     assert f"{said} 1 request to servers brought no usable answer." in page
+
+
+def test_one_object_that_comes_late(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
+    """What all downloads take in the median is not the matter, and not told as if it were."""
+    order(failing_lab, Shaping())
+    place = mount(failing_lab, tmp_path / "mnt", MountOptions(cache=tmp_path / "cache"))
+    late = Rule("delay", "/data/", delay_s=LATE_S, skip=4, times=1)
+    order(failing_lab, Shaping(LATENCY_S, rules=(late,)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    said = json.loads(_said(open_run(_run(tmp_path)), "summary", "--json"))
+    slowest, answered_ns = said["waits"]["slowest"], said["waits"]["kinds_ns"]["answered"]
+    assert LATE_S * 1e9 <= slowest["first_byte_ns"] < 1.5 * LATE_S * 1e9
+    assert slowest["waited_ns"] <= answered_ns
+    assert said["latency"]["first_byte_ns"] < 0.1 * LATE_S * 1e9
+    found = {finding["headline"]: finding["meaning"] for finding in said["findings"]}
+    assert [line for line in found if "for one of 17 downloads" in line]
+    assert not [line for line in found if "was slow to answer" in line]
+    assert not [text for text in found.values() if "fetching ahead" in text]
 
 
 def test_a_server_that_goes_on_failing(failing_lab: Lab, tmp_path: Path, start: Start) -> None:

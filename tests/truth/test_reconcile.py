@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from cvmprof.profiler.run.opened import Run
-from cvmprof.runners.lab.lab import accesses
+from cvmprof.runners.lab.lab import Shaping, accesses, order
 
-from .conftest import READ_ALL, Trace, Truth
+from .conftest import LATENCY_S, READ_ALL, Trace, Truth
 
 GETATTR, GETXATTR = 3, 22
+#: no server's headers are longer
+HEAD_BYTES = 1000
 #: opens a file, lets a bystander read, and reads: which file, and two FIFOs
 TAKE_TURNS = """
 import os, sys
@@ -27,6 +31,29 @@ open(done).read()
 while os.read(descriptor, 1 << 20):
     pass
 """
+#: reads a file and waits: which file, and two FIFOs
+READ_AND_WAIT = """
+import os, sys
+path, begin, done = sys.argv[1:]
+descriptor = os.open(path, os.O_RDONLY)
+while os.read(descriptor, 1 << 20):
+    pass
+open(begin, "w").close()
+open(done).read()
+"""
+#: reads a file once it may, says so when it has, and stays until its input ends
+NEIGHBOUR = """
+import os, sys
+path, begin, done = sys.argv[1:]
+open(begin).read()
+descriptor = os.open(path, os.O_RDONLY)
+while os.read(descriptor, 1 << 20):
+    pass
+open(done, "w").close()
+sys.stdin.read()
+"""
+#: with so much latency a neighbour's 17 fetches take longer than is recorded
+SLOW_S, RECORDED = 0.4, "4s"
 BYSTANDER = 'read _ < "$1"; cat "$0" > /dev/null; : > "$2"'
 
 
@@ -87,6 +114,69 @@ def test_another_user_of_the_mount(truth: Truth, trace: Trace, tmp_path: Path) -
     assert (rows["objects"]["recorded"], rows["objects"]["difference"]) == (17 + 3, 0)
     assert rows["body_bytes"]["recorded"] == sum(access.bytes for access in served)
     assert rows["body_bytes"]["difference"] == 0
+
+
+@pytest.fixture
+def slow(truth: Truth) -> Iterator[None]:
+    """A server with much latency, as long as the test lasts."""
+    order(truth.lab, Shaping(SLOW_S))
+    yield
+    order(truth.lab, Shaping(LATENCY_S))
+
+
+@pytest.fixture
+def neighbour(truth: Truth, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Who reads another file when `begin` is opened, and opens `done` after that."""
+    for name in ("begin", "done"):
+        os.mkfifo(tmp_path / name)
+    program = [sys.executable, "-I", "-c", NEIGHBOUR, truth.path("model.bin")]
+    running = subprocess.Popen(
+        [*map(str, program), tmp_path / "begin", tmp_path / "done"], stdin=subprocess.PIPE
+    )
+    yield running
+    running.kill()
+    running.communicate()
+
+
+def test_a_neighbour_fetches_when_recording_ends(
+    truth: Truth, trace: Trace, tmp_path: Path, slow: None, neighbour: subprocess.Popen[bytes]
+) -> None:
+    """While the command goes on: no difference, and what the neighbour fetched is its own."""
+    since = truth.cool()
+    fifos = (tmp_path / "begin", tmp_path / "done")
+    duration = ("--duration", RECORDED)
+    run = trace(READ_AND_WAIT, truth.path("twin-b.bin"), *fifos, options=duration)
+    served = truth.served(since)
+    own = sum(access.bytes for access in served[:3])
+    rows = compared(run)
+    assert {row["difference"] for row in rows.values()} == {0}
+    recorded = int(rows["objects"]["recorded"])
+    assert 3 < recorded < 3 + 17 == len(served)
+    assert rows["chunks"]["recorded"] == 3
+    said = _summary(run)
+    assert said["fetches"]["chunks_downloaded"] == said["latency"]["downloads"] == 3
+    assert own < said["bytes"]["over_http"] < own + 3 * HEAD_BYTES
+    assert said["counts"]["downloads"] == 3
+    mounts = said["of_mounts"]
+    (other,) = (each for each in mounts["neighbours"] if each["fetches"])
+    assert (other["pid"], other["name"][:6]) == (neighbour.pid, "python")
+    assert recorded - 3 <= other["fetches"] <= recorded - 3 + 1
+    assert other["wire_bytes"] == mounts["over_http"] - said["bytes"]["over_http"]
+    headlines = [finding["headline"] for finding in said["findings"]]
+    assert not [line for line in headlines if "than the client counted" in line]
+    (told,) = (line for line in headlines if line.startswith("Others used the command's mounts"))
+    assert f"(process {neighbour.pid})" in told
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    said = subprocess.run(
+        [sys.executable, "-m", "cvmprof", "summary", "--json", str(run.path)],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    summary: dict[str, Any] = json.loads(said.stdout)
+    return summary
 
 
 def test_what_it_asks_for_itself_is_no_part_of_the_run(truth: Truth, trace: Trace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pytest
 
 from cvmprof.profiler.health.reconcile import Recorded, reconciliation
 from cvmprof.profiler.run.journal import Journal
@@ -12,6 +13,8 @@ from cvmprof.profiler.tables import conform, empty
 from cvmprof.tests.profiler.rows import rows
 
 DEVICE = "0:50"
+#: when recording ended
+STOP_NS = 1000
 HASHES = [f"{number:040x}" for number in range(6)]
 
 
@@ -38,7 +41,9 @@ def mounted(start_ns: int | None = None) -> pl.DataFrame:
 
 
 def fetches(*outcomes: str | None) -> pl.DataFrame:
-    """Fetches at 100, 200 …, of call 0, 1 …; those that download queued theirs at once."""
+    """Fetches from 100, 200 … to 150, 250 …, of call 0, 1 …; those that download queued theirs at
+    once.
+    """
     count = len(outcomes)
     times = [100 * (number + 1) for number in range(count)]
     queued = [time if outcomes[at] == "downloaded" else None for at, time in enumerate(times)]
@@ -50,6 +55,7 @@ def fetches(*outcomes: str | None) -> pl.DataFrame:
             "pid": 9,
             "tid": 9,
             "start_ns": times,
+            "end_ns": [time + 50 for time in times],
             "object_hash": HASHES[:count],
             "object_kind": "chunk",
             "outcome": outcomes,
@@ -60,7 +66,7 @@ def fetches(*outcomes: str | None) -> pl.DataFrame:
 
 
 def downloads(*bodies: int, header: int | None = 200) -> pl.DataFrame:
-    """Downloads that ended at 110, 210 …"""
+    """Downloads that ended at 110, 210 …, with which the client was done 5 later."""
     count = len(bodies)
     frame = pl.DataFrame(
         {
@@ -73,6 +79,7 @@ def downloads(*bodies: int, header: int | None = 200) -> pl.DataFrame:
             "reused": False,
             "sent_ns": [100 * (number + 1) for number in range(count)],
             "last_byte_ns": [100 * (number + 1) + 10 for number in range(count)],
+            "committed_ns": [100 * (number + 1) + 15 for number in range(count)],
             "wire_bytes": [body + 200 for body in bodies],
             "header_bytes": header,
         }
@@ -110,9 +117,9 @@ CALLS = conform("daemon_calls", pl.DataFrame([one for call in range(5) for one i
 
 
 def compared(lines: list[dict[str, Any]], **frames: pl.DataFrame) -> dict[str, tuple[Any, ...]]:
-    tables = {
-        "mounts": mounted(), "incidents": empty("incidents"), "fetches": fetches(),
-        "downloads": downloads(), "chunks": empty("chunks"), "calls": CALLS,
+    tables: dict[str, Any] = {
+        "stop_ns": STOP_NS, "mounts": mounted(), "incidents": empty("incidents"),
+        "fetches": fetches(), "downloads": downloads(), "chunks": empty("chunks"), "calls": CALLS,
         **frames,
     }  # fmt: skip
     found = reconciliation(Journal(tuple(lines)), Recorded(**tables))
@@ -220,8 +227,8 @@ BEFORE, AFTER = said("attributes_before", 100, 1, 1), said("attributes", 400, 3,
 
 
 def test_readings_bound_what_counts_inclusively() -> None:
-    """By when an object was queued, else by when its fetch began; by when an answer was complete;
-    of the mount itself.
+    """By when a fetch began and its object was queued, else it ended; by when an answer was
+    complete and done with; of the mount itself. What lies on both sides is in flight.
     """
     fetch: dict[str, Any] = {"mount_id": 0, "outcome": "failed"}
     download = {"mount_id": 0, "wire_bytes": 1100, "header_bytes": 100}
@@ -229,7 +236,7 @@ def test_readings_bound_what_counts_inclusively() -> None:
         [BEFORE, AFTER],
         fetches=rows(
             "fetches",
-            *({**fetch, "start_ns": at} for at in (99, 100, 400, 401)),
+            *({**fetch, "start_ns": at, "end_ns": at} for at in (99, 100, 400, 401)),
             {**fetch, "start_ns": 50, "queued_ns": 200},
             {**fetch, "start_ns": 200, "queued_ns": 500},
             {**fetch, "start_ns": 200, "mount_id": 1},
@@ -239,12 +246,21 @@ def test_readings_bound_what_counts_inclusively() -> None:
         ),
         downloads=rows(
             "downloads",
-            *({**download, "last_byte_ns": at} for at in (99, 100, 400, 401, None)),
-            {**download, "last_byte_ns": 200, "mount_id": 1},
+            *(
+                {**download, "last_byte_ns": at, "committed_ns": at}
+                for at in (99, 100, 400, 401, None)
+            ),
+            {**download, "last_byte_ns": 200, "committed_ns": 300, "mount_id": 1},
+            {**download, "last_byte_ns": 99, "committed_ns": 101},
+            {**download, "last_byte_ns": 399, "committed_ns": 401},
         ),
     )
-    assert found["objects"] == (2, 4, 2, None)
-    assert found["body_bytes"] == (3072, 2000, -1072, None)
+    assert found["objects"] == (
+        2, 2, 0, "in flight when the counters were read: 3 more objects",
+    )  # fmt: skip
+    assert found["body_bytes"] == (
+        3072, 2000, 0, "in flight when the counters were read: 2,000 more bytes",
+    )  # fmt: skip
     assert found["chunks"] == (0, 0, 0, None)
 
 
@@ -265,9 +281,8 @@ def test_a_call_sets_out_to_download_after_its_second_miss() -> None:
     for number, queued, counts in (
         (0, None, 1), (1, None, 0), (2, 200, 1), (3, None, 0), (4, 200, 0),
     ):  # fmt: skip
-        made = rows(
-            "fetches", {**fetch, "call_id": number, "queued_ns": queued}, queued_ns=pl.Int64
-        )
+        row = {**fetch, "call_id": number, "queued_ns": queued, "end_ns": 300}
+        made = rows("fetches", row, queued_ns=pl.Int64)
         assert compared([BEFORE, AFTER], fetches=made, calls=calls)["objects"][1] == counts, number
 
 
@@ -277,7 +292,7 @@ def test_only_the_last_mount_of_a_device_is_compared_and_only_if_it_was_asked() 
     two = rows("mounts", {"mount_id": 4, "device": DEVICE}, {"mount_id": 5, "device": DEVICE})
     found = reconciliation(
         Journal(tuple(asked)),
-        Recorded(two, empty("incidents"), fetches(), downloads(), empty("chunks"), CALLS),
+        Recorded(STOP_NS, two, empty("incidents"), fetches(), downloads(), empty("chunks"), CALLS),
     )
     assert found["mount_id"].to_list() == [5] * 3
     for change in (
@@ -294,7 +309,9 @@ def test_a_reload_of_this_mount_between_the_readings_counts_from_zero() -> None:
     reload = {"kind": "reload", "mount_id": 0}
     fetch: dict[str, Any] = {"mount_id": 0, "outcome": "downloaded"}
     made = rows(
-        "fetches", *({**fetch, "start_ns": at} for at in (150, 250, 350)), queued_ns=pl.Int64
+        "fetches",
+        *({**fetch, "start_ns": at, "end_ns": at} for at in (150, 250, 350)),
+        queued_ns=pl.Int64,
     )
     for incidents, objects in (
         ([{**reload, "time_ns": 200}, {**reload, "time_ns": 300}], (3, 1, -2)),
@@ -337,5 +354,74 @@ def test_downloaded_content_is_in_the_chunk_lists_of_its_file() -> None:
     listed = {"file_id": 1, "object_hash": HASHES[0]}
     known = rows("chunks", listed, {**listed, "index": 1}, {**listed, "file_id": 2})
     assert compared([BEFORE, AFTER], fetches=made, chunks=known)["chunks"] == (
-        1, 3, 2, "the file of 1 of them is not known",
+        1, 2, 1, "of files whose chunk lists were not read: 1 more",
+    )  # fmt: skip
+
+
+def test_what_was_in_flight_explains_no_more_than_it_is() -> None:
+    """A fetch that never ended and a download that was never done with: once each, at most."""
+    lines = [said("attributes_before", 50, 0, 0), said("attributes", 450, 2, 1)]
+    open_fetch = fetches("downloaded", None).with_columns(
+        end_ns=pl.when(pl.col("outcome").is_not_null()).then("end_ns")
+    )
+    open_download = downloads(10, 2000).with_columns(
+        committed_ns=pl.when(pl.col("download_id") == 0).then("committed_ns")
+    )
+    found = compared(lines, fetches=open_fetch, downloads=open_download)
+    assert found["objects"][:3] == (2, 1, 0)
+    assert found["body_bytes"][:3] == (1024, 10, 0)
+    more = [lines[0], said("attributes", 450, 3, 4)]
+    found = compared(more, fetches=open_fetch, downloads=open_download)
+    assert found["objects"][:3] == (3, 1, -1)
+    assert found["body_bytes"][:3] == (4096, 10, 2010 - 4096)
+    fewer = [lines[0], said("attributes", 450, 0, 0)]
+    assert compared(fewer, fetches=open_fetch)["objects"][:3] == (0, 1, 1)
+
+
+@pytest.mark.parametrize("sign", ["next_ns", "closed_ns", "fetch"])
+def test_a_download_is_done_with_when_anything_follows_it(sign: str) -> None:
+    """The next request on its connection, the connection's end, or its fetch's."""
+    lines = [said("attributes_before", 150, 0, 1), said("attributes", 450, 0, 1)]
+    done = downloads(5000).with_columns(
+        committed_ns=pl.lit(None, pl.Int64),
+        closed_ns=pl.lit(120 if sign == "closed_ns" else None, pl.Int64),
+        fetch_id=pl.lit(0 if sign == "fetch" else None, pl.Int32),
+    )
+    later = done.with_columns(
+        pl.lit(1, pl.Int32).alias("download_id"), pl.lit(140, pl.Int64).alias("sent_ns"),
+        last_byte_ns=pl.lit(None, pl.Int64), fetch_id=pl.lit(None, pl.Int32),
+    )  # fmt: skip
+    seen = pl.concat([done, later]) if sign == "next_ns" else done
+    ended = fetches("downloaded").with_columns(end_ns=pl.lit(130, pl.Int64))
+    found = compared(lines, downloads=seen, fetches=ended)["body_bytes"]
+    assert found == (0, 0, 0, None)
+
+
+def test_a_reading_after_the_end_of_recording_bounds_from_below_only() -> None:
+    late = {**said("attributes", STOP_NS + 400, 4, 0), "answered_ns": STOP_NS + 1_200_000_000}
+    lines = [said("attributes_before", 50, 0, 0), late]
+    remark = "its counters were read 1.2 s after recording had ended"
+    assert compared(lines, fetches=fetches("downloaded"))["objects"] == (4, 1, None, remark)
+    four = fetches(*["downloaded"] * 4)
+    assert compared(lines, fetches=four)["objects"] == (4, 4, 0, remark)
+    five = fetches(*["downloaded"] * 5)
+    assert compared(lines, fetches=five)["objects"] == (4, 5, 1, remark)
+
+
+def test_fetches_while_the_counters_are_read_may_be_counted_or_not() -> None:
+    begin = {**said("attributes_before", 100, 0, 0), "answered_ns": 210}
+    for counted, difference in ((0, 1), (1, 0), (3, 0), (4, -1)):
+        lines = [begin, said("attributes", 340, counted, 0)]
+        found = compared(lines, fetches=fetches(*["downloaded"] * 3))["objects"]
+        assert found[:3] == (counted, 1, difference), counted
+
+
+def test_chunks_of_files_whose_lists_were_not_read_are_not_compared() -> None:
+    lines = [said("attributes_before", 50, 0, 0), said("attributes", 450, 2, 0)]
+    listed = rows("chunks", {"file_id": 3, "object_hash": HASHES[0]})
+    made = fetches("downloaded", "downloaded").with_columns(
+        file_id=pl.when(pl.col("fetch_id") == 0).then(pl.lit(3)).cast(pl.Int32)
+    )
+    assert compared(lines, fetches=made, chunks=listed)["chunks"] == (
+        1, 1, 0, "of files whose chunk lists were not read: 1 more",
     )  # fmt: skip

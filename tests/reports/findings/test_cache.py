@@ -9,6 +9,7 @@ from cvmprof.reports.numbers.contention import Collisions
 from cvmprof.reports.numbers.statistics import Bytes
 from cvmprof.tests.reports.rows import (
     NO_FAILURES,
+    asked,
     fetches,
     figures,
     findings_of,
@@ -21,6 +22,7 @@ from cvmprof.tests.reports.synthetic import (
     MIB,
     MODEL,
     MS,
+    PID,
     START,
     sha1,
     tiny_rows,
@@ -43,10 +45,13 @@ def test_page_cache_explains_why_the_daemon_sees_so_little() -> None:
 
 def test_joined_and_failed_fetches_are_said() -> None:
     rows = tiny_rows()
+    asked(rows, 2)
     for number, outcome in ((2, "joined"), (3, "failed")):
         rows.add(
             "fetches",
             fetch_id=number,
+            mount_id=0,
+            unique=2,
             start_ns=START,
             end_ns=START + MS,
             pid=DAEMON,
@@ -72,7 +77,7 @@ def test_unrelated_files_that_share_a_lock_are_named() -> None:
             unique=unique,
             opcode=15,
             node_id=node,
-            pid=1,
+            pid=PID,
             tid=1,
             error=0,
         )

@@ -10,9 +10,13 @@ from cvmprof.reports.findings.rules import findings
 from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Latency
 from cvmprof.reports.numbers.network import Network
+from cvmprof.reports.numbers.servers import Server
+from cvmprof.reports.numbers.waits import Pending, Slowest, Waits
 from cvmprof.tests.reports.rows import (
     NO_FAILURES,
     NO_NETWORK,
+    NO_WAITS,
+    UNUSED_MOUNTS,
     fetches,
     figures,
     findings_of,
@@ -29,24 +33,29 @@ from cvmprof.tests.reports.synthetic import (
     tiny_rows,
 )
 
+HERE = Server("127.0.0.1:8000", is_proxy=False, is_local=True, requests=3, ns=1)
+AWAY = Server("cache.example.org:3128", is_proxy=True, is_local=False, requests=3, ns=1)
+#: of 100 ms the command waited 60 ms for first bytes and 20 ms for transfers
+WAITED = replace(
+    NO_WAITS, total_ns=80 * MS, kinds_ns={"answered": 80 * MS}, first_byte_ns=60 * MS,
+    transfer_ns=20 * MS, answered=3,
+)  # fmt: skip
 
-def test_latency_and_bandwidth_are_told_apart() -> None:
-    latency = (
-        "Each chunk took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), "
+
+def test_what_a_download_took_and_cost() -> None:
+    took = (
+        "A download took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), "
         "at 38.1 MiB/s."
     )
-    (finding,) = [f for f in findings_of(tiny_rows()) if f.headline == latency]
-    assert finding.meaning == "Latency and bandwidth matter about equally."
+    (finding,) = [f for f in findings_of(tiny_rows()) if f.headline == took]
+    assert finding.meaning == (
+        "The command waited 40.0 ms (40 %) for first bytes and 30.0 ms (30 %) for transfers: "
+        "latency and bandwidth matter about equally."
+    )
     rows = tiny_rows()
     for download in rows.rows["downloads"]:
         download["last_byte_ns"] -= 10 * MS
-    (finding,) = [f for f in findings_of(rows) if "and 5.00 ms to transfer" in f.headline]
-    assert finding.meaning.startswith("Latency, not bandwidth")
-    rows = tiny_rows()
-    for download in rows.rows["downloads"]:
-        download["first_byte_ns"] -= 15 * MS
-    (finding,) = [f for f in findings_of(rows) if f.headline.startswith("Each chunk took 5.00 ms")]
-    assert finding.meaning.startswith("Bandwidth more than latency")
+    assert any("and 5.00 ms to transfer" in finding.headline for finding in findings_of(rows))
 
 
 def chunk_took(first_ns: int | None, transfer_ns: int | None, rate: float | None = None) -> Latency:
@@ -55,7 +64,7 @@ def chunk_took(first_ns: int | None, transfer_ns: int | None, rate: float | None
 
 def test_what_a_chunk_took() -> None:
     (finding,) = spoken(latency=chunk_took(20 * MS, 15 * MS, 2.0 * MIB))
-    assert finding.tone == "note"
+    assert (finding.tone, finding.meaning) == ("note", "")
     assert figures(finding.headline) == ["20.0 ms", "15.0 ms", "3", "2.00 MiB"]
     (finding,) = spoken(latency=chunk_took(20 * MS, 15 * MS))
     assert figures(finding.headline) == ["20.0 ms", "15.0 ms", "3"]
@@ -63,14 +72,128 @@ def test_what_a_chunk_took() -> None:
     assert spoken(latency=chunk_took(20 * MS, None)) == []
 
 
-def test_latency_or_bandwidth_is_named_beyond_twice_the_other() -> None:
-    def meaning(first_ns: int, transfer_ns: int) -> str:
-        (finding,) = spoken(latency=chunk_took(first_ns, transfer_ns))
-        return finding.meaning
+def advice(waits: Waits, *servers: Server) -> str:
+    """What would help a command of 100 ms; not the medians decide."""
+    latency = chunk_took(15 * MS, 15 * MS)
+    return spoken(latency=latency, waits=waits, servers=servers)[-1].meaning
 
-    alike = meaning(10, 10)
-    assert meaning(20, 10) == meaning(10, 20) == alike
-    assert len({meaning(21, 10), meaning(10, 21), alike}) == 3
+
+def test_latency_or_bandwidth_is_named_beyond_twice_the_other_with_its_share() -> None:
+    def meaning(first_ms: int, transfer_ms: int) -> str:
+        waits = replace(WAITED, first_byte_ns=first_ms * MS, transfer_ns=transfer_ms * MS)
+        return advice(waits)
+
+    assert meaning(60, 20) == (
+        "The command waited 60.0 ms (60 %) for first bytes and 20.0 ms (20 %) for transfers: "
+        "latency, not bandwidth. Larger chunks or fetching ahead, or a nearer proxy, would help, "
+        "a faster line would not."
+    )
+    assert "bandwidth more than latency. A faster line or server, or" in meaning(20, 60)
+    equal = "latency and bandwidth matter about equally."
+    assert meaning(40, 20).endswith(equal) and meaning(20, 40).endswith(equal)
+
+
+def test_without_a_tenth_of_the_time_nothing_is_advised() -> None:
+    few = replace(WAITED, first_byte_ns=10 * MS, transfer_ns=0)
+    assert advice(few) and not advice(replace(few, first_byte_ns=10 * MS - 1))
+    few = replace(WAITED, first_byte_ns=0, transfer_ns=10 * MS)
+    assert advice(few) and not advice(replace(few, transfer_ns=10 * MS - 1))
+
+
+def test_what_is_on_this_machine_has_no_line_and_nothing_nearer() -> None:
+    assert "nearer" not in advice(WAITED, HERE)
+    assert "nearer" in advice(WAITED, HERE, AWAY)
+    transfers = replace(WAITED, first_byte_ns=0, transfer_ns=60 * MS)
+    assert "A faster server, or" in advice(transfers, HERE)
+    assert "A faster line or server, or" in advice(transfers, AWAY)
+
+
+def test_no_advice_where_the_time_was_lost_otherwise() -> None:
+    lost = {"in_flight": 80 * MS}
+    assert advice(replace(WAITED, kinds_ns=lost))
+    assert not advice(replace(WAITED, kinds_ns={**lost, "error": 1}))
+
+
+#: for 5.9 of 6 s nothing came
+HUNG = replace(
+    WAITED, kinds_ns={"answered": 80 * MS, "in_flight": 5900 * MS},
+    pending=Pending(1, 5900 * MS, 5800 * MS, 0, "/cvmfs/m.bin", (HERE,)),
+)  # fmt: skip
+
+
+def of_six_seconds(**changes: Any) -> list[Finding]:
+    return spoken(duration_ns=6000 * MS, **changes)
+
+
+def test_what_never_came() -> None:
+    finding, _ = of_six_seconds(waits=HUNG, latency=chunk_took(20 * MS, 2 * MS))
+    assert finding == Finding(
+        "warning",
+        "The command waited 5.90 s (98 %) for 1 object that had not come when recording ended "
+        "(part of /cvmfs/m.bin).",
+        "The server on this machine (127.0.0.1:8000) sent nothing for 5.80 s. 3 other downloads "
+        "began to arrive after 20.0 ms (median): look at that server, or at what lies before it. "
+        "A faster line would not help.",
+    )
+
+
+def test_what_stopped_coming_and_what_is_not_known_of_others() -> None:
+    pending = Pending(2, 5900 * MS, 5000 * MS, 2048, None, (AWAY,))
+    (finding,) = of_six_seconds(waits=replace(HUNG, pending=pending))
+    assert finding.headline == (
+        "The command waited 5.90 s (98 %) for 2 objects that had not come when recording ended."
+    )
+    assert finding.meaning == (
+        "The proxy cache.example.org:3128 sent 2.00 KiB of it, then nothing for 5.00 s. Nothing "
+        "else was downloaded: whether anything answers there is not known."
+    )
+
+
+def test_what_is_just_under_way_does_not_hang() -> None:
+    assert HUNG.pending is not None
+    second, less = 1000 * MS, 1000 * MS - 1
+    for lasted, waited, says in ((second, second, 1), (less, second, 0), (second, less, 0)):
+        pending = replace(HUNG.pending, longest_ns=lasted)
+        waits = replace(HUNG, pending=pending, kinds_ns={"in_flight": waited})
+        assert len(of_six_seconds(waits=waits)) == says
+    assert of_six_seconds(waits=replace(HUNG, pending=None)) == []
+
+
+#: of 5.9 s waited for three downloads 5.7 s were one
+ONE_SLOW = replace(
+    WAITED, kinds_ns={"answered": 5900 * MS}, first_byte_ns=5890 * MS,
+    slowest=Slowest(5700 * MS, 5000 * MS, 500 * MS, 1 << 20, "/cvmfs/m.bin", (HERE,)),
+)  # fmt: skip
+
+
+def test_one_download_that_took_most_of_the_time() -> None:
+    usual = chunk_took(20 * MS, 2 * MS)
+    finding, general = of_six_seconds(waits=ONE_SLOW, latency=usual, network=PLAIN)
+    assert (finding.tone, general.meaning) == ("note", "")
+    assert finding.headline == (
+        "The command waited 5.70 s (95 %) for one of 3 downloads: 5.00 s to its first byte and "
+        "500 ms to transfer 1.00 MiB (2.00 MiB/s), from the server on this machine "
+        "(127.0.0.1:8000)."
+    )
+    assert finding.meaning == (
+        "The medians are 20.0 ms and 2.00 ms: neither latency nor bandwidth in general, but that "
+        "object or that moment (part of /cvmfs/m.bin)."
+    )
+
+
+@pytest.mark.parametrize(("waited_ms", "usual_ms", "of_ms", "answered", "says"), [
+    (601, 120, 1201, 3, True), (600, 20, 1199, 3, False), (601, 20, 1199, 3, True),
+    (601, 20, 1202, 3, False), (601, 121, 1199, 3, False), (601, 20, 1199, 2, False),
+])  # fmt: skip
+def test_one_download_is_slow_beyond_half_a_tenth_and_five_times_the_usual(
+    waited_ms: int, usual_ms: int, of_ms: int, answered: int, says: bool
+) -> None:
+    """More than half of what was waited for, a tenth of the time, and five times the medians."""
+    assert ONE_SLOW.slowest is not None
+    slowest = replace(ONE_SLOW.slowest, waited_ns=waited_ms * MS)
+    waits = replace(ONE_SLOW, slowest=slowest, kinds_ns={"answered": of_ms * MS}, answered=answered)
+    found = of_six_seconds(waits=waits, latency=chunk_took(usual_ms * MS, 0))
+    assert any("for one of" in finding.headline for finding in found) is says
 
 
 @pytest.mark.parametrize("failed", [0, 1])
@@ -91,6 +214,26 @@ def test_fetches_that_failed_by_their_errors() -> None:
     assert finding.meaning == ""
 
 
+def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
+    broken = replace(NO_FAILURES, unanswered=1, statuses={503: 1})
+    waits = replace(
+        NO_WAITS, kinds_ns={"unanswered": 20 * MS, "error": 10 * MS, "answered": MS},
+        failed_at=(HERE, AWAY),
+    )  # fmt: skip
+    (finding,) = spoken(failures=broken, waits=waits)
+    assert finding.meaning == (
+        "1 answered with status 503; 1 not answered. They went to the servers 127.0.0.1:8000, "
+        "cache.example.org:3128. The command waited 30.0 ms (30 %) in vain: 20.0 ms for no "
+        "answer, 10.0 ms for errors."
+    )
+    one = replace(waits, kinds_ns={"error": 10 * MS}, failed_at=(HERE,))
+    (finding,) = spoken(failures=replace(NO_FAILURES, statuses={503: 1}), waits=one)
+    assert finding.meaning == (
+        "1 answered with status 503. It went to the server on this machine (127.0.0.1:8000). The "
+        "command waited 10.0 ms (10 %) in vain."
+    )
+
+
 @pytest.mark.parametrize(("part", "words"), [
     ({"unanswered": 1}, "1 not answered"), ({"rejected": 1}, "1 answered with"),
 ])  # fmt: skip
@@ -102,13 +245,11 @@ def test_one_way_to_bring_nothing(part: dict[str, Any], words: str) -> None:
 
 def about_the_network(rows: Rows) -> list[tuple[str, str]]:
     """The findings about the network."""
-    words = ("network", "connection", "round trip", "line or the server")
+    words = ("network", "connection", "round trip", "set the pace", "slow to answer")
     return [
         (finding.headline, finding.meaning)
         for finding in findings(statistics_of(rows))
         if any(word in finding.headline for word in words)
-        and finding.tone in ("note", "warning")
-        and not finding.headline.startswith("Each chunk")
     ]
 
 
@@ -116,15 +257,13 @@ def test_without_samples_nothing_is_said() -> None:
     assert about_the_network(tiny_rows()) == []
 
 
-SLOW_SERVER = (
-    "The server or proxy, not the network, was slow: 19.5 ms on average until it answered, beyond "
-    "a round trip of 500 µs."
-)
+SLOW_SERVER = "The server h was slow to answer: 19.5 ms on average, beyond a round trip of 500 µs."
 
 
 def test_a_slow_server() -> None:
-    ((headline, _),) = about_the_network(sampled_rows({"time_ns": START}))
+    ((headline, meaning),) = about_the_network(sampled_rows({"time_ns": START}))
     assert headline == SLOW_SERVER
+    assert meaning.startswith("The command waited 40.0 ms (40 %) for first bytes.")
 
 
 @pytest.mark.parametrize("shortest_us", [4_500, 19_000])
@@ -132,8 +271,8 @@ def test_a_server_is_not_blamed_for_a_long_way(shortest_us: int) -> None:
     rows = sampled_rows({"time_ns": START, "min_rtt_us": shortest_us})
     headlines = [headline for headline, _ in about_the_network(rows)]
     far = (
-        "The network path to the server is long: of 70.0 ms in requests, 38.0 ms were round trips "
-        "of 19.0 ms each."
+        "The network path to the server h is long: of 70.0 ms in requests, summed over them, "
+        "38.0 ms were round trips of 19.0 ms each."
     )
     assert headlines == ([far] if shortest_us == 19_000 else [])
 
@@ -145,7 +284,8 @@ def test_lost_packets_come_first() -> None:
     )
     ((headline, meaning),) = about_the_network(rows)
     assert headline == (
-        "The network lost packets: 4 of 400 segments came out of order, and this end sent 1 again."
+        "The network lost packets on the mount's connections to the server h: 4 of 400 segments "
+        "came out of order, and this end sent 1 again."
     )
     assert meaning.startswith("The round trip is 500 µs")
 
@@ -176,8 +316,8 @@ def test_a_client_that_does_not_keep_up() -> None:
     rows = sampled_rows(*in_transfers(4, unread_bytes=70_000), *in_transfers(2))
     ((headline, meaning),) = about_the_network(quick_answers(rows))
     assert headline == (
-        "The client, not the network, set the pace of transfers: in 67 % of 6 samples bytes that "
-        "had arrived waited to be read."
+        "The client, not the server h nor the network, set the pace of transfers: in 67 % of 6 "
+        "samples bytes that had arrived waited to be read."
     )
     assert meaning.startswith("The median is 68.4 KiB unread:")
 
@@ -185,20 +325,20 @@ def test_a_client_that_does_not_keep_up() -> None:
 def test_no_advice_is_given_against_what_the_samples_say() -> None:
     def meaning(rows: Rows) -> str:
         found = findings(statistics_of(rows))
-        return next(each.meaning for each in found if each.headline.startswith("Each chunk took"))
+        return next(each.meaning for each in found if each.headline.startswith("A download took"))
 
     plain = quick_answers(sampled_rows(*in_transfers(1)))
-    assert "a faster line or server" in meaning(plain)
+    assert "latency and bandwidth" in meaning(plain)
     assert meaning(quick_answers(sampled_rows(*in_transfers(6, unread_bytes=70_000)))) == ""
 
 
 def test_a_line_that_is_slower_than_the_client() -> None:
     ((headline, meaning),) = about_the_network(quick_answers(sampled_rows(*in_transfers(6))))
     assert headline == (
-        "The line or the server, not the client, set the pace of transfers: in 100 % of 6 samples "
-        "nothing that had arrived waited to be read."
+        "The server h or the line to it, not the client, set the pace of transfers: in 100 % of 6 "
+        "samples nothing that had arrived waited to be read."
     )
-    assert meaning == "The round trip is 500 µs."
+    assert meaning == ("The command waited 30.0 ms (30 %) for transfers. The round trip is 500 µs.")
 
 
 def test_what_samples_do_not_say_clearly_is_not_said() -> None:
@@ -208,52 +348,38 @@ def test_what_samples_do_not_say_clearly_is_not_said() -> None:
 
 
 def test_failed_connections_and_what_they_cost() -> None:
+    """Two for the first chunk, and one of which nobody knows for what it was."""
     rows = tiny_rows()
     first, second = rows.rows["downloads"]
     sent_ns = first["sent_ns"]
     failed = {
-        "mount_id": 0,
-        "object_hash": first["object_hash"],
-        "host": "10.0.0.7:3128",
-        "remote": "10.0.0.7:3128",
-        "encrypted": False,
-        "reused": False,
-        "wire_bytes": 0,
-    }
-    first |= {"download_id": 2, "attempt": 3}
+        "mount_id": 0, "host": "10.0.0.7:3128", "remote": "10.0.0.7:3128", "encrypted": False,
+        "reused": False, "wire_bytes": 0,
+    }  # fmt: skip
+    first |= {"download_id": 2, "attempt": 3, "fetch_id": 0, "sent_ns": sent_ns + 9 * MS}
     second |= {"download_id": 4}
     for fetch, number in zip(rows.rows["fetches"], (2, 4), strict=True):
         fetch["download_id"] = number
-    rows.add(
-        "downloads",
-        **failed,
-        download_id=0,
-        connection_id=7,
-        attempt=1,
-        connect_ns=sent_ns - 9 * MS,
-        closed_ns=sent_ns - 8 * MS,
-    )
-    rows.add(
-        "downloads",
-        **failed,
-        download_id=1,
-        connection_id=8,
-        attempt=2,
-        connect_ns=sent_ns - 4 * MS,
-        closed_ns=sent_ns - 3 * MS,
-    )
-    rows.add(
-        "downloads",
-        **{**failed, "object_hash": None},
-        download_id=3,
-        connection_id=9,
-        attempt=1,
-        connect_ns=sent_ns,
-        closed_ns=sent_ns + 2 * MS,
-    )
+    of_chunk = {**failed, "object_hash": first["object_hash"], "fetch_id": 0}
+    rows.add("downloads", **of_chunk, download_id=0, connection_id=7, attempt=1,
+             connect_ns=sent_ns, closed_ns=sent_ns + MS)  # fmt: skip
+    rows.add("downloads", **of_chunk, download_id=1, connection_id=8, attempt=2,
+             connect_ns=sent_ns + 5 * MS, closed_ns=sent_ns + 6 * MS)  # fmt: skip
+    rows.add("downloads", **failed, download_id=3, connection_id=9, attempt=1,
+             connect_ns=sent_ns, closed_ns=sent_ns + 2 * MS)  # fmt: skip
     ((headline, meaning),) = about_the_network(rows)
-    assert headline == "3 connections failed, to 10.0.0.7:3128."
-    assert meaning.startswith("It took 11.0 ms until the next attempt:")
+    assert headline == "2 connections failed, to 10.0.0.7:3128."
+    assert meaning.startswith("The command waited 9.00 ms (9.0 %) until the next attempts:")
+
+
+def test_connections_of_the_mount_that_failed() -> None:
+    network = replace(NO_NETWORK, failed_connections=1, failed_to=("a:1",))
+    (finding,) = spoken(of_mounts=replace(UNUSED_MOUNTS, network=network))
+    assert finding == Finding(
+        "warning",
+        "1 connection of the mount failed, to a:1.",
+        "None of them is known to be for the command.",
+    )
 
 
 #: two downloads, 100 ms in all; samples of them tell nothing
@@ -263,7 +389,7 @@ PLAIN = replace(NO_NETWORK, downloads=2, round_trip_ns=MS, answer_ns=40 * MS, tr
 
 def headlines_of(plain: Network = PLAIN, **changes: Any) -> list[str]:
     """The figures of the one finding of such a network; none if nothing is said."""
-    found = spoken(network=replace(plain, **changes))
+    found = spoken(network=replace(plain, **changes), waits=WAITED)
     assert len(found) <= 1
     return [figure for finding in found for figure in figures(finding.headline)]
 
@@ -301,9 +427,9 @@ SENDING = replace(PLAIN, answer_ns=30 * MS, transfer_ns=50 * MS, transfer_sample
 
 
 def test_a_client_is_slow_from_half_of_the_samples_and_the_time_on() -> None:
-    (finding,) = spoken(network=SENDING)
+    (finding,) = spoken(network=SENDING, waits=WAITED)
     assert (finding.tone, figures(finding.headline)) == ("note", ["50 %", "6"])
-    assert figures(finding.meaning) == ["32.0 KiB"]
+    assert figures(finding.meaning) == ["32.0 KiB", "20.0 ms", "20 %"]
     assert headlines_of(SENDING, transfer_samples=5) == ["60 %", "5"]
     assert headlines_of(SENDING, transfer_samples=4) == []
     assert headlines_of(SENDING, unread_samples=2) == []
@@ -312,9 +438,9 @@ def test_a_client_is_slow_from_half_of_the_samples_and_the_time_on() -> None:
 
 def test_a_line_is_slow_where_at_most_a_tenth_of_the_samples_found_something_unread() -> None:
     line = replace(SENDING, transfer_samples=10, unread_samples=1)
-    (finding,) = spoken(network=line)
+    (finding,) = spoken(network=line, waits=WAITED)
     assert (finding.tone, figures(finding.headline)) == ("note", ["90 %", "10"])
-    assert figures(finding.meaning) == ["1.00 ms"]
+    assert figures(finding.meaning) == ["20.0 ms", "20 %", "1.00 ms"]
     assert headlines_of(line, unread_samples=2) == []
     assert headlines_of(line, transfer_samples=19, unread_samples=2) == []
     assert headlines_of(line, transfer_ns=50 * MS - 1) == []
@@ -329,7 +455,7 @@ def test_a_server_is_slow_by_its_mean_answer(trip_ns: int, answer_ns: int, mean:
     """From 5 ms, and five round trips, and half of the time on."""
     slow = replace(PLAIN, round_trip_ns=trip_ns, answer_ns=answer_ns, travel_ns=0,
                    transfer_ns=answer_ns)  # fmt: skip
-    (finding,) = spoken(network=slow)
+    (finding,) = spoken(network=slow, waits=WAITED)
     shown = {MS: "1.00 ms", 2 * MS: "2.00 ms"}[trip_ns]
     assert (finding.tone, figures(finding.headline)) == ("note", [mean, shown])
     assert headlines_of(slow, transfer_ns=answer_ns + 1) == []
@@ -340,7 +466,7 @@ def test_a_way_is_long_by_its_round_trips() -> None:
     """From 5 ms a round trip, a quarter of the time, and as much as the server took on."""
     far = replace(PLAIN, round_trip_ns=5 * MS, answer_ns=25 * MS, travel_ns=25 * MS,
                   transfer_ns=50 * MS)  # fmt: skip
-    (finding,) = spoken(network=far)
+    (finding,) = spoken(network=far, waits=WAITED)
     assert (finding.tone, figures(finding.headline)) == ("note", ["100 ms", "25.0 ms", "5.00 ms"])
     assert headlines_of(far, round_trip_ns=5 * MS - 1) == []
     assert headlines_of(far, answer_ns=25 * MS + 1, transfer_ns=50 * MS - 1) == []
@@ -360,20 +486,20 @@ def test_a_reason_takes_the_place_of_general_advice() -> None:
     latency = Latency(20 * MS, 15 * MS, None, 2, 0)
 
     def advice(network: Network) -> str:
-        return spoken(latency=latency, network=network)[0].meaning
+        return spoken(latency=latency, network=network, waits=WAITED)[0].meaning
 
     assert advice(PLAIN) and not advice(SENDING)
 
 
 def failed(number: int, *to: str) -> Finding:
-    found = replace(NO_NETWORK, failed_connections=number, failed_ns=11 * MS, failed_to=to)
-    (finding,) = spoken(network=found)
+    found = replace(NO_NETWORK, failed_connections=number, failed_to=to)
+    (finding,) = spoken(network=found, waits=replace(NO_WAITS, kinds_ns={"refused": 11 * MS}))
     return finding
 
 
 def test_four_of_the_places_that_connections_failed_to_are_named() -> None:
     finding = failed(7, "a:1", "b:1", "c:1", "d:1", "e:1")
-    assert (finding.tone, figures(finding.meaning)) == ("warning", ["11.0 ms"])
+    assert (finding.tone, figures(finding.meaning)) == ("warning", ["11.0 ms", "11 %"])
     assert "7" in finding.headline and "a:1, b:1, c:1, d:1" in finding.headline
     assert "e:1" not in finding.headline
     assert figures(failed(1).headline) == ["1"]

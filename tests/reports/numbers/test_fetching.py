@@ -4,7 +4,7 @@ import pytest
 
 from cvmprof.reports.material import Window
 from cvmprof.reports.numbers.fetching import Fetches, fetch_summary, latency, slowest_chunks
-from cvmprof.tests.reports.rows import download, fetch, fetches, statistics_of
+from cvmprof.tests.reports.rows import asked, download, fetch, fetches, statistics_of
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
     MIB,
@@ -27,11 +27,13 @@ def test_fetches_one_after_another() -> None:
 
 def test_overlapping_fetches() -> None:
     rows = tiny_rows()
+    asked(rows, 2)
     # A third, from 20 to 55 ms: with the first for 25 ms, alone for 10 ms.
     rows.add(
         "fetches",
         fetch_id=2,
         mount_id=0,
+        unique=2,
         start_ns=START + 20 * MS,
         end_ns=START + 55 * MS,
         pid=DAEMON,
@@ -51,6 +53,7 @@ def test_a_fetch_that_begins_as_another_ends_does_not_overlap_it() -> None:
         "fetches",
         fetch_id=2,
         mount_id=0,
+        unique=2,
         start_ns=START + 45 * MS,
         end_ns=START + 60 * MS,
         pid=DAEMON,
@@ -64,9 +67,12 @@ def test_a_fetch_that_begins_as_another_ends_does_not_overlap_it() -> None:
 
 def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
     rows = tiny_rows()
+    asked(rows, 2)
     rows.add(
         "fetches",
         fetch_id=2,
+        mount_id=0,
+        unique=2,
         start_ns=START,
         end_ns=START + MS,
         pid=DAEMON,
@@ -78,6 +84,8 @@ def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
     rows.add(
         "fetches",
         fetch_id=3,
+        mount_id=0,
+        unique=2,
         start_ns=START + 10 * MS,
         end_ns=START + 40 * MS,
         pid=DAEMON,
@@ -90,6 +98,8 @@ def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
     rows.add(
         "fetches",
         fetch_id=4,
+        mount_id=0,
+        unique=2,
         start_ns=START + 99 * MS,
         pid=DAEMON,
         tid=DAEMON,
@@ -256,9 +266,13 @@ def test_latency_leaves_out_what_was_not_seen() -> None:
     download(rows, 0, 0, 10, 10, None)  # at once: no rate
     download(rows, 1, 0, 20, 21, None)
     download(rows, 2, None, None, None, None)
+    download(rows, 3, 0, 9999, 99999, None)  # of a fetch that failed
+    download(rows, 4, 0, 9999, 99999, None)  # and of one that goes on
     for number in range(3):
         fetch(rows, 0, 1, download_id=number)
+    fetch(rows, 0, 1, download_id=3, outcome="failed")
+    fetch(rows, 0, None, download_id=4, outcome=None)
     found = latency(rows.frames())
     assert (found.first_byte_ns, found.transfer_ns) == (15, 0)  # half is rounded to even
     assert found.bytes_per_s == 77e9
-    assert (found.downloads, found.reused_connections) == (3, 0)
+    assert (found.downloads, found.reused_connections) == (2, 0)

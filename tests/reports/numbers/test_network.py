@@ -87,7 +87,7 @@ def download(rows: Rows, number: int, at: int, **values: Any) -> None:
 
 def fetch(rows: Rows, number: int | None, kind: str | None = "chunk") -> None:
     rows.add("fetches", fetch_id=len(rows.rows.get("fetches", [])), pid=1, tid=1, start_ns=0,
-             download_id=number, object_kind=kind)  # fmt: skip
+             download_id=number, object_kind=kind, outcome="downloaded")  # fmt: skip
 
 
 def summed(*samples: dict[str, Any], rows: Rows) -> Network:

@@ -136,7 +136,8 @@ def test_other_tables_are_handed_on() -> None:
     rows = Rows()
     rows.add("probes", event="e", family="none", target="", hits=0)
     rows.add("mounts", mount_id=4, device="0:1")
-    rows.add("reconciliation", mount_id=4, quantity="objects", difference=2)
+    rows.add("reconciliation", mount_id=4, quantity="objects", in_flight=0,
+             difference=2)  # fmt: skip
     fetch(rows, 0, 1, outcome="failed", unique=None)
     found = statistics_of(rows)
     assert [each["event"] for each in found.probes] == ["e"]

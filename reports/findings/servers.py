@@ -1,0 +1,29 @@
+"""Words for servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..numbers.servers import Server
+
+#: servers that a sentence names
+_NAMED = 3
+
+
+def the_server(servers: Sequence[Server]) -> str:
+    """Return who was asked, and where it is if that is known: the server on this machine (…)."""
+    if len(servers) == 1:
+        return _one(servers[0])
+    names = ", ".join(server.name for server in servers[:_NAMED])
+    more = f" and {len(servers) - _NAMED:,} more" if len(servers) > _NAMED else ""
+    kind = "proxies" if all(server.is_proxy for server in servers) else "servers"
+    return f"the {kind} {names}{more}" if servers else "the server"
+
+
+def _one(server: Server) -> str:
+    kind = "proxy" if server.is_proxy else "server"
+    return (
+        f"the {kind} on this machine ({server.name})"
+        if server.is_local
+        else (f"the {kind} {server.name}")
+    )
