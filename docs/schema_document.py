@@ -70,6 +70,10 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 | `clipped_segments(segments, intervals, follow_wakers=False)` | segment within an interval (interval, tid, start_ns, end_ns) | interval, and those of `segments` |
 | `operation_classes(segments, operations)` | operation | op_id, class |
 
+`page_cache_bytes(tables)` of `cvmprof.profiler.attribution.page_cache` has a row per MiB of a file that was used:
+file_id, granule, read_bytes, mapped_bytes, fetched_bytes. What was used beyond `fetched_bytes`, which came during the
+run, was in the kernel's page cache already.
+
 `tensor_waits(TensorEvidence(tensors, operations, segments, fuse_requests, chunks))` of
 `cvmprof.profiler.attribution.tensors` has a row per tensor: the table's columns, first_need_ns, wait_ns, chunks,
 fetch_ids. See "Tensors".
@@ -119,6 +123,8 @@ _RULES = """## How time gets its cause
 - Asleep inside an operation without such evidence: `blocked` with `via_tid` if another target thread woke it,
   else `unknown`. A sleep that never ended is divided by the request in flight that its operation queued.
 - Asleep outside operations: `blocked`, with `via_tid` if a task woke it.
+- A page-cache hit is a read or fault that queued no request and waited for none: the pages were in memory, whoever
+  put them there, the kernel's readahead a moment before included. Reads that supplied nothing are no hits.
 - Page-cache hits that were summed into `hits` are not operations: without `--every-read` their time counts as
   `cpu`.
 """
@@ -169,6 +175,7 @@ these tables empty and these columns null, or as they had been:
 - `stalls` are gaps between kernels; `submitted_ns`, `copying_in_ns`, `copying_out_ns` and `source` are new, and
   `waiting_tid` is null where the submitting call was not seen.
 - The causes `driver`, `device` and `launch` are new. `phases.framework` is new (`docs/phases.md`).
+- `hits.empty` is new: reads at the end of a file or of size 0 are no longer hits.
 
 Version 1 differs from the design's list of tables:
 

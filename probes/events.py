@@ -264,11 +264,12 @@ OPERATION = Layout(
 )
 HIT = Layout(
     "hit",
-    "A run of page-cache hits of one thread on one file.",
+    "A run of page-cache hits of one thread on one file: reads and faults that queued no request "
+    "and waited for none.",
     _fields(
         """
-        u64 start_ns     start of the first hit
-        u64 end_ns       end of the last hit
+        u64 start_ns     start of the first one
+        u64 end_ns       end of the last one
         u64 ino          inode number
         u64 bytes        bytes supplied
         u64 ns           time inside the hits, summed
@@ -278,7 +279,9 @@ HIT = Layout(
         u32 pid          process
         u32 tid          thread
         u32 count        number of hits
+        u32 empty        reads between them that supplied nothing: at the file's end or of size 0
         u32 kind         index into OPERATION_KINDS
+        u32 reserved     zero
         """
     ),
     ring_pages=1024,

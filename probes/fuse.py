@@ -17,6 +17,15 @@ OPCODES = {
 }  # fmt: skip
 _NUMBERS = {name: number for number, name in OPCODES.items()}
 OPEN, READ, INIT, DESTROY = (_NUMBERS[name] for name in ("OPEN", "READ", "INIT", "DESTROY"))
+LOOKUP = _NUMBERS["LOOKUP"]
+#: requests for names, attributes and the opening of files
+NAME_OPCODES = tuple(
+    _NUMBERS[name]
+    for name in (
+        "LOOKUP", "GETATTR", "READLINK", "OPEN", "STATFS", "GETXATTR", "LISTXATTR", "OPENDIR",
+        "READDIR", "READDIRPLUS", "STATX",
+    )
+)  # fmt: skip
 #: requests on an open file or directory, which carry its handle
 HANDLE_OPCODES = (
     READ, *(_NUMBERS[name] for name in ("RELEASE", "FSYNC", "FLUSH", "RELEASEDIR")),

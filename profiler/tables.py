@@ -153,16 +153,19 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "hits",
-        "A run of page-cache hits of one thread on one file, closed after 10 ms or at the thread's "
-        "next operation or switch-out.",
+        "A run of page-cache hits of one thread on one file: reads and faults that queued no "
+        "request and waited for none, whoever put the pages there. Closed after 10 ms or at the "
+        "thread's next operation or switch-out.",
         """
         i32       pid       process
         i32       tid       thread
         i32       file_id   file
         operation kind      what they are
-        i64       start_ns  start of the first hit
-        i64       end_ns    end of the last hit
+        i64       start_ns  start of the first one
+        i64       end_ns    end of the last one
         i64       count     number of hits
+        i64?      empty     reads between them that supplied nothing (at the file's end, of size 0),
+                            which are no hits; null: not told apart
         i64       bytes     bytes supplied
         i64       ns        time inside the hits, summed
         i64       max_ns    the longest hit

@@ -12,6 +12,7 @@ from ..profiler.attribution import causes
 from ..profiler.attribution.command_causes import command_causes, process_causes
 from ..profiler.attribution.cpu_holders import LACKS_CPU
 from ..profiler.attribution.own import own_tables
+from ..profiler.attribution.page_cache import page_cache_bytes
 from ..profiler.attribution.unwaited import behind_fetches, in_flight
 from ..profiler.intervals import overlaps
 from ..profiler.tables import HORIZON_NS, TABLES
@@ -73,8 +74,8 @@ class Material:
     fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache hits that
     is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order of time,
     of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns; ``phase_stalls``:
-    phase, cause, ns of stalls within it, all devices together. ``source_bytes``: source, bytes
-    supplied to reads.
+    phase, cause, ns of stalls within it, all devices together. ``page_cache``: see
+    `page_cache_bytes`; ``source_bytes``: source, bytes supplied to reads.
     """
 
     meta: Mapping[str, Any]
@@ -94,6 +95,7 @@ class Material:
     stall_causes: pl.DataFrame
     phase_devices: pl.DataFrame
     phase_stalls: pl.DataFrame
+    page_cache: pl.DataFrame
     source_bytes: pl.DataFrame
 
 
@@ -106,6 +108,7 @@ def gather(run: RunLike) -> Material:
     tiling = _phase_tiling(segments, phases)
     chains = causes.stall_chains(segments, frames["stalls"], frames["tasks"])
     phase_devices = _phase_devices(phases, frames)
+    page_cache = page_cache_bytes(frames)
     wall, processes = _own_time(frames)
     return Material(
         meta=run.meta,
@@ -125,7 +128,8 @@ def gather(run: RunLike) -> Material:
         stall_causes=causes.stall_causes(chains),
         phase_devices=phase_devices,
         phase_stalls=_stalls_within(phases, phase_devices, chains, frames["stalls"]),
-        source_bytes=_source_bytes(frames),
+        page_cache=page_cache,
+        source_bytes=_source_bytes(frames, page_cache),
     )
 
 
@@ -248,17 +252,45 @@ def _phase_devices(phases: pl.DataFrame, frames: Frames) -> pl.DataFrame:
     )
 
 
-def _source_bytes(frames: Frames) -> pl.DataFrame:
-    """Bytes of reads by the deepest source that supplied them; page-cache hits count as such.
+def _source_bytes(frames: Frames, page_cache: pl.DataFrame) -> pl.DataFrame:
+    """Bytes of reads by the deepest source that supplied them.
 
-    Page faults supply no bytes of their own and do not count; aggregated hits do.
+    Page faults supply no bytes of their own and do not count; aggregated hits do. Of what was in
+    memory, ``readahead`` is as much as came there during the run.
     """
     reads = frames["operations"].filter(
         pl.col("kind").is_in(["read", "splice"]) & (pl.col("result") > 0)
     )
     classes = causes.operation_classes(frames["segments"], reads)
-    by_operation = reads.select("op_id", bytes="result").join(classes, on="op_id")
-    hits = frames["hits"].select(source=pl.lit("page cache"), bytes="bytes")
-    by_class = by_operation.select(pl.col("class").cast(pl.String).alias("source"), "bytes")
-    summed = pl.concat([by_class, hits]).group_by("source").agg(pl.col("bytes").sum())
+    of_operations = reads.select("op_id", "file_id", bytes="result").join(classes, on="op_id")
+    hits = frames["hits"].select("file_id", "bytes", source=pl.lit("page cache"))
+    supplied = pl.concat(
+        [
+            of_operations.select(
+                "file_id", "bytes", pl.col("class").cast(pl.String).alias("source")
+            ),
+            hits,
+        ]
+    ).filter(pl.col("bytes") > 0)
+    divided = _ahead_apart(
+        supplied.group_by("file_id", "source").agg(pl.col("bytes").sum()), page_cache
+    )
+    summed = divided.group_by("source").agg(pl.col("bytes").sum()).filter(pl.col("bytes") > 0)
     return summed.sort("bytes", "source", descending=[True, False])
+
+
+def _ahead_apart(supplied: pl.DataFrame, page_cache: pl.DataFrame) -> pl.DataFrame:
+    """Divide what the page cache supplied of each file: file_id, source, bytes.
+
+    A file of which no touch was counted is taken to have been in the page cache.
+    """
+    beyond = (pl.col("read_bytes") - pl.col("fetched_bytes")).clip(lower_bound=0)
+    by_file = page_cache.group_by("file_id").agg(beyond=beyond.sum())
+    in_memory = supplied.filter(source="page cache").join(by_file, on="file_id", how="left")
+    kept = in_memory.with_columns(bytes=pl.min_horizontal("bytes", "beyond"))
+    ahead = in_memory.with_columns(
+        bytes=(pl.col("bytes") - pl.col("beyond")).clip(lower_bound=0).fill_null(0),
+        source=pl.lit("readahead"),
+    )
+    parts = (supplied.filter(pl.col("source") != "page cache"), kept, ahead)
+    return pl.concat(part.select("file_id", "source", "bytes") for part in parts)

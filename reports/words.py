@@ -40,6 +40,7 @@ _SOURCES = {
     "cvmfs cache": "read from the client's cache",
     "passthrough": "read bypassing the daemon",
     "disk": "read from local disk",
+    "readahead": "read ahead, in memory when it was asked for",
     "page cache": "read from the page cache",
     "unknown": "read, source unknown",
 }

@@ -65,10 +65,10 @@ static __always_inline void touch_read(struct operation *operation) {
 #define IN_ORDER() asm volatile("" ::: "memory")
 
 static __always_inline void emit_run(struct thread *thread) {
-    if (!thread->hit.count)
+    if (!thread->hit.count && !thread->hit.empty)
         return;
     emit_hit(&thread->hit);
-    thread->hit.count = 0;
+    thread->hit.count = thread->hit.empty = 0;
 }
 
 /* A program may be preempted while it changes the run: switch_out() must not flush it then. */
@@ -81,7 +81,7 @@ static __always_inline void flush_hits(struct thread *thread) {
 }
 
 static __always_inline bool continues_run(struct hit *run, struct operation *operation) {
-    return run->count && run->ino == operation->ino && run->dev == operation->dev &&
+    return (run->count || run->empty) && run->ino == operation->ino && run->dev == operation->dev &&
            run->generation == operation->generation && run->kind == operation->kind &&
            operation->end_ns - run->start_ns <= HIT_RUN_NS;
 }
@@ -99,20 +99,27 @@ static __always_inline void begin_run(struct thread *thread, struct operation *o
     run->bytes = run->ns = run->max_ns = 0;
 }
 
+static __always_inline void count_supplied(struct hit *run, struct operation *operation) {
+    u64 took = operation->end_ns - operation->start_ns;
+    run->count++;
+    run->ns += took;
+    if (operation->kind != KIND_FAULT)
+        run->bytes += operation->result;
+    if (took > run->max_ns)
+        run->max_ns = took;
+}
+
 static __always_inline void add_hit(struct thread *thread, struct operation *operation) {
     struct hit *run = &thread->hit;
     thread->adding = 1;
     IN_ORDER();
     if (!continues_run(run, operation))
         begin_run(thread, operation);
-    u64 took = operation->end_ns - operation->start_ns;
     run->end_ns = operation->end_ns;
-    run->count++;
-    run->ns += took;
-    if (operation->result > 0)
-        run->bytes += operation->result;
-    if (took > run->max_ns)
-        run->max_ns = took;
+    if (operation->result || operation->kind == KIND_FAULT)
+        count_supplied(run, operation);
+    else
+        run->empty++; /* at the file's end or of size 0: it asked for no page */
     IN_ORDER();
     thread->adding = 0;
 }

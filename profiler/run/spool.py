@@ -72,7 +72,8 @@ class Spool:
 
     def hits(self) -> pl.DataFrame:
         """HIT records."""
-        unflushed = self._of_threads("hit").filter(pl.col("count") != 0)
+        runs = self._of_threads("hit")
+        unflushed = runs.filter((pl.col("count") != 0) | (pl.col("empty") != 0))
         return _joined(self.ring(events.HIT), unflushed, "hit")
 
     def blocked(self) -> pl.DataFrame:

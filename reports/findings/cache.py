@@ -10,14 +10,17 @@ from .finding import Finding
 
 #: collisions that take less than this in total are not worth reporting
 _SHORTEST_COLLISION_NS = 1_000_000
-_READS = ("operations_read", "operations_splice", "operations_fault")
+#: less in the page cache is not worth a reader's time
+_LEAST_CACHED_BYTES = 1 << 20
 
 
 def cached_chunks(s: Statistics) -> Iterator[Finding]:
     """Say how many chunks the client's cache had when they were first looked up."""
     if s.chunks_looked_up and s.fetches.downloaded:
         cached, looked_up = s.chunks_cached_at_start, s.chunks_looked_up
-        were = f"{plural(looked_up, 'chunk')} {'was' if cached == 1 else 'were'} already"
+        were = (
+            f"{plural(looked_up, 'chunk')} {'was' if 1 in (cached, looked_up) else 'were'} already"
+        )
         wire = size(s.bytes.over_http)
         yield Finding(
             "note",
@@ -27,25 +30,31 @@ def cached_chunks(s: Statistics) -> Iterator[Finding]:
 
 
 def page_cache(s: Statistics) -> Iterator[Finding]:
-    """Say how much came from the kernel's page cache, and why the daemon sees none of it."""
-    hits, requests = s.counts["page_cache_hits"], s.counts["fuse_reads"]
-    if not hits:
-        return
-    why = (
-        "The kernel keeps pages that it has read, so cvmfs2 never sees these accesses. That is why "
-        "cvmfs_read seems to be called only once per file."
+    """Say how much was in the kernel's page cache already, where that is most of what was used."""
+    used, kept, again = (
+        s.patterns.page_cache.used_bytes,
+        s.patterns.page_cache.kept_bytes,
+        s.patterns.page_cache.again_bytes,
     )
-    done = hits + sum(s.counts.get(kind, 0) for kind in _READS)
-    if not requests:
-        headline = f"No read reached the daemon: all {done:,} came from the kernel's page cache."
-    elif hits >= done / 2:
-        headline = (
-            f"{percent(hits / done)} of {done:,} reads and page faults came from the kernel's page "
-            f"cache; cvmfs2 answered {plural(requests, 'READ')}."
+    if used and not s.counts["fuse_reads"]:
+        yield Finding(
+            "note",
+            f"No READ reached cvmfs2: the kernel's page cache held all {size(used)} that the "
+            "command read or mapped.",
+            "Such a run says nothing about a cold start: “cvmprof cold” empties that cache.",
         )
-    else:
-        return
-    yield Finding("note", headline, why)
+    elif kept + again >= max(used / 2, _LEAST_CACHED_BYTES):
+        parts = {
+            "was there before the run": kept,
+            "had come during the run and was used again": again,
+        }
+        yield Finding(
+            "note",
+            f"{percent((kept + again) / used)} of {size(used)} that the command read or mapped was "
+            "in the kernel's page cache already.",
+            f"{', '.join(f'{size(part)} {what}' for what, part in parts.items() if part)}. cvmfs2 "
+            "is asked only for what the kernel does not hold.",
+        )
 
 
 _RENEWALS = {

@@ -18,6 +18,17 @@ from .failures import failed_operations
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, hung, latency, one_slow, slow_because
+from .patterns import (
+    answered_from_cache,
+    many_small_files,
+    names,
+    one_handle,
+    read_again,
+    shared_files,
+    small_reads,
+    small_requests,
+    unread,
+)
 from .sharing import neighbours
 from .tensors import late_tensors
 from .time import phase_apart, threads_apart, undivided, where_time_went
@@ -48,9 +59,10 @@ _TIME: tuple[Rule, ...] = (
 )  # fmt: skip
 #: who can change what, and what else happened
 _WHY: tuple[Rule, ...] = (
-    levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency,
-    slow_because, failed_connections, neighbours, cached_chunks, page_cache, joined, collisions,
-    ahead,
+    many_small_files, small_requests, one_handle, shared_files, read_again, unread, names,
+    answered_from_cache, small_reads, levers, stalls, late_tensors, failed_fetches, renewed,
+    downloaded_again, one_slow, latency, slow_because, failed_connections, neighbours,
+    cached_chunks, page_cache, joined, collisions, ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (

@@ -28,6 +28,7 @@ from .fetching import Chunk, Fetches, Latency, fetch_summary, latency, slowest_c
 from .log import Imported, imported_of
 from .network import Network, network
 from .operations import counts, unfinished_operations
+from .patterns import Patterns, patterns
 from .phases import Phase, phases
 from .servers import Server, servers
 from .sharing import OfMounts, of_mounts
@@ -72,6 +73,7 @@ class Statistics:
     fetches: Fetches
     failures: Failures
     bytes: Bytes
+    patterns: Patterns
     latency: Latency
     network: Network
     waits: Waits
@@ -160,6 +162,7 @@ def _measured(material: Material) -> Statistics:
             fetched.unpacked_bytes,
             dict(material.source_bytes.iter_rows()),
         ),
+        patterns=patterns(material),
         latency=latency(own),
         network=network(own),
         waits=waits(own, window),

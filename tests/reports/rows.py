@@ -14,8 +14,19 @@ from cvmprof.reports.numbers.command import CommandTime, ProcessTime
 from cvmprof.reports.numbers.contention import Collisions
 from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Fetches, Latency
+from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.network import Network
+from cvmprof.reports.numbers.patterns import (
+    Names,
+    PageCache,
+    Patterns,
+    ReadCalls,
+    Unread,
+    WholeFiles,
+)
 from cvmprof.reports.numbers.phases import Phase
+from cvmprof.reports.numbers.reading import Answered, ReadAgain, Reading, SmallRequests
+from cvmprof.reports.numbers.shared_files import SharedFiles
 from cvmprof.reports.numbers.sharing import OfMounts
 from cvmprof.reports.numbers.stalls import Stalls
 from cvmprof.reports.numbers.statistics import Bytes, Outcome, Statistics, compute
@@ -45,11 +56,8 @@ NO_WAIT = CommandTime(
                     cvmfs_ns=0),
     ),
 )  # fmt: skip
-#: no thread was watched
-NO_TIME = replace(
-    NO_WAIT, wall_ns=0, causes_ns={}, threads_ns=0, thread_causes_ns={}, process_count=0,
-    processes=(),
-)  # fmt: skip
+#: 100 ms of which nothing is said
+NO_COMMAND = replace(NO_WAIT, causes_ns={}, thread_causes_ns={})
 NO_LATENCY = Latency(None, None, None, 0, 0)
 NO_WAITS = Waits(
     total_ns=0, kinds_ns={}, first_byte_ns=0, transfer_ns=0, answered=0, pending=None, slowest=None,
@@ -59,12 +67,22 @@ UNUSED_MOUNTS = OfMounts(
     counts={}, fetches=NO_FETCHES, failures=NO_FAILURES, over_http=0, latency=NO_LATENCY,
     network=NO_NETWORK, neighbours=(), client_fetches=0, client_wire_bytes=0,
 )  # fmt: skip
+NO_TIME = Held(0, 0)
+NO_PATTERNS = Patterns(
+    reading=Reading(
+        sizes=(), small=SmallRequests(0, 0, 0, 0, NO_TIME), answered=Answered(0, 0, NO_TIME),
+        again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0),
+    ),
+    page_cache=PageCache(0, 0, 0), whole_files=WholeFiles(0, 0, 0, 0, 0.0, NO_TIME),
+    names=Names(0, 0, 0, 0, NO_TIME), read_calls=ReadCalls(0, 0, 0),
+    unread=Unread(0, 0, 0, NO_TIME), shared=SharedFiles(0, 0, None, 0, 0, NO_TIME), one_handle=None,
+)  # fmt: skip
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
-    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_TIME, phases=(),
-    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}), latency=NO_LATENCY,
-    network=NO_NETWORK, waits=NO_WAITS, servers=(), of_mounts=UNUSED_MOUNTS,
+    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_COMMAND, phases=(),
+    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}), patterns=NO_PATTERNS,
+    latency=NO_LATENCY, network=NO_NETWORK, waits=NO_WAITS, servers=(), of_mounts=UNUSED_MOUNTS,
     chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
     stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),

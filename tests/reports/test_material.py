@@ -181,6 +181,18 @@ def test_bytes_by_the_deepest_source_the_largest_first() -> None:
     assert of(rows).source_bytes.rows() == [("http", 100), ("page cache", 100), ("disk", 8)]
 
 
+def test_what_was_in_memory_is_divided_by_whether_it_came_during_the_run() -> None:
+    """Of the first file 60 bytes came, of the second more than was read; the third was not seen."""
+    rows = Rows()
+    for file, count in ((0, 100), (1, 40), (2, 8)):
+        hits(rows, START, START + 1, 1, 1, bytes=count, file_id=file)
+    pages = {"start_ns": 0, "pages_mapped": 0}
+    rows.add("touches", file_id=0, granule=0, bytes_read=4136, pages_inserted=1, **pages)
+    rows.add("touches", file_id=0, granule=1, bytes_read=0, pages_inserted=9, **pages)
+    rows.add("touches", file_id=1, granule=0, bytes_read=40, pages_inserted=1, **pages)
+    assert of(rows).source_bytes.rows() == [("readahead", 60 + 40), ("page cache", 40 + 8)]
+
+
 def test_a_run_without_reads_has_no_sources() -> None:
     assert of(Rows()).source_bytes.is_empty()
 

@@ -117,12 +117,12 @@ def test_operations_know_only_what_their_flags_say(make_raw: Any) -> None:
 def test_hits_and_touches(make_raw: Any) -> None:
     raw = make_raw(
         HIT,
-        {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "ns": 3, "max_ns": 2},
+        {"start_ns": 5, "end_ns": 9, "kind": 3, "count": 7, "empty": 1, "ns": 3, "max_ns": 2},
         {"start_ns": 6, "kind": 1},
     )
     found = hits(raw, ids(4, None))
-    assert found.select("file_id", "kind", "count", "ns", "max_ns").rows() == [
-        (4, "fault", 7, 3, 2)
+    assert found.select("file_id", "kind", "count", "empty", "ns", "max_ns").rows() == [
+        (4, "fault", 7, 1, 3, 2)
     ]
     keys = make_raw(TOUCH_KEY, *({"bucket": 3, "granule": 2},) * 2)
     values = make_raw(

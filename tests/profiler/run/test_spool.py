@@ -57,12 +57,13 @@ def test_operations_in_flight_of_a_thread(spool_writer: SpoolWriter) -> None:
         blocked=nested(e.BLOCKED, start_ns=13, tid=2, state=2),
     )
     spool_writer.in_flight(e.THREAD, pid=1, tid=3, role=1)
+    spool_writer.in_flight(e.THREAD, pid=1, tid=4, role=1, hit=nested(e.HIT, start_ns=6, empty=1))
     spool = Spool(spool_writer.run)
     assert spool.operations().select("tid", "start_ns", "end_ns", "kind").rows() == [
         (2, 10, 0, 1),
         (2, 12, 0, 3),
     ]
-    assert spool.hits()["count"].to_list() == [3]
+    assert spool.hits().select("count", "empty").rows() == [(3, 0), (0, 1)]
     assert spool.blocked()["start_ns"].to_list() == [13]
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.numbers.contention import Collisions
+from cvmprof.reports.numbers.patterns import PageCache
 from cvmprof.reports.numbers.statistics import Bytes
 from cvmprof.tests.reports.rows import (
     NO_FAILURES,
+    NO_PATTERNS,
     asked,
     fetches,
     figures,
@@ -31,16 +33,6 @@ from cvmprof.tests.reports.synthetic import (
 
 def test_chunks_in_the_cache_at_start() -> None:
     assert "1 of 3 chunks was already in the client's cache at start." in headlines(tiny_rows())
-
-
-def test_page_cache_explains_why_the_daemon_sees_so_little() -> None:
-    rows = tiny_rows()
-    rows.rows["operations"].clear()
-    (finding,) = [f for f in findings_of(rows) if "page cache" in f.headline]
-    assert (
-        finding.headline == "No read reached the daemon: all 98 came from the kernel's page cache."
-    )
-    assert "cvmfs_read seems to be called only once" in finding.meaning
 
 
 def test_joined_and_failed_fetches_are_said() -> None:
@@ -112,29 +104,46 @@ def test_chunks_cached_at_start_are_not_said_of_a_run_without(
     assert spoken(chunks_looked_up=looked_up, fetches=fetches(downloaded=downloaded)) == []
 
 
-@pytest.mark.parametrize(("cached", "verb"), [(1, " was "), (2, " were ")])
-def test_chunks_cached_at_start(cached: int, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("cached", "looked_up", "verb"), [(1, 3, " was "), (2, 3, " were "), (0, 1, " was ")]
+)
+def test_chunks_cached_at_start(cached: int, looked_up: int, verb: str) -> None:
     (finding,) = spoken(
-        chunks_looked_up=3, chunks_cached_at_start=cached, fetches=fetches(downloaded=1),
+        chunks_looked_up=looked_up, chunks_cached_at_start=cached, fetches=fetches(downloaded=1),
         bytes=Bytes(over_http=MIB, unpacked=3 * MIB, by_source={}),
     )  # fmt: skip
-    assert (finding.tone, figures(finding.headline)) == ("note", [str(cached), "3"])
+    assert (finding.tone, figures(finding.headline)) == ("note", [str(cached), str(looked_up)])
     assert verb in finding.headline
     assert figures(finding.meaning) == ["3.00 MiB", "1.00 MiB"]
 
 
-def page_cache(hits: int, requests: int, **operations: int) -> list[Finding]:
-    return spoken(counts={"page_cache_hits": hits, "fuse_reads": requests, **operations})
+def page_cache(reads: int, *numbers: int) -> list[Finding]:
+    found = replace(NO_PATTERNS, page_cache=PageCache(*numbers))
+    return spoken(counts={"page_cache_hits": 7, "fuse_reads": reads}, patterns=found)
 
 
-def test_page_cache_hits() -> None:
-    asked = {"operations_read": 1, "operations_splice": 2, "operations_fault": 4}
-    (finding,) = page_cache(7, 5, operations_open=100, **asked)
-    assert (finding.tone, figures(finding.headline)) == ("note", ["50 %", "14", "5"])
-    assert page_cache(6, 5, **asked) == []
-    (alone,) = page_cache(1, 0, **asked)
-    assert figures(alone.headline) == ["8"]
-    assert page_cache(0, 0, **asked) == []
+def test_a_run_without_a_request_used_the_page_cache_only() -> None:
+    (finding,) = page_cache(0, 5 * MIB, 5 * MIB, 0)
+    assert finding == Finding(
+        "note",
+        "No READ reached cvmfs2: the kernel's page cache held all 5.00 MiB that the command read "
+        "or mapped.",
+        "Such a run says nothing about a cold start: “cvmprof cold” empties that cache.",
+    )
+    assert page_cache(1, 5 * MIB, 0, 0) == page_cache(0, 0, 0, 0) == []
+
+
+def test_most_of_what_was_used_was_in_the_page_cache() -> None:
+    (finding,) = page_cache(1, 8 * MIB, MIB, 3 * MIB)
+    assert finding == Finding(
+        "note",
+        "50 % of 8.00 MiB that the command read or mapped was in the kernel's page cache already.",
+        "1.00 MiB was there before the run, 3.00 MiB had come during the run and was used again. "
+        "cvmfs2 is asked only for what the kernel does not hold.",
+    )
+    assert page_cache(1, 8 * MIB + 2, MIB, 3 * MIB) == []
+    assert len(page_cache(1, MIB, 0, MIB)) == 1
+    assert page_cache(1, MIB - 1, 0, MIB - 1) == []
 
 
 def test_why_objects_were_downloaded_more_than_once() -> None:
