@@ -25,6 +25,7 @@ from .device.side import device_side
 from .health.side import health_tables
 from .kernel.cpu_time import cgroups, cpu_waits, machine_cpu
 from .kernel.files import with_cached_bytes
+from .kernel.host_ids import HostIds
 from .kernel.phases import phases
 from .kernel.scope import ScopedSpool
 from .kernel.side import file_accesses, kernel_side
@@ -48,7 +49,11 @@ def joined_tables(spool: ScopedSpool, journal: Journal) -> Iterator[Part]:
     kernel = kernel_side(spool, journal, accesses)
     client = client_side(spool, journal, kernel)
     wire = wire_side(spool, kernel, client)
-    named = phases(spool.phase_lines(), kernel.events, (kernel.start_ns, kernel.stop_ns))
+    named = phases(
+        spool.phase_lines(),
+        HostIds(kernel.events, spool.blocked),
+        (kernel.start_ns, kernel.stop_ns),
+    )
     device = device_side(spool, journal, kernel, named)
     sides = _with_completed_fetches(Sides(kernel, client, wire, device))
     yield "phases", named

@@ -31,9 +31,7 @@ class _Row(NamedTuple):
 
 
 def phases(
-    lines: Iterable[Line],
-    events: pl.DataFrame | None = None,
-    span: tuple[int, int] = (0, HORIZON_NS),
+    lines: Iterable[Line], host_ids: HostIds, span: tuple[int, int] = (0, HORIZON_NS)
 ) -> pl.DataFrame:
     """Pair begins and ends; an end closes the innermost open phase of its name and thread.
 
@@ -43,10 +41,10 @@ def phases(
     of those of one name the first is kept, since it covers the others. At any time a thread has at
     most 16 phases that it ended and 16 that it left open, the outermost ones.
 
-    ``events``: TASK records. A thread in a pid namespace writes the pid and tid it has there; the
-    table has those of the host. Where two threads had the same, the younger one is taken.
+    A thread in a pid namespace writes the pid and tid it has there; the table has those of the
+    host.
     """
-    pairing = _Pairing(HostIds(events), span)
+    pairing = _Pairing(host_ids, span)
     for line in lines:
         if _is_mark(line):
             pairing.add(line)
@@ -67,19 +65,21 @@ class _Pairing:
 
     def add(self, mark: Line) -> None:
         """Take the next line."""
-        pid, tid, death_ns = self._host_ids.life(mark["pid"], mark["tid"], mark["time_ns"])
         name, time_ns, framework = mark["name"], mark["time_ns"], mark.get("framework")
+        lives = self._host_ids.lives(mark["pid"], mark["tid"], time_ns)
         if mark["event"] == "end":
-            self._end((pid, tid, name), time_ns)
+            keys = ((life.pid, life.tid, name) for life in lives)
+            self._end(next((key for key in keys if key in self._open), None), time_ns)
             return
-        stack = self._open.setdefault((pid, tid, name), [])
+        life = lives[0]
+        stack = self._open.setdefault((life.pid, life.tid, name), [])
         is_covered = bool(stack) and framework is not None
         if is_covered or not self._start_ns <= time_ns <= self._stop_ns:
             stack.append(None)
             return
         stack.append(len(self._rows))
-        end_ns = death_ns if death_ns < HORIZON_NS else None
-        row = _Row(name[:_NAME_MAX_CHARACTERS], time_ns, end_ns, pid, tid, framework)
+        end_ns = life.end_ns if life.end_ns < HORIZON_NS else None
+        row = _Row(name[:_NAME_MAX_CHARACTERS], time_ns, end_ns, life.pid, life.tid, framework)
         self._rows.append(row)
 
     def rows(self) -> list[_Row]:
@@ -90,10 +90,10 @@ class _Pairing:
         first = [self._rows[numbers[0]] for numbers in left if numbers]
         return [*_outermost(ended), *_outermost(first)]
 
-    def _end(self, key: tuple[int, int, str], time_ns: int) -> None:
-        stack = self._open.get(key)
-        if not stack:
+    def _end(self, key: tuple[int, int, str] | None, time_ns: int) -> None:
+        if key is None:
             return
+        stack = self._open[key]
         number = stack[-1]
         if number is not None and time_ns < self._rows[number].start_ns:
             return

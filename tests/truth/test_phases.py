@@ -30,7 +30,14 @@ def load(job):
     with open(facts, "a") as told:
         told.write(json.dumps([os.getpid(), offset, before_ns, after_ns]) + "\\n")
 if __name__ == "__main__":
+    in_turn = sys.argv[4:]
+    if in_turn:
+        print("ready", flush=True)
+        sys.stdin.readline()
     load((sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    if in_turn:
+        print("done", flush=True)
+        sys.stdin.readline()
 """
 PARENT = """
 import multiprocessing, os, subprocess, sys
@@ -64,8 +71,20 @@ if __name__ == "__main__":
         for job in jobs: assert os.wait()[1] == 0
     elif how == "pid namespace":
         enter = ["unshare", "--pid", "--fork"]
-        for job in jobs:  # in each of them its pid is 1
-            subprocess.run(enter + executed(job), check=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        command = lambda job: enter + executed(job) + ["in turn"]
+        started = [subprocess.Popen(command(job), **pipes) for job in jobs]
+        for each in started:  # they are there at once, and each is 1 in its namespace
+            assert each.stdout.readline() == "ready\\n"
+            (child,) = open(f"/proc/{each.pid}/task/{each.pid}/children").read().split()
+            while open(f"/proc/{child}/stat").read().rsplit(")")[1].split()[0] != "S":
+                pass
+        for each in started:
+            each.stdin.write("go\\n"), each.stdin.flush()
+            assert each.stdout.readline() == "done\\n"
+        for each in started:
+            each.communicate()
+            assert each.returncode == 0
     elif how == "daemon":
         import ctypes
         ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans are waited for here
@@ -109,15 +128,22 @@ def _assert_as_told(phases: pl.DataFrame, told: list[list[int]], *, same_ids: bo
 
 
 def _assert_waited(run: Run) -> None:
-    """Each phase is tiled, and waited for an answer of the server."""
-    phases = run.tables["phases"]
-    summed = phase_causes(run.tables["segments"], phases)
+    """Each phase is tiled, and waited for one chunk, which no other waited for."""
+    phases, segments = run.tables["phases"], run.tables["segments"]
+    summed = phase_causes(segments, phases)
     whole = summed.group_by("phase").agg(pl.col("ns").sum()).sort("phase")["ns"].to_list()
     assert whole == (phases["end_ns"] - phases["start_ns"]).to_list()
-    network = summed.filter(pl.col("cause").is_in(["connect", "first_byte", "transfer", "fetch"]))
-    waited = network.group_by("phase").agg(pl.col("ns").sum())
-    assert waited.height == WORKERS
-    assert (waited["ns"] >= LATENCY_S * 1e9 / 2).all()
+    data = run.tables["fetches"].filter(pl.col("object_kind") == "chunk").select("fetch_id")
+    within = phases.select("tid", from_ns="start_ns", until_ns="end_ns")
+    waits = segments.join(data, on="fetch_id").join(within, on="tid")
+    waits = waits.filter(
+        pl.col("start_ns") >= pl.col("from_ns"), pl.col("end_ns") <= pl.col("until_ns")
+    )
+    waited = waits.group_by("tid").agg(
+        pl.col("fetch_id").unique(), ns=(pl.col("end_ns") - pl.col("start_ns")).sum()
+    )
+    assert waited.height == waited["fetch_id"].explode().n_unique() == WORKERS
+    assert (waited["ns"] >= LATENCY_S * 1e9).all()
 
 
 def test_a_phase_ends_with_the_process_that_is_killed_in_it(trace: Trace, tmp_path: Path) -> None:

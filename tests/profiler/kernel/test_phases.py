@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
-from cvmprof.probes.events import ROLE_DAEMON, ROLE_TARGET, TASK
-from cvmprof.profiler.kernel.phases import MOST_OPEN, phases
+from cvmprof.probes.events import BLOCKED, ROLE_DAEMON, ROLE_TARGET, TASK
+from cvmprof.profiler.kernel.host_ids import HostIds
+from cvmprof.profiler.kernel.phases import MOST_OPEN
+from cvmprof.profiler.kernel.phases import phases as paired
 
 FORK, EXIT = 2, 4
+
+
+def phases(lines: list[dict[str, Any]], events: Any = None, **options: Any) -> pl.DataFrame:
+    """The phases of a run with these TASK records."""
+    return paired(lines, HostIds(events), **options)
 
 
 def mark(time_ns: Any = 20, **values: Any) -> dict[str, Any]:
@@ -38,6 +46,32 @@ def test_the_youngest_thread_alive_at_the_time_wrote_it(
 ) -> None:
     events = make_raw(TASK, *life(200, 40, 60), *life(100, 10, 70))
     assert phases([mark(time_ns)], events).select("pid", "tid").rows() == [written_by]
+
+
+@pytest.mark.parametrize(
+    ("off_cpu", "written_by"),
+    [
+        ([], 200),
+        ([(200, 40, 50)], 100),
+        ([(200, 45, 0)], 100),
+        ([(200, 41, 45)], 200),
+        ([(200, 40, 45), (200, 46, 55)], 200),
+        ([(100, 40, 50)], 200),
+        ([(100, 40, 50), (200, 40, 50)], 200),
+    ],
+)
+def test_a_thread_that_was_off_the_cpu_did_not_write(
+    make_raw: Any, off_cpu: list[tuple[int, int, int]], written_by: int
+) -> None:
+    """100 is the older one, 200 the younger; the end is of the one whose phase is open."""
+    events = make_raw(TASK, *life(100, 10, 70), *life(200, 40, 60))
+    sleeps = [
+        {"pid": host, "tid": host + 1, "start_ns": start_ns, "end_ns": end_ns}
+        for host, start_ns, end_ns in off_cpu
+    ]
+    host_ids = HostIds(events, lambda: make_raw(BLOCKED, *sleeps))
+    found = paired([mark(45), mark(55, event="end")], host_ids)
+    assert found.select("pid", "end_ns").rows() == [(written_by, 55)]
 
 
 def test_a_thread_that_never_exits_writes_for_ever_and_no_daemon_writes(make_raw: Any) -> None:

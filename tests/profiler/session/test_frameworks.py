@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cvmprof.phases import named
+from cvmprof.profiler.session import frameworks
 from cvmprof.tests.profiler.session.hooked import Command
 
 
@@ -402,6 +403,19 @@ def test_a_file_that_cannot_be_written_does_no_harm(command: Command, trouble: s
     assert command.output(LOAD_TWICE.format(between="")) == "ran\n"
     for left in (command.phase_file, command.directory / "other"):
         assert not left.exists() or left.read_bytes() == b""
+
+
+def test_without_what_writes_the_lines_nothing_is_marked(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a program that changed its root directory after it imported a framework."""
+    monkeypatch.setattr(frameworks, "_PHASES", "/no/such/phases.py")
+    marks = frameworks.Marks(command.named)
+    for _ in range(2):
+        mark = marks.begin("load", "torch")
+        assert mark is None
+        marks.end(mark)
+    assert command.phases() == []
 
 
 def test_a_program_that_may_write_no_file_is_not_ended(command: Command) -> None:
