@@ -77,16 +77,18 @@ _LEVERS = (
 
 
 def levers(s: Statistics) -> Iterator[Finding]:
-    """Name the parts of the waits for CVMFS that are worth shortening, the longest first.
+    """Name the parts of the waits for CVMFS that are worth shortening.
 
-    What a part holds is the most that any change of it can gain.
+    What a part holds is the most that any change of it can gain. Waits for answers that never came
+    are not among them.
     """
     time = s.command_time
-    held = [(sum(time.cvmfs_causes_ns.get(c, 0) for c in each.causes), each) for each in _LEVERS]
-    for ns, each in sorted(held, key=lambda pair: -pair[0]):
-        if ns and ns >= _WORTH * time.wall_ns:
+    for each in _LEVERS:
+        ns = sum(time.cvmfs_causes_ns.get(cause, 0) for cause in each.causes)
+        if "first_byte" in each.causes:
+            ns -= s.waits.lost_ns
+        if 0 < ns >= _WORTH * time.wall_ns:
             gain = f"{duration(ns)} ({percent(ns / time.wall_ns)})"
             remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
-            yield Finding(
-                "advice", f"At most {gain} can be gained from {each.what}.", f"{capital(remedies)}."
-            )
+            headline = f"At most {gain} can be gained from {each.what}."
+            yield Finding("advice", headline, f"{capital(remedies)}.", ns)

@@ -68,7 +68,7 @@ def _of(lack: Lack) -> str:
 
 def _finding(cpu: Cpu, lack: Lack, headline: str, spent: str) -> Finding:
     meaning = " ".join([spent, f"It waited behind: {_before(lack)}.", *_advice(cpu, lack)])
-    return Finding("main", headline, meaning)
+    return Finding("advice", headline, meaning, lack.ns)
 
 
 def _before(lack: Lack) -> str:

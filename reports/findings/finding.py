@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ..numbers.phases import Phase
@@ -15,11 +15,12 @@ NEGLIGIBLE = 0.02
 
 @dataclass(frozen=True)
 class Finding:
-    """A headline, what it means, and its tone."""
+    """A headline, what it means, its tone, and the wall time that it is about, if any."""
 
     tone: Tone
     headline: str
     meaning: str = ""
+    held_ns: int = field(default=0, compare=False)
 
 
 def main_phase(statistics: Statistics) -> Phase | None:

@@ -37,7 +37,7 @@ def hung(s: Statistics) -> Iterator[Finding]:
     silence = sent if pending.received_bytes else "sent nothing for"
     meaning = f"{asked} {silence} {duration(pending.silent_ns)}. {_others(s)}"
     what += _of_file(pending.path)
-    yield Finding("warning", f"{_waited(s, waited_ns)} for {what}.", meaning)
+    yield Finding("warning", f"{_waited(s, waited_ns)} for {what}.", meaning, waited_ns)
 
 
 def _others(s: Statistics) -> str:
@@ -69,6 +69,7 @@ def one_slow(s: Statistics) -> Iterator[Finding]:
         f"{_waited(s, one.waited_ns)} for one of {answered:,} downloads: {parts}.",
         f"The medians are {usual}: neither latency nor bandwidth in general, but that object or "
         f"that moment{_of_file(one.path)}.",
+        one.waited_ns,
     )
 
 
@@ -253,7 +254,7 @@ def failed_fetches(s: Statistics) -> Iterator[Finding]:
         meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
     requests = plural(broken.requests, "request")
     headline = f"{_fetches_failed(broken, failed)} {requests} to servers brought no usable answer."
-    yield Finding("warning", headline, " ".join(meaning))
+    yield Finding("warning", headline, " ".join(meaning), s.waits.useless_ns)
 
 
 def _in_vain(s: Statistics) -> Iterator[str]:

@@ -54,6 +54,7 @@ def many_small_files(s: Statistics) -> Iterator[Finding]:
         f"chunked is fetched whole when it is opened{after}. Their number is what costs. Who "
         "publishes them can pack them into one file (a squashfs image, an archive; Python imports "
         "from a zip), which comes in few fetches.",
+        files.held.wall_ns,
     )
 
 
@@ -68,6 +69,7 @@ def small_requests(s: Statistics) -> Iterator[Finding]:
         f"{small.count:,} requests of {size(small.bytes / small.count)} {average} took "
         f"{_of_wall(s, small.held)} without fetches, {_each(small.held.threads_ns, small.count)}.",
         _why_small(small),
+        small.held.wall_ns,
     )
 
 
@@ -106,6 +108,7 @@ def answered_from_cache(s: Statistics) -> Iterator[Finding]:
         f"took {_of_wall(s, answered.held)}.",
         "Nothing was fetched for them: each went from the kernel to cvmfs2 and back. A faster line "
         "or a nearer server would not help; pages that stay in the kernel's page cache would.",
+        answered.held.wall_ns,
     )
 
 
@@ -120,6 +123,7 @@ def read_again(s: Statistics) -> Iterator[Finding]:
         f"{size(again.again_bytes)} of {size(again.asked_bytes)} that requests brought had been "
         f"brought before: {_of_wall(s, again.held)} without fetches.",
         f"{again.path} was brought {again.times:.1f} times. {_why_again(s, again)}",
+        again.held.wall_ns,
     )
 
 
@@ -150,6 +154,7 @@ def unread(s: Statistics) -> Iterator[Finding]:
         f"were read: {_of_wall(s, found.held)}.",
         "A fetch brings a whole chunk, or a whole file that is not chunked. The program can read "
         "what lies together; who publishes the files can make the chunks smaller.",
+        found.held.wall_ns,
     )
 
 
@@ -166,6 +171,7 @@ def shared_files(s: Statistics) -> Iterator[Finding]:
         "note",
         f"{shared.processes:,} processes read {files}, and waited for that {waited}.",
         f"{which} {_how_shared(shared)}",
+        shared.held.wall_ns,
     )
 
 
@@ -194,6 +200,7 @@ def one_handle(s: Statistics) -> Iterator[Finding]:
         f"{found.fetches:,} chunks one at a time: {_of_wall(s, found.held)}.",
         f"It is {found.path}. cvmfs2 holds a lock of the open file while it fetches a chunk for "
         "it. Threads that each open the file have chunks fetched at once.",
+        found.held.wall_ns,
     )
 
 
@@ -209,6 +216,7 @@ def names(s: Statistics) -> Iterator[Finding]:
         f"fetches of files, {_each(asked.held.threads_ns, asked.count)}.",
         f"{plural(asked.lookups, 'lookup')}{nothing}, {plural(asked.opens, 'open')}. Fewer files, "
         "or fewer directories to search for them (sys.path, PATH, LD_LIBRARY_PATH), would help.",
+        asked.held.wall_ns,
     )
 
 

@@ -51,18 +51,15 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 #: what limits trust in the numbers
 _TRUST: tuple[Rule, ...] = (
     incomplete, lost_events, unreconciled, died, failed_operations, unfinished, command_failed,
-    hung,
 )  # fmt: skip
 #: what held the time
-_TIME: tuple[Rule, ...] = (
-    where_time_went, client_lacked_cpu, command_lacked_cpu, phase_apart, threads_apart,
-)  # fmt: skip
-#: who can change what, and what else happened
+_TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)
+#: why, and who can change what
 _WHY: tuple[Rule, ...] = (
-    many_small_files, small_requests, one_handle, shared_files, read_again, unread, names,
-    answered_from_cache, small_reads, levers, stalls, late_tensors, failed_fetches, renewed,
-    downloaded_again, one_slow, latency, slow_because, failed_connections, neighbours,
-    cached_chunks, page_cache, joined, collisions, ahead,
+    hung, client_lacked_cpu, command_lacked_cpu, many_small_files, small_requests, one_handle,
+    shared_files, read_again, unread, names, answered_from_cache, small_reads, levers, stalls,
+    late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency, slow_because,
+    failed_connections, neighbours, cached_chunks, page_cache, joined, collisions, ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (
@@ -77,10 +74,11 @@ def findings(statistics: Statistics) -> list[Finding]:
 
 
 def parts(statistics: Statistics) -> tuple[list[Finding], list[Finding]]:
-    """Return the findings in two parts: down to what held the time, and why."""
+    """Return the findings in two parts: down to what held the time, and why, by the time held."""
     if statistics.imported is not None:
         return _of_log(statistics, statistics.imported), []
-    return _spoken(statistics, (*_TRUST, *_TIME)), _spoken(statistics, (*_WHY, *_UNKNOWN))
+    reasons = sorted(_spoken(statistics, _WHY), key=lambda finding: -finding.held_ns)
+    return _spoken(statistics, (*_TRUST, *_TIME)), [*reasons, *_spoken(statistics, _UNKNOWN)]
 
 
 def _spoken(statistics: Statistics, rules: tuple[Rule, ...]) -> list[Finding]:

@@ -101,13 +101,17 @@ def _of_wall(ns: int, time: CommandTime) -> str:
 
 def _for_what(s: Statistics) -> str:
     """What the command waited for: what was fetched, unless most of the wait was for no fetch."""
-    time, fetches = s.command_time, s.fetches
+    time, fetches, lost_ns = s.command_time, s.fetches, s.waits.lost_ns
+    if 2 * lost_ns > time.cvmfs_ns:
+        return f", {duration(lost_ns)} of it for requests to servers that brought nothing"
     if time.fetch_ns < time.cvmfs_ns / 2:
         part = "less than half of it" if time.fetch_ns else "none of it"
         return f", {part} for fetches"
     if not fetches.chunks_downloaded:
         return ", for fetches that brought no chunk"
-    return f": for {plural(fetches.chunks_downloaded, 'chunk')}{_in_order(fetches)}"
+    mostly_files = 2 * s.patterns.whole_files.count > fetches.chunks_downloaded
+    what = "file" if mostly_files else "chunk"
+    return f": for {plural(fetches.chunks_downloaded, what)}{_in_order(fetches)}"
 
 
 def _in_order(fetches: Fetches) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ...probes.diagnosis import lost
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural
-from .finding import NEGLIGIBLE, Finding, main_phase
+from .finding import NEGLIGIBLE, Finding
 
 
 def incomplete(s: Statistics) -> Iterator[Finding]:
@@ -65,8 +65,9 @@ def unnamed(s: Statistics) -> Iterator[Finding]:
 def unfinished(s: Statistics) -> Iterator[Finding]:
     """Name the operations that never ended."""
     if s.unfinished:
-        number = plural(len(s.unfinished), "file operation")
-        yield Finding("warning", f"{number} never ended.", "; ".join(s.unfinished[:3]) + ".")
+        number = plural(len(s.unfinished), "file operation was", "file operations were")
+        headline = f"{number} still in progress when recording ended."
+        yield Finding("warning", headline, "; ".join(s.unfinished[:3]) + ".")
 
 
 def command_failed(s: Statistics) -> Iterator[Finding]:
@@ -98,24 +99,35 @@ _QUANTITIES = {
 
 
 def unexplained(s: Statistics) -> Iterator[Finding]:
-    """Say how much of the main phase is unknown."""
-    phase = main_phase(s)
-    if phase is not None and phase.duration_ns:
-        share = phase.causes_ns.get("unknown", 0) / phase.duration_ns
-        if share > NEGLIGIBLE:
-            yield Finding(
-                "warning",
-                f"{percent(share)} of “{phase.title}” could not be explained.",
-                "That time counts as unknown. The list of probes at the end of the page says what "
-                "was not observed.",
-            )
+    """Say how much of the command's wall time is unknown."""
+    time = s.command_time
+    unknown_ns = time.causes_ns.get("unknown", 0)
+    if unknown_ns > NEGLIGIBLE * time.wall_ns:
+        share = percent(unknown_ns / time.wall_ns)
+        yield Finding(
+            "warning",
+            f"{duration(unknown_ns)} of the command's time ({share}) could not be explained.",
+            "That time counts as unknown. The list of probes at the end of the page says what "
+            "was not observed.",
+        )
+
+
+#: what a run has where an event that was not observed would have mattered to it
+_MATTERS = {
+    "asynchronous read": "fuse_reads_of_no_operation",
+    "page-cache insertion": "fuse_reads",
+    "fault-around": "operations_fault",
+}
 
 
 def unobserved(s: Statistics) -> Iterator[Finding]:
-    """Name the kinds of event that could not be observed, and what a run lacks without them."""
+    """Name the kinds of event that could not be observed and would have mattered to this run, and
+    what it lacks without them.
+    """
     observed = {probe["event"] for probe in s.probes if probe["family"] not in {"none", ""}}
     missing = [each for each in s.probes if each["event"] not in observed and each["reason"]]
-    reasons = {str(probe["event"]): str(probe["reason"]) for probe in missing[::-1]}
+    mattering = [each for each in missing if _matters(s, str(each["event"]))]
+    reasons = {str(probe["event"]): str(probe["reason"]) for probe in mattering[::-1]}
     if reasons:
         missing_events = " ".join(_missing(event, why) for event, why in reasons.items())
         yield Finding(
@@ -124,6 +136,10 @@ def unobserved(s: Statistics) -> Iterator[Finding]:
             "observed here.",
             f"{missing_events} cvmprof doctor says how to get them.",
         )
+
+
+def _matters(s: Statistics, event: str) -> bool:
+    return event not in _MATTERS or s.counts.get(_MATTERS[event], 0) > 0
 
 
 def unwatched_launches(s: Statistics) -> Iterator[Finding]:

@@ -31,6 +31,9 @@ def counts_of_mounts(frames: Frames) -> dict[str, int]:
     return {
         "fuse_requests": requests.height,
         "fuse_reads": count_of(requests, pl.col("opcode") == fuse.READ),
+        "fuse_reads_of_no_operation": count_of(
+            requests, (pl.col("opcode") == fuse.READ) & pl.col("op_id").is_null()
+        ),
         "cache_lookups": frames["cache_lookups"].height,
         "downloads": frames["downloads"].height,
         "download_errors": count_of(frames["downloads"], pl.col("status") >= 400),

@@ -72,6 +72,11 @@ class Waits:
         return sum(self.kinds_ns.get(kind, 0) for kind in KINDS[2:])
 
     @property
+    def lost_ns(self) -> int:
+        """Time that waited for what brought nothing, or had not come when recording ended."""
+        return self.useless_ns + self.in_flight_ns
+
+    @property
     def in_flight_ns(self) -> int:
         """Time that waited for what had not come when recording ended."""
         return self.kinds_ns.get("in_flight", 0)

@@ -28,7 +28,7 @@ def said(cpu: Cpu) -> list[Finding]:
 def test_a_client_held_up_by_its_quota() -> None:
     assert said(Cpu(2, (CLIENT,), (QUOTA,))) == [
         Finding(
-            "main",
+            "advice",
             "60 % of “load” waited for the client, which could run and had no CPU.",
             "1.20 s of 2.00 s: the download thread 1.00 s, threads that serve requests 200 ms. It "
             "waited behind: a quota of its cgroup 1.15 s, burn (pid 77) 50.0 ms. The cgroup "
@@ -74,7 +74,7 @@ def test_a_command_behind_a_neighbour() -> None:
     lack = replace(COMMAND, ns=300 * MS)
     assert said(Cpu(None, (lack,))) == [
         Finding(
-            "main",
+            "advice",
             "30 % of “load” could run and had no CPU.",
             "300 ms of 1.00 s. It waited behind: burn (pid 77) 300 ms. If other programs ran "
             "elsewhere, on other CPUs or another machine, or this machine had more CPUs, up to 300 "

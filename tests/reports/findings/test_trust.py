@@ -6,22 +6,22 @@ import pytest
 
 from cvmprof.reports.numbers.statistics import Outcome
 from cvmprof.tests.reports.rows import (
+    QUIET,
+    command_time,
     figures,
     findings_of,
     headlines,
     incident,
-    phase,
     spoken,
 )
-from cvmprof.tests.reports.synthetic import (
-    MS,
-    tiny_rows,
-)
+from cvmprof.tests.reports.synthetic import MAIN, MS, PID, START, tiny_rows
 
 
 def test_what_was_not_observed_is_told_once_with_what_a_run_lacks() -> None:
     rows = tiny_rows()
     rows.rows["probes"].clear()
+    rows.add("fuse_requests", mount_id=0, unique=99, opcode=15, node_id=1, pid=PID, tid=MAIN,
+             queued_ns=START, end_ns=START + MS, error=0)  # fmt: skip
     for target in ("fuse_file_read_iter", "another"):
         rows.add(
             "probes",
@@ -59,7 +59,7 @@ def test_unknown_time_is_said_when_it_matters(share_ms: int, said: bool) -> None
     rows = tiny_rows()
     rows.rows["segments"][-1]["start_ns"] += (5 - share_ms) * MS
     rows.rows["segments"][-2]["end_ns"] += (5 - share_ms) * MS
-    found = f"{share_ms}.0 % of “load” could not be explained."
+    found = f"{share_ms}.00 ms of the command's time ({share_ms}.0 %) could not be explained."
     assert (found in headlines(rows)) is said
 
 
@@ -134,11 +134,13 @@ def test_a_command_that_failed(outcome: Outcome, number: str) -> None:
 
 
 def test_unknown_time_is_said_above_a_fiftieth() -> None:
-    at, above = (phase("load", 100, cpu=90 * MS, unknown=2 * MS + more) for more in (0, 1))
-    assert spoken(phases=(at,)) == []
-    (finding,) = spoken(phases=(above,))
-    assert (finding.tone, figures(finding.headline)) == ("warning", ["2.0 %"])
-    assert spoken(phases=(phase("load", 0, unknown=MS),)) == []
+    at, above = (command_time(100, cpu=98 * MS - n, unknown=2 * MS + n) for n in (0, 1))
+    assert [each.tone for each in spoken(command_time=at)] == ["good"]
+    _, finding = spoken(command_time=above)
+    assert (finding.tone, finding.headline) == (
+        "warning",
+        "2.00 ms of the command's time (2.0 %) could not be explained.",
+    )
 
 
 def probe(event: str, family: str, reason: str | None) -> dict[str, Any]:
@@ -151,10 +153,22 @@ def test_events_that_could_not_be_observed() -> None:
         probe("five", "none", "another reason"),
         probe("two", "none", "x"), probe("two", "kprobe", "y"), probe("three", "none", None),
         probe("four", "kprobe", "not the best way"), probe("fault-around", "none", "no tracepoint"),
-    ))  # fmt: skip
+    ), counts={**QUIET.counts, "operations_fault": 1})  # fmt: skip
     assert (finding.tone, figures(finding.headline)) == ("note", ["3"])
     assert "one: first reason." in finding.meaning
     assert "five: another reason." in finding.meaning
     assert "fault-around: no tracepoint; so pages_mapped" in finding.meaning
     for absent in ("second reason", "two", "three", "four"):
         assert absent not in finding.meaning
+
+
+@pytest.mark.parametrize(
+    ("event", "count"),
+    [("asynchronous read", "fuse_reads_of_no_operation"), ("page-cache insertion", "fuse_reads"),
+     ("fault-around", "operations_fault")],
+)  # fmt: skip
+def test_what_is_not_observed_is_said_only_where_it_matters(event: str, count: str) -> None:
+    missing = (probe(event, "none", "no tracepoint"),)
+    assert spoken(probes=missing) == []
+    (finding,) = spoken(probes=missing, counts={**QUIET.counts, count: 1})
+    assert finding.meaning.startswith(f"{event}: no tracepoint; so ")

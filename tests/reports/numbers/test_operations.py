@@ -56,6 +56,7 @@ def test_counts() -> None:
     assert found == {
         "operations": 4, "operations_fault": 1, "operations_open": 1, "operations_read": 2,
         "page_cache_hits": 7, "page_cache_ns": 90, "fuse_requests": 5, "fuse_reads": 2,
+        "fuse_reads_of_no_operation": 2,
         "cache_lookups": 1, "downloads": 6, "download_errors": 3, "target_threads": 3,
     }  # fmt: skip
     assert [name for name in found if name.startswith("operations_")] == [
