@@ -67,6 +67,11 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 | `read_causes(segments, operations)` | operation and cause; an outer operation includes its inner ones | op_id, cause, ns |
 | `phase_causes(segments, phases, follow_wakers=True)` | phase and cause, of the thread that marked it | phase (row of `phases`), name, cause, ns |
 | `stall_causes(segments, stalls, follow_wakers=True)` | stall and cause, of the waiting thread | stall_id, cause, ns |
+| `command_causes(segments, in_flight)` of `…attribution.command_causes` | piece of the command's wall time, with one cause | start_ns, end_ns, cause, polled, and of the segment chosen pid?, tid?, op_id?, mount_id?, unique?, fetch_id?, via_tid? |
+| `process_causes(segments, in_flight, count)`, there too | process and cause, of its own wall time | pid, cause, ns, cvmfs_ns, fetch_ns |
+| `in_flight(tables)` of `…attribution.unwaited` | asynchronous read, and each step of it | those of `segments` |
+| `behind_fetches(segments, lock_waits, fetches)`, there too | segment; `daemon_lock` is divided and has the holder's fetch_id | those of `segments` |
+| `spent(pieces, *by)` | value of the columns `by` | ns, and of that cvmfs_ns and fetch_ns |
 | `clipped_segments(segments, intervals, follow_wakers=False)` | segment within an interval (interval, tid, start_ns, end_ns) | interval, and those of `segments` |
 | `operation_classes(segments, operations)` | operation | op_id, class |
 
@@ -153,6 +158,44 @@ In the summary as JSON (`cvmprof summary --json`), `tensors` has the keys `known
 `chunks_waited_for` (a request may reach into further ones) and `fetch_ids`.
 """
 
+_WALL = """## The command's wall time
+
+`command_causes` says at each instant what kept the command from going on, over all its threads and processes. Its
+pieces tile the time from the first segment to the last, to the nanosecond; for the segments of one process or of
+some threads they tile theirs. At each instant one segment is chosen, and of several of the same rank the one that
+began first:
+
+1. A thread that goes on: `cpu`, `copy`, `device` (the device works for it), and `driver` unless another thread ended
+   that sleep.
+2. Else the deepest wait with a fetch, then the deepest with a request alone. The depth is the order of the causes, but
+   `runqueue`, which here is a thread of the client without a CPU, comes between `fetch_queue` and `connect`.
+3. Else a wait with neither: the causes in their order, the last one first, then `runqueue`, then `unknown`.
+4. Else a thread that only polls; and last `blocked`. So `unknown` is never hidden behind a thread that merely sleeps,
+   as most do while they wait for others.
+
+Where no thread was watched the cause is `unknown`, and pid and tid are null. `polled`: a thread that only polls was on
+a CPU, and none went on.
+
+A thread polls while it is `cpu` in a run between two sleeps outside operations that no task ended (a timer, or another
+interrupt, did), if the run has no operation in it and nothing but `cpu`, `runqueue` and sleeps that other threads ended,
+and if the `cpu` in it is at most 10 ms and at most a tenth of the sleep before. So a launcher that looks ten times a
+second whether its children live, or a progress bar, hides no wait. A thread's first run and its last never count as
+polling.
+
+Two waits that segments do not show are added. Asynchronous reads (`in_flight`): READs that a thread queued outside
+operations or in one that returned `EIOCBQUEUED`, from queued to answered: `daemon`, and in its fetch `fetch`, `first_byte`
+and `transfer` by the download. They count while nothing goes on, less deep than any thread's own wait in a fetch, and
+deeper than `daemon_lock`. Locks (`behind_fetches`): a `daemon_lock` whose holder fetched another chunk waits for that
+fetch.
+
+```python
+segments = behind_fetches(run.tables.segments, run.tables.lock_waits, run.tables.fetches)
+wall = command_causes(segments, in_flight(run.tables))
+```
+
+A wait belongs to CVMFS if its segment has a request (`unique`) or a fetch (`fetch_id`), whatever its cause: `spent` sums it.
+"""
+
 _CHANGES = """## Changes
 
 Version 3 adds what failed, what lacked a CPU, and the command's wall time. Older runs are read as if they were of
@@ -225,6 +268,7 @@ def page() -> str:
         causes,
         _RULES,
         views,
+        _WALL,
         raw,
         layouts,
         _TENSORS,

@@ -65,8 +65,6 @@ NETWORK_CAUSES = frozenset(
 )
 #: causes inside the fetch of an object: the network, and what follows a download
 FETCH_CAUSES = NETWORK_CAUSES | {"decompress", "cache_write"}
-#: causes that are waits for CVMFS: the daemon, its cache or the network
-CVMFS_CAUSES = FETCH_CAUSES | {"fuse_queue", "daemon", "daemon_lock", "cache_read", "catalog"}
 
 #: classes of an operation, deepest source first
 OPERATION_CLASSES = (

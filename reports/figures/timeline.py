@@ -10,7 +10,8 @@ from __future__ import annotations
 import polars as pl
 
 from ...probes import fuse
-from ...profiler.tables import CAUSES, CVMFS_CAUSES
+from ...profiler.attribution.causes import OF_CVMFS
+from ...profiler.tables import CAUSES
 from .. import palette
 from ..material import Frames, Window, file_names
 from .bricks import DURATION, clip, disjoint, left_out, longest, merge_short, pack, resolution_ns
@@ -74,7 +75,7 @@ def _busiest_threads(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFra
     """
     cause = pl.col("cause").cast(pl.String)
     spent = segments.group_by("pid", "tid").agg(
-        cvmfs_ns=DURATION.filter(cause.is_in(list(CVMFS_CAUSES))).sum(),
+        cvmfs_ns=DURATION.filter(OF_CVMFS).sum(),
         awake_ns=DURATION.filter(cause != "blocked").sum(),
     )
     marked = pl.col("tid").is_in(phases["tid"].unique().implode())

@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from ...profiler.tables import FETCH_CAUSES
 from ..material import IS_FILE_DATA, Material
 from .links import Link, links
 from .sums import by_cause, total
@@ -119,10 +118,8 @@ def _fetches_of(chains: pl.DataFrame) -> dict[int, list[int]]:
 def _chunk_waits(material: Material) -> pl.DataFrame:
     """The time in each stall that waited for chunks and files: stall_id, chunk_ns, chunks."""
     of_data = material.frames["fetches"].filter(IS_FILE_DATA).select("fetch_id", "object_hash")
-    is_fetch = pl.col("cause").cast(pl.String).is_in(list(FETCH_CAUSES))
     return (
-        material.stall_chains.filter(is_fetch)
-        .join(of_data, on="fetch_id")
+        material.stall_chains.join(of_data, on="fetch_id")
         .group_by("stall_id")
         .agg(
             chunk_ns=(pl.col("end_ns") - pl.col("start_ns")).sum(),

