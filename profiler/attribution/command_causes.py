@@ -73,18 +73,20 @@ def process_causes(segments: pl.DataFrame, in_flight: pl.DataFrame, count: int) 
 
 def _levels(threads: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFrame:
     """The level of each segment, then of each row of ``in_flight``: start_ns, end_ns, level."""
-    cause = pl.col("cause").cast(pl.String)
-    of_thread = threads.with_columns(polls=polls(threads), step=cause).select(
-        "start_ns", "end_ns", level=_level()
+    of_reads = pl.when(OF_FETCH).then(_place(SERVED, " in flight")).otherwise(_place(SERVED))
+    marked = threads.with_columns(polls=polls(threads))
+    reads = in_flight.with_columns(polls=pl.lit(value=False))
+    return pl.concat(
+        [
+            marked.select("start_ns", "end_ns", level=_level(_place(SERVED))),
+            reads.select("start_ns", "end_ns", level=_level(of_reads)),
+        ]
     )
-    step = pl.when(OF_FETCH).then(cause + " in flight").otherwise(cause)
-    reads = in_flight.with_columns(polls=pl.lit(value=False), step=step)
-    return pl.concat([of_thread, reads.select("start_ns", "end_ns", level=_level())])
 
 
-def _level() -> pl.Expr:
-    """How much a segment, with ``polls`` and ``step``, tells of why its command does not go on."""
-    wait, served = _place(WAITS), _place(SERVED)
+def _level(served: pl.Expr) -> pl.Expr:
+    """How much a segment, with ``polls``, tells of why its command does not go on."""
+    wait = _place(WAITS)
     asleep_in_driver = (pl.col("cause") == "driver") & pl.col("via_tid").is_not_null()
     return (
         pl.when("polls")
@@ -100,9 +102,10 @@ def _level() -> pl.Expr:
     )
 
 
-def _place(steps: Sequence[str]) -> pl.Expr:
-    """The place of a segment's step in a list; 0: not there."""
-    return pl.col("step").replace_strict(steps, range(len(steps)), default=0, return_dtype=pl.UInt8)
+def _place(steps: Sequence[str], suffix: str = "") -> pl.Expr:
+    """The place of a segment's cause among steps, 0 if it is not there."""
+    places = {each: steps.index(each + suffix) for each in CAUSES if each + suffix in steps}
+    return pl.col("cause").replace_strict(places, default=0, return_dtype=pl.UInt8)
 
 
 def _begun_first(levels: pl.DataFrame) -> pl.DataFrame:
