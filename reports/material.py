@@ -68,14 +68,15 @@ class Material:
     ``phases``: the table, or one row for the first thread where the command marked none.
     ``command_causes``: the tiling of the command's wall time. ``process_causes``: of each
     process's, summed: pid, cause, ns, cvmfs_ns, fetch_ns, see `causes.spent`; ``thread_causes``: of
-    all threads' lives, without pid. Views that follow wakers: ``phase_causes``: phase (row of
-    ``phases``), cause, ns; ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_lacks``: phase
-    and the pieces of its tiling without a CPU, see `cpu_holders`; ``phase_fetches``: phase,
-    fetch_id of each fetch waited for; ``phase_hits``: phase, count, and ns of page-cache hits that
-    is ``cpu`` time; ``stall_chains``: stall_id and its pieces of the tiling in the order of time,
-    of whichever thread was followed to; ``stall_causes``: stall_id, cause, ns; ``phase_stalls``:
-    phase, cause, ns of stalls within it, all devices together. ``page_cache``: see
-    `page_cache_bytes`; ``source_bytes``: source, bytes supplied to reads.
+    all threads' lives, without pid; ``command_fetches``: fetch_id of each fetch that any thread
+    waited for. Views that follow wakers: ``phase_causes``: phase (row of ``phases``), cause, ns;
+    ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_lacks``: phase and the pieces of its
+    tiling without a CPU, see `cpu_holders`; ``phase_fetches``: phase, fetch_id of each fetch waited
+    for; ``phase_hits``: phase, count, and ns of page-cache hits that is ``cpu`` time;
+    ``stall_chains``: stall_id and its pieces of the tiling in the order of time, of whichever
+    thread was followed to; ``stall_causes``: stall_id, cause, ns; ``phase_stalls``: phase, cause,
+    ns of stalls within it, all devices together. ``page_cache``: see `page_cache_bytes`;
+    ``source_bytes``: source, bytes supplied to reads.
     """
 
     meta: Mapping[str, Any]
@@ -85,6 +86,7 @@ class Material:
     phases: pl.DataFrame
     command_causes: pl.DataFrame
     process_causes: pl.DataFrame
+    command_fetches: pl.DataFrame
     thread_causes: pl.DataFrame
     phase_causes: pl.DataFrame
     phase_waits: pl.DataFrame
@@ -109,15 +111,16 @@ def gather(run: RunLike) -> Material:
     chains = causes.stall_chains(segments, frames["stalls"], frames["tasks"])
     phase_devices = _phase_devices(phases, frames)
     page_cache = page_cache_bytes(frames)
-    wall, processes = _own_time(frames)
+    time = _own_time(frames)
     return Material(
         meta=run.meta,
         frames=frames,
         own=own_tables(frames),
         window=window,
         phases=phases,
-        command_causes=wall,
-        process_causes=processes,
+        command_causes=time.command_causes,
+        process_causes=time.process_causes,
+        command_fetches=time.command_fetches,
         thread_causes=causes.spent(segments, "cause"),
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
         phase_waits=_waits_within(tiling, frames),
@@ -133,12 +136,25 @@ def gather(run: RunLike) -> Material:
     )
 
 
-def _own_time(frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The tiling of the command's wall time, and the sums of each process's."""
+@dataclass(frozen=True)
+class _OwnTime:
+    """The command's own time, by the names of `Material`."""
+
+    command_causes: pl.DataFrame
+    process_causes: pl.DataFrame
+    command_fetches: pl.DataFrame
+
+
+def _own_time(frames: Frames) -> _OwnTime:
     segments, fetches = frames["segments"], frames["fetches"]
     reads = in_flight(frames)
     behind = behind_fetches(segments, frames["lock_waits"], fetches)
-    return command_causes(behind, reads), process_causes(behind, reads, MAX_PROCESSES)
+    waits = pl.concat([behind, reads]).with_columns(interval=pl.lit(0, pl.Int32))
+    return _OwnTime(
+        command_causes=command_causes(behind, reads),
+        process_causes=process_causes(behind, reads, MAX_PROCESSES),
+        command_fetches=_waited_for(waits, fetches).drop("phase"),
+    )
 
 
 def _waits_within(tiling: pl.DataFrame, frames: Frames) -> pl.DataFrame:

@@ -122,14 +122,15 @@ def _begun_first(levels: pl.DataFrame) -> pl.DataFrame:
 
 def _windows(spans: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Cut all time where so many spans, which are in order, have begun; yield the parts chosen."""
+    last_ns = spans.select(pl.col("end_ns").max())
     going_on = spans.clear()
     for first in range(0, spans.height, WINDOW_SEGMENTS):
         both = pl.concat([going_on, spans[first : first + WINDOW_SEGMENTS]])
-        next_begins = spans["start_ns"][first + WINDOW_SEGMENTS :].head(1)
-        until = next_begins.item() if next_begins.len() else both["end_ns"].max()
-        yield _highest(both.filter(pl.col("start_ns") < until), until)
-        going_on = both.filter(pl.col("end_ns") > until).with_columns(
-            start_ns=pl.lit(until, pl.Int64)
+        following = spans.select("start_ns")[first + WINDOW_SEGMENTS :].head(1)
+        until_ns: int = (following if following.height else last_ns).item()
+        yield _highest(both.filter(pl.col("start_ns") < until_ns), until_ns)
+        going_on = both.filter(pl.col("end_ns") > until_ns).with_columns(
+            start_ns=pl.lit(until_ns, pl.Int64)
         )
 
 

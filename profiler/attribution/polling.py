@@ -21,18 +21,23 @@ def polls(segments: pl.DataFrame) -> pl.Series:
     part in `SLEEP_OF_POLL` of the sleep before it is ``cpu``.
     """
     marked = segments.select(
-        "cause", ns=pl.col("end_ns") - pl.col("start_ns"), sleeps=_ENDED_BY_TIMER, new=_new_life()
+        "cause",
+        "op_id",
+        ns=pl.col("end_ns") - pl.col("start_ns"),
+        sleeps=_ENDED_BY_TIMER,
+        new=_new_life(),
     )
     begins = (pl.col("sleeps") & ~pl.col("sleeps").shift(fill_value=False)) | pl.col("new")
     numbered = marked.with_columns(run=begins.cum_sum().cast(pl.UInt32))
     on_cpu = pl.col("cause") == "cpu"
+    idles = pl.col("cause").is_in(["cpu", "runqueue", "blocked"]) & pl.col("op_id").is_null()
     runs = (
         numbered.group_by("run")
         .agg(
             new=pl.col("new").first(),
             slept_ns=pl.col("ns").filter("sleeps").sum(),
             ran_ns=pl.col("ns").filter(on_cpu).sum(),
-            idles=pl.col("cause").is_in(["cpu", "runqueue", "blocked"]).all(),
+            idles=idles.all(),
         )
         .sort("run")
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from ...profiler.attribution.causes import spent
 from ..material import Material
+from .fetching import Fetches, fetch_summary
 from .sums import by_cause, total
 
 
@@ -37,10 +38,9 @@ class CommandTime:
 
     ``causes_ns``: one cause at each instant, over all threads; they sum to ``wall_ns``. Of it,
     ``cvmfs_ns`` waited for CVMFS, by cause ``cvmfs_causes_ns``, and ``fetch_ns`` for a fetch; in
-    ``polled_ns`` only threads that poll ran. ``threads_ns``: the lives of all
-    threads, summed, with ``thread_causes_ns`` and ``thread_cvmfs_ns``. ``processes``: the longest
-    first, no more than `material.MAX_PROCESSES` of the
-    ``process_count``.
+    ``polled_ns`` only threads that poll ran. ``threads_ns``: the lives of all threads, summed, with ``thread_causes_ns`` and
+    ``thread_cvmfs_ns``. ``fetches``: those that any thread waited for. ``processes``: the longest
+    first, no more than `material.MAX_PROCESSES` of the ``process_count``.
     """
 
     wall_ns: int
@@ -52,6 +52,7 @@ class CommandTime:
     threads_ns: int
     thread_causes_ns: dict[str, int]
     thread_cvmfs_ns: int
+    fetches: Fetches
     process_count: int = 0
     processes: tuple[ProcessTime, ...] = ()
 
@@ -60,6 +61,7 @@ def command_time(material: Material) -> CommandTime:
     """Return what the command's time went to."""
     wall = spent(material.command_causes, "cause", "polled")
     threads = material.thread_causes
+    waited = material.frames["fetches"].join(material.command_fetches, on="fetch_id", how="semi")
     return CommandTime(
         wall_ns=total(wall, "ns"),
         causes_ns=by_cause(wall),
@@ -70,6 +72,7 @@ def command_time(material: Material) -> CommandTime:
         threads_ns=total(threads, "ns"),
         thread_causes_ns=by_cause(threads),
         thread_cvmfs_ns=total(threads, "cvmfs_ns"),
+        fetches=fetch_summary(waited, material.window),
         process_count=material.frames["segments"]["pid"].n_unique(),
         processes=_processes(material.process_causes, material.frames["tasks"]),
     )

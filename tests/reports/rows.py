@@ -49,7 +49,7 @@ NO_FAILURES = Failures(fetches={}, statuses={}, unanswered=0, rejected=0, downlo
 NO_WAIT = CommandTime(
     wall_ns=100 * MS, causes_ns={"cpu": 100 * MS}, cvmfs_ns=0, cvmfs_causes_ns={}, fetch_ns=0,
     polled_ns=0, threads_ns=100 * MS, thread_causes_ns={"cpu": 100 * MS}, thread_cvmfs_ns=0,
-    process_count=1,
+    fetches=NO_FETCHES, process_count=1,
     processes=(
         ProcessTime(pid=PID, name="python3", argv=None, threads=1, start_ns=START,
                     end_ns=START + 100 * MS, wall_ns=100 * MS, causes_ns={"cpu": 100 * MS},

@@ -74,6 +74,15 @@ def test_a_run_with_an_operation_in_it_does_something(cause: str) -> None:
     assert polling(SLEEP, ("cpu", 1), (cause, 1), ("cpu", 1), SLEEP) == []
 
 
+def test_a_sleep_in_an_operation_does_something() -> None:
+    tiles = [{"tid": 1, "start_ns": at, "end_ns": at + ns, "cause": cause, **links}
+             for at, ns, cause, links in ((0, 1000, "blocked", {}), (1000, 1, "cpu", {}),
+                                          (1001, 1, "blocked", {"via_tid": 2, "op_id": 5}),
+                                          (1002, 1000, "blocked", {}))]  # fmt: skip
+    assert not polls(rows("segments", *tiles)).any()
+    assert polls(rows("segments", *({**tile, "op_id": None} for tile in tiles))).any()
+
+
 def test_another_life_of_the_thread_begins_anew() -> None:
     later = {"tid": 1, "start_ns": 900 * MS, "end_ns": 900 * MS + 1, "cause": "cpu"}
     asleep = {**later, "start_ns": later["end_ns"], "end_ns": 1000 * MS, "cause": "blocked"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cvmprof.reports import material
-from cvmprof.tests.reports.rows import command_time, statistics_of, tile, tiny_rows
+from cvmprof.tests.reports.rows import command_time, fetch, statistics_of, tile, tiny_rows
 from cvmprof.tests.reports.synthetic import MAIN, MS, PID, Rows
 
 OTHER = 7
@@ -46,6 +46,18 @@ def test_the_time_of_all_threads() -> None:
     assert found.threads_ns == 200
     assert found.thread_causes_ns == {"blocked": 106, "runqueue": 50, "transfer": 30, "cpu": 14}
     assert found.thread_cvmfs_ns == 80
+
+
+def test_the_fetches_that_any_thread_waited_for() -> None:
+    rows = two_processes()
+    for fetch_id, start, end, joined in ((1, 10, 30, None), (2, 20, 40, None), (3, 20, 50, 2),
+                                         (4, 0, 90, None)):  # fmt: skip
+        fetch(rows, start, end, fetch_id=fetch_id, joined_fetch_id=joined,
+              outcome="downloaded" if joined is None else "joined")  # fmt: skip
+    tile(rows, 60, 70, "fetch_joined", tid=OTHER, fetch_id=3)
+    found = statistics_of(rows).command_time.fetches
+    assert (found.downloaded, found.joined) == (2, 0)
+    assert (found.summed_ns, found.busy_ns, found.most_at_once) == (40, 30, 2)
 
 
 def test_each_process_the_longest_first() -> None:
