@@ -356,3 +356,17 @@ def test_a_stall_follows_wakers_unless_told_not_to() -> None:
     assert spent(stall) == [(7, "cpu", 10)]
     alone = causes.stall_chains(CHAIN, stall, rows("tasks"), follow_wakers=False)
     assert causes.stall_causes(alone).rows() == [(7, "blocked", 10)]
+
+
+def test_a_wait_is_cvmfss_by_its_request_or_fetch_whatever_its_cause() -> None:
+    given = (("cpu", None, None), ("runqueue", 1, 2), ("reply", 1, None), ("blocked", None, None),
+             ("catalog", None, 2), ("runqueue", None, None))  # fmt: skip
+    tiles = rows("segments", *(
+        {"pid": 1 + n // 4, "start_ns": 0, "end_ns": 1 << n, "cause": cause, "unique": unique,
+         "fetch_id": fetch_id} for n, (cause, unique, fetch_id) in enumerate(given)
+    ))  # fmt: skip
+    assert causes.spent(tiles, "pid").rows() == [(1, 15, 6, 2), (2, 48, 16, 16)]
+    assert causes.spent(tiles, "pid", "cause").filter(cause="runqueue").rows() == [
+        (1, "runqueue", 2, 2, 2), (2, "runqueue", 32, 0, 0),
+    ]  # fmt: skip
+    assert causes.spent(tiles.clear(), "pid").is_empty()

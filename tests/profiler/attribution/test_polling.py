@@ -84,7 +84,7 @@ def test_a_sleep_in_an_operation_does_something() -> None:
 
 
 def test_another_life_of_the_thread_begins_anew() -> None:
-    later = {"tid": 1, "start_ns": 900 * MS, "end_ns": 900 * MS + 1, "cause": "cpu"}
+    later: dict[str, Any] = {"tid": 1, "start_ns": 900 * MS, "end_ns": 900 * MS + 1, "cause": "cpu"}
     asleep = {**later, "start_ns": later["end_ns"], "end_ns": 1000 * MS, "cause": "blocked"}
     assert polling(SLEEP, follow=rows("segments", later, asleep)) == []
     other = [{**row, "tid": 2, "start_ns": row["start_ns"] - 800 * MS,

@@ -120,7 +120,7 @@ def test_a_lock_whose_holder_fetched_waits_for_that_fetch() -> None:
 
 
 def test_one_holder_after_another() -> None:
-    locks = [
+    locks: list[dict[str, Any]] = [
         {"start_ns": 10, "end_ns": 30, "holder_fetch_id": 4},
         {"start_ns": 30, "end_ns": None, "holder_fetch_id": 6},
     ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from cvmprof.reports import material
-from cvmprof.tests.reports.rows import command_time, fetch, statistics_of, tile, tiny_rows
-from cvmprof.tests.reports.synthetic import MAIN, MS, PID, Rows
+from cvmprof.tests.reports.rows import command_time, fetch, statistics_of, tile
+from cvmprof.tests.reports.synthetic import MAIN, MS, PID, Rows, tiny_rows
 
 OTHER = 7
 
@@ -115,6 +118,13 @@ def test_json_has_the_commands_time() -> None:
     written = statistics_of(tiny_rows()).as_json()["command_time"]
     assert written["wall_ns"] == sum(written["causes_ns"].values()) == 100 * MS
     assert written["processes"][0]["pid"] == PID
+
+
+def test_its_keys_are_documented(repository_root: Path) -> None:
+    text = (repository_root / "docs" / "summary.md").read_text(encoding="utf-8")
+    written = statistics_of(tiny_rows()).as_json()["command_time"]
+    keys = {"command_time", *written, *written["processes"][0]}
+    assert keys <= set(re.findall(r"`(\w+)`", text))
 
 
 def test_the_tests_own_command_time_adds_up() -> None:
