@@ -83,13 +83,16 @@ def test_a_sleep_in_an_operation_does_something() -> None:
     assert polls(rows("segments", *({**tile, "op_id": None} for tile in tiles))).any()
 
 
-def test_another_life_of_the_thread_begins_anew() -> None:
-    later: dict[str, Any] = {"tid": 1, "start_ns": 900 * MS, "end_ns": 900 * MS + 1, "cause": "cpu"}
-    asleep = {**later, "start_ns": later["end_ns"], "end_ns": 1000 * MS, "cause": "blocked"}
-    assert polling(SLEEP, follow=rows("segments", later, asleep)) == []
-    other = [{**row, "tid": 2, "start_ns": row["start_ns"] - 800 * MS,
-              "end_ns": row["end_ns"] - 800 * MS} for row in (later, asleep)]  # fmt: skip
-    assert polling(SLEEP, follow=rows("segments", *other)) == []
+@pytest.mark.parametrize(("tid", "begins_ns"), [(1, 900 * MS), (2, 100 * MS)])
+def test_another_life_begins_anew(tid: int, begins_ns: int) -> None:
+    """Of the same thread's number or another's, which begins as this one ends."""
+    ran_ns = begins_ns + 1
+    later = rows(
+        "segments",
+        {"tid": tid, "start_ns": begins_ns, "end_ns": ran_ns, "cause": "cpu"},
+        {"tid": tid, "start_ns": ran_ns, "end_ns": 1000 * MS, "cause": "blocked"},
+    )
+    assert polling(SLEEP, follow=later) == []
 
 
 def test_nothing_polls_where_there_is_nothing() -> None:
