@@ -101,7 +101,8 @@ def _of_wall(ns: int, time: CommandTime) -> str:
 
 def _for_what(s: Statistics) -> str:
     """What the command waited for: what was fetched, unless most of the wait was for no fetch."""
-    time, fetches, lost_ns = s.command_time, s.fetches, s.waits.lost_ns
+    time, lost_ns = s.command_time, s.waits.lost_ns
+    fetches = time.fetches
     if 2 * lost_ns > time.cvmfs_ns:
         return f", {duration(lost_ns)} of it for requests to servers that brought nothing"
     if time.fetch_ns < time.cvmfs_ns / 2:

@@ -24,7 +24,7 @@ from cvmprof.tests.reports.synthetic import MS, tiny_rows, warm_run
 
 def of_time(time: CommandTime, **changes: int) -> Finding:
     """What is said first of a command of this time, with these fetches."""
-    return spoken(command_time=time, fetches=fetches(**changes))[0]
+    return spoken(command_time=replace(time, fetches=fetches(**changes)))[0]
 
 
 def test_the_first_sentence_says_how_much_waited_and_mostly_for_what() -> None:
