@@ -79,6 +79,11 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 file_id, granule, read_bytes, mapped_bytes, fetched_bytes. What was used beyond `fetched_bytes`, which came during the
 run, was in the kernel's page cache already.
 
+`own_requests`, `own_fetches` and `own_tables` of `cvmprof.profiler.attribution.own` take the tables by name and say
+which requests, fetches, downloads, lookups and waits for locks are the command's own: one of its processes caused
+them, or one of its threads waited for them, also by joining another's download. The rest was done for others on the
+same mount, or by the client for itself.
+
 `tensor_waits(TensorEvidence(tensors, operations, segments, fuse_requests, chunks))` of
 `cvmprof.profiler.attribution.tensors` has a row per tensor: the table's columns, first_need_ns, wait_ns, chunks,
 fetch_ids. See "Tensors".
@@ -207,6 +212,9 @@ version 3, with these tables empty:
 - Tables `cpu_waits`, `cgroups` and `machine_cpu` are new. A request's time in which the client's thread could run and
   had no CPU is `runqueue` in every layer, with the request and its fetch.
 - Phases that a thread left open end with the thread.
+- `hits.empty` is new: reads at the end of a file or of size 0 are no longer hits.
+- `downloads.fetch_id` and `reconciliation.in_flight` are new; `tasks.role` may be `neighbour`. `reconciliation.recorded`
+  leaves out what was in flight at a reading, and files whose chunk lists were not read.
 
 Version 2 adds GPUs, tensors and phases of frameworks. Runs of version 1 are read as if they were of version 2, with
 these tables empty and these columns null, or as they had been:
@@ -218,7 +226,6 @@ these tables empty and these columns null, or as they had been:
 - `stalls` are gaps between kernels; `submitted_ns`, `copying_in_ns`, `copying_out_ns` and `source` are new, and
   `waiting_tid` is null where the submitting call was not seen.
 - The causes `driver`, `device` and `launch` are new. `phases.framework` is new (`docs/phases.md`).
-- `hits.empty` is new: reads at the end of a file or of size 0 are no longer hits.
 
 Version 1 differs from the design's list of tables:
 

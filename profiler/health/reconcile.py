@@ -1,7 +1,6 @@
 """Table `reconciliation`: what was recorded against what the client counted itself.
 
-A helper reads the client's counters before the command starts and when recording is about to end,
-both while recording. So whatever the client does in between is in both counts, for whichever
+Whatever the client does between the two readings of its counters is in both counts, for whichever
 process. `Fetcher::Fetch` counts an object (``user.ndownload``) when it hands it to the download
 manager; the download manager counts the bytes of an answer's body (``user.rx``, in KiB, rounded
 down) when it is done with the answer. When exactly is not seen. What may have been counted on
@@ -11,38 +10,23 @@ either side of a reading is in flight: a difference begins where even that does 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from ..client.daemon_calls import FETCH, LOOKUP
-from ..run.journal import Journal, Line
+from ..run.journal import Journal
 from ..tables import HORIZON_NS, conform
+from .counters import NDOWNLOAD, RX, Observed, Reading, readings
 
 OBJECTS, BYTES, CHUNKS = "objects", "body_bytes", "chunks"
 _KIB = 1024
-_NO_BEFORE = "its counters at the start are unknown"
-_BORN = "counted from zero: the client was started during the run"
-_RELOADED = "counted since its reload, which reset the client's counters"
-_LATE = "its counters were read {} s after recording had ended"
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The counters of one mount's client, read twice; None where unknown.
-
-    ``begin``, ``end``: when each reading was asked for and answered. ``late_ns``: how long after
-    the end of recording the second one was asked for; 0 if it was before.
-    """
-
-    mount_id: int
-    begin: tuple[int, int]
-    end: tuple[int, int]
-    before: dict[str, int | None]
-    after: dict[str, int | None]
-    late_ns: int = 0
-    remark: str | None = None
+_LATE = "its counters were read {:.1f} s after recording had ended"
+_UNSEEN = (
+    "the client counted {:,} more, which may be for others: what they did in the {:.0f} ms before "
+    "the command first used the mount is not recorded"
+)
 
 
 @dataclass(frozen=True)
@@ -56,13 +40,9 @@ class _Amount:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was recorded until ``stop_ns``: the tables; ``fetches`` with ``queued_ns`` beside the
-    table.
-    """
+    """What was recorded: when of which mounts, and the tables; ``fetches`` with ``queued_ns``."""
 
-    stop_ns: int
-    mounts: pl.DataFrame
-    incidents: pl.DataFrame
+    observed: Observed
     fetches: pl.DataFrame
     downloads: pl.DataFrame
     chunks: pl.DataFrame
@@ -74,7 +54,7 @@ def reconciliation(journal: Journal, recorded: Recorded) -> pl.DataFrame:
     fetches = _with_handing(recorded.fetches, recorded.calls)
     downloads = _with_done(recorded.downloads, recorded.fetches)
     rows: list[dict[str, Any]] = []
-    for reading in _readings(journal, recorded):
+    for reading in readings(journal, recorded.observed):
         of_mount = pl.col("mount_id") == reading.mount_id
         rows.append(_objects(reading, fetches.filter(of_mount)))
         rows.append(_bytes(reading, downloads.filter(of_mount)))
@@ -83,65 +63,6 @@ def reconciliation(journal: Journal, recorded: Recorded) -> pl.DataFrame:
              "in_flight", "difference", "remark")  # fmt: skip
     schema = dict.fromkeys(names, pl.Int64()) | {"quantity": pl.String(), "remark": pl.String()}
     return conform("reconciliation", pl.DataFrame(rows, schema=schema, orient="row"))
-
-
-def _readings(journal: Journal, recorded: Recorded) -> Iterator[_Reading]:
-    before = {str(line.get("device")): line for line in journal.of("attributes_before")}
-    after = {
-        str(line.get("device")): line
-        for line in journal.of("attributes")
-        if line.get("mountpoint") and "answered_ns" in line
-    }
-    latest = recorded.mounts.unique("device", keep="last", maintain_order=True)
-    for row in latest.iter_rows(named=True):
-        last = after.get(row["device"])
-        if last is not None and "user.ndownload" in last["attributes"]:
-            reading = _reading(row, before.get(row["device"]), last)
-            late_ns = max(reading.end[1] - recorded.stop_ns, 0)
-            yield _since_reload(replace(reading, late_ns=late_ns), recorded.incidents)
-
-
-def _reading(mount: dict[str, Any], before: Line | None, after: Line) -> _Reading:
-    counters = _counters(after)
-    reading = _Reading(mount["mount_id"], (0, 0), _when(after), {}, counters)
-    if before is not None and _serves(before) == _serves(after):
-        return replace(reading, begin=_when(before), before=_counters(before))
-    if mount["start_ns"] is not None:
-        zero: dict[str, int | None] = dict.fromkeys(counters, 0)
-        return replace(reading, before=zero, remark=_BORN)
-    return replace(reading, remark=_NO_BEFORE)
-
-
-def _when(line: Line) -> tuple[int, int]:
-    return int(line["asked_ns"]), int(line["answered_ns"])
-
-
-def _serves(line: Line) -> str | None:
-    pid = line["attributes"].get("user.pid")
-    return None if pid is None else str(pid)
-
-
-def _counters(line: Line) -> dict[str, int | None]:
-    attributes = line["attributes"]
-    return {name: _number(attributes.get(name)) for name in ("user.ndownload", "user.rx")}
-
-
-def _number(text: object) -> int | None:
-    word = str(text).strip()
-    return int(word) if word.isdigit() else None
-
-
-def _since_reload(reading: _Reading, incidents: pl.DataFrame) -> _Reading:
-    reloads = incidents.filter(
-        (pl.col("kind") == "reload")
-        & (pl.col("mount_id") == reading.mount_id)
-        & pl.col("time_ns").is_between(reading.begin[1], reading.end[0])
-    )["time_ns"]
-    if reloads.is_empty():
-        return reading
-    zero: dict[str, int | None] = dict.fromkeys(reading.after, 0)
-    reset_ns = max(reloads)
-    return replace(reading, begin=(reset_ns, reset_ns), before=zero, remark=_RELOADED)
 
 
 def _with_handing(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
@@ -185,7 +106,7 @@ def _with_done(downloads: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _split(reading: _Reading, events: pl.DataFrame, early: str, late: str) -> pl.DataFrame:
+def _split(reading: Reading, events: pl.DataFrame, early: str, late: str) -> pl.DataFrame:
     """Events that the client may have counted between the readings, with ``is_certain``.
 
     ``early``, ``late``: columns with the bounds of the moment at which it counted.
@@ -196,14 +117,14 @@ def _split(reading: _Reading, events: pl.DataFrame, early: str, late: str) -> pl
     return events.filter(possible.fill_null(value=False)).with_columns(is_certain=certain)
 
 
-def _objects(reading: _Reading, fetches: pl.DataFrame) -> dict[str, Any]:
+def _objects(reading: Reading, fetches: pl.DataFrame) -> dict[str, Any]:
     handed = fetches.filter("handed").with_columns(counted_ns=pl.coalesce("queued_ns", "end_ns"))
     met = _split(reading, handed, "start_ns", "counted_ns")
     certain = met.filter("is_certain").height
     return _row(reading, OBJECTS, _Amount(certain, met.height - certain, "objects"))
 
 
-def _bytes(reading: _Reading, downloads: pl.DataFrame) -> dict[str, Any]:
+def _bytes(reading: Reading, downloads: pl.DataFrame) -> dict[str, Any]:
     """A difference below 1 KiB is rounding, not a difference."""
     met = _split(reading, downloads, "last_byte_ns", "done_ns")
     headless = met["header_bytes"].null_count()
@@ -216,11 +137,11 @@ def _bytes(reading: _Reading, downloads: pl.DataFrame) -> dict[str, Any]:
 
 
 #: the client's counter of each quantity, its unit, and what rounding may hide of a difference
-_COUNTERS = {OBJECTS: ("user.ndownload", 1, 0), BYTES: ("user.rx", _KIB, _KIB - 1)}
+_COUNTERS = {OBJECTS: (NDOWNLOAD, 1, 0), BYTES: (RX, _KIB, _KIB - 1)}
 
 
 def _row(
-    reading: _Reading, quantity: str, amount: _Amount | None, why: str | None = None
+    reading: Reading, quantity: str, amount: _Amount | None, why: str | None = None
 ) -> dict[str, Any]:
     attribute, unit, rounding = _COUNTERS[quantity]
     before, after = reading.before.get(attribute), reading.after.get(attribute)
@@ -234,17 +155,18 @@ def _row(
         "recorded": None if amount is None else amount.recorded,
         "in_flight": 0 if amount is None else amount.in_flight,
         "difference": _difference(reading, amount, counted, rounding),
-        "remark": "; ".join(filter(None, (*_remarks(reading, amount), why))) or None,
+        "remark": "; ".join(filter(None, (*_remarks(reading, amount, counted, rounding), why)))
+        or None,
     }
 
 
 def _difference(
-    reading: _Reading, amount: _Amount | None, counted: int | None, rounding: int
+    reading: Reading, amount: _Amount | None, counted: int | None, rounding: int
 ) -> int | None:
     """How far ``counted`` is from all that can be explained; 0 within it.
 
-    None where one of them is unknown, or where the client counted more and went on counting after
-    the end of recording.
+    None where one of them is unknown, or where the client counted more, and also counted while the
+    mount was not recorded.
     """
     if amount is None or counted is None:
         return None
@@ -252,20 +174,26 @@ def _difference(
     if low - counted > rounding:
         return low - counted
     if counted - high > rounding:
-        return None if reading.late_ns else high - counted
+        return None if reading.late_ns or reading.unseen_ns else high - counted
     return 0
 
 
-def _remarks(reading: _Reading, amount: _Amount | None) -> Iterator[str | None]:
+def _remarks(
+    reading: Reading, amount: _Amount | None, counted: int | None, rounding: int
+) -> Iterator[str | None]:
     yield reading.remark
     if reading.late_ns:
-        yield _LATE.format(f"{reading.late_ns / 1e9:.1f}")
-    if amount is not None and amount.in_flight:
-        more = f"{amount.in_flight:,} more {amount.what}"
-        yield f"in flight when the counters were read: {more}"
+        yield _LATE.format(reading.late_ns / 1e9)
+    if amount is None or counted is None:
+        return
+    more = counted - amount.recorded - amount.in_flight
+    if reading.unseen_ns and more > rounding:
+        yield _UNSEEN.format(more, reading.unseen_ns / 1e6)
+    if amount.in_flight:
+        yield f"in flight when the counters were read: {amount.in_flight:,} more {amount.what}"
 
 
-def _chunks(reading: _Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> dict[str, Any]:
+def _chunks(reading: Reading, fetches: pl.DataFrame, chunks: pl.DataFrame) -> dict[str, Any]:
     """Downloaded chunks and files against those in the files' chunk lists, which were read of the
     command's files only.
     """

@@ -12,6 +12,7 @@ from ..kernel.scope import ScopedSpool
 from ..run.journal import Journal
 from ..sides import Sides
 from ..tables import Part
+from .counters import Observed
 from .evictions import CacheOwners, evictions
 from .incidents import IncidentEvidence, incidents, last_calls
 from .observation import losses, probes
@@ -73,11 +74,20 @@ def _incident_evidence(mounts: pl.DataFrame, sides: Sides) -> IncidentEvidence:
 
 def _recorded(mounts: pl.DataFrame, happened: pl.DataFrame, sides: Sides) -> Recorded:
     return Recorded(
-        stop_ns=sides.kernel.stop_ns,
-        mounts=mounts,
-        incidents=happened,
+        observed=Observed(
+            stop_ns=sides.kernel.stop_ns,
+            first_uses=_first_uses(sides.kernel.requests),
+            mounts=mounts,
+            incidents=happened,
+        ),
         fetches=sides.client.fetches,
         downloads=sides.wire.downloads,
         chunks=sides.client.chunks,
         calls=sides.client.calls,
     )
+
+
+def _first_uses(requests: pl.DataFrame) -> pl.DataFrame:
+    """When each mount was first used by the command: mount_id, first_ns."""
+    began = pl.coalesce("queued_ns", "served_ns", "end_ns")
+    return requests.group_by("mount_id").agg(first_ns=began.min())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..numbers.servers import Server
 
+_KINDS = {True: "proxy", False: "server", None: "server or proxy"}
 #: servers that a sentence names
 _NAMED = 3
 
@@ -21,7 +22,7 @@ def the_server(servers: Sequence[Server]) -> str:
 
 
 def _one(server: Server) -> str:
-    kind = "proxy" if server.is_proxy else "server"
+    kind = _KINDS[server.is_proxy]
     return (
         f"the {kind} on this machine ({server.name})"
         if server.is_local

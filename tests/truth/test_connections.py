@@ -15,6 +15,8 @@ import polars as pl
 import pytest
 
 from cvmprof.profiler.run.opened import Run
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.statistics import compute
 from cvmprof.runners.lab import serving
 from cvmprof.runners.lab.lab import (
     Lab,
@@ -168,6 +170,12 @@ def test_a_proxy_that_dies(lab: Lab, tmp_path: Path, trace: Trace) -> None:
     assert [part["attempt"].to_list() for part in rest] == [[1]] * (CHUNKS - 1)
     through = _data(run).drop_nulls("proxy").filter(pl.col("proxy").str.ends_with(f":{live}"))
     assert through["wire_bytes"].to_list() == [one.bytes for one in log.answered]
+    found = compute(gather(run))
+    assert found.network.failed_connections == failed.height
+    (down,) = found.waits.failed_at
+    assert (down.name, down.is_local) == (f"{LOCALHOST}:{dying}", True)
+    lost_ns = int(first["sent_ns"].drop_nulls()[0]) - int(failed["connect_ns"][0])
+    assert 0 < found.waits.kinds_ns["refused"] <= lost_ns
 
 
 def test_https_tells_times_and_bytes(lab: Lab, tmp_path: Path, trace: Trace) -> None:

@@ -31,6 +31,16 @@ open(done).read()
 while os.read(descriptor, 1 << 20):
     pass
 """
+#: lets a bystander read, then opens a file and reads: which file, and two FIFOs
+AFTER_ANOTHER = """
+import os, sys
+path, begin, done = sys.argv[1:]
+open(begin, "w").close()
+open(done).read()
+descriptor = os.open(path, os.O_RDONLY)
+while os.read(descriptor, 1 << 20):
+    pass
+"""
 #: reads a file and waits: which file, and two FIFOs
 READ_AND_WAIT = """
 import os, sys
@@ -114,6 +124,26 @@ def test_another_user_of_the_mount(truth: Truth, trace: Trace, tmp_path: Path) -
     assert (rows["objects"]["recorded"], rows["objects"]["difference"]) == (17 + 3, 0)
     assert rows["body_bytes"]["recorded"] == sum(access.bytes for access in served)
     assert rows["body_bytes"]["difference"] == 0
+
+
+def test_another_user_before_the_command_is_no_difference(
+    truth: Truth, trace: Trace, tmp_path: Path
+) -> None:
+    """What others do before the command first uses the mount is counted, but not recorded."""
+    truth.cool()
+    begin, done = tmp_path / "begin", tmp_path / "done"
+    os.mkfifo(begin)
+    os.mkfifo(done)
+    bystander = subprocess.Popen(["sh", "-c", BYSTANDER, truth.path("model.bin"), begin, done])
+    run = trace(AFTER_ANOTHER, truth.path("twin-b.bin"), begin, done)
+    assert bystander.wait() == 0
+    rows = compared(run)
+    assert rows["objects"]["counted"] == 17 + 3
+    assert 3 <= rows["objects"]["recorded"] < 17 + 3
+    assert {name: row["difference"] for name, row in rows.items()} == {
+        "objects": None, "body_bytes": None, "chunks": 0,
+    }  # fmt: skip
+    assert "before the command first used the mount" in rows["objects"]["remark"]
 
 
 @pytest.fixture

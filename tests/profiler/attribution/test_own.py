@@ -59,7 +59,7 @@ def test_fetches_for_its_requests() -> None:
 
 def test_fetches_that_its_threads_waited_for() -> None:
     other = {**FETCH, "fetch_id": 4, "unique": 2}
-    segments = [{"fetch_id": 4, "tid": COMMAND}, {"fetch_id": None, "tid": COMMAND}]
+    segments: list[dict[str, Any]] = [{"fetch_id": 4}, {"fetch_id": None}]
     assert of(fuse_requests=[OF_OTHER], fetches=[other], segments=segments) == [4]
 
 
@@ -87,7 +87,7 @@ def test_lookups_and_lock_waits_of_its_requests() -> None:
     calls = [
         {"call_id": 0, "mount_id": 0, "unique": 1}, {"call_id": 1, "mount_id": 0, "unique": 2},
     ]  # fmt: skip
-    lookups = [{"call_id": 0}, {"call_id": 1}, {"call_id": None}]
+    lookups: list[dict[str, Any]] = [{"call_id": 0}, {"call_id": 1}, {"call_id": None}]
     waited = [{"mount_id": 0, "unique": 1, "tid": 1}, {"mount_id": 0, "unique": 2, "tid": 2}]
     found = own_tables(
         tables(

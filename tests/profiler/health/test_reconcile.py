@@ -7,14 +7,16 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cvmprof.profiler.health.counters import Observed
 from cvmprof.profiler.health.reconcile import Recorded, reconciliation
 from cvmprof.profiler.run.journal import Journal
 from cvmprof.profiler.tables import conform, empty
-from cvmprof.tests.profiler.rows import rows
+from cvmprof.tests.profiler.rows import frame, rows
 
 DEVICE = "0:50"
 #: when recording ended
 STOP_NS = 1000
+OBSERVED = ("stop_ns", "first_uses", "mounts", "incidents")
 HASHES = [f"{number:040x}" for number in range(6)]
 
 
@@ -116,13 +118,21 @@ def looks(call: int, times: int) -> list[dict[str, Any]]:
 CALLS = conform("daemon_calls", pl.DataFrame([one for call in range(5) for one in looks(call, 2)]))
 
 
-def compared(lines: list[dict[str, Any]], **frames: pl.DataFrame) -> dict[str, tuple[Any, ...]]:
+def used(first_ns: int, mount_id: int = 0) -> pl.DataFrame:
+    """When the command first used a mount."""
+    return frame({"mount_id": pl.Int32, "first_ns": pl.Int64}, (mount_id, first_ns))
+
+
+def compared(lines: list[dict[str, Any]], **frames: Any) -> dict[str, tuple[Any, ...]]:
     tables: dict[str, Any] = {
-        "stop_ns": STOP_NS, "mounts": mounted(), "incidents": empty("incidents"),
+        "stop_ns": STOP_NS, "first_uses": used(0), "mounts": mounted(),
+        "incidents": empty("incidents"),
         "fetches": fetches(), "downloads": downloads(), "chunks": empty("chunks"), "calls": CALLS,
         **frames,
     }  # fmt: skip
-    found = reconciliation(Journal(tuple(lines)), Recorded(**tables))
+    of_mounts = {name: tables.pop(name) for name in OBSERVED}
+    recorded = Recorded(Observed(**of_mounts), **tables)
+    found = reconciliation(Journal(tuple(lines)), recorded)
     rows = found.select("quantity", "counted", "recorded", "difference", "remark").rows()
     return {row[0]: row[1:] for row in rows}
 
@@ -292,7 +302,13 @@ def test_only_the_last_mount_of_a_device_is_compared_and_only_if_it_was_asked() 
     two = rows("mounts", {"mount_id": 4, "device": DEVICE}, {"mount_id": 5, "device": DEVICE})
     found = reconciliation(
         Journal(tuple(asked)),
-        Recorded(STOP_NS, two, empty("incidents"), fetches(), downloads(), empty("chunks"), CALLS),
+        Recorded(
+            Observed(STOP_NS, used(0), two, empty("incidents")),
+            fetches(),
+            downloads(),
+            empty("chunks"),
+            CALLS,
+        ),
     )
     assert found["mount_id"].to_list() == [5] * 3
     for change in (
@@ -425,3 +441,34 @@ def test_chunks_of_files_whose_lists_were_not_read_are_not_compared() -> None:
     assert compared(lines, fetches=made, chunks=listed)["chunks"] == (
         1, 1, 0, "of files whose chunk lists were not read: 1 more",
     )  # fmt: skip
+
+
+def test_what_others_did_before_the_first_use_may_be_what_the_client_counted_more() -> None:
+    """Then it is no difference; what was recorded and not counted is one."""
+    lines = [said("attributes_before", 100, 0, 0), said("attributes", 950, 4, 9)]
+    begun = {"first_uses": used(5_000_100), "fetches": fetches("downloaded")}
+    late = 5_000_000
+    remark = (
+        "the client counted 3 more, which may be for others: what they did in the 5 ms before the "
+        "command first used the mount is not recorded"
+    )
+    found = compared(lines, stop_ns=late, **begun)
+    assert found["objects"] == (4, 1, None, remark)
+    assert found["body_bytes"][2] is None
+    at_once = {**begun, "first_uses": used(100)}
+    assert compared(lines, stop_ns=late, **at_once)["objects"] == (4, 1, -3, None)
+    unused = {**begun, "first_uses": used(100, mount_id=1)}
+    assert compared(lines, stop_ns=late, **unused)["objects"][2] is None
+    fewer = [lines[0], said("attributes", 950, 0, 0)]
+    assert compared(fewer, stop_ns=late, **begun)["objects"] == (0, 1, 1, None)
+    rounded = [lines[0], said("attributes", 950, 1, 1)]
+    found = compared(rounded, stop_ns=late, downloads=downloads(1), **begun)
+    assert found["body_bytes"] == (1024, 1, 0, None)
+
+
+def test_a_client_born_during_the_run_is_recorded_from_its_start() -> None:
+    found = compared(
+        [said("attributes", 450, 4, 0)], mounts=mounted(60), first_uses=used(300),
+        fetches=fetches("downloaded"),
+    )  # fmt: skip
+    assert found["objects"][:3] == (4, 1, -3)

@@ -9,9 +9,11 @@ from cvmprof.profiler.kernel.tasks import (
     tasks,
     with_daemons_at_start,
     with_founders,
+    with_neighbours,
     with_unannounced,
 )
 from cvmprof.profiler.run.journal import Journal
+from cvmprof.tests.profiler.rows import rows
 
 
 def test_events_fold_into_tasks(make_raw: Any) -> None:
@@ -133,6 +135,18 @@ def test_daemons_of_the_start_of_which_nothing_was_heard(make_raw: Any) -> None:
         (9, 0, "daemon", "cvmfs2"),
         (11, 0, "daemon", "cvmfs2"),
         (12, 5, "daemon", ""),
+    ]
+
+
+def test_neighbours_are_the_processes_that_were_named() -> None:
+    """Once each, and not where the process is known to be something else."""
+    line = {"kind": "neighbour", "pid": 30, "name": "rsync", "start_ns": 7}
+    lines = Journal((line, line, {**line, "pid": 9, "name": "cvmfs2"}))
+    daemon = rows("tasks", {"pid": 9, "tid": 9, "name": "cvmfs2", "role": "daemon", "start_ns": 5})
+    found = with_neighbours(daemon, lines)
+    assert found.select("pid", "tid", "start_ns", "role", "name").rows() == [
+        (9, 9, 5, "daemon", "cvmfs2"),
+        (30, 30, 7, "neighbour", "rsync"),
     ]
 
 

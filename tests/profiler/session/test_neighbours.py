@@ -1,0 +1,65 @@
+"""Who else used the mounts: named while it lives, and only if it is the one that was seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cvmprof.probes import events
+from cvmprof.profiler.session.neighbours import note_neighbours
+
+if TYPE_CHECKING:
+    from tests.profiler.conftest import SpoolWriter
+
+
+@pytest.fixture
+def living() -> Iterator[int]:
+    """A process called cat, that runs until the end of the test."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"!")
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"!"  # it has called exec
+        yield process.pid
+        process.kill()
+
+
+def noted(writer: SpoolWriter) -> list[dict[str, Any]]:
+    lines = list[dict[str, Any]]()
+    note_neighbours(writer.run, lambda kind, **values: lines.append({"kind": kind, **values}))
+    return lines
+
+
+def test_a_process_that_lives_is_named(spool_writer: SpoolWriter, living: int) -> None:
+    spool_writer.begin()
+    for unique in (1, 2):
+        spool_writer.ring(events.REQUEST, unique=unique, pid=living, queued_ns=time.monotonic_ns())
+    (line,) = noted(spool_writer)
+    assert (line["kind"], line["pid"], line["name"]) == ("neighbour", living, "cat")
+    assert 0 < line["start_ns"] <= time.monotonic_ns()
+
+
+def test_a_younger_process_of_the_same_number_is_not(
+    spool_writer: SpoolWriter, living: int
+) -> None:
+    spool_writer.begin()
+    spool_writer.ring(events.REQUEST, unique=1, pid=living, queued_ns=1)
+    assert noted(spool_writer) == []
+
+
+def test_neither_the_commands_nor_helpers_nor_who_has_ended(
+    spool_writer: SpoolWriter, living: int
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    spool_writer.begin()
+    spool_writer.journal("reader", 1500, pid=living)
+    spool_writer.ring(events.TASK, time_ns=1, pid=os.getpid(), tid=os.getpid(), kind=1, role=1)
+    for pid in (living, ended.pid, os.getpid(), 0):
+        spool_writer.ring(events.REQUEST, unique=pid, pid=pid, queued_ns=time.monotonic_ns())
+    assert noted(spool_writer) == []
