@@ -31,7 +31,11 @@ def living() -> Iterator[int]:
 
 def noted(writer: SpoolWriter) -> list[dict[str, Any]]:
     lines = list[dict[str, Any]]()
-    note_neighbours(writer.run, lambda kind, **values: lines.append({"kind": kind, **values}))
+
+    def note(kind: str, **values: Any) -> None:
+        lines.append({"kind": kind, **values})
+
+    note_neighbours(writer.run, note)
     return lines
 
 
