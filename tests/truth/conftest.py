@@ -156,6 +156,11 @@ Trace = Callable[..., Run]
 def traced(where: Path, program: str, *arguments: object, options: tuple[str, ...] = ()) -> Run:
     """Traces a Python program (its text, then its arguments) and opens the run."""
     command = [sys.executable, "-I", "-c", program, *map(str, arguments)]
+    return traced_command(where, command, options=options)
+
+
+def traced_command(where: Path, command: list[str], options: tuple[str, ...] = ()) -> Run:
+    """Traces a command and opens the run."""
     ended = subprocess.run(
         [
             sys.executable,

@@ -56,9 +56,9 @@ def test_a_client_behind_neighbours_and_the_commands_threads() -> None:
     assert finding.meaning.partition(" It waited ")[2] == (
         "behind: the command's own threads 600 ms, cc1\\x1b (12 processes) 300 ms, the client's "
         "threads 200 ms, others 100 ms. Up to 9 of the command's threads wanted a CPU at once; "
-        "there are 2. If fewer of them computed at once, up to 600 ms of “load” would be "
-        "saved. If other programs ran elsewhere, on other CPUs or another machine, or this machine "
-        "had more CPUs than 2, up to 400 ms of “load” would be saved."
+        "there are 2. If fewer of them computed at once, up to 600 ms of “load” would be saved. If "
+        "other programs ran elsewhere, on other CPUs or another machine, or this machine had more "
+        "CPUs than 2, up to 400 ms of “load” would be saved."
     )
 
 

@@ -1,0 +1,280 @@
+"""Want of CPU, against what the scheduler and the cgroups count themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cvmprof.profiler.intervals import overlaps
+from cvmprof.profiler.run.opened import Run
+from cvmprof.profiler.session.cgroups import hierarchy_of
+from cvmprof.reports.findings.finding import Finding
+from cvmprof.reports.findings.rules import findings
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.cpu import Lack
+from cvmprof.reports.numbers.statistics import Statistics, compute
+
+from .conftest import READ_ALL, Truth, traced, traced_command
+
+MS = 1_000_000
+CPUS = os.cpu_count() or 1
+BURNER = "cpu-burner"
+#: in a thousand of a CPU
+QUOTA = 60
+
+#: in the phase "load" its thread computes for a time by its own clock; it starts so many processes
+#: before that compute until it is done; it writes how long the scheduler kept the thread waiting
+COMPUTE = """
+import json, os, sys, time
+import cvmprof
+facts, cpu_ms, others = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+hold, gate = os.pipe()
+for _ in range(others):
+    if not os.fork():
+        os.close(gate)
+        os.set_blocking(hold, False)
+        while True:
+            try:
+                os._exit(len(os.read(hold, 1)))
+            except BlockingIOError:
+                sum(range(20000))
+os.close(hold)
+
+def waited_ns():
+    return int(open("/proc/thread-self/schedstat").read().split()[1])
+
+with cvmprof.phase("load"):
+    before_ns, begun_ns = waited_ns(), time.thread_time_ns()
+    while time.thread_time_ns() < begun_ns + 1000000 * cpu_ms:
+        sum(range(1000))
+    waited = waited_ns() - before_ns
+json.dump({"waited_ns": waited, "pid": os.getpid()}, open(facts, "w"))
+os.close(gate)
+for _ in range(others):
+    os.wait()
+"""
+
+#: reads a file beside so many processes that compute until it is read
+READ_BESIDE = """
+import os, sys
+hold, gate = os.pipe()
+for _ in range(int(sys.argv[2])):
+    if not os.fork():
+        os.close(gate)
+        os.set_blocking(hold, False)
+        while True:
+            try:
+                os._exit(len(os.read(hold, 1)))
+            except BlockingIOError:
+                sum(range(20000))
+os.close(hold)
+descriptor = os.open(sys.argv[1], os.O_RDONLY)
+while os.read(descriptor, 65536):
+    pass
+os.close(gate)
+for _ in range(int(sys.argv[2])):
+    os.wait()
+"""
+
+
+class Limited:
+    """A cgroup with a quota."""
+
+    def __init__(self, place: Path, version: int) -> None:
+        self.place, self.version = place, version
+        self.place.mkdir()
+
+    def limit(self, thousandths: int) -> None:
+        """Lets it use so many thousandths of a CPU."""
+        if self.version == 1:
+            (self.place / "cpu.cfs_quota_us").write_text(str(100 * thousandths))
+        else:
+            (self.place / "cpu.max").write_text(f"{100 * thousandths} 100000")
+
+    def add(self, pid: int) -> None:
+        (self.place / "cgroup.procs").write_text(str(pid))
+
+    def throttled_ns(self) -> int:
+        """As the cgroup counts it."""
+        lines = (self.place / "cpu.stat").read_text().splitlines()
+        stat = {name: int(value) for name, value in map(str.split, lines)}
+        return stat["throttled_time"] if self.version == 1 else stat["throttled_usec"] * 1000
+
+    def remove(self) -> None:
+        """Moves what is in it to where it was."""
+        for pid in (self.place / "cgroup.procs").read_text().split():
+            (self.place.parent / "cgroup.procs").write_text(pid)
+        self.place.rmdir()
+
+
+@pytest.fixture
+def limited() -> Iterator[Limited]:
+    found = hierarchy_of(Path("/proc/self/mountinfo").read_text())
+    if found is None:
+        pytest.skip("no cgroups with the CPU controller are mounted here")
+    made = Limited(found.place / f"cvmprof-truth-{os.getpid()}", found.version)
+    made.limit(QUOTA)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def burners(tmp_path: Path) -> Iterator[list[int]]:
+    """Programs that compute, three for each CPU: their pids."""
+    program = tmp_path / BURNER
+    shutil.copy("/bin/sh", program)
+    started = [subprocess.Popen([program, "-c", "while :; do :; done"]) for _ in range(3 * CPUS)]
+    yield [each.pid for each in started]
+    for each in started:
+        each.kill()
+        each.wait()
+
+
+def daemon(truth: Truth) -> int:
+    return int(os.getxattr(truth.mountpoint, "user.pid"))
+
+
+def measured(run: Run) -> Statistics:
+    return compute(gather(run))
+
+
+def lack_of(s: Statistics, subject: str, whose: str) -> Lack:
+    (lack,) = (each for each in s.cpu.lacks if (each.subject, each.whose) == (subject, whose))
+    return lack
+
+
+def spoken(s: Statistics) -> list[Finding]:
+    return [finding for finding in findings(s) if "had no CPU" in finding.headline]
+
+
+def near(found: int, true: int) -> bool:
+    return abs(found - true) <= 0.05 * true + 3 * MS
+
+
+def served_waits(run: Run) -> pl.DataFrame:
+    """Segments of requests while the thread that served them waited for a CPU."""
+    waits = run.tables["cpu_waits"].select("tid", "start_ns", "end_ns").with_row_index("interval")
+    calls = run.tables["daemon_calls"].drop_nulls(["unique", "end_ns"])
+    within = overlaps(waits, calls.select("tid", "start_ns", "end_ns", "mount_id", "unique"))
+    spans = within.drop("interval").with_row_index("row")
+    asked = spans.join(run.tables["segments"], on=["mount_id", "unique"], suffix="_segment")
+    low = pl.max_horizontal("start_ns", "start_ns_segment")
+    high = pl.min_horizontal("end_ns", "end_ns_segment")
+    return asked.with_columns(ns=high - low).filter(
+        (pl.col("ns") > 0) & (pl.col("cause") != "reply")
+    )
+
+
+def test_a_client_with_a_quota(truth: Truth, limited: Limited, tmp_path: Path) -> None:
+    truth.cool()
+    limited.add(daemon(truth))
+    before_ns = limited.throttled_ns()
+    run = traced(tmp_path / "run.cvmprof", READ_ALL, 65536, truth.path("model.bin"))
+    throttled_ns = limited.throttled_ns() - before_ns
+    s = measured(run)
+    (quota,) = (each for each in s.cpu.quotas if each.path.endswith(limited.place.name))
+    assert (quota.whose, quota.cpus) == ("client", QUOTA / 1000)
+    assert 0 < quota.throttled_ns <= throttled_ns
+    lack = lack_of(s, "whole command", "client")
+    assert quota.throttled_ns / CPUS * 0.8 <= lack.held_by("quota") <= throttled_ns * 1.02
+    assert lack.held_by("quota") >= 0.5 * lack.of_ns, "so small is the quota"
+    during = served_waits(run)
+    assert set(during["cause"]) == {"runqueue"}, "in every layer of the request"
+    (finding,) = (each for each in spoken(s) if "the client" in each.headline)
+    assert finding.headline.endswith(" waited for the client, which could run and had no CPU.")
+    assert "It waited behind: a quota of its cgroup " in finding.meaning
+    assert f"{limited.place.name} may use {QUOTA / 1000:g} of a CPU" in finding.meaning
+
+
+def test_a_command_with_a_quota(limited: Limited, tmp_path: Path) -> None:
+    """The command, and cvmprof, which is not counted: it was there before."""
+    facts = tmp_path / "facts"
+    enter = 'echo $$ > "$0" && exec "$@"'
+    cgroup = str(limited.place / "cgroup.procs")
+    program = [sys.executable, "-I", "-c", COMPUTE, str(facts), "60", "0"]
+    run = traced_command(tmp_path / "run.cvmprof", ["sh", "-c", enter, cgroup, *program])
+    s, known = measured(run), json.loads(facts.read_text())
+    lack = lack_of(s, "load", "command")
+    assert lack.held_by("quota") >= 0.5 * lack.of_ns
+    assert near(lack.ns, known["waited_ns"])
+    (quota,) = (each for each in s.cpu.quotas if each.path.endswith(limited.place.name))
+    assert quota.whose == "command"
+    assert any("a quota of its cgroup" in finding.meaning for finding in spoken(s))
+
+
+def test_a_command_behind_neighbours(burners: list[int], tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    run = traced(tmp_path / "run.cvmprof", COMPUTE, facts, 300, 0)
+    s, known = measured(run), json.loads(facts.read_text())
+    lack = lack_of(s, "load", "command")
+    assert near(lack.ns, known["waited_ns"])
+    (burning,) = (holder for holder in lack.holders if holder.name == BURNER)
+    assert burning.kind == "neighbour"
+    assert burning.pid in burners
+    assert burning.ns >= 0.6 * lack.ns, "other programs run here too"
+    behind = run.tables["cpu_waits"].filter(tid=known["pid"], before_name=BURNER)
+    assert set(behind["before_pid"]) <= set(burners)
+    (finding,) = spoken(s)
+    assert finding.headline.endswith(" of “load” could run and had no CPU.")
+    assert f"{BURNER} (" in finding.meaning
+
+
+def test_a_loader_behind_the_commands_own_processes(tmp_path: Path) -> None:
+    facts = tmp_path / "facts"
+    run = traced(tmp_path / "run.cvmprof", COMPUTE, facts, 300, 4 * CPUS)
+    s, known = measured(run), json.loads(facts.read_text())
+    lack = lack_of(s, "load", "command")
+    assert near(lack.ns, known["waited_ns"])
+    assert lack.held_by("command") >= 0.6 * lack.ns
+    assert s.cpu.wanting >= 4 * CPUS
+    (finding,) = spoken(s)
+    assert "the command's own threads " in finding.meaning
+    assert f"there are {CPUS}. If fewer of them computed at once" in finding.meaning
+
+
+def test_a_client_behind_the_commands_own_processes(truth: Truth, tmp_path: Path) -> None:
+    truth.cool()
+    threads = [int(tid) for tid in os.listdir(f"/proc/{daemon(truth)}/task")]
+    try:
+        for tid in threads:
+            os.setpriority(os.PRIO_PROCESS, tid, 19)
+        program = [READ_BESIDE, truth.path("model.bin"), 4 * CPUS]
+        run = traced(tmp_path / "run.cvmprof", *program)
+    finally:
+        for tid in threads:
+            os.setpriority(os.PRIO_PROCESS, tid, 0)
+    links = run.tables["segments"].filter(pl.col("cause") == "runqueue")
+    assert links.drop_nulls(["unique", "fetch_id"]).height
+    assert set(served_waits(run)["cause"]) == {"runqueue"}
+    behind = run.tables["cpu_waits"].filter(pl.col("tid").is_in(threads))
+    ours = run.tables["tasks"].filter(role="target")["pid"]
+    by_ours = behind.with_columns(ns=pl.col("end_ns") - pl.col("start_ns")).filter(
+        pl.col("before_pid").is_in(ours.implode())
+    )
+    assert int(by_ours["ns"].sum()) > 0
+
+
+def test_where_nothing_lacks_a_cpu_nothing_is_said(truth: Truth, tmp_path: Path) -> None:
+    """The command and the client go before all others here."""
+    truth.cool()
+    threads = [int(tid) for tid in os.listdir(f"/proc/{daemon(truth)}/task")]
+    try:
+        for tid in threads:
+            os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
+        read = [sys.executable, "-I", "-c", READ_ALL, "65536", str(truth.path("model.bin"))]
+        run = traced_command(tmp_path / "run.cvmprof", ["chrt", "-f", "1", *read])
+    finally:
+        for tid in threads:
+            os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
+    s = measured(run)
+    assert s.fetches.downloaded >= 17
+    assert spoken(s) == []
+    assert all(lack.share < 0.05 for lack in s.cpu.lacks)
