@@ -356,9 +356,10 @@ CPU_WAIT = Layout(
         u64 end_ns            it ran
         u32 pid               process
         u32 tid               thread
-        u32 before_pid        process that ran on the CPU just before; 0: none did
-        u32 before_tid        its thread
-        text[16] before_name  its thread's name
+        u32 ran_pid           process that ran longest on its CPU meanwhile, of the last 31 that
+                              ran there; 0: none, it was idle
+        u32 ran_tid           its thread
+        text[16] ran_name     its thread's name; empty if it has ended
         u32 throttled         1 if a quota of its cgroup kept it off the CPU when it could run
         u32 reserved          zero
         """

@@ -417,9 +417,10 @@ TABLES: tuple[Table, ...] = (
         i32  tid          thread
         i64  start_ns     it could run: woken or preempted
         i64  end_ns       it ran
-        i32  before_pid   process that ran on its CPU just before; 0: the CPU was idle
-        i32  before_tid   its thread
-        str  before_name  its thread's name
+        i32  ran_pid      process that ran longest on its CPU meanwhile, of the last 31 that ran
+                          there; 0: the CPU was idle
+        i32  ran_tid      its thread
+        str  ran_name     its thread's name; empty: it had ended
         bool throttled    when it could run, a quota of its cgroup kept it off the CPU
         """,
     ),

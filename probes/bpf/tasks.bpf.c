@@ -6,6 +6,18 @@
 BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
 BPF_PERCPU_ARRAY(task_scratch, struct task, THREAD_SLOTS);
 
+#define HISTORY 32 /* tasks that are looked back upon; a power of two */
+struct ran {
+    u64 until_ns; /* since when the one before left */
+    u64 task;     /* struct task_struct * */
+    u64 pid_tid;  /* 0: the CPU was idle */
+};
+struct history {
+    u64 count;
+    struct ran ran[HISTORY]; /* what ran on this CPU last */
+};
+BPF_PERCPU_ARRAY(history, struct history, 1);
+
 enum interrupt { INTERRUPT_SOFT, INTERRUPT_DEVICE, INTERRUPT_TIMER, INTERRUPT_CALL };
 
 static __always_inline int set_interrupt(u32 kind, u32 value) {
@@ -112,17 +124,54 @@ static __always_inline void note_delay(struct thread *thread) {
         thread->work.write_ns -= delay; /* the call's whole time is added at its end */
 }
 
-/* Who had the CPU that a thread waited for. While tasks are switched, the current one is still that which leaves. */
+/* Notes a task that leaves this CPU. While tasks are switched, it is still the current one. */
+static __always_inline void note_ran(u64 task, u64 now) {
+    u32 zero = 0;
+    struct history *past = history.lookup(&zero);
+    if (!past)
+        return;
+    struct ran *last = &past->ran[past->count++ & (HISTORY - 1)];
+    last->until_ns = now;
+    last->task = task;
+    last->pid_tid = bpf_get_current_pid_tgid();
+}
+
+/* Which task ran longest on this CPU since a time, of the last ones; NULL if none did. */
+static __always_inline struct ran *longest_since(struct history *past, u64 since) {
+    struct ran *longest = 0;
+    u64 most = 0;
+    NO_UNROLL
+    for (u32 back = 1; back < HISTORY; back++) {
+        KEEP_BOUND(back);
+        struct ran *ran = &past->ran[(past->count - back) & (HISTORY - 1)];
+        u64 from = past->ran[(past->count - back - 1) & (HISTORY - 1)].until_ns;
+        if (ran->until_ns <= since)
+            break;
+        u64 length = ran->until_ns - (from > since ? from : since);
+        if (length > most) {
+            most = length;
+            longest = ran;
+        }
+    }
+    return longest;
+}
+
+/* Who had the CPU that a thread waited for: it is about to run. */
 static __always_inline void note_cpu_wait(struct thread *thread, u64 now) {
-    struct blocked *off = &thread->blocked;
-    u64 since = runnable_since(off), before = bpf_get_current_pid_tgid();
+    u64 since = runnable_since(&thread->blocked);
     if (!since || now < since + CPU_WAIT_LEAST_NS || (thread->role == ROLE_DAEMON && serves_others(thread->pid)))
         return;
+    u32 zero = 0;
+    struct history *past = history.lookup(&zero);
+    struct ran *ran = past ? longest_since(past, since) : 0;
+    if (!ran)
+        return;
     struct cpu_wait wait = {.start_ns = since, .end_ns = now, .pid = thread->pid, .tid = thread->tid};
-    wait.before_pid = before >> 32;
-    wait.before_tid = before;
-    wait.throttled = (off->flags & BLOCKED_THROTTLED) != 0;
-    bpf_get_current_comm(wait.before_name, sizeof(wait.before_name));
+    wait.ran_pid = ran->pid_tid >> 32;
+    wait.ran_tid = ran->pid_tid;
+    wait.throttled = (thread->blocked.flags & BLOCKED_THROTTLED) != 0;
+    if (read_u32(ran->task + OFFSET_TASK_STRUCT_PID) == wait.ran_tid) /* it may have ended since */
+        bpf_probe_read_kernel(wait.ran_name, sizeof(wait.ran_name), (void *)(ran->task + OFFSET_TASK_STRUCT_COMM));
     emit_cpu_wait(&wait);
 }
 
@@ -182,6 +231,8 @@ static __always_inline void switch_out(struct thread *thread, u64 task, bool pre
  * emitting sched_switch event") and 9c2136be0878 ("sched/tracing: Append prev_state to tp args instead") (both in
  * v5.18). */
 static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
+    u64 now = bpf_ktime_get_ns();
+    note_ran(ctx->args[1], now);
     struct thread *out = current_thread();
     if (out) {
 #ifdef OFFSET_TASK_STRUCT_STATE
@@ -194,7 +245,6 @@ static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
     u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
     struct thread *in = threads.lookup(&tid);
     if (in && in->blocked.start_ns) {
-        u64 now = bpf_ktime_get_ns();
         note_freezer(&in->blocked, ctx->args[2], now);
         note_cpu_wait(in, now);
         end_blocked(in, now);

@@ -13,7 +13,7 @@ LACKS_CPU = pl.col("cause").is_in(["runqueue", "reply"])
 #: of these: it was a thread of the client that a request waited for
 OF_CLIENT = (pl.col("cause") == "runqueue") & pl.col("unique").is_not_null()
 
-_FACTS = ("pid", "tid", "before_pid", "before_name", "throttled", "wait_ns")
+_FACTS = ("pid", "tid", "ran_pid", "ran_name", "throttled", "wait_ns")
 
 
 def held_up(pieces: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
@@ -21,7 +21,7 @@ def held_up(pieces: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.Data
 
     ``pieces``: tid, start_ns, end_ns, cause, mount_id?, unique?, fetch_id? of segments or a view of
     them, those that are `LACKS_CPU`. ``tables``: those of the run. Returns of_client, start_ns,
-    end_ns, and of the thread's row in `cpu_waits` pid, tid, before_pid, before_name, throttled, and
+    end_ns, and of the thread's row in `cpu_waits` pid, tid, ran_pid, ran_name, throttled, and
     wait_ns, its whole length. What no row covers is left out: short waits.
     """
     waits = tables["cpu_waits"].select(

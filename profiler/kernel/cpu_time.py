@@ -16,10 +16,10 @@ from ..tables import conform, table
 
 def cpu_waits(records: pl.DataFrame) -> pl.DataFrame:
     """The table from CPU_WAIT records."""
-    raw = records["before_name"].unique()
-    names = pl.DataFrame({"before_name": raw, "text": c_strings(raw)})
-    named = records.join(names, on="before_name", maintain_order="left")
-    rows = named.drop("before_name").rename({"text": "before_name"})
+    raw = records["ran_name"].unique()
+    names = pl.DataFrame({"ran_name": raw, "text": c_strings(raw)})
+    named = records.join(names, on="ran_name", maintain_order="left")
+    rows = named.drop("ran_name").rename({"text": "ran_name"})
     return conform("cpu_waits", rows.sort("start_ns", "tid"))
 
 

@@ -175,7 +175,7 @@ def _kind(tasks: pl.DataFrame, used_up: set[Whose]) -> pl.Expr:
         for role in ("target", "daemon")
     )
     limited = pl.when("of_client").then("client" in used_up).otherwise("command" in used_up)
-    idle, before = pl.col("before_pid") == 0, pl.col("before_pid")
+    idle, before = pl.col("ran_pid") == 0, pl.col("ran_pid")
     return (
         pl.when(pl.col("throttled") | (idle & (pl.col("wait_ns") >= _IDLE_NS) & limited))
         .then(pl.lit("quota"))
@@ -207,12 +207,12 @@ def _holders(held: pl.DataFrame) -> Iterator[Holder]:
     ours = held.filter(pl.col("kind") != "neighbour")
     for kind, ns in _summed(ours, "kind").iter_rows():
         yield Holder(kind, ns)
-    threads = _summed(held.filter(pl.col("kind") == "neighbour"), "before_pid", "before_name")
-    processes = threads.group_by("before_pid", maintain_order=True).agg(
-        pl.col("before_name").first(), pl.col("ns").sum()
+    threads = _summed(held.filter(pl.col("kind") == "neighbour"), "ran_pid", "ran_name")
+    processes = threads.group_by("ran_pid", maintain_order=True).agg(
+        pl.col("ran_name").first(), pl.col("ns").sum()
     )
-    same = processes.group_by("before_name", maintain_order=True).agg(
-        pl.col("ns").sum(), pl.col("before_pid").sort_by("ns").last(), processes=pl.len()
+    same = processes.group_by("ran_name", maintain_order=True).agg(
+        pl.col("ns").sum(), pl.col("ran_pid").sort_by("ns").last(), processes=pl.len()
     )
     for name, ns, pid, count in same.iter_rows():
         yield Holder("neighbour", ns, name, pid, count)

@@ -31,8 +31,8 @@ def waited(rows: Rows, start: float, end: float, tid: int = MAIN, **more: Any) -
         "cpu_waits",
         **{
             "pid": DAEMON if tid > DAEMON else PID, "tid": tid, "start_ns": at(start),
-            "end_ns": at(end), "before_pid": NEIGHBOUR, "before_tid": NEIGHBOUR,
-            "before_name": "burn", "throttled": False, **more,
+            "end_ns": at(end), "ran_pid": NEIGHBOUR, "ran_tid": NEIGHBOUR,
+            "ran_name": "burn", "throttled": False, **more,
         },
     )  # fmt: skip
 
@@ -61,8 +61,8 @@ def test_the_command_waits_behind_a_neighbour_and_its_own_threads() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 70, "runqueue"), (70, 80, "blocked"), (80, 100, "runqueue"))
     waited(rows, 40, 60)
-    waited(rows, 60, 70, before_pid=NEIGHBOUR + 1, before_name="burn")
-    waited(rows, 85, 100, before_pid=PID, before_name="loader")
+    waited(rows, 60, 70, ran_pid=NEIGHBOUR + 1, ran_name="burn")
+    waited(rows, 85, 100, ran_pid=PID, ran_name="loader")
     (lack,) = of(rows).lacks
     assert lack == Lack(
         "whole command", 100 * MS, "command", 45 * MS, {"loader": 45 * MS},
@@ -86,7 +86,7 @@ def test_in_a_phase_it_is_the_phases_thread_that_counts() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 90, "runqueue"), (90, 100, "cpu"))
     segments(rows, (0, 100, "cpu"), tid=MAIN + 1)
-    waited(rows, 40, 90, before_pid=PID, before_name="worker")
+    waited(rows, 40, 90, ran_pid=PID, ran_name="worker")
     rows.add("phases", name="load", start_ns=at(30), end_ns=at(80), pid=PID, tid=MAIN)
     assert of(rows).lacks == (
         Lack(
@@ -101,9 +101,9 @@ def test_a_throttled_client_is_held_up_by_its_quota_whoever_ran_before() -> None
     links = {"mount_id": 0, "unique": 7, "fetch_id": 3}
     segments(rows, (0, 80, "runqueue"), (80, 100, "first_byte"), **links)
     waited(rows, 0, 20, WORKER, throttled=True)
-    waited(rows, 10, 50, DOWNLOADER, throttled=True, before_pid=0, before_name="swapper/0")
+    waited(rows, 10, 50, DOWNLOADER, throttled=True, ran_pid=0, ran_name="swapper/0")
     waited(rows, 50, 60, DAEMON + 9)
-    waited(rows, 60, 75, DOWNLOADER, before_pid=DAEMON, before_name="cvmfs2")
+    waited(rows, 60, 75, DOWNLOADER, ran_pid=DAEMON, ran_name="cvmfs2")
     (lack,) = of(rows).lacks
     assert lack == Lack(
         "whole command", 100 * MS, "client", 75 * MS,
@@ -125,8 +125,8 @@ def test_an_answered_thread_that_waits_for_a_cpu_is_the_commands() -> None:
 def test_an_idle_cpu_only_wakes_up_unless_a_quota_was_used_up() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 90, "runqueue"))
-    waited(rows, 40, 40.9, before_pid=0, before_name="swapper/0")
-    waited(rows, 50, 60, before_pid=0, before_name="swapper/0")
+    waited(rows, 40, 40.9, ran_pid=0, ran_name="swapper/0")
+    waited(rows, 50, 60, ran_pid=0, ran_name="swapper/0")
     assert of(rows).lacks == ()
     sample = {"pid": PID, "path": "/job", "quota_us": 15000, "period_us": 100000}
     rows.add("cgroups", time_ns=at(0), **sample, periods=5, throttled_periods=2, throttled_ns=100)
@@ -140,7 +140,7 @@ def test_an_idle_cpu_only_wakes_up_unless_a_quota_was_used_up() -> None:
 def test_a_clients_quota_says_nothing_of_the_command() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 90, "runqueue"))
-    waited(rows, 50, 60, before_pid=0, before_name="swapper/0")
+    waited(rows, 50, 60, ran_pid=0, ran_name="swapper/0")
     for ms, count in ((0, 0), (90, 8)):
         rows.add("cgroups", time_ns=at(ms), pid=DAEMON, path="/c", quota_us=200, period_us=100,
                  periods=count, throttled_periods=count, throttled_ns=count)  # fmt: skip
