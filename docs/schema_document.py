@@ -135,6 +135,11 @@ _RULES = """## How time gets its cause
 - Asleep outside operations: `blocked`, with `via_tid` if a task woke it.
 - A page-cache hit is a read or fault that queued no request and waited for none: the pages were in memory, whoever
   put them there, the kernel's readahead a moment before included. Reads that supplied nothing are no hits.
+- Stopped by a signal (SIGSTOP, job control), by a tracer, or by the freezer of its cgroup: `stopped`, inside an
+  operation too, with `via_tid` of the thread that let it go on. A thread that is frozen in its sleep sleeps on; on
+  kernels before 6.1 so does one that the freezer of cgroups version 1 stops.
+- A command's time begins when its process calls exec: what the kernel fetches of the program, and of its
+  interpreter, lies in that call, an operation of kind `open`.
 - Page-cache hits that were summed into `hits` are not operations: without `--every-read` their time counts as
   `cpu`.
 """
@@ -215,6 +220,15 @@ version 3, with these tables empty:
 - `hits.empty` is new: reads at the end of a file or of size 0 are no longer hits.
 - `downloads.fetch_id` and `reconciliation.in_flight` are new; `tasks.role` may be `neighbour`. `reconciliation.recorded`
   leaves out what was in flight at a reading, and files whose chunk lists were not read.
+Version 3 adds what failed and who was stopped. In runs of older versions the new table is empty:
+
+- The table `failed_operations` is new, and so is the kind `dead` of incident: a mount whose client has ended, when it
+  is first accessed. Calls that failed are rows of `operations` even if they queued no request: on a path where the
+  error tells of a file system (EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH,
+  ESTALE) and the path leads to FUSE or to an automounter, or the error is ENOTCONN.
+- `blocked.off_reason` may be `stopped`, and the cause `stopped` is new.
+- The first `segments` of a command begin when it calls exec, not when the call has ended. An operation that executes
+  a program on FUSE has that program's file, for a script its interpreter's.
 
 Version 2 adds GPUs, tensors and phases of frameworks. Runs of version 1 are read as if they were of version 2, with
 these tables empty and these columns null, or as they had been:

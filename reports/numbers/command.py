@@ -39,8 +39,9 @@ class CommandTime:
     ``causes_ns``: one cause at each instant, over all threads; they sum to ``wall_ns``. Of it,
     ``cvmfs_ns`` waited for CVMFS, by cause ``cvmfs_causes_ns``, and ``fetch_ns`` for a fetch; in
     ``polled_ns`` only threads that poll ran. ``threads_ns``: the lives of all
-    threads, summed, with ``thread_causes_ns`` and ``thread_cvmfs_ns``. ``fetches``: those that any thread waited for. ``processes``: the longest
-    first, no more than `material.MAX_PROCESSES` of the ``process_count``.
+    threads, summed, with ``thread_causes_ns`` and ``thread_cvmfs_ns``. ``fetches``: those that any
+    thread waited for. ``processes``: the longest first, no more than `material.MAX_PROCESSES` of
+    the ``process_count``.
     """
 
     wall_ns: int

@@ -41,6 +41,10 @@ def failed_operations(frames: Frames, window: Window) -> tuple[FailedOperation, 
         .sort("first_ns", *_ALIKE)
     )
     return tuple(
-        FailedOperation(**{**row, "error": errno.errorcode.get(row["error"], str(row["error"]))})
-        for row in counted.iter_rows(named=True)
+        FailedOperation(kind, _error(number), path, mountpoint, count, first_ns)
+        for mountpoint, number, kind, path, count, first_ns in counted.iter_rows()
     )
+
+
+def _error(number: int) -> str:
+    return errno.errorcode.get(number, str(number))

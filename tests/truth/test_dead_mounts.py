@@ -94,12 +94,30 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def kill_client(place: Path) -> None:
-    """Ends the client of a mount at once, and waits until it has ended; the mount stays."""
+    """Ends the client of a mount at once, and waits until it has ended; the mount stays.
+
+    The real client's watchdog would unmount: it ends first.
+    """
     daemon = int(os.getxattr(place, "user.pid"))
-    watched = os.pidfd_open(daemon)
-    os.kill(daemon, signal.SIGKILL)
-    assert select.select([watched], [], [], 30)[0]
-    os.close(watched)
+    for pid in (*(each for each in processes_of(place) if each != daemon), daemon):
+        watched = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([watched], [], [], 30)[0]
+        os.close(watched)
+
+
+def processes_of(place: Path) -> list[int]:
+    """The processes with a mount's place among their arguments, but for this one."""
+    numbers = (int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit())
+    return [pid for pid in numbers if os.fsencode(place) in arguments_of(pid)]
+
+
+def arguments_of(pid: int) -> list[bytes]:
+    """The arguments of a process; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def failures(run: Run) -> pl.DataFrame:

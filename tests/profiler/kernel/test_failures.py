@@ -89,7 +89,7 @@ def test_a_relative_path_begins_at_a_directory(make_raw: Any) -> None:
 
 
 #: how an operation on a path that leads to this file system ended, and whether it is kept
-ENDS = [
+ENDS: list[tuple[str | None, int, dict[str, int], bool]] = [
     ("fuse", errno.EIO, {}, True),
     ("fuse", errno.ENOENT, {}, False),
     ("autofs", errno.ENOENT, {}, True),

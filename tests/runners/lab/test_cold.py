@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -169,3 +170,21 @@ def test_dropping_everything_is_only_for_the_asking(
     assert not switch.exists()
     cold([file], drop_all=True)
     assert switch.read_text() == "3"
+
+
+def test_what_no_client_serves_is_told(file: Path) -> None:
+    result = cold([file, file.parent])
+    assert result.unserved == (file, file.parent)
+
+
+def test_a_directory_that_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies in it would stay warm."""
+
+    def refuse(path: object = ".") -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CvmprofError, match=f"cannot read {tmp_path}: Permission denied"):
+        cold([tmp_path])
