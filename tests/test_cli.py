@@ -288,8 +288,8 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         "a.cvmprof is not a run of cvmprof",
     ),
     "newer": (
-        lambda run: edit(run / "meta.json", '"schema_version": 2', '"schema_version": 3'),
-        "the run has schema version 3, this cvmprof reads up to 2",
+        lambda run: edit(run / "meta.json", '"schema_version": 3', '"schema_version": 4'),
+        "the run has schema version 4, this cvmprof reads up to 3",
     ),
 }
 
