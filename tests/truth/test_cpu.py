@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -162,7 +162,7 @@ def threads_of(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def niceness(threads: list[int], value: int) -> Iterator[None]:
+def niceness(threads: list[int], value: int) -> Generator[None]:
     """Gives threads a niceness meanwhile."""
     for tid in threads:
         os.setpriority(os.PRIO_PROCESS, tid, value)
