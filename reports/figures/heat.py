@@ -6,13 +6,23 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...probes import fuse
 from ...probes.events import TOUCH_BUCKET_NS, TOUCH_GRANULE_BYTES
+from .. import palette
 from ..material import Frames, Window, file_names
 from .encode import Json, seconds, typed
 from .layout import layout_over_time
 
 PAGE_BYTES = 4096
 _MAX_PARTS, _MAX_BUCKETS = 96, 400
+#: shares of the most touched at which `palette.HEAT_COLOURS` stand
+_STEPS = (0, 0.001, 0.5, 1)
+#: requests that only directories and links answer; their pages are those of the node too
+_NO_FILE = [
+    number
+    for number, name in fuse.OPCODES.items()
+    if name in ("READDIR", "READDIRPLUS", "OPENDIR", "READLINK")
+]
 
 
 @dataclass(frozen=True)
@@ -37,16 +47,33 @@ def _touched_bytes() -> pl.Expr:
 def hottest_file(frames: Frames, window: Window, least_ns: int = TOUCH_BUCKET_NS) -> Heat | None:
     """Return the heat of the file with the most bytes touched, or None where nothing was.
 
+    Only of files that have a name, and of which more than one granule was touched.
     ``least_ns``: the precision of the touches' times.
     """
     touches = frames["touches"].with_columns(bytes=_touched_bytes())
-    totals = touches.group_by("file_id").agg(pl.col("bytes").sum()).sort("bytes", "file_id")
-    if not totals.height or not totals["bytes"][-1]:
+    totals = (
+        touches.group_by("file_id")
+        .agg(pl.col("bytes").sum(), granules=pl.col("granule").n_unique())
+        .filter((pl.col("granules") > 1) & (pl.col("bytes") > 0))
+        .join(_files(frames), on="file_id", how="semi")
+        .sort("bytes", "file_id")
+    )
+    if not totals.height:
         return None
     file_id: int = totals["file_id"][-1]
     of_file = touches.filter(pl.col("file_id") == file_id)
     path = file_names(frames).filter(pl.col("file_id") == file_id)["path"].first()
     return _matrix(str(path), of_file, window, least_ns)
+
+
+def _files(frames: Frames) -> pl.DataFrame:
+    """The nodes that have a name and are no directory and no link.
+
+    The kernel keeps in the page cache what readdir and readlink return, so these are touched too.
+    """
+    asked = frames["fuse_requests"].filter(pl.col("opcode").is_in(_NO_FILE))
+    others = asked.select("mount_id", inode="node_id")
+    return frames["files"].drop_nulls("path").join(others, on=["mount_id", "inode"], how="anti")
 
 
 def _matrix(path: str, touches: pl.DataFrame, window: Window, least_ns: int) -> Heat:
@@ -82,12 +109,7 @@ def touches_figure(heat: Heat, window: Window) -> Json:
                 "x": typed(edges, "f8"),
                 "y": heat.edges_mib,
                 "z": typed(heat.mib, "f4", rows=len(heat.edges_mib) - 1),
-                "colorscale": [
-                    [0, "#f6f8fa"],
-                    [0.001, "#cfe0ef"],
-                    [0.5, "#5b8fc4"],
-                    [1, "#16385c"],
-                ],
+                "colorscale": list(zip(_STEPS, palette.HEAT_COLOURS, strict=True)),
                 "showscale": False,
                 "zmin": 0,
                 "hovertemplate": "%{y:.0f} MiB into the file, at %{x:.2f} s: "

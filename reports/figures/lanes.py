@@ -12,6 +12,7 @@ import polars as pl
 
 from ..escape import as_plotly
 from ..material import Window
+from ..palette import ink_on
 from .encode import Json, column, seconds, typed
 from .layout import layout_over_time
 
@@ -146,7 +147,7 @@ def details(bricks: pl.DataFrame, lanes: pl.Series, origin_ns: int) -> Json:
 
 
 def _lane_height_px(count: int) -> int:
-    return 22 if count <= 8 else 17 if count <= 14 else 13 if count <= 20 else 7
+    return 22 if count <= 8 else 17 if count <= 14 else 13 if count <= 20 else 11
 
 
 def lane_figure(group: LaneGroup, window: Window) -> Json:
@@ -154,8 +155,7 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
     drawn = [(index, lane) for index, lane in enumerate(group.lanes) if lane.bricks.height]
     if not drawn:
         return {}
-    columns = drawn[0][1].bricks.columns
-    stacked = pl.concat([lane.bricks.select(columns) for _, lane in drawn], how="vertical_relaxed")
+    stacked = pl.concat([lane.bricks for _, lane in drawn], how="diagonal_relaxed")
     together = stacked.with_row_index("row").cast({"row": pl.Int32})
     colours = [colour for _, colour in group.palette]
     traces: list[Json] = []
@@ -178,8 +178,8 @@ def lane_figure(group: LaneGroup, window: Window) -> Json:
         "rows": rows,
         "details": details(together, lanes, window.start_ns),
         "words": [name for name, _ in group.palette],
-        "captions": _captions(drawn, middles, window),
-        "sparse": group.name != "threads",
+        "captions": _captions(drawn, middles, (window, colours)),
+        "sparse": group.name not in ("command", "threads"),
     }
 
 
@@ -191,23 +191,30 @@ def _line_traces(lanes: tuple[Lane, ...], window: Window) -> list[Json]:
     ]
 
 
-def _captions(drawn: list[tuple[int, Lane]], middles: list[float], window: Window) -> list[Json]:
+def _captions(
+    drawn: list[tuple[int, Lane]], middles: list[float], scale: tuple[Window, list[str]]
+) -> list[Json]:
     """Return the names to write on bricks, from the column ``caption`` of lanes that have it.
 
-    The page's script writes those that fit at the current zoom.
+    ``scale``: the window, and the colours by code. The page's script writes those that fit at the
+    current zoom.
     """
+    window, colours = scale
+    size_px = min(_lane_height_px(_rows(tuple(lane for _, lane in drawn))) - 2, 11.5)
     captions: list[Json] = []
     for index, lane in drawn:
         if "caption" not in lane.bricks.columns:
             continue
-        named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption")
-        for start, end, name in named.head(_MAX_CAPTIONS).iter_rows():
+        named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption", "code")
+        for start, end, name, code in named.head(_MAX_CAPTIONS).iter_rows():
             captions.append(
                 {
                     "start": (start - window.start_ns) / 1e9,
                     "end": (end - window.start_ns) / 1e9,
                     "y": -middles[index],
                     "text": as_plotly(name, 24),
+                    "ink": ink_on(colours[code]),
+                    "size": size_px,
                 }
             )
     return captions
@@ -229,6 +236,7 @@ def _lane_axis(lanes: tuple[Lane, ...]) -> Json:
         "tickmode": "array",
         "tickvals": [-middle for middle, _ in labelled],
         "ticktext": [_tick(lane.label) for _, lane in labelled],
+        "tickfont": {"size": 11 if _rows(lanes) <= 20 else 9},
     }
 
 

@@ -33,8 +33,11 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
         "type": "scatter",
         "mode": "markers+text",
         "x": seconds_in,
-        "y": [-row for row in rows],
-        "text": [as_plotly(str(each["kind"]), 24) for each in incidents],
+        "y": [-(_INCIDENT_ROWS - 1 if row is None else row) for row in rows],
+        "text": [
+            "" if row is None else as_plotly(str(each["kind"]), 24)
+            for each, row in zip(incidents, rows, strict=True)
+        ],
         "cliponaxis": False,
         "textposition": ["middle left" if at > late else "middle right" for at in seconds_in],
         "textfont": {"size": 11},
@@ -42,7 +45,7 @@ def incidents_figure(incidents: Sequence[dict[str, Any]], window: Window) -> Jso
         "marker": {"symbol": "diamond", "size": 9, "color": [*map(_incident_colour, incidents)]},
         "hovertext": [*map(_incident_text, incidents, seconds_in)],
     }
-    used = max(rows) + 1
+    used = _INCIDENT_ROWS if None in rows else max(row or 0 for row in rows) + 1
     axis: Json = {"range": [-used + 0.4, 0.6], "tickmode": "array", "tickvals": [], "ticktext": []}
     layout = layout_over_time(34 + 20 * used, window, axis) | {"hoverdistance": 12}
     return {"data": [trace], "layout": layout}
@@ -54,7 +57,7 @@ def with_marks(figure: Json, marks: Sequence[Json]) -> Json:
 
 
 def stall_shades(stalls: Sequence[Stall], window: Window) -> list[Json]:
-    """Return a shade behind every lane for each of the longest stalls, in its family's colour."""
+    """Return a shade behind every lane for each of the longest stalls, in its cause's colour."""
     return [
         {
             "type": "rect",
@@ -66,7 +69,7 @@ def stall_shades(stalls: Sequence[Stall], window: Window) -> list[Json]:
             "x1": (stall.end_ns - window.start_ns) / 1e9,
             "line": {"width": 0},
             "opacity": _SHADE,
-            "fillcolor": palette.FAMILY_COLOURS[next(iter(palette.by_family(stall.causes_ns)))],
+            "fillcolor": palette.STYLES[palette.held_by(stall.causes_ns)].colour,
         }
         for stall in stalls[:_SHADED]
         if stall.causes_ns
@@ -104,14 +107,15 @@ def _incident_text(incident: dict[str, Any], seconds_in: float) -> str:
 
 
 def _incident_colour(incident: dict[str, Any]) -> str:
-    return palette.FATAL_COLOUR if incident["kind"] in _FATAL else palette.INCIDENT_COLOUR
+    return palette.FAILED_COLOUR if incident["kind"] in _FATAL else palette.INCIDENT_COLOUR
 
 
-def _rows_for_labels(begins: list[float], length: float) -> list[int]:
-    """The first row that has room for each label, else the last row."""
-    free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int]()
+def _rows_for_labels(begins: list[float], length: float) -> list[int | None]:
+    """The first row that has room for each label; None where none has."""
+    free_from, rows = [float("-inf")] * _INCIDENT_ROWS, list[int | None]()
     for at in begins:
-        row = next((n for n, free in enumerate(free_from) if free <= at), _INCIDENT_ROWS - 1)
-        free_from[row] = at + length
+        row = next((n for n, free in enumerate(free_from) if free <= at), None)
+        if row is not None:
+            free_from[row] = at + length
         rows.append(row)
     return rows

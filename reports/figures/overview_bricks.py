@@ -7,12 +7,10 @@ import polars as pl
 from .. import palette
 from .lanes import Palette
 
-_STALLS = tuple((f"stall: {name}", colour) for name, colour in palette.FAMILY_COLOURS.items())
-_CALLS = tuple((f"call: {kind}", colour) for kind, colour in palette.CALL_COLOURS.items())
 OVERVIEW_PALETTE: Palette = (
-    *_STALLS,
+    *((f"stall: {cause}", style.colour) for cause, style in palette.STYLES.items()),
     *palette.DEVICE_STYLES.values(),
-    *_CALLS,
+    *((cause, palette.STYLES[cause].colour) for cause in ("driver", "device")),
     ("sample", palette.SAMPLED_COLOUR),
     *((f"phase {n}", colour) for n, colour in enumerate(palette.PHASE_COLOURS)),
 )

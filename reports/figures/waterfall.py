@@ -1,4 +1,4 @@
-"""The downloads as a waterfall: one row each, its parts stacked."""
+"""The downloads as a waterfall, one row each, its parts stacked; many are packed into lanes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,72 @@ import polars as pl
 from .. import palette
 from ..escape import as_plotly
 from ..material import Frames, Window, file_names
-from .bricks import clip, left_out, longest
+from .bricks import clip
 from .encode import Json, seconds, typed
-from .lanes import details
+from .lanes import LaneGroup, details, lane_figure
 from .layout import layout_over_time
+from .packed import Rows, packed
+from .parts import download_parts
+from .timeline import CAUSE_PALETTE, cause_code
 
-MAX_DOWNLOADS = 500
-DOWNLOAD_PARTS = ("fetch_queue", "first_byte", "transfer", "cache_write")
+#: more downloads than this have no row of their own
+MAX_DOWNLOADS = 120
+_ROWS = Rows(alone=16, rest=6)
 
 
 @dataclass(frozen=True)
 class Waterfall:
-    """Downloads in the order sent: one row each, with its parts.
+    """Downloads in the order in which they began.
 
-    ``rows``: start_ns, end_ns, fetch_id, the boundaries sent_ns, first_byte_ns, last_byte_ns
-    (null where unknown) and the details.
+    ``rows``: key, start_ns, end_ns, fetch_id and the details; ``parts``: key, start_ns, end_ns,
+    cause, which tile each row. ``lanes``: where there are more than `MAX_DOWNLOADS`.
     """
 
     rows: pl.DataFrame
-    note: str
+    parts: pl.DataFrame
+    lanes: LaneGroup | None = None
+
+    @property
+    def note(self) -> str:
+        """What is said of those that were summed."""
+        return self.lanes.note if self.lanes else ""
+
+    @property
+    def causes(self) -> set[str]:
+        """The causes that occur."""
+        return set(self.parts["cause"].cast(pl.String))
 
 
 def waterfall(frames: Frames, window: Window) -> Waterfall:
-    """Return the downloads of the window, the ``MAX_DOWNLOADS`` longest."""
+    """Return the downloads of the window."""
+    inside = clip(_downloads(frames), window.start_ns, window.end_ns)
+    parts = download_parts(inside, frames).rename({"download_id": "key"})
+    rows = inside.select(
+        "start_ns",
+        "end_ns",
+        "fetch_id",
+        pl.col("path").alias("file"),
+        "offset_bytes",
+        pl.col("object_hash").alias("object"),
+        pl.col("url_path").alias("url"),
+        "host",
+        "proxy",
+        "remote",
+        "status",
+        "attempt",
+        "connection_id",
+        "reused",
+        "wire_bytes",
+        (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
+        (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("first to last byte_ns"),
+        key="download_id",
+    )
+    few = rows.height <= MAX_DOWNLOADS
+    return Waterfall(rows, parts, None if few else _lanes(rows, parts))
+
+
+def _downloads(frames: Frames) -> pl.DataFrame:
+    """The downloads with start_ns, end_ns, and the fetch and the file that each was for."""
     owners = (
         frames["fetches"]
         .drop_nulls("download_id")
@@ -41,41 +84,28 @@ def waterfall(frames: Frames, window: Window) -> Waterfall:
         .unique("download_id", keep="first")
         .join(file_names(frames), on="file_id", how="left")
     )
-    ended = pl.coalesce("committed_ns", "last_byte_ns", "closed_ns")
-    downloads = (
+    return (
         frames["downloads"]
         .drop("fetch_id")
         .join(owners, on="download_id", how="left")
-        .select(
-            pl.coalesce("queued_ns", "sent_ns", "connect_ns").alias("start_ns"),
-            ended.alias("end_ns"),
-            "sent_ns",
-            "first_byte_ns",
-            "last_byte_ns",
-            "fetch_id",
-            pl.col("path").alias("file"),
-            "offset_bytes",
-            pl.col("object_hash").alias("object"),
-            pl.col("url_path").alias("url"),
-            "host",
-            "proxy",
-            "remote",
-            "status",
-            "attempt",
-            "connection_id",
-            "reused",
-            "wire_bytes",
-            (pl.col("first_byte_ns") - pl.col("sent_ns")).alias("first byte_ns"),
-            (pl.col("last_byte_ns") - pl.col("first_byte_ns")).alias("transfer_ns"),
+        .with_columns(
+            start_ns=pl.coalesce("queued_ns", "sent_ns", "connect_ns"),
+            end_ns=pl.coalesce("committed_ns", "last_byte_ns", "closed_ns"),
         )
+        .drop_nulls("start_ns")
     )
-    inside = clip(downloads, window.start_ns, window.end_ns)
-    rows = longest(inside, MAX_DOWNLOADS)
-    return Waterfall(rows, left_out("downloads", rows.height, inside.height).strip())
+
+
+def _lanes(rows: pl.DataFrame, parts: pl.DataFrame) -> LaneGroup:
+    said = parts.with_columns(cause_code()).drop("cause").join(
+        rows.drop("start_ns", "end_ns"), on="key", how="left"
+    )  # fmt: skip
+    drawn = packed("download", rows.select("key", "start_ns", "end_ns"), said, _ROWS)
+    return LaneGroup("downloads", "Downloads", "", CAUSE_PALETTE, drawn.lanes, drawn.note)
 
 
 def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
-    """Return the downloads as a waterfall: one row each in the order sent, its parts stacked.
+    """Return the downloads as a waterfall: one row each in the order begun, its parts stacked.
 
     A part whose end is not known lasts until the next known time: a download that hangs before its
     first byte is all ``first_byte``.
@@ -83,42 +113,43 @@ def waterfall_figure(downloads: Waterfall, window: Window) -> Json:
     rows = downloads.rows
     if not rows.height:
         return {}
-    bounds = [pl.col("start_ns"), pl.col("sent_ns"), pl.col("first_byte_ns"),
-              pl.col("last_byte_ns"), pl.col("end_ns")]  # fmt: skip
-    times = rows.select(
-        pl.coalesce(bound, *bounds[index + 1 :]).alias(f"b{index}")
-        for index, bound in enumerate(bounds)
-    )
-    traces = [_part_trace(times, index, window) for index in range(len(DOWNLOAD_PARTS))]
-    per_row = max(3, min(16, 420 // rows.height))
-    detail = rows.with_columns(
+    if downloads.lanes:
+        return lane_figure(downloads.lanes, window)
+    numbered = rows.select("key", row=pl.int_range(pl.len(), dtype=pl.Int32))
+    parts = downloads.parts.join(numbered, on="key")
+    by_cause = [parts.filter(pl.col("cause") == cause) for cause in _causes(downloads)]
+    traces = [_part_trace(part, window) for part in by_cause]
+    per_row = max(4, min(16, 420 // rows.height))
+    detail = rows.drop("key").with_columns(
         code=pl.lit(0, dtype=pl.UInt8),
         merged=pl.lit(1, dtype=pl.Int32),
         row=pl.lit(0, dtype=pl.Int32),
-    ).drop("sent_ns", "first_byte_ns", "last_byte_ns")
-    indices = pl.Series(range(rows.height), dtype=pl.Int32)
-    height_px = 34 + max(per_row * rows.height, 48)
-    layout = layout_over_time(height_px, window, _waterfall_axis(rows))
+    )
+    layout = layout_over_time(34 + max(per_row * rows.height, 48), window, _waterfall_axis(rows))
     return {
         "data": traces,
         "layout": layout | {"bargap": 0.12, "barmode": "overlay"},
-        "rows": [typed(indices, "i4")] * len(traces),
-        "details": details(detail, indices, window.start_ns),
+        "rows": [typed(part["row"], "i4") for part in by_cause],
+        "details": details(detail, numbered["row"], window.start_ns),
         "words": ["download"],
     }
 
 
-def _part_trace(times: pl.DataFrame, index: int, window: Window) -> Json:
-    start, end = times[f"b{index}"], times[f"b{index + 1}"]
-    colour = palette.STYLES[DOWNLOAD_PARTS[index]].colour
+def _causes(downloads: Waterfall) -> list[str]:
+    return [cause for cause in palette.ORDER if cause in downloads.causes]
+
+
+def _part_trace(parts: pl.DataFrame, window: Window) -> Json:
+    lasted = (parts["end_ns"] - parts["start_ns"]).cast(pl.Float64) / 1e9
+    colour = palette.STYLES[str(parts["cause"][0])].colour
     return {
         "type": "bar",
         "orientation": "h",
         "hoverinfo": "none",
-        "base": typed(seconds(start, window.start_ns), "f8"),
-        "x": typed((end - start).cast(pl.Float64) / 1e9, "f8"),
-        "y": typed(pl.Series(range(0, -times.height, -1)), "i4"),
-        "marker": {"color": colour, "line": {"width": 0.6, "color": colour}},
+        "base": typed(seconds(parts["start_ns"], window.start_ns), "f8"),
+        "x": typed(lasted, "f8"),
+        "y": typed(-parts["row"], "i4"),
+        "marker": {"color": colour, "line": {"width": 0}},
     }
 
 

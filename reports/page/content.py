@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .. import palette
 from ..figures.encode import Json
 from ..figures.layout import LEFT_MARGIN_PX, RIGHT_MARGIN_PX
 from ..material import Window
@@ -25,6 +26,7 @@ def script_data(window: Window, figures: Mapping[str, Json], **more: object) -> 
     return {
         "span": window.duration_ns / 1e9,
         "margin": [LEFT_MARGIN_PX, RIGHT_MARGIN_PX],
+        "outlines": [palette.CHOSEN_COLOUR, palette.SAME_FETCH_COLOUR],
         "figures": {name: figure for name, figure in figures.items() if figure},
         **more,
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from .. import palette
 from ..escape import as_script_json
 from ..findings.rules import findings
 from ..material import Material, RunLike, gather
@@ -19,6 +20,13 @@ from .content import Content
 from .log_page import page_of_log
 from .run_page import page_of_run
 from .templating import render, source
+
+#: the style sheet's names of colours that have a meaning
+_TONES = (
+    ("failed", palette.FAILED_COLOUR),
+    ("good", palette.GOOD_COLOUR),
+    ("chosen", palette.CHOSEN_COLOUR),
+)
 
 
 def write_page(run: RunLike | Material, path: Path) -> Path:
@@ -56,6 +64,7 @@ def _assembled(statistics: Statistics, content: Content) -> str:
             "heading": content.heading,
             "findings": findings(statistics),
             "version": statistics.cvmprof_version,
+            "tones": _TONES,
             "css": Markup(source("page.css")),
             "script_hashes": f"{_hash_of(plotly)} {_hash_of(script)}",
             "plotly": Markup(plotly),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import palette, words
 from ..escape import visible
+from ..figures.bars import MAX_PHASES, TimeBar
 from ..figures.lanes import LaneGroup
 from ..figures.samples import LINES
-from ..figures.waterfall import DOWNLOAD_PARTS
-from ..numbers.log import SERIES, Imported
+from ..figures.waterfall import Waterfall
+from ..material import WHOLE_COMMAND
+from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, moment, plural, size
@@ -32,13 +34,17 @@ class Fact:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend, of a line or a colour; a cause that did not occur is ``absent``."""
+    """An entry of a legend, of a line or a colour; a cause that did not occur is ``absent``.
+
+    ``title`` is said under the pointer.
+    """
 
     name: str
     colour: str
     meaning: str = ""
     absent: bool = False
     line: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def facts_of_log(s: Statistics, imported: Imported) -> list[Fact]:
         Fact(f"{s.duration_ns // 1_000_000_000:,} s of log", "main"),
         Fact(f"times are {imported.precision}"),
         *_mounts(s),
-        Fact(f"{imported.lines:,} lines"),
+        Fact(plural(imported.lines, "line")),
     ]
 
 
@@ -137,9 +143,15 @@ def tiles_of_log(s: Statistics, imported: Imported) -> list[tuple[str, str]]:
     ]
 
 
-def families(phases: Iterable[Phase]) -> list[tuple[str, list[Key]]]:
-    """Return all causes by family; those that did not occur are marked as absent."""
-    used = {cause for phase in phases for cause in phase.causes_ns} or set(palette.ORDER)
+def causes_of(s: Statistics) -> set[str]:
+    """Return the causes that any time of the run went to."""
+    spent = [s.command_time.causes_ns, s.command_time.thread_causes_ns]
+    spent += [phase.causes_ns for phase in s.phases]
+    return {cause for causes_ns in spent for cause, ns in causes_ns.items() if ns}
+
+
+def families(used: Collection[str]) -> list[tuple[str, list[Key]]]:
+    """Return all causes by family; those that occur nowhere on the page are marked as absent."""
     return [
         (
             family,
@@ -153,6 +165,20 @@ def families(phases: Iterable[Phase]) -> list[tuple[str, list[Key]]]:
     ]
 
 
+def said_of_bars(bars: Sequence[TimeBar], phases: Sequence[Phase]) -> str:
+    """Return what the bars are."""
+    said = [
+        "The first bar is the command’s wall time, with one cause at each instant: what kept the "
+        "command from going on. A thread that runs comes before those that wait, and of these the "
+        "one that waits in the deepest layer.",
+        "The second is the time of all its threads together, drawn as long."
+        if any(bar.shown_ns for bar in bars)
+        else "",
+        f"Of the phases the {MAX_PHASES} longest have a bar." if len(phases) > MAX_PHASES else "",
+    ]
+    return " ".join(filter(None, said))
+
+
 def spans(s: Statistics) -> list[Span]:
     """Return the buttons that show the whole run, each phase and the longest stall."""
 
@@ -160,7 +186,8 @@ def spans(s: Statistics) -> list[Span]:
         edges = ((edge - s.start_ns) / 1e9 for edge in (start_ns, end_ns))
         return Span(name, *(f"{edge:.9f}" for edge in edges))
 
-    single = [phase for phase in s.phases if phase.times == 1][:_PHASES_NAMED]
+    marked = (phase for phase in s.phases if phase.name != WHOLE_COMMAND)
+    single = [phase for phase in marked if phase.times == 1][:_PHASES_NAMED]
     return [
         span("Whole run", s.start_ns, s.start_ns + s.duration_ns),
         *(span(each.name, each.start_ns, each.start_ns + each.duration_ns) for each in single),
@@ -169,73 +196,60 @@ def spans(s: Statistics) -> list[Span]:
 
 
 def lane_block(group: LaneGroup, drawn: bool) -> Block:
-    """Return the block of a group of lanes. Its legend has all colours, but of the threads and of
-    the overview only what occurs.
-    """
-    keys = {"threads": _causes_drawn, "overview": _overview_drawn}.get(group.name, _all_keys)
-    return Block(group.name, group.title, group.explanation, keys(group), group.note, drawn)
+    """Return the block of a group of lanes. Its legend has the colours that occur in it."""
+    keys = _overview_keys(group) if group.name == "overview" else _keys_of(drawn_in(group))
+    return Block(group.name, group.title, group.explanation, keys, group.note, drawn)
 
 
-def _all_keys(group: LaneGroup) -> tuple[Key, ...]:
-    return _keys(group.palette)
+def _keys_of(names: Collection[str]) -> tuple[Key, ...]:
+    """The legend of causes, and of what failed."""
+    causes = tuple(
+        Key(name, style.colour, title=style.meaning)
+        for name, style in palette.STYLES.items()
+        if name in names
+    )
+    failed = Key("failed", palette.FAILED_COLOUR, title="the read or the fetch failed")
+    return (*causes, failed) if "failed" in names else causes
 
 
-def _causes_drawn(group: LaneGroup) -> tuple[Key, ...]:
-    drawn = _drawn(group)
-    return tuple(Key(name, palette.STYLES[name].colour) for name in palette.ORDER if name in drawn)
-
-
-def _overview_drawn(group: LaneGroup) -> tuple[Key, ...]:
+def _overview_keys(group: LaneGroup) -> tuple[Key, ...]:
     """Stalls and what devices did; the phases are named in their lane."""
-    drawn = _drawn(group)
+    drawn = drawn_in(group)
     colours = {line.colour for lane in group.lanes for line in lane.lines}
     lines = {LINES[name]: colour for name, colour in palette.SAMPLE_COLOURS.items()}
     return (
-        *_keys((name, colour) for name, colour in group.palette
-               if name in drawn and name != "sample" and not name.startswith("phase ")),
+        *(Key(name, colour) for name, colour in group.palette
+          if name in drawn and name != "sample" and not name.startswith("phase ")),
         *(Key(name, colour, line=True) for name, colour in lines.items() if colour in colours),
     )  # fmt: skip
 
 
-def _drawn(group: LaneGroup) -> set[str]:
-    """The entries of a group's palette that occur in it."""
+def drawn_in(group: LaneGroup) -> set[str]:
+    """Return the entries of a group's palette that occur in it."""
     codes: set[int] = set()
     for lane in group.lanes:
         codes.update(lane.bricks["code"].unique().to_list())
     return {group.palette[code][0] for code in codes}
 
 
-def _keys(colours: Iterable[tuple[str, str]]) -> tuple[Key, ...]:
-    return tuple(Key(name, colour) for name, colour in colours)
-
-
 def counts_block(width_ns: int, drawn: bool) -> Block:
     """Return the block of what a log counts over time."""
-    text = f"Lines per {width_ns / 1e9:g} s. Within that time only their order is known."
-    return Block(
-        "counts",
-        "What the log says, over time",
-        text,
-        _keys(zip(SERIES, palette.LOG_COLOURS, strict=True)),
-        "",
-        drawn,
+    text = (
+        f"Lines per {width_ns / 1e9:g} s, each kind to its own scale. Within that time only their "
+        "order is known."
     )
+    return Block("counts", "What the log says, over time", text, drawn=drawn)
 
 
-def waterfall_block(note: str, drawn: bool) -> Block:
+def waterfall_block(downloads: Waterfall, drawn: bool) -> Block:
     """Return the block of the downloads."""
-    names = (
-        "queued in the client",
-        "to the first byte",
-        "transfer",
-        "unpack, verify, write to cache",
+    text = (
+        "Requests to the server and their parts, as many rows as were in progress."
+        if downloads.lanes
+        else "One row per request to the server, in the order begun."
     )
-    keys = tuple(
-        Key(name, palette.STYLES[part].colour)
-        for name, part in zip(names, DOWNLOAD_PARTS, strict=True)
-    )
-    text = "One row per request to the server, in the order sent."
-    return Block("downloads", "Downloads", text, keys, note, drawn)
+    keys = _keys_of(downloads.causes)
+    return Block("downloads", "Downloads", text, keys, downloads.note, drawn)
 
 
 def incident_block() -> Block:

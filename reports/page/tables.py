@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import polars as pl
+
 from .. import palette, words
 from ..escape import visible
 from ..findings import chain
@@ -53,13 +55,6 @@ _PROBES: Columns = (
 _INCIDENTS: Columns = (("At", "n"), ("What", ""), ("Process", "n"), ("Detail", "path"))
 _LOSSES: Columns = (("Probe", ""), ("Why", ""), ("Events", "n"))
 
-#: parts of a chunk's time: the cause whose colour it has, and its name
-_PARTS = {
-    "before_request": ("fetch_queue", "before the request"),
-    "first_byte": ("first_byte", "to the first byte"),
-    "transfer": ("transfer", "transfer"),
-    "commit": ("cache_write", "unpack and write to cache"),
-}
 _QUANTITIES = {
     "objects": "objects downloaded", "body_bytes": "bytes received",
     "chunks": "chunks as listed",
@@ -121,13 +116,13 @@ class Observed:
     all: Table
 
 
-def sections_of_run(s: Statistics) -> list[Section]:
-    """Return the tables of a run that have any row."""
+def sections_of_run(s: Statistics, fetched: pl.DataFrame) -> list[Section]:
+    """Return the tables of a run that have any row. ``fetched``: see `parts.fetch_parts`."""
     source = least_known(s.devices)
     made = (
         Section("lost", f"{chain.LOST[source]}, by phase", _lost(s)),
         Section("stalls", f"The longest {chain.GAPS[source]}", _stalls(s)),
-        Section("chunks", "The slowest chunks", _chunks(s)),
+        Section("chunks", "The slowest chunks", _chunks(s, fetched)),
         Section("incidents", "Incidents", _incidents(s)),
         Section("mounts", "Mounts", _mounts(s)),
     )
@@ -171,46 +166,50 @@ def _cells(row: Iterable[str | Cell]) -> Iterator[Cell]:
         yield each if isinstance(each, Cell) else Cell(each)
 
 
-def _chunks(s: Statistics) -> Table:
+def _chunks(s: Statistics, fetched: pl.DataFrame) -> Table:
     longest_ns = max((chunk.duration_ns for chunk in s.slowest_chunks), default=0)
-    return Table(_CHUNKS, tuple(_chunk_row(chunk, s, longest_ns) for chunk in s.slowest_chunks))
+    spent = _spent_in(fetched, [chunk.fetch_id for chunk in s.slowest_chunks])
+    return Table(
+        _CHUNKS,
+        tuple(
+            _chunk_row(chunk, s, (spent.get(chunk.fetch_id, {}), longest_ns))
+            for chunk in s.slowest_chunks
+        ),
+    )
 
 
-def _chunk_row(chunk: Chunk, s: Statistics, longest_ns: int) -> Row:
+def _spent_in(fetched: pl.DataFrame, fetches: list[int]) -> dict[int, dict[str, int]]:
+    """The time of each of these fetches by cause."""
+    sums = (
+        fetched.filter(pl.col("fetch_id").is_in(fetches))
+        .group_by("fetch_id", pl.col("cause").cast(pl.String))
+        .agg((pl.col("end_ns") - pl.col("start_ns")).sum())
+    )
+    spent: dict[int, dict[str, int]] = {}
+    for fetch_id, cause, ns in sums.iter_rows():
+        spent.setdefault(fetch_id, {})[cause] = ns
+    return spent
+
+
+def _chunk_row(chunk: Chunk, s: Statistics, drawn: tuple[dict[str, int], int]) -> Row:
+    """A chunk's row; ``drawn``: its time by cause, and the time that a whole bar stands for."""
+    causes_ns, longest_ns = drawn
     offset = "" if chunk.offset_bytes is None else f"{chunk.offset_bytes / (1 << 20):,.1f} MiB"
     cells: tuple[str | Cell, ...] = (
         _button("fetch", chunk.fetch_id),
         duration(chunk.start_ns - s.start_ns),
         duration(chunk.duration_ns),
-        _parts(chunk, longest_ns),
-        _part(chunk, "first_byte"),
-        _part(chunk, "transfer"),
+        _cause_bars(causes_ns, chunk.duration_ns / max(longest_ns, 1)),
+        *(duration(causes_ns[name]) if name in causes_ns else ""
+          for name in ("first_byte", "transfer")),
         "" if chunk.size_bytes is None else size(chunk.size_bytes),
         "" if chunk.wire_bytes is None else size(chunk.wire_bytes),
         offset,
         _file(chunk.path),
         _hash(chunk.object_hash),
         chunk.outcome or "never ended",
-    )
+    )  # fmt: skip
     return Row(tuple(_cells(cells)), f"fetch-{chunk.fetch_id}")
-
-
-def _parts(chunk: Chunk, longest_ns: int) -> Cell:
-    """The parts of a chunk's time as bars, on the scale of the slowest chunk."""
-    total = max(chunk.duration_ns, 1)
-    return Cell(
-        title=", ".join(f"{_PARTS[name][1]} {duration(ns)}" for name, ns in chunk.parts_ns.items()),
-        bars=tuple(
-            Bar(f"{100 * ns / total:.2f}", palette.STYLES[_PARTS[name][0]].colour)
-            for name, ns in chunk.parts_ns.items()
-        ),
-        percent=f"{100 * chunk.duration_ns / max(longest_ns, 1):.1f}",
-    )
-
-
-def _part(chunk: Chunk, name: str) -> str:
-    ns = chunk.parts_ns.get(name)
-    return "" if ns is None else duration(ns)
 
 
 def _button(what: str, number: int) -> Cell:

@@ -29,7 +29,7 @@ def _walk(stall: Stall, device: str, s: Statistics) -> Json:
         "stall": stall.stall_id,
         "from": (stall.start_ns - s.start_ns) / 1e9,
         "causes": [
-            [cause, share, colours.get(cause, "#cccccc")]
+            [cause, share, colours.get(cause, "transparent")]
             for cause, share in shares(stall.causes_ns, 6).items()
         ],
         "fetches": list(stall.fetches),

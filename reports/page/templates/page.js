@@ -72,7 +72,7 @@ function describe(entry, row, without = []) {
   put("from", `${entry.start[row].toFixed(6)} s to ${entry.end[row].toFixed(6)} s`);
   for (const column of entry.columns) if (!without.includes(column.name)) put(column.name, value(column, row));
   if (entry.fetch[row] >= 0) put("fetch", `#${entry.fetch[row]}`);
-  if (entry.merged[row] > 1) put("drawn for", `${entry.merged[row].toLocaleString("en")} intervals, mostly ${word}`);
+  if (entry.merged[row] > 1) put("drawn for", `${entry.merged[row].toLocaleString("en")} intervals, together as long as this`);
   box.append(list);
   return box;
 }
@@ -112,7 +112,7 @@ function captions(entry) {
     const low = Math.max(text.start, range[0]), high = Math.min(text.end, range[1]);
     if ((high - low) / (range[1] - range[0]) * width > 14 + 8 * text.text.length)
       annotations.push({ x: (low + high) / 2, y: text.y, text: text.text, showarrow: false,
-        font: { color: "#ffffff", size: 11.5 }, captureevents: false });
+        font: { color: text.ink, size: text.size }, captureevents: false });
   }
   return { annotations };
 }
@@ -168,8 +168,8 @@ function outline(entry, fetches, chosen) {
     type: "rect", x0: entry.start[row], x1: entry.end[row], y0: -entry.lane[row] - 0.46, y1: -entry.lane[row] + 0.46,
     line: { color: colour, width }, fillcolor: "rgba(0,0,0,0)" });
   for (let row = 0; row < entry.start.length && shapes.length < most; row++)
-    if (entry.fetch[row] >= 0 && fetches.has(entry.fetch[row]) && entry.name !== "threads") draw(row, "#111111", 1.4);
-  for (const row of chosen.slice(0, 100)) draw(row, "#0b57d0", 2.4);
+    if (entry.fetch[row] >= 0 && fetches.has(entry.fetch[row]) && entry.name !== "threads") draw(row, page.outlines[1], 1.4);
+  for (const row of chosen.slice(0, 100)) draw(row, page.outlines[0], 2.4);
   return Plotly.relayout(entry.node, { shapes });
 }
 // Outlines fetches and, by figure, chosen pieces; marks the fetches' lines in the table.
@@ -205,8 +205,7 @@ function piecesOf(step) {
   const within = (entry, row) => entry.start[row] < step.to - 1e-10 && entry.end[row] > step.from + 1e-10;
   if (step.kind === "stall") put("overview", (e, row) => cell(e, "stall", row) === step.stall);
   if (step.thread !== undefined) put("threads", (e, row) => cell(e, "thread", row) === step.thread && within(e, row));
-  if (step.kind === "request") put("requests", (e, row) => cell(e, "unique", row) === step.unique
-    && Math.abs(e.start[row] - step.from) < 1e-9);
+  if (step.kind === "request") put("requests", (e, row) => cell(e, "unique", row) === step.unique && within(e, row));
   if (step.kind === "fetch") for (const lane of linked) put(lane.name, (e, row) => e.fetch[row] === step.fetch && e.name !== "requests");
   return found;
 }

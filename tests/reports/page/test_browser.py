@@ -8,7 +8,21 @@ import pytest
 
 from cvmprof.reports.page.page import write_page
 from cvmprof.tests.reports.page.browser import Browser
-from cvmprof.tests.reports.synthetic import cold_run, crashed_run, hostile_run, huge_run, warm_run
+from cvmprof.tests.reports.rows import download, fetch, incident, tile
+from cvmprof.tests.reports.synthetic import (
+    DAEMON,
+    MS,
+    PID,
+    START,
+    SyntheticRun,
+    cold_run,
+    crashed_run,
+    hostile_run,
+    huge_run,
+    run_of,
+    tiny_rows,
+    warm_run,
+)
 from cvmprof.tests.reports.synthetic_gpu import (
     UUIDS,
     calls_run,
@@ -22,7 +36,7 @@ OUTLINED = (
     ".map(f => [f.name, f.node.layout.shapes.filter(s => s.type === 'rect' && s.line.width)"
     ".map(s => s.line.color)]))"
 )
-LANES = ["overview", "threads", "requests", "daemon", "downloads", "touches"]
+LANES = ["command", "overview", "threads", "requests", "daemon", "downloads", "touches"]
 RANGES = (
     "return [...cvmprof.figures.values()].filter(f => f.node.closest('#lanes'))"
     ".map(f => f.node._fullLayout.xaxis.range.map(x => Math.round(x * 1e6)))"
@@ -67,7 +81,7 @@ def test_opens_without_a_console_message(
 
 
 def test_every_figure_is_drawn(cold: Browser) -> None:
-    assert sorted(drawn(cold)) == sorted([*LANES, "phases"])
+    assert sorted(drawn(cold)) == sorted([*LANES, "times"])
 
 
 @pytest.mark.parametrize("width", [1280, 1920])
@@ -136,7 +150,7 @@ def test_hovering_says_file_offset_and_object(cold: Browser) -> None:
 
 
 def test_clicking_a_stall_leads_to_its_fetches_and_downloads(cold: Browser) -> None:
-    cold.click(*place_of(cold, "overview", "f.figure.words[f.code[row]] === 'stall: Network'"))
+    cold.click(*place_of(cold, "overview", "f.figure.words[f.code[row]] === 'stall: transfer'"))
     panel = cold.run("return document.getElementById('selected').innerText")
     assert "17 fetches behind it" in panel
     assert cold.run(OUTLINED)["downloads"] == [*17 * ["#111111"]]
@@ -173,7 +187,7 @@ def test_a_click_on_a_stall_walks_to_its_chunk(gpu: Browser) -> None:
     stall = "f.columns.find(c => c.name === 'stall').data[row] === 4"
     gpu.click(*place_of(gpu, "overview", stall))
     panel = gpu.run("return document.getElementById('selected').innerText")
-    assert "stall: Network · 497 ms" in panel
+    assert "stall: first_byte · 497 ms" in panel
     assert f"GPU 1 · NVIDIA H100 80GB HBM3 · {UUIDS[1]}" in panel
     assert "first_byte 97 %, transfer 2 %, driver 1 %" in panel
     assert "1 fetch behind it" in panel
@@ -185,13 +199,13 @@ def test_a_click_on_a_stall_walks_to_its_chunk(gpu: Browser) -> None:
     assert text == "waited in page fault at layers.8.mlp.weight (model.safetensors + 68.0 MiB)"
     assert outlined == {"threads": 5 * [blue]}
     assert click_step(gpu, 3) == (
-        "request 2016 on /cvmfs/models.example.org, 491 ms", {"requests": [blue]},
+        "request 2016 on /cvmfs/models.example.org, 491 ms", {"requests": 5 * [blue]},
     )  # fmt: skip
     text, outlined = click_step(gpu, 4)
     assert text == "fetch #8 of chunk 6755d65663a2… from stratum1:8000, 490 ms"
     assert outlined == {
-        "threads": 3 * [blue], "requests": [black], "daemon": [black, black, blue, blue],
-        "downloads": [black, blue],
+        "command": [black, blue], "threads": 3 * [blue], "requests": 5 * [black],
+        "daemon": [*4 * [black], *4 * [blue]], "downloads": [black, blue],
     }  # fmt: skip
     assert gpu.run("return document.querySelector('tr.lit').id") == "fetch-8"
 
@@ -254,6 +268,42 @@ def test_incidents_stand_in_every_lane(browser: Browser, pages: dict[str, Path])
     assert ", signal 11<br>daemon killed, after its last call cvmfs_read" in hints[0]
 
 
+def crowded_run() -> SyntheticRun:
+    """Hundreds of everything that has lanes, all at once."""
+    rows = tiny_rows()
+    for number in range(400):
+        tid, key = 2_000 + number, {"mount_id": 0, "unique": 1_000 + 2 * number}
+        start, end = START + number * 10_000, START + 99 * MS
+        rows.add("tasks", pid=PID, tid=tid, parent_pid=1, name="worker", role="target",
+                 start_ns=START)  # fmt: skip
+        tile(rows, start, end, "first_byte", tid=tid, fetch_id=100 + number, **key)
+        rows.add("phases", name=f"step {number}", start_ns=start, end_ns=end, pid=PID, tid=tid)
+        rows.add("fuse_requests", opcode=15, node_id=17, pid=PID, tid=tid, queued_ns=start,
+                 served_ns=start + 1000, end_ns=end, error=0, **key)  # fmt: skip
+        rows.add("daemon_calls", call_id=number, function="cvmfs_read", pid=DAEMON,
+                 tid=5_000 + number, start_ns=start, end_ns=end, **key)  # fmt: skip
+        fetch(rows, start, end, tid=5_000 + number, object_hash=f"{number:040x}",
+              download_id=100 + number, **key)  # fmt: skip
+        rows.rows["fetches"][-1]["fetch_id"] = 100 + number
+        download(rows, 100 + number, start, end - 2 * MS, end - MS, end)
+        rows.add("gpu_ops", device=f"GPU-{number % 40}", stream=number, kind="kernel",
+                 start_ns=end - MS, end_ns=end, pid=PID, source="cupti")  # fmt: skip
+        rows.add("incidents", **incident("reload", number % 90))
+    return run_of(rows)
+
+
+def test_the_page_is_of_bounded_height_however_much_happens_at_once(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(write_page(crowded_run(), tmp_path / "page.html"))
+    heights = browser.run(
+        "return [...document.querySelectorAll('.figure')]"
+        ".map(f => [f.dataset.figure, f.getBoundingClientRect().height])"
+    )
+    assert {name for name, height in heights if height > 700} == set()
+    assert sum(height for _, height in heights) < 3000
+
+
 @pytest.mark.parametrize("name", ["hostile", "hostile_gpu"])
 def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path], name: str) -> None:
     browser.open(pages[name])
@@ -269,7 +319,7 @@ def test_hostile_text_stays_text(browser: Browser, pages: dict[str, Path], name:
         " [...document.querySelectorAll('a')].filter(a => !/#fetch-/.test(a.href ?? '')).length,"
         " document.querySelectorAll('svg b, svg a').length"
         " + [...document.querySelectorAll('svg tspan[style*=bold]')]"
-        ".filter(t => !/^[0-9.]+ s$/.test(t.textContent)).length]"
+        ".filter(t => !/^[0-9.]+ (s|ms|µs)$/.test(t.textContent)).length]"
     )
     assert found == [None, 3, 0, 0, 0]
     shown = browser.run("return document.body.innerText")

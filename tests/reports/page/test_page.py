@@ -4,25 +4,37 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cvmprof.reports import palette
 from cvmprof.reports.page.page import write_page
+from cvmprof.tests.reports.rows import tile
 from cvmprof.tests.reports.synthetic import (
+    DAEMON,
     HOSTILE,
+    MAIN,
+    MS,
+    START,
     Rows,
+    SyntheticRun,
     cold_run,
+    crashed_run,
     hostile_run,
     huge_run,
     run_of,
+    tiny_rows,
     warm_run,
 )
 from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run, many_kernels_run
 
-FIGURES = ["daemon", "downloads", "overview", "phases", "requests", "threads", "touches"]
+FIGURES = [
+    "command", "daemon", "downloads", "overview", "requests", "threads", "times", "touches",
+]  # fmt: skip
 
 
 class Outline(HTMLParser):
@@ -159,12 +171,65 @@ def test_what_phases_lost_of_the_devices_time_is_listed(tmp_path: Path) -> None:
     assert "<h2>Time between inferences, which stand for a device, by phase</h2>" in warm
 
 
+LEGEND = re.compile(
+    r'class="key( absent)?[^"]*"[^>]*><i style="background:([^"]*)"></i>([^<]*[^< ])'
+)
+
+
+def drawn_colours(figure: dict[str, Any]) -> set[str]:
+    """The colours of a figure's bricks, bars, lines and marks."""
+    found: set[str] = set()
+    for trace in figure["data"]:
+        if trace["type"] == "heatmap":
+            found |= {colour for _, colour in trace["colorscale"] if colour.startswith("#")}
+        elif trace["type"] == "scatter" and "line" in trace:
+            found.add(trace["line"]["color"])
+        else:
+            colours = trace["marker"]["color"]
+            found |= {colours} if isinstance(colours, str) else set(colours)
+    for shape in figure["layout"].get("shapes", []):
+        found.add(shape.get("fillcolor") or shape["line"]["color"])
+    return found - {"#ffffff"}
+
+
+@pytest.mark.parametrize("make", [
+    cold_run, crashed_run, gpu_run, calls_run, many_kernels_run, warm_run,
+])  # fmt: skip
+def test_one_colour_has_one_meaning_over_the_whole_page(
+    tmp_path: Path, make: Callable[[], SyntheticRun]
+) -> None:
+    page = write_page(make(), tmp_path / "page.html").read_text(encoding="utf-8")
+    meanings = set(palette.MEANINGS.values())
+    figures = data_of(page)["figures"]
+    assert set().union(*map(drawn_colours, figures.values())) <= meanings
+    shown = page[: page.index("<script>")]
+    assert set(re.findall(r"style=.[^>]*background:(#[0-9a-f]{6})", shown)) <= meanings
+    legends = {(name.removeprefix("stall: "), colour) for _, colour, name in LEGEND.findall(page)}
+    assert legends
+    assert len({name for name, _ in legends}) == len({colour for _, colour in legends})
+    assert len(legends) == len({name for name, _ in legends})
+
+
+def test_a_cause_is_greyed_only_where_it_occurs_nowhere_on_the_page(tmp_path: Path) -> None:
+    rows = tiny_rows()
+    rows.add("fetches", fetch_id=9, start_ns=START + 5 * MS, end_ns=START + 9 * MS, pid=DAEMON,
+             tid=DAEMON, object_hash="c", outcome="joined", object_kind="chunk")  # fmt: skip
+    tile(rows, START + 20 * MS, START + 30 * MS, "copy", tid=MAIN + 7)  # no phase's thread
+    page = write_page(run_of(rows), tmp_path / "page.html").read_text(encoding="utf-8")
+    families = page[page.index('class="legend families"') : page.index('id="timeline"')]
+    absent = {name for greyed, _, name in LEGEND.findall(families) if greyed}
+    shown = {name for greyed, _, name in LEGEND.findall(page) if not greyed}
+    assert {"fetch_joined", "copy", "first_byte", "transfer"} <= shown
+    assert not absent & shown
+    assert "device" in absent
+
+
 def test_legends_of_the_overview_name_what_occurs(tmp_path: Path) -> None:
     page = write_page(gpu_run(), tmp_path / "gpu.html").read_text(encoding="utf-8")
     head = page[page.index("<h3>Phases, devices") : page.index('data-figure="overview"')]
     names = re.findall(r'class="key( line)?"><i style="[^"]*"></i>([^<]*)', head)
     assert [name for _, name in names] == [
-        "stall: CPU", "stall: Network", "kernel", "copy from the host", "copy to the host",
+        "stall: cpu", "stall: first_byte", "kernel", "copy from the host", "copy to the host",
         "utilisation", "memory", "power", "PCIe in",
     ]  # fmt: skip
     assert [name for line, name in names if line] == ["utilisation", "memory", "power", "PCIe in"]
@@ -180,7 +245,7 @@ def test_a_huge_run_has_a_small_page_that_says_so(tmp_path: Path) -> None:
     assert page.stat().st_size <= 12_000_000
     text = page.read_text()
     assert "Neighbours shorter than" in text
-    assert re.search(r"[\d,]+ of 400,000 requests are drawn, the longest", text)
+    assert re.search(r">400,000 requests drawn as [\d,]+ merged bricks: each colour covers", text)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
