@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..words import plural
+from ..words import duration, plural
 from .bricks import DURATION, pack, stacked, thin
 from .lanes import Lane
 
@@ -38,6 +38,16 @@ class Packed:
     note: str = ""
 
 
+def merged_note(shortest_ns: int) -> str:
+    """Say what was merged, where what is shorter than ``shortest_ns`` was."""
+    if not shortest_ns:
+        return "Every interval is drawn."
+    return (
+        f"Neighbours shorter than {duration(shortest_ns)} are drawn together, sorted by cause: "
+        "each colour covers the time it had. Zooming in shows no more of them."
+    )
+
+
 def packed(what: str, wholes: pl.DataFrame, pieces: pl.DataFrame, rows: Rows) -> Packed:
     """Draw ``wholes`` (key, start_ns, end_ns) by their ``pieces``.
 
@@ -53,7 +63,9 @@ def packed(what: str, wholes: pl.DataFrame, pieces: pl.DataFrame, rows: Rows) ->
     if told and alone:
         drawn = f"{plural(wholes.height - rest.height, what)} drawn one by one"
         told = f"Of {wholes.height:,}: {drawn}, {told}"
-    return Packed((*_alone(alone, pieces, rows.label), *summed), told)
+    lanes, shortest = _alone(alone, pieces, rows.label)
+    said = (merged_note(shortest) if shortest else "", told)
+    return Packed((*lanes, *summed), " ".join(filter(None, said)))
 
 
 def rest_of(name: str, pieces: pl.DataFrame, rows: int) -> tuple[list[Lane], str]:
@@ -79,10 +91,12 @@ def _step_ns(intervals: pl.DataFrame) -> int:
     return max(int(span or 0) // BINS, 1)
 
 
-def _alone(rows: list[pl.DataFrame], pieces: pl.DataFrame, label: str) -> list[Lane]:
+def _alone(rows: list[pl.DataFrame], pieces: pl.DataFrame, label: str) -> tuple[list[Lane], int]:
+    """The lanes of what is drawn one by one, and below which length pieces were merged."""
     limit = _BRICKS // max(len(rows), 1)
-    drawn = (
-        pieces.join(row.select("key"), on="key", how="semi").drop("key").sort("start_ns")
+    drawn = [
+        thin(pieces.join(row.select("key"), on="key", how="semi").drop("key"), limit)
         for row in rows
-    )
-    return [Lane(label if not n else "", thin(row, limit)[0]) for n, row in enumerate(drawn)]
+    ]
+    lanes = [Lane(label if not n else "", row) for n, (row, _) in enumerate(drawn)]
+    return lanes, max((shortest for _, shortest in drawn), default=0)

@@ -9,7 +9,7 @@ from ..material import Frames, Window, file_names
 from ..words import plural
 from .bricks import DURATION, clip, disjoint, thin
 from .lanes import Lane, LaneGroup
-from .packed import Rows, packed, rest_of
+from .packed import Rows, merged_note, packed, rest_of
 from .parts import request_parts
 from .timeline import CAUSE_PALETTE, FAILED_CODE, cause_code, thread_labels
 
@@ -138,19 +138,22 @@ def daemon_lanes(frames: Frames, window: Window, fetched: pl.DataFrame) -> LaneG
     shown, others = ranked.head(MAX_DAEMON_THREADS), ranked.slice(MAX_DAEMON_THREADS)
     labels, limit = thread_labels(frames), _BRICKS_OF_DAEMON // max(2 * shown.height, 1)
     lanes: list[Lane] = []
+    merged = 0
     for tid in shown["tid"]:
         for label, part in ((labels.get(tid, f"cvmfs2 {tid}"), calls), ("fetches", fetches)):
             of_thread = disjoint(part.filter(pl.col("tid") == tid).drop("tid"))
             if of_thread.height or part is calls:
-                lanes.append(Lane(label, thin(of_thread, limit)[0]))
-    summed, note = _others(calls, fetches, others)
+                bricks, shortest = thin(of_thread, limit)
+                lanes.append(Lane(label, bricks))
+                merged = max(merged, shortest)
+    summed, told = _others(calls, fetches, others)
     return LaneGroup(
         "daemon",
         "cvmfs2 threads",
         "The calls that each thread of the daemon serves and, below them, its fetches.",
         CAUSE_PALETTE,
         (*lanes, *summed),
-        note,
+        " ".join(filter(None, (merged_note(merged) if merged else "", told))),
     )
 
 

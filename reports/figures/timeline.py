@@ -13,10 +13,10 @@ from ...profiler.attribution.causes import OF_CVMFS
 from ...profiler.tables import CAUSES
 from .. import palette
 from ..material import Frames, Material, Window, file_names
-from ..words import duration, plural
+from ..words import plural
 from .bricks import DURATION, clip, thin
 from .lanes import Lane, LaneGroup, Palette
-from .packed import rest_of
+from .packed import merged_note, rest_of
 
 #: upper bounds on what is drawn, however large the run is
 MAX_THREADS, ROWS_OF_OTHERS = 12, 4
@@ -38,16 +38,6 @@ def cause_code() -> pl.Expr:
         .cast(pl.String)
         .replace_strict(list(CAUSES), list(range(len(CAUSES))), return_dtype=pl.UInt8)
         .alias("code")
-    )
-
-
-def merged_note(shortest_ns: int) -> str:
-    """Say what was merged."""
-    if not shortest_ns:
-        return "Every interval is drawn."
-    return (
-        f"Neighbours shorter than {duration(shortest_ns)} are drawn together, sorted by cause: "
-        "each colour covers the time it had. Zooming in shows no more of them."
     )
 
 

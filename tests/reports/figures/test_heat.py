@@ -19,7 +19,7 @@ def file(rows: Rows, number: int, path: str | None, granules: int, pages: int) -
 def hottest(rows: Rows) -> str | None:
     material = gather(run_of(rows))
     heat = hottest_file(material.frames, material.window)
-    return heat and heat.path
+    return None if heat is None else heat.path
 
 
 def runs() -> Rows:
