@@ -24,7 +24,7 @@ class CauseStyle:
     meaning: str
 
 
-FAMILIES = ("CPU", "GPU", "Kernel", "Daemon", "Network", "Not explained")
+FAMILIES: tuple[str, ...] = ("CPU", "GPU", "Kernel", "Daemon", "Network", "Not explained")
 
 STYLES: dict[str, CauseStyle] = {
     "cpu": CauseStyle("CPU", "#5f97cb", "running, page-cache hits included"),

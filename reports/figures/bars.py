@@ -163,14 +163,15 @@ def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window
     named = [name for name in SERIES if name in counts]
     if not named:
         return {}
-    colours = dict(zip(SERIES, palette.LOG_COLOURS, strict=True))
+    colours: dict[str, str] = dict(zip(SERIES, palette.LOG_COLOURS, strict=True))
     bars = [
         _counts_trace(name, counts[name], width_ns / 1e9)
         | {"marker": {"color": colours[name]}, "yaxis": _axis_name("y", row)}
         for row, name in enumerate(named)
     ]
-    layout = layout_over_time(34 + _COUNTS_PX * len(named), window, {}) | {"bargap": 0}
-    axes = {
+    layout = layout_over_time(34 + _COUNTS_PX * len(named), window, {})
+    layout["bargap"] = 0
+    axes: Json = {
         _axis_name("yaxis", row): layout["yaxis"] | _counts_axis(row, len(named))
         for row in range(len(named))
     }

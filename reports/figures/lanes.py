@@ -206,6 +206,7 @@ def _captions(
         if "caption" not in lane.bricks.columns:
             continue
         named = lane.bricks.drop_nulls("caption").select("start_ns", "end_ns", "caption", "code")
+        inks = [ink_on(colour) for colour in colours]
         for start, end, name, code in named.head(_MAX_CAPTIONS).iter_rows():
             captions.append(
                 {
@@ -213,7 +214,7 @@ def _captions(
                     "end": (end - window.start_ns) / 1e9,
                     "y": -middles[index],
                     "text": as_plotly(name, 24),
-                    "ink": ink_on(colours[code]),
+                    "ink": inks[code],
                     "size": size_px,
                 }
             )

@@ -161,8 +161,10 @@ def test_requests_too_many_and_too_short_to_be_seen_are_summed_not_left_out() ->
     assert drawn(group)[-1] == ("cache_read", 2_001, 2_500)
     summed = group.lanes[1].bricks
     by_code = summed.group_by("code").agg(DURATION.sum().alias("ns"))
-    found = {group.palette[code][0]: ns for code, ns in by_code.iter_rows()}
-    assert found == {"fuse_queue": count * MS // 5, "cache_read": 2 * count * MS // 5}
+    assert {group.palette[code][0]: ns for code, ns in by_code.iter_rows()} == {
+        "fuse_queue": count * MS // 5,
+        "cache_read": 2 * count * MS // 5,
+    }
     # in every bin a fifth waits in the queue and two fifths for the cache
     step = round(12_000 * MS / 400)
     bins = summed.group_by((pl.col("start_ns") // step).alias("bin"), "code").agg(ns=DURATION.sum())
