@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..escape import visible
+from ..material import WHOLE_COMMAND
 from ..numbers.cpu import Cpu, Had, Holder, Lack, Quota, Whose
 from ..numbers.statistics import Statistics
-from ..words import duration, percent, plural
-from .finding import Finding, main_phase
+from ..words import capital, duration, percent, plural
+from .finding import Finding
 
 #: a lack of CPU below this share of a phase is not worth a reader's time
 _LEAST = 0.05
@@ -30,17 +31,19 @@ def client_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     """Say how long the command waited for a client that had no CPU, and why it had none."""
     lack = _worst(s, "client")
     if lack is not None:
-        headline = f"{_share(lack)} waited for the client, which could run and had no CPU."
+        whose = "the command" if lack.subject == WHOLE_COMMAND else f"“{lack.subject}”"
+        headline = f"{capital(whose)} waited for the client, which had no CPU, for {_of(lack)}."
         threads = ", ".join(f"{name} {duration(ns)}" for name, ns in lack.threads.items())
-        yield _finding(s.cpu, lack, headline, f"{_of(lack)}: {threads}.")
+        yield _finding(s.cpu, lack, headline, f"{capital(threads)}. ")
 
 
 def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     """Say how long the command itself had no CPU, and why; or that it has too many threads."""
     lack = _worst(s, "command")
     if lack is not None:
-        headline = f"{_share(lack)} could run and had no CPU."
-        yield _finding(s.cpu, lack, headline, f"{_of(lack)}.")
+        whose = "The command" if lack.subject == WHOLE_COMMAND else f"“{lack.subject}”"
+        headline = f"{whose} could run and had no CPU for {_of(lack)}."
+        yield _finding(s.cpu, lack, headline, "")
         return
     wanted_ns = s.cpu.ran_ns + s.cpu.lacked_ns
     many = s.cpu.wanting > (s.cpu.cpus or s.cpu.wanting)
@@ -51,24 +54,19 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
 
 
 def _worst(s: Statistics, whose: Whose) -> Lack | None:
-    """The lack in the phase that the findings are about, else the longest; None: not worth it."""
+    """The lack of the whole command, else of the phase that lacked most; None: not worth it."""
     found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= _LEAST]
-    phase = main_phase(s)
-    of_phase = (lack for lack in found if phase is not None and lack.subject == phase.name)
-    return next(of_phase, next(iter(found), None))
-
-
-def _share(lack: Lack) -> str:
-    return f"{percent(lack.share)} of “{lack.subject}”"
+    of_command = (lack for lack in found if lack.subject == WHOLE_COMMAND)
+    return next(of_command, next(iter(found), None))
 
 
 def _of(lack: Lack) -> str:
-    return f"{duration(lack.ns)} of {duration(lack.of_ns)}"
+    return f"{duration(lack.ns)} of its {duration(lack.of_ns)} ({percent(lack.share)})"
 
 
 def _finding(cpu: Cpu, lack: Lack, headline: str, spent: str) -> Finding:
-    meaning = " ".join([spent, f"It waited behind: {_before(lack)}.", *_advice(cpu, lack)])
-    return Finding("advice", headline, meaning, lack.ns)
+    behind = f"{spent}It waited behind: {_before(lack)}."
+    return Finding("advice", headline, " ".join([behind, *_advice(cpu, lack)]), lack.ns)
 
 
 def _before(lack: Lack) -> str:
@@ -92,19 +90,16 @@ def _advice(cpu: Cpu, lack: Lack) -> Iterator[str]:
         ns = lack.held_by(kind)
         if ns < _LEAST_ADVISED * lack.ns:
             continue
-        gain = f"up to {duration(ns)} of “{lack.subject}” would be saved"
+        gain = f"At most {duration(ns)} can be gained"
         match kind:
             case "quota":
-                yield f"{_quota(cpu, lack)} If the quota were raised, {gain}."
+                yield f"{_quota(cpu, lack)} {gain} with a higher quota."
             case "neighbour":
-                yield (
-                    "If other programs ran elsewhere, on other CPUs or another machine, or this "
-                    f"machine had more CPUs{_has(cpu)}, {gain}."
-                )
+                yield f"{gain} if other programs run elsewhere, or with more CPUs{_has(cpu)}."
             case "command":
-                yield f"{_too_many(cpu)} If fewer of them computed at once, {gain}."
+                yield f"{_too_many(cpu)} {gain} if fewer compute at once."
             case "client":
-                yield f"If the machine had more CPUs{_has(cpu)}, {gain}."
+                yield f"{gain} with more CPUs{_has(cpu)}."
 
 
 def _quota(cpu: Cpu, lack: Lack) -> str:

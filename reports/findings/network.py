@@ -267,6 +267,8 @@ def _in_vain(s: Statistics) -> Iterator[str]:
         parts = [f"{duration(ns)} {words}" for words, ns in waited.items() if ns]
         divided = f": {', '.join(parts)}" if len(parts) > 1 else ""
         yield f"{_waited(s, s.waits.useless_ns)} in vain{divided}."
+    if s.waits.kinds_ns.get("unanswered", 0) >= _WORTH * s.duration_ns:
+        yield "Look at that server; a shorter CVMFS_TIMEOUT would give up sooner."
 
 
 _USELESS = {

@@ -11,6 +11,7 @@ from rich.text import Text
 from .. import palette
 from ..escape import visible
 from ..findings import chain
+from ..material import WHOLE_COMMAND
 from ..numbers.devices import Device
 from ..numbers.log import Imported
 from ..numbers.stalls import Stall
@@ -51,6 +52,7 @@ def _rows(s: Statistics) -> dict[str, str]:
     )
     return {
         "whole command": duration(s.duration_ns),
+        "  waiting for CVMFS": duration(s.command_time.cvmfs_ns),
         **_phase_rows(s),
         "over HTTP": size(s.bytes.over_http),
         **_of_mounts(s),
@@ -83,7 +85,7 @@ def _round_trip(s: Statistics) -> dict[str, str]:
 def _phase_rows(s: Statistics) -> dict[str, str]:
     """How long the phases of each name took together, and how long they waited for CVMFS."""
     rows: dict[str, str] = {}
-    for name in dict.fromkeys(phase.name for phase in s.phases):
+    for name in dict.fromkeys(phase.name for phase in s.phases if phase.name != WHOLE_COMMAND):
         same = [phase for phase in s.phases if phase.name == name]
         times = sum(phase.times for phase in same)
         title = f"phase {visible(name, 24)}" + (f", {times:,} times" if times > 1 else "")

@@ -8,7 +8,7 @@ import pytest
 
 from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.numbers.cpu import Cpu, Holder, Lack, Quota
-from cvmprof.tests.reports.rows import phase, spoken
+from cvmprof.tests.reports.rows import spoken
 from cvmprof.tests.reports.synthetic import MS
 
 QUOTA = Quota("/pods/one", "client", 0.15, 32, 22, 1700 * MS)
@@ -29,19 +29,19 @@ def test_a_client_held_up_by_its_quota() -> None:
     assert said(Cpu(2, (CLIENT,), (QUOTA,))) == [
         Finding(
             "advice",
-            "60 % of “load” waited for the client, which could run and had no CPU.",
-            "1.20 s of 2.00 s: the download thread 1.00 s, threads that serve requests 200 ms. It "
-            "waited behind: a quota of its cgroup 1.15 s, burn (pid 77) 50.0 ms. The cgroup "
-            "/pods/one may use 0.15 of a CPU (cpu.max, or cpu.cfs_quota_us): it had used that up "
-            "in 22 of 32 periods, and was kept waiting for 1.70 s, summed over the CPUs. If the "
-            "quota were raised, up to 1.15 s of “load” would be saved.",
+            "“load” waited for the client, which had no CPU, for 1.20 s of its 2.00 s (60 %).",
+            "The download thread 1.00 s, threads that serve requests 200 ms. It waited behind: a "
+            "quota of its cgroup 1.15 s, burn (pid 77) 50.0 ms. The cgroup /pods/one may use 0.15 "
+            "of a CPU (cpu.max, or cpu.cfs_quota_us): it had used that up in 22 of 32 periods, and "
+            "was kept waiting for 1.70 s, summed over the CPUs. At most 1.15 s can be gained with "
+            "a higher quota.",
         )
     ]
 
 
 def test_a_quota_out_of_sight() -> None:
     (finding,) = said(Cpu(2, (CLIENT,), (replace(QUOTA, whose="command"),)))
-    assert "The cgroup with the quota cannot be seen from here. If the quota" in finding.meaning
+    assert "The cgroup with the quota cannot be seen from here. At most" in finding.meaning
     (finding,) = said(Cpu(2, (CLIENT,), (replace(QUOTA, throttled_periods=0),)))
     assert "cannot be seen" in finding.meaning
 
@@ -56,18 +56,15 @@ def test_a_client_behind_neighbours_and_the_commands_threads() -> None:
     assert finding.meaning.partition(" It waited ")[2] == (
         "behind: the command's own threads 600 ms, cc1\\x1b (12 processes) 300 ms, the client's "
         "threads 200 ms, others 100 ms. Up to 9 of the command's threads wanted a CPU at once; "
-        "there are 2. If fewer of them computed at once, up to 600 ms of “load” would be saved. If "
-        "other programs ran elsewhere, on other CPUs or another machine, or this machine had more "
-        "CPUs than 2, up to 400 ms of “load” would be saved."
+        "there are 2. At most 600 ms can be gained if fewer compute at once. At most 400 ms can be "
+        "gained if other programs run elsewhere, or with more CPUs than 2."
     )
 
 
 def test_a_client_behind_its_own_threads() -> None:
     lack = replace(CLIENT, holders=(Holder("client", 1200 * MS),))
     (finding,) = said(Cpu(1, (lack,)))
-    assert finding.meaning.endswith(
-        " If the machine had more CPUs than 1, up to 1.20 s of “load” would be saved."
-    )
+    assert finding.meaning.endswith(" At most 1.20 s can be gained with more CPUs than 1.")
 
 
 def test_a_command_behind_a_neighbour() -> None:
@@ -75,10 +72,9 @@ def test_a_command_behind_a_neighbour() -> None:
     assert said(Cpu(None, (lack,))) == [
         Finding(
             "advice",
-            "30 % of “load” could run and had no CPU.",
-            "300 ms of 1.00 s. It waited behind: burn (pid 77) 300 ms. If other programs ran "
-            "elsewhere, on other CPUs or another machine, or this machine had more CPUs, up to 300 "
-            "ms of “load” would be saved.",
+            "“load” could run and had no CPU for 300 ms of its 1.00 s (30 %).",
+            "It waited behind: burn (pid 77) 300 ms. At most 300 ms can be gained if other "
+            "programs run elsewhere, or with more CPUs.",
         )
     ]
 
@@ -94,15 +90,18 @@ def test_a_quota_that_kept_nobody_waiting_is_not_told() -> None:
     assert said(Cpu(2, (), (QUOTA,))) == []
 
 
-def test_the_main_phase_is_spoken_of_where_it_lacked_a_cpu() -> None:
+def test_the_whole_command_is_spoken_of_else_the_phase_that_lacked_most() -> None:
     whole = replace(COMMAND, subject="whole command", of_ns=3000 * MS, ns=900 * MS)
-    cpu = Cpu(2, (whole, COMMAND))
-    loading = phase("load", 1000, first_byte=500 * MS)
-    (finding,) = (f for f in spoken(cpu=cpu, phases=(loading,)) if "had no CPU" in f.headline)
-    assert finding.headline.startswith("40 % of “load”")
-    other = phase("other", 1000, first_byte=500 * MS)
-    (finding,) = (f for f in spoken(cpu=cpu, phases=(other,)) if "had no CPU" in f.headline)
-    assert finding.headline.startswith("30 % of “whole command”")
+    (finding,) = said(Cpu(2, (COMMAND, whole)))
+    assert (
+        finding.headline == "The command could run and had no CPU for 900 ms of its 3.00 s (30 %)."
+    )
+    (finding,) = said(Cpu(2, (COMMAND, replace(whole, ns=100 * MS))))
+    assert finding.headline == "“load” could run and had no CPU for 400 ms of its 1.00 s (40 %)."
+    (finding,) = said(Cpu(2, (replace(CLIENT, subject="whole command"),)))
+    assert finding.headline == (
+        "The command waited for the client, which had no CPU, for 1.20 s of its 2.00 s (60 %)."
+    )
 
 
 def test_more_threads_than_cpus() -> None:

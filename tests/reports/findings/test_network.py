@@ -224,7 +224,8 @@ def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
     assert finding.meaning == (
         "1 answered with status 503; 1 not answered. They went to the servers 127.0.0.1:8000, "
         "cache.example.org:3128. The command waited 30.0 ms (30 %) in vain: 20.0 ms for no "
-        "answer, 10.0 ms for errors."
+        "answer, 10.0 ms for errors. Look at that server; a shorter CVMFS_TIMEOUT would give up "
+        "sooner."
     )
     one = replace(waits, kinds_ns={"error": 10 * MS}, failed_at=(HERE,))
     (finding,) = spoken(failures=replace(NO_FAILURES, statuses={503: 1}), waits=one)
