@@ -11,6 +11,7 @@ from .commands.doctor import doctor
 from .commands.ending import exit_code_of
 from .commands.import_ import import_command
 from .commands.lab import lab
+from .commands.output import hold_standard_descriptors
 from .commands.report import report
 from .commands.run import run
 from .commands.summary import summary
@@ -34,4 +35,5 @@ for _command in (trace, report, summary, doctor, cold, run, import_command, lab,
 
 def main() -> int:
     """Run the command line; return the exit code."""
+    hold_standard_descriptors()
     return exit_code_of(lambda: cli.main(standalone_mode=False, prog_name="cvmprof"))

@@ -15,12 +15,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from ..errors import CvmprofError
+from .output import say
 
 _PR_SET_DUMPABLE = 4  # prctl.h
 
@@ -69,9 +71,9 @@ def explain(error: BaseException, run: Path | None = None) -> CvmprofError:
 def print_error(explanation: CvmprofError, error: BaseException | None = None) -> None:
     """Print the fact and the way out, a line each; with ``--debug`` the traceback first."""
     if error is not None and wants_debug():
-        traceback.print_exception(error)
-    click.echo(f"cvmprof: {_one_line(explanation.fact)}", err=True)
-    click.echo(f"  try: {_one_line(explanation.help_text)}", err=True)
+        say("".join(traceback.format_exception(error)).rstrip())
+    say(f"cvmprof: {one_line(explanation.fact)}")
+    say(f"  try: {one_line(explanation.help_text)}")
 
 
 def end_as(status: int) -> NoReturn:
@@ -81,7 +83,7 @@ def end_as(status: int) -> NoReturn:
     sys.exit(os.waitstatus_to_exitcode(status))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Escape what would break the line or the terminal: file names may hold anything."""
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "".join(shown)
@@ -94,10 +96,9 @@ def _usage_help(error: click.ClickException) -> str:
 
 def _die_of(number: int) -> NoReturn:
     """Die of a signal, without a core dump: the command has left its own."""
-    sys.stdout.flush()
-    sys.stderr.flush()
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    if number != signal.SIGKILL:
+    with suppress(OSError, ValueError):  # SIGKILL, and those that the C library keeps to itself
         signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
     sys.exit(128 + number)  # signals do not end process 1 of a container

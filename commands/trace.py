@@ -13,7 +13,8 @@ from .. import __version__
 from ..errors import CvmprofError, EventsLost
 from ..probes.catalog import BACKENDS
 from ..probes.gpu import GPU_CHOICES
-from .ending import end_as, explain, print_error, wants_debug
+from .ending import end_as, explain, one_line, print_error, wants_debug
+from .output import say
 from .runs import no_report_option, output_path, write_page
 from .units import time_s
 
@@ -76,6 +77,13 @@ if TYPE_CHECKING:
 @click.option(
     "--duration", type=time_s, metavar="TIME", help="Stop recording after TIME; COMMAND goes on."
 )
+@click.option(
+    "--until",
+    type=click.Choice(["command", "all"]),
+    default="command",
+    show_default=True,
+    help="Record until COMMAND has ended, or all processes that it started.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def trace(command: tuple[str, ...], output: Path | None, no_report: bool, **choices: Any) -> None:
     """Run COMMAND as the user who calls, and record what it waited for.
@@ -88,19 +96,21 @@ def trace(command: tuple[str, ...], output: Path | None, no_report: bool, **choi
     if not command:
         raise CvmprofError("no command was given", "sudo cvmprof trace -- python infer.py")
     from ..profiler.session.session import record
+    from ..profiler.session.signals import interruptible
 
-    options = _options(output or _default_run(command[0]), choices)
+    options = _options(command[0], output, choices)
     recorded = record(list(command), options, __version__, _finisher)
     try:
-        _finish(recorded, no_report)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the exit code is the command's
+        with interruptible():
+            _finish(recorded, no_report)
+    except BaseException as error:  # noqa: BLE001  the exit code is the command's
         print_error(explain(error, recorded.run), error)
     if options.strict and recorded.status == 0 and (recorded.losses or recorded.trouble):
         raise EventsLost("events were lost", f"list them: cvmprof summary {recorded.run}")
     end_as(recorded.status)
 
 
-def _options(run: Path, choices: dict[str, Any]) -> TraceOptions:
+def _options(command: str, output: Path | None, choices: dict[str, Any]) -> TraceOptions:
     """What to record, by the options on the command line."""
     from ..profiler.session.session import TraceOptions
 
@@ -109,7 +119,14 @@ def _options(run: Path, choices: dict[str, Any]) -> TraceOptions:
         "duration_s": choices.pop("duration"),
         "instrument": choices.pop("instrument") == "auto",
     }
-    return TraceOptions(run=run, debug=wants_debug(), **units, **choices)
+    return TraceOptions(
+        run=output or _default_run(command),
+        numbered=output is None,
+        debug=wants_debug(),
+        tell=lambda fact: say(f"cvmprof: {one_line(fact)}"),
+        **units,
+        **choices,
+    )
 
 
 def _default_run(command: str) -> Path:
@@ -119,16 +136,17 @@ def _default_run(command: str) -> Path:
 
 def _finish(recorded: Recorded, no_report: bool) -> None:
     """Make the tables from the spool and, unless ``no_report``, the page; print where they are."""
-    from ..profiler.run.directory import page_of
+    from ..profiler.run.directory import page_of, refuse_removed
 
+    refuse_removed(recorded.run)
     run = _finisher()(recorded.run)
     if recorded.trouble is not None:
         print_error(recorded.trouble)
-    click.echo(f"cvmprof: run {recorded.run}", err=True)
+    say(f"cvmprof: run {recorded.run}")
     if not no_report:
         way_out = f"free some space there, then: cvmprof report {recorded.run}"
         page = write_page(run, page_of(recorded.run), way_out)
-        click.echo(f"cvmprof: page {page}", err=True)
+        say(f"cvmprof: page {page}")
 
 
 def _finisher() -> Callable[[Path], Run]:

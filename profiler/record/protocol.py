@@ -1,8 +1,8 @@
 """The protocol between session and recorder: JSON packets on a socket pair, with descriptors.
 
 From the session: ``configure`` (options, names of the spool files, their descriptors), ``target``
-(a pid), ``stop``. From the recorder: ``ready``, ``tracing``, ``stopped`` (losses, failures),
-``error`` (fact, help_text).
+(a pid), ``living``, ``stop``. From the recorder: ``ready``, ``tracing``, ``living`` (the traced
+processes that have not ended), ``stopped`` (losses, failures), ``error`` (fact, help_text).
 """
 
 from __future__ import annotations

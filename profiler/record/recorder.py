@@ -18,7 +18,7 @@ from ...probes.catalog import UPROBE, uprobe_family
 from ...probes.kernel import running_kernel
 from ...probes.machines import MACHINES
 from ...probes.programs import RING_EVENTS, Options, rings, tail_called
-from . import attach, daemons, journal, load, protocol, uprobe_cost
+from . import attach, daemons, journal, load, protocol, targets, uprobe_cost
 from .driver import Driver, DriverOptions
 from .maps import map_fd
 from .misses import missed, seen_by_none
@@ -33,6 +33,8 @@ _WATCHDOG_S, _START_WATCHDOG_S = 60, 300
 _TOUCH_INTERVAL_NS = 5_000_000_000
 _LIBRARY_PATIENCE_NS = 10_000_000_000
 _SPOOL_FULL = "spool full"
+#: living processes in an answer: a message is limited in size
+_MAX_NAMED = 1000
 _BEGINNINGS = (events.TASK_KINDS.index("seen"), events.TASK_KINDS.index("exec"))
 
 
@@ -79,6 +81,13 @@ class Recorder:
     def trace(self, pid: int) -> None:
         """Trace a process and everything that it will start."""
         self._state.set_role(pid, events.ROLE_TARGET)
+
+    def living(self) -> list[dict[str, Any]]:
+        """The traced processes that have not ended: pid and name of each.
+
+        Asked twice before the answer is none: a process may be created while the map is read.
+        """
+        return targets.living(self._state.targets()) or targets.living(self._state.targets())
 
     def step(self) -> None:
         """Drain every ring once, and handle new tasks, files and libraries."""
@@ -230,6 +239,14 @@ class Recorder:
         return sorted({str(failure.strerror) for failure in failures if failure is not None})
 
 
+def _answer(recorder: Recorder, request: dict[str, Any], control: socket.socket) -> None:
+    if request["kind"] == "living":
+        protocol.send(control, "living", processes=recorder.living()[:_MAX_NAMED])
+        return
+    recorder.trace(request["pid"])
+    protocol.send(control, "tracing")
+
+
 def _wanted(options: dict[str, Any], gpu_calls: bool) -> Options:
     """What the programs are compiled for."""
     flags = (bool(options.get("every_read")), bool(options.get("all_files")))
@@ -255,8 +272,7 @@ def serve(control: socket.socket) -> None:
             request = protocol.receive(control)
             if request is None or request[0]["kind"] == "stop":
                 break
-            recorder.trace(request[0]["pid"])
-            protocol.send(control, "tracing")
+            _answer(recorder, request[0], control)
         recorder.step()
     signal.alarm(_WATCHDOG_S)
     result = recorder.stop(was_asked=request is not None)

@@ -13,7 +13,8 @@ from ...probes.catalog import EVENT_NAMES, PAIRS
 from .maps import Map, map_fd
 from .names import TOUCH_FILES, open_file
 
-_U32 = struct.Struct("<I").pack
+_NUMBER = struct.Struct("<I")
+_U32 = _NUMBER.pack
 _COUNT = struct.Struct("<Q")
 #: maps of what is in progress: bytes of their keys, and their values
 _OPEN_MAPS = {
@@ -51,6 +52,11 @@ class State:
     def set_role(self, pid: int, role: int) -> None:
         """Trace a process and whatever it forks."""
         self._roles.update(_U32(pid), _U32(role))
+
+    def targets(self) -> list[int]:
+        """The traced processes, those included that have ended and were not waited for."""
+        target = _U32(events.ROLE_TARGET)
+        return [_NUMBER.unpack(pid)[0] for pid, role in self._roles.items() if role == target]
 
     @contextmanager
     def traced_for_a_moment(self, pid: int) -> Generator[None, None, None]:

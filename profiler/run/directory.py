@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 
-from ...errors import CvmprofError
+from ...errors import BadRun, CvmprofError
 from ...probes.events import DOWNLOAD, TASK
 from ..record.names import JOURNAL as JOURNAL
 from ..record.names import ring_file, spool_files
@@ -38,6 +39,38 @@ def create_run(path: Path) -> Path:
         path.mkdir()
     except OSError as error:
         raise _cannot_create(path, error) from error
+    return _completed(path)
+
+
+def create_numbered_run(path: Path) -> Path:
+    """Create a run directory of this name, else NAME-2, NAME-3 and so on: the first that is free.
+
+    Runs that begin at the same time get different ones. Raises as `create_run`.
+    """
+    stem = path.name.removesuffix(".cvmprof")
+    for number in count(2):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            path = path.with_name(f"{stem}-{number}.cvmprof")
+        except OSError as error:
+            raise _cannot_create(path, error) from error
+        else:
+            break
+    return _completed(path)
+
+
+def refuse_removed(run: Path) -> None:
+    """Raise BadRun where what was recorded is no longer where it was."""
+    whole = {run: run.is_dir(), run / JOURNAL: (run / JOURNAL).is_file(),
+             run / SPOOL_DIRECTORY: (run / SPOOL_DIRECTORY).is_dir()}  # fmt: skip
+    missing = next((part for part, is_there in whole.items() if not is_there), None)
+    if missing is not None:
+        fact = f"{missing} was removed or replaced while the command ran"
+        raise BadRun(fact, "record again, with -o at a place where the command removes nothing")
+
+
+def _completed(path: Path) -> Path:
     try:
         path.chmod(0o700)
         (path / SPOOL_DIRECTORY).mkdir(mode=0o700)

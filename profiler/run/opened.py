@@ -147,6 +147,10 @@ def _without_meta(run: Path) -> BadRun:
     if (run / TABLES_DIRECTORY).is_dir() and not (run / SPOOL_DIRECTORY).is_dir():
         return _damaged(run / META, FileNotFoundError())
     if (run / JOURNAL).exists():
+        for part, is_there in ((JOURNAL, Path.is_file), (SPOOL_DIRECTORY, Path.is_dir)):
+            if not is_there(run / part):
+                fact = f"{run / part} is missing or damaged: the recording cannot be finished"
+                return BadRun(fact, "record it again")
         return BadRun(
             f"{run} was never finalised: its recording was cut off, or is still running",
             f"once it has ended, recover it with: cvmprof report {run}",

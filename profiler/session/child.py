@@ -13,6 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from ...errors import CommandNotExecutable, CommandNotFound, CvmprofError
+from .group import GroupWitness
 
 _NEVER_STARTED = 125
 _SHELL = "/bin/sh"
@@ -23,11 +24,13 @@ class Child:
     """A forked command that waits at its gate.
 
     ``gate`` and ``refusal`` are pipes: to it, and from it with the errno where exec failed.
+    ``witness`` is in its process group.
     """
 
     pid: int
     gate: int
     refusal: int
+    witness: GroupWitness
 
     def go(self) -> None:
         """Let it execute the command."""
@@ -39,6 +42,7 @@ class Child:
         """Close the gate unopened: the command never runs."""
         os.close(self.gate)
         os.close(self.refusal)
+        self.witness.end()
         with suppress(ChildProcessError):  # where the caller ignores SIGCHLD
             os.waitpid(self.pid, 0)
 
@@ -93,7 +97,7 @@ def fork(path: str, argv: list[str], environment: dict[str, str]) -> Child:
         _wait_and(partial(_execute, path, argv, environment), gate_of_child, refusal_of_child)
     os.close(gate_of_child)
     os.close(refusal_of_child)
-    return Child(pid, gate, refusal)
+    return Child(pid, gate, refusal, GroupWitness())
 
 
 def _wait_and(execute: Callable[[], None], gate: int, refusal: int) -> NoReturn:

@@ -41,7 +41,7 @@ def invoking_user() -> Identity:
         gid=gid,
         groups=_groups(int(uid), gid),
         environment=_environment(int(uid)),
-        umask=_umask(os.getppid() if _parent_is_sudo() else "self"),
+        umask=_umask(os.getppid() if parent_is_sudo() else "self"),
     )
 
 
@@ -61,7 +61,8 @@ def _groups(uid: int, gid: int) -> tuple[int, ...]:
         return (gid,)
 
 
-def _parent_is_sudo() -> bool:
+def parent_is_sudo() -> bool:
+    """Whether sudo started this process."""
     try:
         with open(f"/proc/{os.getppid()}/comm", encoding="ascii", errors="replace") as file:
             return file.read().strip() == "sudo"
@@ -78,7 +79,7 @@ def _in_root_shell() -> bool:
 def _environment(uid: int) -> dict[str, str]:
     own = _environment_of("self").items()
     passed_on = {name: value for name, value in own if name not in _SET_BY_SUDO}
-    original = _environment_of(os.getppid()) if _parent_is_sudo() else {}
+    original = _environment_of(os.getppid()) if parent_is_sudo() else {}
     return {**(original or _account(uid)), **passed_on}
 
 

@@ -5,6 +5,7 @@ Runs as the invoking user; only the recorder's process is root. Nothing here rea
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..run.directory import (
     SCHEMA_VERSION,
     SPOOL_DIRECTORY,
     cpu_files,
+    create_numbered_run,
     create_run,
     discard_run,
     open_spool,
@@ -35,25 +37,22 @@ from ..run.directory import (
 )
 from . import child, launch
 from .cpu_sampler import CpuSampler
+from .following import Deadline, Follower, Others, wait_for_others
 from .gpu_injection import GpuInjection, prepare_injection
 from .gpu_sampler import EVENT as GPU_EVENT
 from .gpu_sampler import GpuSampler
 from .identity import Identity, become, invoking_user
 from .instrument import instrumented
 from .recorder_link import RecorderLink
-from .signals import (
-    FORWARDED,
-    WATCHED,
-    blocked,
-    cleaning_up,
-    discard_pending,
-    is_for_command,
-    wait_for_signal,
-)
+from .signals import WATCHED, blocked, cleaning_up, discard_pending, interruptible
 from .socket_sampler import EVENT as SOCKET_EVENT
 from .socket_sampler import SocketSampler
 
 _STOP_TIMEOUT_S = 60.0
+#: how long what outlives the command has to end with it
+_LINGER_S = 0.1
+#: processes that a line names
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,21 @@ class TraceOptions:
 
     ``instrument``: whether Python processes mark phases of their frameworks by themselves.
     ``mount_counters``: whether the mounts' own counters are read before and after the command.
+    ``tell`` gets what the user should know at once, a line.
     """
 
     run: Path
+    #: whether another name is taken where ``run`` exists
+    numbered: bool = False
     every_read: bool = False
     all_files: bool = False
     backend: str = "auto"
     strict: bool = False
     stall_threshold_ns: int = 1_000_000
     duration_s: float | None = None
+    #: whether to record until the ``command`` has ended, or ``all`` that it started
+    until: str = "command"
+    tell: Callable[[str], None] = field(default=lambda _: None, repr=False)
     debug: bool = False
     instrument: bool = True
     mount_counters: bool = True
@@ -114,14 +119,14 @@ def record(
         become(user)
         executable = child.find_command(command[0], user.environment)
         with cleaning_up():
-            run = create_run(options.run)
+            run = (create_numbered_run if options.numbered else create_run)(options.run)
             try:
                 files = open_spool(run)
                 recording = Recording(
                     command,
                     executable,
                     user,
-                    options,
+                    replace(options, run=run),
                     files,
                     recorder=RecorderLink(control),
                     sampler=SocketSampler(*socket_files(run, files)),
@@ -165,6 +170,7 @@ class Recording:
         self._write_start(version)
         self._configure()
         held = child.fork(self.executable, self.command, self._environment())
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             with blocked(WATCHED):
                 self._start_sampling(held.pid)
@@ -185,17 +191,38 @@ class Recording:
 
         Raises CvmprofError where the kernel refuses to execute it; the run is removed then.
         """
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         with blocked(WATCHED):
+            deadline = self._deadline()
             held.go()
-            status = self._wait(held.pid)
-            self._stop_sampling()
-            discard_pending()  # the signal that ended the command was sent to this process too
-        refusal = held.refused()
-        if refusal is not None:
-            discard_run(self.options.run)
-            raise child.not_executable(self.executable, refusal)
-        self._note("exit", pid=held.pid, status=status)
+            status = Follower(held.pid, held.witness).wait(deadline)
+            refusal = held.refused()
+            if refusal is not None:
+                discard_run(self.options.run)
+                raise child.not_executable(self.executable, refusal)
+            try:
+                return self._end(held.pid, status, deadline)
+            except Exception as error:  # noqa: BLE001  the exit code is the command's
+                return Recorded(self.options.run, status, trouble=_cut_short(error))
+            finally:
+                held.witness.end()
+                discard_pending()  # the signal that ended the command was sent to this process too
+
+    def _deadline(self) -> Deadline:
+        """The end of the recording, which the command may outlive."""
+        duration_s = self.options.duration_s
+        at_s = math.inf if duration_s is None else time.monotonic() + duration_s
+        return Deadline(self._stop_recording, at_s)
+
+    def _stop_recording(self) -> None:
+        self._stop_sampling()
+        self._read_counters(after=True)
+        self.recorder.send("stop")
+
+    def _end(self, pid: int, status: int, deadline: Deadline) -> Recorded:
+        self._note("exit", pid=pid, status=status)
+        if not deadline.has_passed:
+            self._wait_for_others(deadline)
+        self._stop_sampling()
         self._note_samples()
         self._note("probes", rows=self.injection.probe_rows())
         self._note("hits", rows=self.injection.hit_rows())
@@ -250,6 +277,8 @@ class Recording:
                 "gpu": self.options.gpu,
                 "gpu_budget": self.options.gpu_budget,
                 "instrument": self.options.instrument,
+                "until": self.options.until,
+                "duration_s": self.options.duration_s,
             },
         }
 
@@ -288,48 +317,62 @@ class Recording:
         return instrumented(environment) if self.options.instrument else environment
 
     def _read_counters(self, *, after: bool) -> None:
-        """Read the mounts' counters. They are not essential: Ctrl-C ends only the reading."""
+        """Read the mounts' counters. They are not essential."""
         if not self.options.mount_counters:
             return
         from .attributes import collect_after, collect_before  # starts threads: not before the fork
 
-        with suppress(OSError, KeyboardInterrupt), blocked(FORWARDED):
+        with suppress(OSError), blocked(WATCHED):
             (collect_after if after else collect_before)(self.options.run)
 
-    def _wait(self, pid: int) -> int:
-        """Wait for the command, passing signals on to it, and return its wait status.
+    def _wait_for_others(self, deadline: Deadline) -> None:
+        """Wait for what outlives the command: all of it if asked to, else what ends with it."""
+        if self.options.until == "all":
+            wait_for_others(Others(self._living, self._tell_of), deadline)
+            return
+        soon = Deadline(lambda: None, min(deadline.at_s, time.monotonic() + _LINGER_S))
+        wait_for_others(Others(self._living, lambda _: None), soon)
 
-        After ``duration_s`` the recording stops while the command goes on.
-        """
-        duration_s = self.options.duration_s
-        deadline_s = None if duration_s is None else time.monotonic() + duration_s
-        while True:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return status
-            received = wait_for_signal(deadline_s)
-            if received is None:
-                deadline_s = None
-                self._stop_sampling()
-                self._read_counters(after=True)
-                self.recorder.send("stop")
-            elif is_for_command(received):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, received.si_signo)
+    def _living(self) -> list[dict[str, Any]]:
+        self.recorder.send("living")
+        try:
+            return list(self.recorder.expect("living", _STOP_TIMEOUT_S)["processes"])
+        except CvmprofError:  # as `_stop` will say
+            return []
+
+    def _tell_of(self, processes: list[dict[str, Any]]) -> None:
+        named = [f"{each['name']} (pid {each['pid']})" for each in processes[:_MOST_NAMED]]
+        if len(processes) > _MOST_NAMED:
+            named.append(f"{len(processes) - _MOST_NAMED:,} more")
+        noun = "a process" if len(processes) == 1 else "processes"
+        told = f"waiting for {noun} that the command left: {', '.join(named)}"
+        self.options.tell(f"{told}; Ctrl-C ends the recording")
 
     def _stop(self, status: int) -> Recorded:
         run = self.options.run
         self.recorder.send("stop")
         try:
-            report = self.recorder.expect("stopped", _STOP_TIMEOUT_S)
+            with interruptible():
+                report = self.recorder.expect("stopped", _STOP_TIMEOUT_S)
         except CvmprofError as error:
-            fact, help_text = error.fact, error.help_text
+            trouble = _incomplete(error.fact, error.help_text)
         except KeyboardInterrupt:
-            fact, help_text = "interrupted before the recorder had ended", "record again"
+            trouble = _incomplete("interrupted before the recorder had ended", "record again")
         else:
             return Recorded(run, status, tuple(report["losses"]), _kept_out(run, report))
-        trouble = CvmprofError(f"{fact}: the run is incomplete", help_text)
         return Recorded(run, status, trouble=trouble)
+
+
+def _incomplete(fact: str, help_text: str) -> CvmprofError:
+    return CvmprofError(f"{fact}: the run is incomplete", help_text)
+
+
+def _cut_short(error: BaseException) -> CvmprofError:
+    """What ended cvmprof's own work after the command."""
+    if isinstance(error, CvmprofError):
+        return _incomplete(error.fact, error.help_text)
+    fact = f"recording could not be ended properly: {error!r}"
+    return _incomplete(fact, "report it with what cvmprof --debug prints")
 
 
 def _kept_out(run: Path, report: dict[str, Any]) -> CvmprofError | None:

@@ -36,6 +36,7 @@ from .trust import (
     command_failed,
     died,
     incomplete,
+    lived_on,
     lost_events,
     unasked,
     unexplained,
@@ -50,7 +51,8 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 
 #: what limits trust in the numbers
 _TRUST: tuple[Rule, ...] = (
-    incomplete, lost_events, unreconciled, died, failed_operations, unfinished, command_failed,
+    lived_on, incomplete, lost_events, unreconciled, died, failed_operations, unfinished,
+    command_failed,
 )  # fmt: skip
 #: what held the time
 _TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ...probes.diagnosis import lost
 from ..numbers.statistics import Statistics
+from ..numbers.survivors import Survivor
+from ..palette import STYLES
 from ..words import capital, duration, percent, plural
 from .finding import NEGLIGIBLE, Finding
+
+#: processes that a finding names
+_MOST_NAMED = 3
 
 
 def incomplete(s: Statistics) -> Iterator[Finding]:
@@ -18,6 +24,37 @@ def incomplete(s: Statistics) -> Iterator[Finding]:
             "This run is incomplete: recording stopped before the command ended.",
             "What was recorded up to then is shown; the last second may be missing.",
         )
+
+
+def lived_on(s: Statistics) -> Iterator[Finding]:
+    """Name the processes that lived on when recording ended, and the option that follows them."""
+    alive = s.survivors
+    if not alive.processes:
+        return
+    if alive.command_did:
+        headline = f"Recording ended after {duration(s.duration_ns)}, before the command did."
+        way_out = "A longer --duration, or none, follows the command to its end."
+    else:
+        number = plural(len(alive.processes), "process", "processes")
+        headline = f"{number} of the command lived on when recording ended."
+        way_out = {
+            "command": "--until all records them to their end.",
+            "all": "The waiting for them was ended.",
+        }[alive.until]
+    named = [_last_seen(process) for process in alive.processes[:_MOST_NAMED]]
+    more = len(alive.processes) - _MOST_NAMED
+    further = f"; and {plural(more, 'more process', 'more processes')}" if more > 0 else ""
+    meaning = f"{'; '.join(named)}{further}. What they did later is not in this run. {way_out}"
+    yield Finding("warning", headline, meaning)
+
+
+def _last_seen(process: Survivor) -> str:
+    """Name a process and what it was doing, in words before the cause's name."""
+    name = f"{' '.join(process.argv) or process.name} (pid {process.pid})"
+    if process.cause is None:
+        return name
+    words = re.split("[,:;]", STYLES[process.cause].meaning)[0]
+    return f"{name}, last seen {words} (`{process.cause}`)"
 
 
 def lost_events(s: Statistics) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ from .servers import Server, servers
 from .sharing import OfMounts, of_mounts
 from .stalls import Stalls, stalls
 from .sums import count_of, total
+from .survivors import Survivors, survivors
 from .tensors import Tensors, tensors
 from .waits import Waits, waits
 
@@ -95,6 +96,7 @@ class Statistics:
     reconciliation: tuple[dict[str, Any], ...]
     failed_operations: tuple[FailedOperation, ...] = ()
     devices: tuple[Device, ...] = ()
+    survivors: Survivors = field(default_factory=Survivors)
     imported: Imported | None = None
     cpu: Cpu = field(default_factory=Cpu)
 
@@ -180,6 +182,7 @@ def _measured(material: Material) -> Statistics:
         cpu=cpu(material),
         unfinished=unfinished_operations(own),
         failed_operations=failed_operations(frames, window),
+        survivors=survivors(material),
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),

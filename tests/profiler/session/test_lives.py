@@ -1,0 +1,236 @@
+"""A table of lives: each is led traced and untraced, and ends and looks the same to the command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from .lives import SELF, Ended, Life, Prefix, Terminal
+
+#: how many lives are led at once
+AT_ONCE = 6
+
+LOOK = Path(__file__).with_name("look.py").read_text()
+LOOKS = ("/usr/bin/python3", "-I", "-c", LOOK)
+#: prints "ready PID", then how often each signal came; ends a while after the first
+COUNT = """
+import os, signal
+watched = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+print("ready", os.getpid(), flush=True)
+taken = [signal.sigwait(watched)]
+while (info := signal.sigtimedwait(watched, 1)) is not None:
+    taken.append(info.si_signo)
+print("took", *sorted(map(int, taken)), flush=True)
+"""
+COUNTS = (sys.executable, "-I", "-c", COUNT)
+#: as `conda run` does: the command's output is taken, and printed at its end
+CONDA_RUN = """
+import subprocess, sys
+done = subprocess.run(sys.argv[1:], capture_output=True)
+sys.stdout.buffer.write(done.stdout)
+sys.stderr.buffer.write(done.stderr)
+sys.exit(done.returncode)
+"""
+#: sudo is known by its process's name, and passes on how the command ended
+SUDO = """
+import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(15, b"sudo", 0, 0, 0)
+variables = {"SUDO_UID": "0", "SUDO_GID": "0", "SUDO_COMMAND": "cvmprof trace"}
+inner = variables if "cvmprof" in sys.argv else {}
+code = subprocess.call(sys.argv[1:], env={**os.environ, **inner})
+os.kill(os.getpid(), -code) if code < 0 else sys.exit(code)
+"""
+#: leaves a daemon behind, which forked twice, waits for a word and passes it on
+DAEMON = "(setsid sh -c 'read word < go; echo \"$word\" > said' > /dev/null 2>&1 &) ; echo left"
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return ("sh", "-c", script)
+
+
+def ends(script: str, **changes: object) -> Life:
+    return Life(shell(script), **changes)  # type: ignore[arg-type]
+
+
+def to_started(*numbers: int) -> Callable[[int, int, int], None]:
+    def act(started: int, _command: int, _group: int) -> None:
+        for number in numbers:
+            os.kill(started, number)
+
+    return act
+
+
+def to_command(number: int) -> Callable[[int, int, int], None]:
+    return lambda _started, command, _group: os.kill(command, number)
+
+
+def to_group(number: int) -> Callable[[int, int, int], None]:
+    """Send it to the group of the command, of cvmprof, and of their caller, which ignores it."""
+    return lambda _started, _command, group: os.killpg(group, number)
+
+
+BOTH_STREAMS = "echo out; echo err >&2; exit 9"
+LIMITED = 'umask 027; ulimit -S -c 0 -t 500; exec nice -n 5 "$@"'
+WAITS = "echo ready $$; exec sleep 60"
+LIVES = {
+    "exits 0": ends("echo out; echo err >&2"),
+    "exits 3": ends("exit 3", code=3),
+    "exits 125": ends("exit 125", code=125),
+    "exits 255": ends("exit 255", code=255),
+    **{f"kills itself by {number}": ends(f"kill -{number} $$", code=-number) for number in
+       (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM, 40)},
+    **{f"killed by {number}": ends(WAITS, act=to_command(number), code=-number) for number in
+       (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)},
+    **{f"cvmprof gets {number}": Life(COUNTS, act=to_started(number)) for number in
+       (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGWINCH, signal.SIGTSTP,
+        signal.SIGXCPU, signal.SIGSEGV, signal.SIGCONT, 34, 64)},
+    **{f"the group gets {number}": Life(COUNTS, act=to_group(number), ignored=(number,))
+       for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, 40)},
+    "signals its own group": ends('trap "echo took" TERM; kill 0; exit 6', ignored=(15,), code=6),
+    "stops and goes on": ends("(kill -CONT $$) & kill -STOP $$; exit 4", code=4),
+    **{f"without {closed}": Life(LOOKS, closed=closed)
+       for count in (1, 2, 3) for closed in combinations((0, 1, 2), count)},
+    "stderr is full": ends("echo error >&2; exit $?", stderr="/dev/full", code=1),
+    "the reader left": ends("yes | head -1; exit 3", code=3),
+    "looks": Life(LOOKS),
+    "looks, signals ignored": Life(LOOKS, ignored=(1, 2, 3, 10, 14, 20, 35)),
+    "looks, limited": Life(LOOKS, before=(*shell(LIMITED), "sh")),
+    "looks, without variables": Life(("env", "-i", *LOOKS)),
+    "looks, under nohup": Life(LOOKS, before=("nohup",)),
+    "looks, in a session": Life(("setsid", "--wait", *LOOKS)),
+    "timeout, in time": Life(("timeout", "60", *LOOKS)),
+    "timeout, too late": Life(("timeout", "0.2", "sleep", "60"), code=124),
+    "timeout around": Life(("sh", "-c", "exit 3"), before=("timeout", "100"), code=3),
+    "timeout gets TERM": Life(
+        ("timeout", "60", *shell(WAITS)), act=to_started(signal.SIGTERM), code=-15),
+    "session around": ends("exit 3", before=("setsid", "--wait"), code=3),
+    "xargs": Life(shell("seq 8 | xargs -P 4 -n 1 sh -c 'exit $(($0 > 7))'; echo $?")),
+    "conda run": Life((sys.executable, "-c", CONDA_RUN, *shell(BOTH_STREAMS)), code=9),
+    "sudo around": Life(LOOKS, before=(sys.executable, "-I", "-c", SUDO)),
+    "sudo around, killed": ends("kill $$", before=(sys.executable, "-I", "-c", SUDO), code=-15),
+    "sudo inside": Life(("setpriv", "--reuid=65534", "--clear-groups", *LOOKS)),
+    "in the background": Life(("bash", "-c", "(exit 7) & wait $!"), code=7),
+}  # fmt: skip
+PREFIXES: dict[str, Callable[[Path], Prefix]] = {
+    "traced": lambda run: [*SELF, "trace", "--no-report", "-o", str(run), "--"],
+    "untraced": lambda _: (),
+}
+
+
+@pytest.fixture(scope="module")
+def led(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
+    dict[tuple[str, str], Future[Ended]]
+]:  # fmt: skip
+    """The selected lives, each led in both ways, several at once."""
+    calls = (getattr(item, "callspec", None) for item in request.session.items)
+    names = [call.params["name"] for call in calls if call and call.params.get("name") in LIVES]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            (name, way): pool.submit(LIVES[name].run, prefix(directory / "run"), directory / "here")
+            for name in names
+            for way, prefix in PREFIXES.items()
+            for directory in [tmp_path_factory.mktemp(way)]
+            if (directory / "here").mkdir() is None
+        }
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_traced_it_is_as_untraced(led: dict[tuple[str, str], Future[Ended]], name: str) -> None:
+    traced, untraced = (led[name, way].result() for way in PREFIXES)
+    assert untraced.code == LIVES[name].code
+    assert traced == untraced
+
+
+@pytest.mark.parametrize("way", PREFIXES)
+def test_what_a_command_leaves_behind_lives_on(tmp_path: Path, way: str) -> None:
+    for name in ("go", "said"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "here").mkdir()
+    script = f"cd ..; {DAEMON}"
+    ended = Life(shell(script)).run(PREFIXES[way](tmp_path / "run"), tmp_path / "here")
+    assert ended == Ended(0, "left\n", "")
+    (tmp_path / "go").write_text("alive\n")
+    assert (tmp_path / "said").read_text() == "alive\n"
+
+
+def test_ranks_that_start_together_all_run_each_in_a_run_of_its_own(tmp_path: Path) -> None:
+    rank = shlex.join([*SELF, "trace", "--no-report", "--", "sh", "-c", "exit 3"])
+    script = (
+        f"for rank in 1 2 3 4; do {rank} & done; for rank in 1 2 3 4; do wait -n; echo $?; done"
+    )
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["3"] * 4
+    runs = {line.removeprefix("cvmprof: run ") for line in ended.stderr.splitlines()}
+    assert runs == {path.name for path in tmp_path.iterdir()}
+    assert len(runs) == 4
+
+
+PROMPT = "sh -c 'echo ready; read word; echo got $word; sleep 60'"
+SHORT_PROMPT = "sh -c 'echo ready; read word; echo got $word'"
+#: what is typed into a shell, "> ", and the lines that it then shows; the command is in braces
+SESSIONS = {
+    "a prompt": (f"> {{{SHORT_PROMPT}}}", "ready", "> word", "got word", "> echo $?", "0"),
+    "Ctrl-C": (f"> {{{PROMPT}}}", "ready", "> ^C", "> echo $?", "130"),
+    "Ctrl-backslash": (f"> {{{PROMPT}}}", "ready", "> ^\\", "> echo $?", "131"),
+    "stopped and continued": (
+        f"> {{{SHORT_PROMPT}}}", "ready", "> ^Z", r".*Stopped.*", "> fg", ".*sh -c.*", "> word",
+        "got word", "> echo $?", "0",
+    ),
+    "timeout: a prompt": (
+        f"> {{timeout 99 {SHORT_PROMPT}}}", "ready", "> word", "got word", "> echo $?", "0",
+    ),
+    "timeout: Ctrl-C": (
+        f"> {{timeout 99 {PROMPT}}}", "ready", "> word", "got word", "> ^C", "> echo $?", "130",
+    ),
+    "timeout: stopped and continued": (
+        f"> {{timeout 99 {PROMPT}}}", "ready", "> word", "got word", "> ^Z", ".*Stopped.*",
+        "> fg", ".*timeout.*", "> ^C", "> echo $?", "130",
+    ),
+    "timeout: Ctrl-C in a pipeline": (
+        f"> {{timeout 99 {PROMPT}}} | cat", "ready", "> ^C", "> echo ${PIPESTATUS[*]}", "130 130",
+    ),
+    "reads in the background": (
+        f"> {{{SHORT_PROMPT}}} & wait; fg", "ready", ".*sh -c.*", "> word", "got word",
+        "> echo $?", "0",
+    ),
+    "timeout reads in the background": (
+        f"> {{timeout 99 {SHORT_PROMPT}}} &", "ready", "> fg", ".*timeout.*", "> word", "got word",
+        "> echo $?", "0",
+    ),
+    "killed as a job": (
+        f"> {{{PROMPT}}} &", "ready", "> kill %1; wait; echo $?", "143",
+    ),
+    "a shell": (
+        "> {bash --norc --noediting -i}", "> sleep 60", "> ^C", "> echo in $?", "in 130",
+        "> exit 5", "exit", "> echo $?", "5",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", PREFIXES)
+@pytest.mark.parametrize("name", SESSIONS)
+def test_at_a_terminal_it_is_as_untraced(tmp_path: Path, name: str, way: str) -> None:
+    prefix = "".join(f"{shlex.quote(word)} " for word in PREFIXES[way](tmp_path / "run"))
+    terminal = Terminal(tmp_path)
+    try:
+        for step in SESSIONS[name]:
+            if not step.startswith("> "):
+                terminal.expect(step)
+            elif step.startswith("> ^"):
+                terminal.type(chr(ord(step[3]) - 64))
+            else:
+                terminal.type(step[2:].replace("{", prefix, 1).replace("}", "", 1) + "\n")
+    finally:
+        terminal.end()
