@@ -29,7 +29,7 @@ _CAUSES = {
     "transfer": "receiving the data",
     "decompress": "unpacking and verifying",
     "cache_write": "writing the client's cache",
-    "reply": "answered, not yet running",
+    "reply": "waiting to run after the answer",
     "blocked": "asleep",
     "unknown": "not explained",
 }

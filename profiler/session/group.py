@@ -62,8 +62,10 @@ class GroupWitness:
             os.write(self._ask, b"?")
             if select.select([self._answer], [], [], _PATIENCE_S)[0]:
                 answer = os.read(self._answer, 256)
-                return number in answer[1:] if answer else self._lose()
-        return self._lose()
+                if answer:
+                    return number in answer[1:]
+        self._is_lost = True  # it was killed or stopped
+        return None
 
     def end(self) -> None:
         """End it."""
@@ -73,9 +75,6 @@ class GroupWitness:
             os.kill(self._pid, signal.SIGKILL)
         with suppress(ChildProcessError):  # where the caller ignores SIGCHLD
             os.waitpid(self._pid, 0)
-
-    def _lose(self) -> None:
-        self._is_lost = True  # it was killed or stopped
 
 
 def _keep_signals(requests: int, answers: int) -> None:

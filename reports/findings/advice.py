@@ -69,7 +69,7 @@ _LEVERS = (
     ),
     Lever(
         "the requests that the client answers itself",
-        ("fuse_queue", "daemon", "cache_read", "reply"),
+        ("fuse_queue", "daemon", "cache_read"),
         (Remedy("the program", "fewer and larger reads"), _FASTER_CACHE),
     ),
     Lever("the catalogs", ("catalog",), (Remedy("the publisher", "smaller nested catalogs"),)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..numbers.held import Held
+from ..numbers.patterns import Names
 from ..numbers.reading import PAGE_BYTES, SMALL_BYTES, ReadAgain, SmallRequests
 from ..numbers.shared_files import SharedFiles
 from ..numbers.statistics import Statistics
@@ -20,6 +21,8 @@ _SMALL_FILE_BYTES = 128 << 10
 #: what the kernel reads ahead in one request if nobody tells it otherwise
 _READAHEAD_BYTES = 128 << 10
 _LEAST_AGAIN_BYTES, _LEAST_UNREAD_BYTES = 1 << 20, 16 << 20
+#: opens of each file, from which on they are too many
+_OPENED_AGAIN = 3
 #: mean number of fetches in progress below which they ran one at a time
 _ONE_AT_A_TIME = 1.1
 
@@ -214,9 +217,18 @@ def names(s: Statistics) -> Iterator[Finding]:
         "note",
         f"{asked.count:,} requests for names and attributes took {_of_wall(s, asked.held)} without "
         f"fetches of files, {_each(asked.held.threads_ns, asked.count)}.",
-        f"{plural(asked.lookups, 'lookup')}{nothing}, {plural(asked.opens, 'open')}. Fewer files, "
-        "or fewer directories to search for them (sys.path, PATH, LD_LIBRARY_PATH), would help.",
+        f"{plural(asked.lookups, 'lookup')}{nothing}, {plural(asked.opens, 'open')} of "
+        f"{plural(asked.opened_files, 'file')}. {_fewer_names(asked)}",
         asked.held.wall_ns,
+    )
+
+
+def _fewer_names(asked: Names) -> str:
+    if asked.opens > max(asked.lookups, _OPENED_AGAIN * asked.opened_files):
+        return "The program opens the same files again and again: it can keep them open."
+    return (
+        "Fewer files, or fewer directories to search for them (sys.path, PATH, LD_LIBRARY_PATH), "
+        "would help."
     )
 
 

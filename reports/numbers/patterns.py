@@ -49,7 +49,8 @@ class WholeFiles:
 
 @dataclass(frozen=True)
 class Names:
-    """Requests for names and attributes: lookups, of which some found nothing, opens, and others.
+    """Requests for names and attributes: lookups, of which some found nothing, opens of so many
+    different files, and others.
 
     ``held`` by them, without fetches of files.
     """
@@ -57,6 +58,7 @@ class Names:
     lookups: int
     not_found: int
     opens: int
+    opened_files: int
     others: int
     held: Held
 
@@ -149,6 +151,7 @@ def _names(material: Material, pieces: Linked) -> Names:
         lookups=count_of(of_names, is_lookup),
         not_found=count_of(of_names, is_lookup & (pl.col("error") == _NOT_FOUND)),
         opens=count_of(of_names, is_open),
+        opened_files=of_names.filter(is_open).select("mount_id", "node_id").n_unique(),
         others=count_of(of_names, ~is_lookup & ~is_open),
         held=held(pieces, of_names, REQUEST),
     )

@@ -212,7 +212,7 @@ def test_threads_that_do_not_wait_for_each_other_are_not_told(change: dict[str, 
     assert said(one_handle=replace(HANDLE, **change)) == []
 
 
-NAMES = Names(lookups=60, not_found=0, opens=30, others=10, held=WORTH)
+NAMES = Names(lookups=60, not_found=0, opens=30, opened_files=20, others=10, held=WORTH)
 
 
 def test_requests_for_names() -> None:
@@ -221,13 +221,25 @@ def test_requests_for_names() -> None:
         "note",
         "100 requests for names and attributes took 5.00 ms of 100 ms without fetches of files, "
         "50.0 µs apiece.",
-        "60 lookups, 30 opens. Fewer files, or fewer directories to search for them (sys.path, "
-        "PATH, LD_LIBRARY_PATH), would help.",
+        "60 lookups, 30 opens of 20 files. Fewer files, or fewer directories to search for them "
+        "(sys.path, PATH, LD_LIBRARY_PATH), would help.",
     )
     (failing,) = said(names=replace(NAMES, not_found=50))
-    assert failing.meaning.startswith("60 lookups (50 found nothing), 30 opens. ")
+    assert failing.meaning.startswith("60 lookups (50 found nothing), 30 opens of 20 files. ")
     assert said(names=replace(NAMES, others=9)) == []
     assert said(names=replace(NAMES, held=ALMOST)) == []
+
+
+def test_opening_the_same_files_again_and_again() -> None:
+    again = Names(lookups=39, not_found=0, opens=61, opened_files=20, others=0, held=WORTH)
+    (finding,) = said(names=again)
+    assert finding.meaning == (
+        "39 lookups, 61 opens of 20 files. The program opens the same files again and again: it "
+        "can keep them open."
+    )
+    for other in ({"opened_files": 21}, {"lookups": 61}):
+        (finding,) = said(names=replace(again, **other))
+        assert "Fewer files" in finding.meaning
 
 
 CALLS = ReadCalls(1000, 1000 * 16 * KIB, 5 * MS)

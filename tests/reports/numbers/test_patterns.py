@@ -172,7 +172,9 @@ def test_requests_for_names() -> None:
     fetch(rows, START, START + 5, object_kind="file", outcome="downloaded")
     fetch(rows, START, START + 5, object_kind="catalog", outcome="downloaded")
     found = patterns(rows).names
-    assert found == Names(lookups=3, not_found=1, opens=1, others=1, held=Held(70, 70))
+    assert found == Names(
+        lookups=3, not_found=1, opens=1, opened_files=1, others=1, held=Held(70, 70)
+    )
     assert found.count == 5
 
 
