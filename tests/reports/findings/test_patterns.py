@@ -237,8 +237,8 @@ def test_opening_the_same_files_again_and_again() -> None:
         "39 lookups, 61 opens of 20 files. The program opens the same files again and again: it "
         "can keep them open."
     )
-    for other in ({"opened_files": 21}, {"lookups": 61}):
-        (finding,) = said(names=replace(again, **other))
+    for other in (replace(again, opened_files=21), replace(again, lookups=61)):
+        (finding,) = said(names=other)
         assert "Fewer files" in finding.meaning
 
 
