@@ -500,7 +500,9 @@ def test_a_server_that_goes_on_failing(failing_lab: Lab, tmp_path: Path, start: 
     assert run.tables["fetches"].filter(outcome="downloaded").height == 4
     bad = run.tables["downloads"].filter(status=503)
     assert set(bad["object_hash"]) == set(failed["object_hash"])
-    assert run.tables["operations"].filter(result=-errno.EIO).height == 1
+    (broken,) = run.tables["operations"].filter(result=-errno.EIO).to_dicts()
+    failed_paths = run.tables["failed_operations"].select("op_id", "path").rows()
+    assert failed_paths == [(broken["op_id"], str(place / "model.bin"))]
     assert set(run.tables["reconciliation"]["difference"]) == {0}
     summary = " ".join(_said(run, "summary").split())
     assert f"failed (EIO: {failed.height})" in summary
