@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from .. import palette
 from ..escape import as_script_json
-from ..findings.rules import findings
+from ..findings.rules import parts
 from ..material import Material, RunLike, gather
 from ..numbers.statistics import Statistics, compute
 from .content import Content
@@ -58,11 +58,13 @@ def render_page(material: Material) -> str:
 
 def _assembled(statistics: Statistics, content: Content) -> str:
     plotly, script = _plotly_script(), source("page.js")
+    found, reasons = parts(statistics)
     return render(
         content.template,
         {
             "heading": content.heading,
-            "findings": findings(statistics),
+            "findings": found,
+            "reasons": reasons,
             "version": statistics.cvmprof_version,
             "tones": _TONES,
             "css": Markup(source("page.css")),
