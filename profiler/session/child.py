@@ -70,8 +70,19 @@ def find_command(name: str, environment: dict[str, str]) -> str:
     if existing:
         number = errno.EISDIR if os.path.isdir(existing[0]) else errno.EACCES
         raise not_executable(existing[0], number)
+    if candidates == [name]:
+        _refuse_unreachable(name)
     fact = f"no command {name!r} was found"
     raise CommandNotFound(fact, "check its name and PATH, or give its full path")
+
+
+def _refuse_unreachable(path: str) -> None:
+    """Raise CommandNotExecutable if a path cannot be looked at, as on a mount that is dead."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno not in (None, errno.ENOENT, errno.ENOTDIR):
+            raise not_executable(path, error.errno) from error
 
 
 def not_executable(path: str, number: int) -> CvmprofError:
@@ -84,6 +95,9 @@ def not_executable(path: str, number: int) -> CvmprofError:
     if number == errno.ENOENT:
         return CommandNotFound(f"{path} was removed", "find what removes it while cvmprof starts")
     fact = f"{path} cannot be executed: {os.strerror(number)}"
+    if number == errno.ENOTCONN:
+        help_text = "its mount is dead: detach it (umount -l) and mount it again"
+        return CommandNotExecutable(fact, help_text)
     return CommandNotExecutable(fact, f"chmod +x it, or put its interpreter first: python {path}")
 
 

@@ -165,6 +165,19 @@ def test_a_dead_mount_cannot_be_made_cold(place: Path) -> None:
     assert made.stderr.startswith(f"cvmprof: the mount {place} is dead")
 
 
+def test_a_program_on_a_dead_mount(place: Path, tmp_path: Path) -> None:
+    kill_client(place)
+    program = place / NAME
+    command = [sys.executable, "-m", "cvmprof", "trace", "-o", tmp_path / "run", "--", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (126, "")
+    assert ended.stderr.splitlines() == [
+        f"cvmprof: {program} cannot be executed: Transport endpoint is not connected",
+        "  try: its mount is dead: detach it (umount -l) and mount it again",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_client_that_dies_while_its_files_are_open(
     place: Path, answers: Path, tmp_path: Path
 ) -> None:
