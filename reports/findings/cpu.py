@@ -29,7 +29,7 @@ _OURS = {
 
 def client_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     """Say how long the command waited for a client that had no CPU, and why it had none."""
-    lack = _worst(s, "client")
+    lack = worst_lack(s, "client")
     if lack is not None:
         whose = "the command" if lack.subject == WHOLE_COMMAND else f"“{lack.subject}”"
         headline = f"{capital(whose)} waited for the client, which had no CPU, for {_of(lack)}."
@@ -39,7 +39,7 @@ def client_lacked_cpu(s: Statistics) -> Iterator[Finding]:
 
 def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     """Say how long the command itself had no CPU, and why; or that it has too many threads."""
-    lack = _worst(s, "command")
+    lack = worst_lack(s, "command")
     if lack is not None:
         whose = "The command" if lack.subject == WHOLE_COMMAND else f"“{lack.subject}”"
         headline = f"{whose} could run and had no CPU for {_of(lack)}."
@@ -53,8 +53,8 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
         yield Finding("note", headline, _too_many(s.cpu))
 
 
-def _worst(s: Statistics, whose: Whose) -> Lack | None:
-    """The lack of the whole command, else of the phase that lacked most; None: not worth it."""
+def worst_lack(s: Statistics, whose: Whose) -> Lack | None:
+    """Return the lack of the whole command, else of the phase that lacked most; None: not worth it."""
     found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= _LEAST]
     of_command = (lack for lack in found if lack.subject == WHOLE_COMMAND)
     return next(of_command, next(iter(found), None))

@@ -8,6 +8,7 @@ from ..numbers.failures import Failures
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
+from .cpu import worst_lack
 from .finding import Finding
 from .servers import the_server
 
@@ -172,7 +173,7 @@ def _packets_lost(s: Statistics, n: Network) -> Finding | None:
 def _client_slow(s: Statistics, n: Network) -> Finding | None:
     if n.transfer_samples < _FEW or n.unread_samples < n.transfer_samples / 2:
         return None
-    if n.transfer_ns < n.total_ns / 2:
+    if n.transfer_ns < n.total_ns / 2 or worst_lack(s, "client") is not None:
         return None
     return Finding(
         "note",
