@@ -54,7 +54,10 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
 
 
 def worst_lack(s: Statistics, whose: Whose) -> Lack | None:
-    """Return the lack of the whole command, else of the phase that lacked most; None: not worth it."""
+    """Return the lack of the whole command, else of the phase that lacked most.
+
+    None where it is not worth a sentence.
+    """
     found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= _LEAST]
     of_command = (lack for lack in found if lack.subject == WHOLE_COMMAND)
     return next(of_command, next(iter(found), None))
