@@ -168,7 +168,16 @@ def test_a_dead_mount_cannot_be_made_cold(place: Path) -> None:
 def test_a_program_on_a_dead_mount(place: Path, tmp_path: Path) -> None:
     kill_client(place)
     program = place / NAME
-    command = [sys.executable, "-m", "cvmprof", "trace", "-o", tmp_path / "run", "--", program]
+    command = [
+        sys.executable,
+        "-m",
+        "cvmprof",
+        "trace",
+        "-o",
+        str(tmp_path / "run"),
+        "--",
+        str(program),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout) == (126, "")
     assert ended.stderr.splitlines() == [
