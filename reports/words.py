@@ -104,20 +104,6 @@ def cause(name: str) -> str:
     return f"{_CAUSES.get(name, name)} ({name})"
 
 
-def divided(parts: Mapping[str, int], total: int, most: int = 4) -> str:
-    """Return a time divided by cause, in words: the largest parts of ``total``, and the rest.
-
-    ``parts`` sum to ``total``. What is less than one part in a hundred goes into the rest.
-    """
-    largest = sorted(parts.items(), key=lambda item: -item[1])
-    named = [(name, ns) for name, ns in largest if ns * 100 >= total][:most]
-    spelled = [f"{cause(name)} {duration(ns)}" for name, ns in named]
-    rest = total - sum(ns for _, ns in named)
-    if rest * 100 >= total:
-        spelled.append(f"other {duration(rest)}")
-    return ", ".join(spelled)
-
-
 def source(name: str) -> str:
     """Return what the bytes of an operation of this class are."""
     return _SOURCES.get(name, f"read, source {name}")

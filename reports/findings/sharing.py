@@ -10,6 +10,8 @@ from ..numbers.statistics import Statistics
 from ..words import plural, size
 from .finding import Finding
 
+#: causes of waits for downloads of others
+_BEHIND_OTHERS = ("fetch_queue", "fetch_joined")
 #: neighbours that are named
 _NAMED = 3
 
@@ -29,6 +31,7 @@ def neighbours(s: Statistics) -> Iterator[Finding]:
         f"The mounts' downloads were {_total(mounts)} for everybody, the command's own "
         f"{size(s.bytes.over_http)}. They share the client and its connections, so each may have "
         "waited for the other.",
+        sum(s.command_time.cvmfs_causes_ns.get(cause, 0) for cause in _BEHIND_OTHERS),
     )
 
 

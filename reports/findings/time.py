@@ -10,7 +10,7 @@ from ..numbers.command import CommandTime
 from ..numbers.fetching import Fetches
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import cause, divided, duration, percent, plural
+from ..words import cause, duration, percent, plural
 from .finding import NEGLIGIBLE, Finding, Tone, main_phase
 
 #: mean number of fetches at once below which they ran nearly one after another
@@ -68,20 +68,20 @@ def where_time_went(s: Statistics) -> Iterator[Finding]:
     time, held = s.command_time, holders(s.command_time)
     if not held:
         return
-    first, rest = held[0], held[1:]
+    first = held[0]
     said = f"The command {first.did} for {_of_wall(first.ns, time)}"
     if first.of_cvmfs:
-        yield Finding("main", f"{said}{_mostly(first)}{_for_what(s)}.", _beside(rest, time))
-        return
-    others = [each for each in rest if not each.of_cvmfs]
-    meaning = filter(None, (_beside(others, time), _waited(s)))
-    yield Finding(_tone(first, time), f"{said}; {_for_cvmfs(s)}.", " ".join(meaning))
+        yield Finding("main", f"{said}{_above_all(first)}{_for_what(s)}.")
+    else:
+        yield Finding(_tone(first, time), f"{said}; {_for_cvmfs(s)}.")
 
 
-def _mostly(held: Holder) -> str:
-    """The cause that held most of it, if one did."""
+def _above_all(held: Holder) -> str:
+    """The cause that held most of it, if one stands out."""
     name, ns = max(held.causes_ns.items(), key=lambda item: item[1])
-    return f", mostly {cause(name)}" if 2 * ns > held.ns else ""
+    if 3 * ns < held.ns:
+        return ""
+    return f", {'mostly' if 2 * ns > held.ns else 'above all'} {cause(name)}"
 
 
 def _tone(first: Holder, time: CommandTime) -> Tone:
@@ -106,8 +106,8 @@ def _for_what(s: Statistics) -> str:
     if 2 * lost_ns > time.cvmfs_ns:
         return f", {duration(lost_ns)} of it for requests to servers that brought nothing"
     if time.fetch_ns < time.cvmfs_ns / 2:
-        part = "less than half of it" if time.fetch_ns else "none of it"
-        return f", {part} for fetches"
+        part = "mostly without fetches" if time.fetch_ns else "without a fetch"
+        return f": for {plural(s.counts['fuse_requests'], 'request')}, {part}"
     if not fetches.chunks_downloaded:
         return ", for fetches that brought no chunk"
     mostly_files = 2 * s.patterns.whole_files.count > fetches.chunks_downloaded
@@ -133,21 +133,6 @@ def _for_cvmfs(s: Statistics) -> str:
         return "nothing waited for CVMFS"
     share = percent(time.cvmfs_ns / time.wall_ns)
     return f"{duration(time.cvmfs_ns)} ({share}) waited for CVMFS"
-
-
-def _waited(s: Statistics) -> str:
-    """What the waits for CVMFS were spent on, where they are not the main matter."""
-    time = s.command_time
-    if _negligible(time.cvmfs_ns, time.wall_ns):
-        return ""
-    return f"For CVMFS: {divided(time.cvmfs_causes_ns, time.cvmfs_ns)}."
-
-
-def _beside(others: list[Holder], time: CommandTime) -> str:
-    """What else held the wall time."""
-    named = [each for each in others if not _negligible(each.ns, time.wall_ns)][:3]
-    parts = (f"{each.did} for {duration(each.ns)}" for each in named)
-    return f"Besides it {', '.join(parts)}." if named else ""
 
 
 def threads_apart(s: Statistics) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from ..numbers.phases import Phase
 from ..words import capital, cause, duration, percent, plural
 
 #: a part below this share of the whole is not shown
-_SHOWN = 0.01
+_SHOWN = 0.02
 #: the longest bar, where there is room and where there is not
 _CELLS, _FEW_CELLS = 24, 10
 _WIDE = 96

@@ -80,9 +80,10 @@ NO_PATTERNS = Patterns(
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
-    counts={"page_cache_hits": 0, "fuse_reads": 0}, command_time=NO_COMMAND, phases=(),
-    fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}), patterns=NO_PATTERNS,
-    latency=NO_LATENCY, network=NO_NETWORK, waits=NO_WAITS, servers=(), of_mounts=UNUSED_MOUNTS,
+    counts={"page_cache_hits": 0, "fuse_reads": 0, "fuse_requests": 7}, command_time=NO_COMMAND,
+    phases=(), fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
+    patterns=NO_PATTERNS, latency=NO_LATENCY, network=NO_NETWORK, waits=NO_WAITS, servers=(),
+    of_mounts=UNUSED_MOUNTS,
     chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
     stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),

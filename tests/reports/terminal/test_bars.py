@@ -22,7 +22,7 @@ def shown(table: Table, width: int = 100) -> list[str]:
 
 def test_the_command_is_divided_by_what_it_did_and_that_by_cause() -> None:
     time = command_time(100, first_byte=40 * MS, transfer=10 * MS, cpu=30 * MS, copy=10 * MS,
-                        blocked=9 * MS + 1, disk=MS - 1)  # fmt: skip
+                        blocked=8 * MS + 1, disk=2 * MS - 1)  # fmt: skip
     assert shown(command_bars(time, 100)) == [
         "The command: 100 ms",
         "  Waited for CVMFS                           50.0 ms   50 %  ████████████",
@@ -31,7 +31,7 @@ def test_the_command_is_divided_by_what_it_did_and_that_by_cause() -> None:
         "  Computed                                   40.0 ms   40 %  ██████████",
         "    computing (cpu)                          30.0 ms   30 %  ███████",
         "    copying cached pages (copy)              10.0 ms   10 %  ██",
-        "  Slept (blocked)                            9.00 ms  9.0 %  ██",
+        "  Slept (blocked)                            8.00 ms  8.0 %  ██",
     ]
 
 
@@ -46,15 +46,15 @@ def test_a_phase_is_divided_by_cause_and_its_page_cache_hits_are_of_the_cpu() ->
     ]
 
 
-def test_parts_below_a_hundredth_of_a_phase_are_summed() -> None:
-    few = phase("load", 100, cpu=98 * MS, disk=MS - 1, copy=MS + 1)
+def test_parts_below_a_fiftieth_of_a_phase_are_summed() -> None:
+    few = phase("load", 100, cpu=96 * MS, disk=2 * MS - 1, copy=2 * MS + 1)
     assert [line.split()[0] for line in shown(phase_bars(few, 100))] == [
         "load:",
         "computing",
         "copying",
     ]
-    more = phase("load", 100, cpu=98 * MS, disk=MS - 1, copy=MS - 1, daemon=2)
-    assert shown(phase_bars(more, 100))[-1].split() == ["other", "2.00", "ms", "2.0", "%"]
+    more = phase("load", 100, cpu=96 * MS, disk=2 * MS - 1, copy=2 * MS - 1, daemon=2)
+    assert shown(phase_bars(more, 100))[-1].split() == ["other", "4.00", "ms", "4.0", "%", "█"]
 
 
 @pytest.mark.parametrize("width", [80, 96])

@@ -9,7 +9,7 @@ import pytest
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
-from cvmprof.tests.reports.synthetic import cold_run, run_of, tiny_rows, warm_run
+from cvmprof.tests.reports.synthetic import MS, cold_run, run_of, tiny_rows, warm_run
 from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run
 
 
@@ -40,13 +40,14 @@ def test_says_findings_causes_and_chunks() -> None:
 
 
 def test_says_how_much_of_the_cpu_time_was_the_page_cache() -> None:
+    rows = tiny_rows()
+    rows.rows["hits"][0]["ns"] = 2 * MS
     lines = [
-        line.split()
-        for line in render_summary(compute(gather(run_of(tiny_rows()))), 100).splitlines()
+        line.split() for line in render_summary(compute(gather(run_of(rows))), 100).splitlines()
     ]
     place = next(at for at, words in enumerate(lines) if words == ["load:", "100", "ms"])
-    assert ["of", "that", "98", "page-cache", "hits", "1.00", "ms", "1.0", "%"] in lines[place:]
-    assert ["page-cache", "hits", "98", "in", "1.00", "ms"] in lines
+    assert ["of", "that", "98", "page-cache", "hits", "2.00", "ms", "2.0", "%"] in lines[place:]
+    assert ["page-cache", "hits", "98", "in", "2.00", "ms"] in lines
 
 
 def test_colours_only_when_asked() -> None:
