@@ -37,6 +37,10 @@ def _one_at_a_time(s: Statistics) -> bool:
     return s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _FEW_AT_ONCE
 
 
+def _has_neighbours(s: Statistics) -> bool:
+    return any(each.fetches for each in s.of_mounts.neighbours)
+
+
 _FASTER_CACHE = Remedy("the site", "a faster disk for the client's cache")
 _LEVERS = (
     Lever(
@@ -59,8 +63,16 @@ _LEVERS = (
     ),
     Lever(
         "the work of the client's one download thread",
-        ("fetch_queue", "decompress", "cache_write"),
+        ("decompress", "cache_write"),
         (Remedy("the publisher", "store the objects uncompressed"), _FASTER_CACHE),
+    ),
+    Lever(
+        "waiting behind other downloads",
+        ("fetch_queue", "fetch_joined"),
+        (
+            Remedy("the site", "another client, or another time, for the others", _has_neighbours),
+            Remedy("the publisher", "store the objects uncompressed: one thread unpacks them all"),
+        ),
     ),
     Lever(
         "locks in the client",

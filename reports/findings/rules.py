@@ -58,10 +58,10 @@ _TRUST: tuple[Rule, ...] = (
 _TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)
 #: why, and who can change what
 _WHY: tuple[Rule, ...] = (
-    hung, client_lacked_cpu, command_lacked_cpu, many_small_files, small_requests, one_handle,
-    shared_files, read_again, unread, names, answered_from_cache, small_reads, levers, stalls,
-    late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency, slow_because,
-    failed_connections, neighbours, cached_chunks, page_cache, joined, collisions, ahead,
+    neighbours, hung, client_lacked_cpu, command_lacked_cpu, many_small_files, small_requests,
+    one_handle, shared_files, read_again, unread, names, answered_from_cache, small_reads, levers,
+    stalls, late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency,
+    slow_because, failed_connections, cached_chunks, page_cache, joined, collisions, ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (

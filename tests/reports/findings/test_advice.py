@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cvmprof.reports.findings.finding import Finding
-from cvmprof.tests.reports.rows import command_time, fetches, spoken
+from cvmprof.reports.numbers.sharing import Neighbour
+from cvmprof.tests.reports.rows import UNUSED_MOUNTS, command_time, fetches, spoken
 from cvmprof.tests.reports.synthetic import MS
 
 ONE_BY_ONE = fetches(chunks_downloaded=2, most_at_once=1, summed_ns=10, busy_ns=10)
@@ -29,7 +32,9 @@ def advice(chunks: object = ONE_BY_ONE, **causes_ns: int) -> list[Finding]:
          "The publisher: store the objects uncompressed; the site: a faster disk for the client's "
          "cache."),
         ("cache_write", "the work of the client's one download thread", None),
-        ("fetch_queue", "the work of the client's one download thread", None),
+        ("fetch_queue", "waiting behind other downloads",
+         "The publisher: store the objects uncompressed: one thread unpacks them all."),
+        ("fetch_joined", "waiting behind other downloads", None),
         ("daemon_lock", "locks in the client",
          "The program: a file handle of its own for each thread."),
         ("cache_read", "the requests that the client answers itself",
@@ -59,6 +64,15 @@ def test_more_at_once_is_advised_only_where_fetches_ran_one_after_another() -> N
     single = fetches(chunks_downloaded=1, most_at_once=1, summed_ns=10, busy_ns=10)
     (found,) = advice(single, first_byte=50 * MS, cpu=50 * MS)
     assert "at once" not in found.meaning
+
+
+def test_others_can_make_way_only_where_there_are_others() -> None:
+    other = Neighbour(pid=7, name="cp", requests=1, fetches=1, wire_bytes=1)
+    time = command_time(100, fetch_queue=50 * MS, cpu=50 * MS)
+    for neighbour, said in ((other, True), (replace(other, fetches=0), False)):
+        mounts = replace(UNUSED_MOUNTS, neighbours=(neighbour,))
+        found = [f for f in spoken(command_time=time, of_mounts=mounts) if f.tone == "advice"]
+        assert ["for the others" in each.meaning for each in found] == [said]
 
 
 def test_the_largest_gain_comes_first() -> None:
