@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
 from .finding import Finding
+from .sharing import others_fetched
 
 #: advice for less than this share of the wall time is not worth a reader's time
 _WORTH = 0.05
@@ -35,10 +36,6 @@ class Lever:
 
 def _one_at_a_time(s: Statistics) -> bool:
     return s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _FEW_AT_ONCE
-
-
-def _has_neighbours(s: Statistics) -> bool:
-    return any(each.fetches for each in s.of_mounts.neighbours)
 
 
 _FASTER_CACHE = Remedy("the site", "a faster disk for the client's cache")
@@ -70,7 +67,7 @@ _LEVERS = (
         "waiting behind other downloads",
         ("fetch_queue", "fetch_joined"),
         (
-            Remedy("the site", "another client, or another time, for the others", _has_neighbours),
+            Remedy("the site", "another client, or another time, for the others", others_fetched),
             Remedy("the publisher", "store the objects uncompressed: one thread unpacks them all"),
         ),
     ),

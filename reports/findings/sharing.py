@@ -19,20 +19,42 @@ _NAMED = 3
 def neighbours(s: Statistics) -> Iterator[Finding]:
     """Say that the mounts downloaded for others too, how much, and for whom."""
     mounts = s.of_mounts
-    fetching = [each for each in mounts.neighbours if each.fetches]
-    if not fetching:
+    if not others_fetched(s):
         return
-    fetches = sum(each.fetches for each in fetching)
-    received = size(sum(each.wire_bytes for each in fetching))
     yield Finding(
         "note",
-        f"Others used the command's mounts meanwhile: {plural(fetches, 'fetch', 'fetches')} of "
-        f"{received} for {_who(fetching)}.",
+        f"Others used the command's mounts meanwhile: {_what(s)}.",
         f"The mounts' downloads were {_total(mounts)} for everybody, the command's own "
         f"{size(s.bytes.over_http)}. They share the client and its connections, so each may have "
         "waited for the other.",
         sum(s.command_time.cvmfs_causes_ns.get(cause, 0) for cause in _BEHIND_OTHERS),
     )
+
+
+def others_fetched(s: Statistics) -> bool:
+    """Return whether others than the command and the client had something downloaded.
+
+    A fetch that began before recording did is not known, but what came for it is.
+    """
+    neighbours = s.of_mounts.neighbours
+    return any(each.fetches for each in neighbours) or (bool(neighbours) and _others_bytes(s) > 0)
+
+
+def _others_bytes(s: Statistics) -> int:
+    """What came for neither the command nor the client."""
+    return s.of_mounts.over_http - s.bytes.over_http - s.of_mounts.client_wire_bytes
+
+
+def _what(s: Statistics) -> str:
+    """What the others did, and who they are."""
+    fetching = [each for each in s.of_mounts.neighbours if each.fetches]
+    if not fetching:
+        asking = list(s.of_mounts.neighbours)
+        requests = plural(sum(each.requests for each in asking), "request")
+        return f"{requests} of {_who(asking)}, and {size(_others_bytes(s))} not for the command"
+    fetches = plural(sum(each.fetches for each in fetching), "fetch", "fetches")
+    received = size(sum(each.wire_bytes for each in fetching))
+    return f"{fetches} of {received} for {_who(fetching)}"
 
 
 def _total(mounts: OfMounts) -> str:

@@ -34,5 +34,12 @@ def test_three_neighbours_are_named_and_what_the_client_did_for_itself_is_said()
 
 def test_who_only_asked_for_what_was_there_is_not_told() -> None:
     idle = replace(NEIGHBOUR, fetches=0, wire_bytes=0)
-    assert spoken(of_mounts=replace(SHARED, neighbours=(idle,))) == []
+    own, client = Bytes(50 * MIB, 50 * MIB, {}), MIB
+    mounts = replace(SHARED, neighbours=(idle,), client_wire_bytes=client)
+    assert spoken(of_mounts=mounts, bytes=own) == []
+    (finding,) = spoken(of_mounts=replace(mounts, over_http=51 * MIB + 1024), bytes=own)
+    assert finding.headline == (
+        "Others used the command's mounts meanwhile: 9 requests of rsync (process 77), and "
+        "1.00 KiB not for the command."
+    )
     assert spoken(of_mounts=replace(SHARED, neighbours=())) == []
