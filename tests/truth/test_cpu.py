@@ -221,7 +221,7 @@ def test_a_client_with_a_quota(truth: Truth, cgroup: Cgroup, tmp_path: Path) -> 
     during = served_waits(run)
     assert set(during["cause"]) == {"runqueue"}, "in every layer of the request"
     (finding,) = (each for each in spoken(s) if "the client" in each.headline)
-    assert finding.headline.endswith(" waited for the client, which could run and had no CPU.")
+    assert finding.headline.startswith("The command waited for the client, which had no CPU, for ")
     assert "It waited behind: a quota of its cgroup " in finding.meaning
     assert f"{cgroup.place.name} may use {QUOTA / 1000:g} of a CPU" in finding.meaning
 
@@ -257,9 +257,9 @@ def test_a_command_behind_neighbours(cgroup: Cgroup, burners: list[int], tmp_pat
     named = run.tables["cpu_waits"].filter(ran_name=BURNER)
     assert set(named["ran_pid"]) <= set(burners)
     (finding,) = spoken(measured(run))
-    assert finding.headline.endswith(" of “load” could run and had no CPU.")
-    assert f" It waited behind: {BURNER} (" in finding.meaning
-    assert "If other programs ran elsewhere" in finding.meaning
+    assert finding.headline.startswith("The command could run and had no CPU for ")
+    assert finding.meaning.startswith(f"It waited behind: {BURNER} (")
+    assert " can be gained if other programs run elsewhere, or with more CPUs" in finding.meaning
 
 
 def test_a_loader_behind_the_commands_own_processes(cgroup: Cgroup, tmp_path: Path) -> None:
@@ -268,8 +268,9 @@ def test_a_loader_behind_the_commands_own_processes(cgroup: Cgroup, tmp_path: Pa
     s = measured(run)
     assert s.cpu.wanting >= 4 * CPUS
     (finding,) = spoken(s)
-    assert " It waited behind: the command's own threads " in finding.meaning
-    assert f"there are {CPUS}. If fewer of them computed at once" in finding.meaning
+    assert finding.meaning.startswith("It waited behind: the command's own threads ")
+    assert f"there are {CPUS}. At most " in finding.meaning
+    assert " can be gained if fewer compute at once." in finding.meaning
 
 
 def test_a_client_behind_the_commands_own_processes(

@@ -17,13 +17,16 @@ from cvmprof.profiler.run.opened import Run
 from .conftest import Trace
 
 #: stops a child that computes, for 300 ms, and prints its number and four times: before it is
-#: told to stop, when it has stopped, before it is told to go on, and after that
+#: told to stop, when it has stopped, before it is told to go on, and after that. The child is in a
+#: group of its own, with its parent outside: the kernel drops SIGTSTP to an orphaned group
+#: (is_current_pgrp_orphaned in kernel/exit.c)
 STOP = """
 import json, os, signal, sys, time
 how, place = sys.argv[1:3]
 child = os.fork()
 while not child:
     pass
+os.setpgid(child, child)
 def write(name, text):
     with open(os.path.join(place, name), "w") as file:
         file.write(text)
