@@ -403,7 +403,7 @@ def test_a_disk_full_while_recording(small_disk: Callable[..., Path]) -> None:
 
 def test_a_disk_full_while_finalising(small_disk: Callable[..., Path]) -> None:
     """Room for the recording's files and three more: there are over twenty tables."""
-    place = small_disk(20_000, inodes=len(spool_files()) + 8)
+    place = small_disk(20_000, inodes=len(spool_files()) + 10)
     done = cvmprof("trace", "-o", "a", "--", "sh", "-c", "exit 7", cwd=place)
     assert done.returncode == 7
     assert done.stderr.splitlines() == [

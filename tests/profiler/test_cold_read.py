@@ -112,6 +112,7 @@ def test_the_download(run: Run) -> None:
     download = run.tables["downloads"].row(0, named=True)
     assert download == {
         "download_id": 0,
+        "fetch_id": 0,
         "mount_id": 0,
         "object_hash": CHUNK,
         "url_path": f"/cvmfs/models.lab.test/data/01/{CHUNK[2:]}P",
