@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ...probes.diagnosis import lost
 from ..numbers.statistics import Statistics
-from ..numbers.survivors import Survivor
-from ..palette import STYLES
-from ..words import capital, duration, percent, plural
+from ..numbers.survivors import Survivor, Survivors
+from ..words import capital, cause, duration, percent, plural
 from .finding import NEGLIGIBLE, Finding
 
 #: processes that a finding names
@@ -29,23 +27,29 @@ def incomplete(s: Statistics) -> Iterator[Finding]:
 def lived_on(s: Statistics) -> Iterator[Finding]:
     """Name the processes that lived on when recording ended, and the option that follows them."""
     alive = s.survivors
-    if not alive.processes:
+    number = len(alive.processes)
+    if not number:
         return
+    headline = f"{plural(number, 'process', 'processes')} of the command lived on when recording "
+    headline += "ended."
     if alive.command_did:
         headline = f"Recording ended after {duration(s.duration_ns)}, before the command did."
-        way_out = "A longer --duration, or none, follows the command to its end."
-    else:
-        number = plural(len(alive.processes), "process", "processes")
-        headline = f"{number} of the command lived on when recording ended."
-        way_out = {
-            "command": "--until all records them to their end.",
-            "all": "The waiting for them was ended.",
-        }[alive.until]
     named = [_last_seen(process) for process in alive.processes[:_MOST_NAMED]]
-    more = len(alive.processes) - _MOST_NAMED
-    further = f"; and {plural(more, 'more process', 'more processes')}" if more > 0 else ""
-    meaning = f"{'; '.join(named)}{further}. What they did later is not in this run. {way_out}"
-    yield Finding("warning", headline, meaning)
+    if number > _MOST_NAMED:
+        named.append(f"and {plural(number - _MOST_NAMED, 'more process', 'more processes')}")
+    they = "it" if number == 1 else "they"
+    later = f"What {they} did later is not in this run."
+    yield Finding("warning", headline, f"{'; '.join(named)}. {later} {_to_the_end(alive)}")
+
+
+def _to_the_end(alive: Survivors) -> str:
+    """Say what would have recorded them to their end."""
+    them, their = ("it", "its") if len(alive.processes) == 1 else ("them", "their")
+    if alive.command_did:
+        return f"A longer --duration, or none, records {them} to {their} end."
+    if alive.until == "all":
+        return f"The waiting for {them} was ended before."
+    return f"--until all records {them} to {their} end."
 
 
 def _last_seen(process: Survivor) -> str:
@@ -53,8 +57,7 @@ def _last_seen(process: Survivor) -> str:
     name = f"{' '.join(process.argv) or process.name} (pid {process.pid})"
     if process.cause is None:
         return name
-    words = re.split("[,:;]", STYLES[process.cause].meaning)[0]
-    return f"{name}, last seen {words} (`{process.cause}`)"
+    return f"{name}, last seen {cause(process.cause)}"
 
 
 def lost_events(s: Statistics) -> Iterator[Finding]:

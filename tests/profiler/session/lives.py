@@ -127,8 +127,9 @@ class Terminal:
         self._pid, self._terminal = os.forkpty()
         if self._pid == 0:
             os.chdir(directory)
-            os.environ.update(PS1="", TERM="dumb")
+            os.environ.update(PS1="", TERM="dumb", PROMPT_COMMAND='echo "= $?"')
             os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+        self.expect("= 0")
 
     def type(self, text: str) -> None:
         """Press these keys."""

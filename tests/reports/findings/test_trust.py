@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cvmprof.reports.numbers.statistics import Outcome
+from cvmprof.reports.numbers.survivors import Survivor, Survivors
 from cvmprof.tests.reports.rows import (
     QUIET,
     command_time,
@@ -172,3 +173,39 @@ def test_what_is_not_observed_is_said_only_where_it_matters(event: str, count: s
     assert spoken(probes=missing) == []
     (finding,) = spoken(probes=missing, counts={**QUIET.counts, count: 1})
     assert finding.meaning.startswith(f"{event}: no tracepoint; so ")
+
+
+def survivor(pid: int = 7, cause: str | None = "first_byte") -> Survivor:
+    return Survivor(pid, "cat", ("cat", "model"), cause)
+
+
+def test_what_lived_on_comes_first_with_what_it_was_doing() -> None:
+    (finding, _) = spoken(survivors=Survivors((survivor(),)), outcome=Outcome(1, None, True))
+    assert (finding.tone, finding.headline) == (
+        "warning", "1 process of the command lived on when recording ended.",
+    )  # fmt: skip
+    assert finding.meaning == (
+        "cat model (pid 7), last seen waiting for the first byte (first_byte). What it did later "
+        "is not in this run. --until all records it to its end."
+    )
+
+
+def test_three_of_those_that_lived_on_are_named() -> None:
+    (finding,) = spoken(survivors=Survivors(tuple(survivor(pid, None) for pid in range(1, 6))))
+    assert finding.headline == "5 processes of the command lived on when recording ended."
+    assert finding.meaning == (
+        "cat model (pid 1); cat model (pid 2); cat model (pid 3); and 2 more processes. "
+        "What they did later is not in this run. --until all records them to their end."
+    )
+
+
+def test_an_option_that_was_given_is_not_recommended() -> None:
+    (finding,) = spoken(survivors=Survivors((survivor(),), until="all"))
+    assert finding.meaning.endswith("The waiting for it was ended before.")
+    (finding,) = spoken(survivors=Survivors((survivor(),), command_did=True))
+    assert finding.headline == "Recording ended after 100 ms, before the command did."
+    assert finding.meaning.endswith("A longer --duration, or none, records it to its end.")
+
+
+def test_where_all_ended_nothing_is_said_of_it() -> None:
+    assert spoken(survivors=Survivors()) == []
