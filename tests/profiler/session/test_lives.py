@@ -114,8 +114,6 @@ LIVES = {
     "timeout, in time": Life(("timeout", "60", *LOOKS)),
     "timeout, too late": Life(("timeout", "0.2", "sleep", "60"), code=124),
     "timeout around": Life(("sh", "-c", "exit 3"), before=("timeout", "100"), code=3),
-    "timeout gets TERM": Life(
-        ("timeout", "60", *shell(WAITS)), act=to_started(signal.SIGTERM), code=-15),
     "session around": ends("exit 3", before=("setsid", "--wait"), code=3),
     "xargs": Life(shell("seq 8 | xargs -P 4 -n 1 sh -c 'exit $(($0 > 7))'; echo $?")),
     "conda run": Life((sys.executable, "-c", CONDA_RUN, *shell(BOTH_STREAMS)), code=9),
