@@ -52,14 +52,15 @@ def asked_paths(records: pl.DataFrame, journal: Journal) -> pl.DataFrame:
 def without_others(operations: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The OPERATION records without failures that other file systems explain.
 
-    A failed call on a path has no file. It is kept where it queued requests or waited for them,
+    A call on a path that failed, or did not end, has no file. It is kept where it queued requests or waited for them,
     where its path leads to a FUSE mount or to an automounter, and where the error is ENOTCONN,
     which only FUSE gives for a path.
     """
     proven = (pl.col("flags") & (OPERATION_KNOWN_FILE | OPERATION_LINKED) != 0) | (
         pl.col("requests") > 0
     )
-    of_path = pl.col("kind").is_in(_BY_PATH) & (pl.col("result") < 0) & ~proven
+    no_answer = (pl.col("result") < 0) | (pl.col("end_ns") == 0)
+    of_path = pl.col("kind").is_in(_BY_PATH) & no_answer & ~proven
     led_to = asked.unique(_KEY).select(*_KEY, asked_filesystem="filesystem")
     joined = operations.join(led_to, on=_KEY, how="left", maintain_order="left")
     missing = pl.col("result") == -errno.ENOENT

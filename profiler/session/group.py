@@ -53,19 +53,29 @@ class GroupWitness:
         os.close(requests)
         os.close(answers)
         self._is_lost = False
+        self._seen = set[int]()
 
     def saw(self, number: int) -> bool | None:
-        """Whether the group was sent a signal since the last call; None if that is not known."""
+        """Whether the group was sent a signal since it was last asked for it; None: not known."""
+        self._ask_it()
         if self._is_lost:
             return None
+        if number not in self._seen:
+            return False
+        self._seen.remove(number)
+        return True
+
+    def _ask_it(self) -> None:
+        if self._is_lost:
+            return
         with suppress(OSError):
             os.write(self._ask, b"?")
             if select.select([self._answer], [], [], _PATIENCE_S)[0]:
                 answer = os.read(self._answer, 256)
-                if answer:
-                    return number in answer[1:]
+                self._seen.update(answer[1:])
+                self._is_lost = not answer
+                return
         self._is_lost = True  # it was killed or stopped
-        return None
 
     def end(self) -> None:
         """End it."""

@@ -74,11 +74,18 @@ def to_command(number: int) -> Callable[[int, int, int], None]:
     return lambda _started, command, _group: os.kill(command, number)
 
 
-def to_group(number: int) -> Callable[[int, int, int], None]:
-    """Send it to the group of the command, of cvmprof, and of their caller, which ignores it."""
-    return lambda _started, _command, group: os.killpg(group, number)
+def to_group(*numbers: int) -> Callable[[int, int, int], None]:
+    """Send them to the group of the command, cvmprof and their caller, which ignores them."""
+
+    def act(_started: int, _command: int, group: int) -> None:
+        for number in numbers:
+            os.killpg(group, number)
+
+    return act
 
 
+#: once it is stopped
+CONTINUES = 'until grep -q "State:.T" /proc/$$/status; do :; done; kill -CONT $$'
 BOTH_STREAMS = "echo out; echo err >&2; exit 9"
 LIMITED = 'umask 027; ulimit -S -c 0 -t 500; exec nice -n 5 "$@"'
 WAITS = "echo ready $$; exec sleep 60"
@@ -96,11 +103,9 @@ LIVES = {
         signal.SIGXCPU, signal.SIGSEGV, signal.SIGCONT, 34, 64)},
     **{f"the group gets {number}": Life(COUNTS, act=to_group(number), ignored=(number,))
        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, 40)},
+    "the group gets several": Life(COUNTS, act=to_group(1, 2, 15, 18), ignored=(1, 2, 15)),
     "signals its own group": ends('trap "echo took" TERM; kill 0; exit 6', ignored=(15,), code=6),
-    "stops and goes on": ends(
-        "(until grep -q '^State:.T' /proc/$$/status; do :; done; kill -CONT $$) & "
-        "kill -STOP $$; exit 4", code=4,
-    ),
+    "stops and goes on": ends(f"({CONTINUES}) & kill -STOP $$; exit 4", code=4),
     **{f"without {closed}": Life(LOOKS, closed=closed)
        for count in (1, 2, 3) for closed in combinations((0, 1, 2), count)},
     "stderr is full": ends("echo error >&2; exit $?", stderr="/dev/full", code=1),
@@ -178,40 +183,43 @@ def test_ranks_that_start_together_all_run_each_in_a_run_of_its_own(tmp_path: Pa
     assert len(runs) == 4
 
 
-ASKS = "sh -c 'echo ready; read word; echo got $word'"
-#: it does not read when Ctrl-Z comes: a read in progress may still take what is typed for the shell
-RESTS = "echo ready; sleep 3; read word; echo got $word"
-RESTS_AFTER_ASKING = f"read word; echo got $word; {RESTS}; exec sleep 60"
-SLEEPS = "sh -c 'echo ready; exec sleep 60'"
+#: what a program at a terminal does. One process, that does not read when Ctrl-Z comes: a read in
+#: progress may still take what is typed for the shell.
+DOES = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+for what in sys.argv[1:]:
+    print("ready", flush=True)
+    print("got", input(), flush=True) if what == "ask" else time.sleep(float(what))
+"""
 #: what is typed into a shell, "> ", and the lines that it then shows: of the command in braces, and
 #: "=" with the exit code of what it ran
 SESSIONS = {
-    "asks": (f"> {{{ASKS}}}", "ready", "> word", "got word", "= 0"),
-    "Ctrl-C": (f"> {{{SLEEPS}}}", "ready", "> ^C", "= 130"),
-    "Ctrl-backslash": (f"> {{{SLEEPS}}}", "ready", "> ^\\", "= 131"),
+    "asks": ("> {$DOES ask}", "ready", "> word", "got word", "= 0"),
+    "Ctrl-C": ("> {$DOES 60}", "ready", "> ^C", "= 130"),
+    "Ctrl-backslash": ("> {$DOES 60}", "ready", "> ^\\", "= 131"),
     "stopped, continued": (
-        f"> {{sh -c '{RESTS}'}}", "ready", "> ^Z", "= 148", "> fg", "> word", "got word", "= 0",
+        "> {$DOES 3 ask}", "ready", "> ^Z", "= 148", "> fg", "ready", "> word", "got word", "= 0",
     ),
-    "timeout: asks": (f"> {{timeout 99 {ASKS}}}", "ready", "> word", "got word", "= 0"),
+    "timeout: asks": ("> {timeout 99 $DOES ask}", "ready", "> word", "got word", "= 0"),
     "timeout: Ctrl-C": (
-        f"> {{timeout 99 sh -c '{RESTS_AFTER_ASKING}'}}", "> word", "got word", "ready", "> ^C",
-        "= 130",
+        "> {timeout 99 $DOES ask 60}", "ready", "> word", "got word", "ready", "> ^C", "= 130",
     ),
     "timeout: stopped, continued": (
-        f"> {{timeout 99 sh -c '{RESTS_AFTER_ASKING}'}}", "> word", "got word", "ready", "> ^Z",
-        "= 148", "> fg", "> word", "got word", "> ^C", "= 130",
+        "> {timeout 99 $DOES ask 3 ask 60}", "ready", "> word", "got word", "ready", "> ^Z",
+        "= 148", "> fg", "ready", "> word", "got word", "ready", "> ^C", "= 130",
     ),
     "timeout: Ctrl-C in a pipeline": (
-        "> set -o pipefail", "= 0", f"> {{timeout 99 {SLEEPS}}} | sh -c 'trap \"\" INT; cat'",
+        "> set -o pipefail", "= 0", "> {timeout 99 $DOES 60} | sh -c 'trap \"\" INT; cat'",
         "ready", "> ^C", "= 130",
     ),
     "asks in the background": (
-        f"> {{{ASKS}}} &", "ready", "> wait %1", "= 149", "> fg", "> word", "got word", "= 0",
+        "> {$DOES ask} &", "ready", "> wait %1", "= 149", "> fg", "> word", "got word", "= 0",
     ),
-    "killed as a job": (f"> {{{SLEEPS}}} &", "ready", "> kill %1; wait %1", "= 143"),
+    "killed as a job": ("> {$DOES 60} &", "ready", "> kill %1; wait %1", "= 143"),
     "a shell": (
-        "> {bash --norc --noediting -i}", "= 0", f"> {SLEEPS}", "ready", "> ^C", "= 130",
-        "> exit 5", "= 5",
+        "> {bash --norc --noediting -i}", "= 0", "> $DOES 60", "ready", "> ^C", "= 130", "> exit 5",
+        "= 5",
     ),
 }  # fmt: skip
 
@@ -220,6 +228,8 @@ SESSIONS = {
 @pytest.mark.parametrize("name", SESSIONS)
 def test_at_a_terminal_it_is_as_untraced(tmp_path: Path, name: str, way: str) -> None:
     prefix = "".join(f"{shlex.quote(word)} " for word in PREFIXES[way](tmp_path / "run"))
+    (tmp_path / "does.py").write_text(DOES)
+    does = f"/usr/bin/python3 -I {tmp_path}/does.py"
     terminal = Terminal(tmp_path)
     try:
         for step in SESSIONS[name]:
@@ -228,6 +238,7 @@ def test_at_a_terminal_it_is_as_untraced(tmp_path: Path, name: str, way: str) ->
             elif step.startswith("> ^"):
                 terminal.type(chr(ord(step[3]) - 64))
             else:
-                terminal.type(step[2:].replace("{", prefix, 1).replace("}", "", 1) + "\n")
+                line = step[2:].replace("{", prefix).replace("}", "").replace("$DOES", does)
+                terminal.type(f"{line}\n")
     finally:
         terminal.end()
