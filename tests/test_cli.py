@@ -356,6 +356,26 @@ def test_death_by_signal_is_repeated(tmp_path: Path, number: int) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("core")] == []
 
 
+@pytest.mark.parametrize(
+    ("script", "part"),
+    [
+        ("rm -rf a", "a"),
+        ("rm -rf a/spool", "a/spool"),
+        ("rm a/journal.jsonl; mkdir a/journal.jsonl", "a/journal.jsonl"),
+    ],
+)
+def test_a_command_that_removes_its_own_run(tmp_path: Path, script: str, part: str) -> None:
+    done = cvmprof("trace", "-o", "a", "--", "sh", "-c", f"{script}; exit 3", cwd=tmp_path)
+    assert refusal(done, 3) == (
+        f"{part} was removed or replaced while the command ran",
+        "record again, with -o at a place where the command removes nothing",
+    )
+    if part != "a":
+        assert refusal(cvmprof("report", "a", cwd=tmp_path), 125) == (
+            f"{part} is missing or damaged: the recording cannot be finished", "record it again",
+        )  # fmt: skip
+
+
 # --- a full disk ----------------------------------------------------------------------------------
 
 

@@ -52,9 +52,9 @@ def asked_paths(records: pl.DataFrame, journal: Journal) -> pl.DataFrame:
 def without_others(operations: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """The OPERATION records without failures that other file systems explain.
 
-    A call on a path that failed, or did not end, has no file. It is kept where it queued requests or waited for them,
-    where its path leads to a FUSE mount or to an automounter, and where the error is ENOTCONN,
-    which only FUSE gives for a path.
+    A call on a path that failed, or did not end, has no file. It is kept where it queued requests
+    or waited for them, where its path leads to a FUSE mount or to an automounter, and where the
+    error is ENOTCONN, which only FUSE gives for a path.
     """
     proven = (pl.col("flags") & (OPERATION_KNOWN_FILE | OPERATION_LINKED) != 0) | (
         pl.col("requests") > 0

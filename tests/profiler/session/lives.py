@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 SELF = [sys.executable, "-m", "cvmprof"]
 TIMEOUT_S = 120.0
 Prefix = Sequence[str]
-#: variables that a recording adds or extends
-DOCUMENTED = ("CVMPROF_", "CUDA_INJECTION64_PATH=", "PYTHONPATH=")
+#: instead of a file's name: a pipe whose reader has left
+NO_READER = "no reader"
 
 #: runs its arguments as a shell's script would: in its own group, with the given descriptors closed
 #: and signals ignored; prints on descriptor 9 how they ended
@@ -52,8 +53,8 @@ class Life:
 
     ``before`` are wrappers around cvmprof, or around the command where it is not traced. ``act`` is
     done to it once it has printed "ready PID" on stdout: it gets the process that was started, the
-    process that printed, and their group. Untraced it ends with ``code``. A file "seen" counts as
-    output.
+    process that printed, and their group. ``stderr`` is a file's name. Untraced it ends with
+    ``code``. A file "seen" counts as output.
     """
 
     command: tuple[str, ...]
@@ -63,7 +64,6 @@ class Life:
     ignored: tuple[int, ...] = ()
     stderr: str | None = None
     code: int = 0
-    variables: dict[str, str] = field(default_factory=dict)
 
     def run(self, prefix: Prefix, directory: Path) -> Ended:
         """Lead it in a directory, with a prefix to the command."""
@@ -81,9 +81,9 @@ class _Run:
         numbers = [",".join(map(str, each)) for each in (life.closed, life.ignored)]
         caller = [sys.executable, "-I", "-c", CALLER, *numbers, str(self._report), *command]
         errors = self._directory / "errors"
-        with open(life.stderr or errors, "wb") as target, subprocess.Popen(
+        with _opened(life.stderr, errors) as target, subprocess.Popen(
             caller, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=target, start_new_session=True, env={**os.environ, **life.variables},
+            stderr=target, start_new_session=True, env=_variables(),
         ) as process:  # fmt: skip
             out, code = self._follow(process)
         printed = errors.read_text() if errors.exists() else ""
@@ -103,6 +103,20 @@ class _Run:
                 out = b"ready\n"
             out += process.stdout.read()
             return out.decode(), int(report.readline())
+
+
+def _opened(stderr: str | None, errors: Path) -> IO[bytes]:
+    if stderr != NO_READER:
+        return open(stderr or errors, "wb")
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "wb")
+
+
+def _variables() -> dict[str, str]:
+    """This process's, but for the one that changes with each test."""
+    names = (name for name in os.environ if name != "PYTEST_CURRENT_TEST")
+    return {name: os.environ[name] for name in names}
 
 
 def _line(descriptor: int) -> bytes:

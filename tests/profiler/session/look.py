@@ -43,7 +43,8 @@ def terminal() -> str | None:
         return None
 
 
-status = dict(line.partition(":")[::2] for line in read("status").splitlines())
+lines = (line.partition(":") for line in read("status").splitlines())
+status = {name: value for name, _, value in lines}
 seen = {
     "status": {name: status.get(name) for name in STATUS},
     "descriptors": descriptors(),

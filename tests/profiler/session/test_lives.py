@@ -9,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from .lives import SELF, Ended, Life, Prefix, Terminal
+from .lives import NO_READER, SELF, Ended, Life, Prefix, Terminal
 
 #: how many lives are led at once
 AT_ONCE = 6
@@ -109,6 +109,7 @@ LIVES = {
     **{f"without {closed}": Life(LOOKS, closed=closed)
        for count in (1, 2, 3) for closed in combinations((0, 1, 2), count)},
     "stderr is full": ends("echo error >&2; exit $?", stderr="/dev/full", code=1),
+    "stderr's reader left": ends("kill $$", stderr=NO_READER, code=-15),
     "the reader left": ends("yes | head -1; exit 3", code=3),
     "looks": Life(LOOKS),
     "looks, signals ignored": Life(LOOKS, ignored=(1, 2, 3, 10, 14, 20, 35)),
@@ -141,13 +142,18 @@ def led(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     calls = (getattr(item, "callspec", None) for item in request.session.items)
     names = [call.params["name"] for call in calls if call and call.params.get("name") in LIVES]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        led = dict[tuple[str, str], Future[Ended]]()
-        for name, (way, prefix) in product(names, PREFIXES.items()):
-            directory = tmp_path_factory.mktemp(way)
-            (directory / "here").mkdir()
-            life = LIVES[name]
-            led[name, way] = pool.submit(life.run, prefix(directory / "run"), directory / "here")
-        yield led
+        yield {
+            (name, way): pool.submit(lead, LIVES[name], way, tmp_path_factory.mktemp(way))
+            for name in names
+            for way in PREFIXES
+        }
+
+
+def lead(life: Life, way: str, directory: Path) -> Ended:
+    """Lead a life in one of the ways, in a directory whose name is the same in both."""
+    here = directory / "here"
+    here.mkdir()
+    return life.run(PREFIXES[way](directory / "run"), here)
 
 
 @pytest.mark.parametrize("name", LIVES)

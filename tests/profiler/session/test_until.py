@@ -18,7 +18,7 @@ from cvmprof.reports.numbers.survivors import survivors
 from .lives import SELF, TIMEOUT_S
 
 #: leaves a process behind that waits at a FIFO, then reads a file
-LEAVES = '(read word < "$0/go"; cat "$0/file") > /dev/null 2>&1 & exit 3'
+LEAVES = '(exec 5<> "$0/go"; read word <&5; cat "$0/file") > /dev/null 2>&1 & exit 3'
 
 
 @contextmanager
