@@ -11,7 +11,7 @@ _CAUSES = {
     "cpu": "computing",
     "copy": "copying cached pages",
     "runqueue": "waiting for a CPU",
-    "stopped": "stopped by a signal",
+    "stopped": "by a signal, a tracer or a freezer",
     "driver": "in the GPU's driver",
     "device": "waiting for the GPU",
     "launch": "submitted to the GPU, not begun",

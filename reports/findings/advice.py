@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
 from .finding import Finding
+from .servers import is_here
 from .sharing import others_fetched
 
 #: advice for less than this share of the wall time is not worth a reader's time
@@ -34,6 +35,10 @@ class Lever:
     remedies: tuple[Remedy, ...]
 
 
+def _is_away(s: Statistics) -> bool:
+    return not is_here(s)
+
+
 def _one_at_a_time(s: Statistics) -> bool:
     return s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _FEW_AT_ONCE
 
@@ -44,7 +49,8 @@ _LEVERS = (
         "the server's first byte",
         ("connect", "first_byte"),
         (
-            Remedy("the site", "a cache or proxy near this machine that holds the objects"),
+            Remedy("the site", "a cache or proxy near here that holds the objects", _is_away),
+            Remedy("the site", "look at that server, which is on this machine", is_here),
             Remedy("the program", "open and read several files or parts at once", _one_at_a_time),
             Remedy("the publisher", "fewer and larger objects", _one_at_a_time),
         ),
@@ -53,7 +59,8 @@ _LEVERS = (
         "receiving the data",
         ("transfer",),
         (
-            Remedy("the site", "a faster line, or a cache on this side of it"),
+            Remedy("the site", "a faster line, or a cache on this side of it", _is_away),
+            Remedy("the site", "look at that server, which is on this machine", is_here),
             Remedy("the program", "read only what is needed"),
             Remedy("the publisher", "smaller data, or data that compresses"),
         ),
@@ -85,6 +92,11 @@ _LEVERS = (
 )
 
 
+def _of_server(lever: Lever) -> bool:
+    """Whether waits for an answer that never came may lie in its causes."""
+    return not {"first_byte", "transfer"}.isdisjoint(lever.causes)
+
+
 def levers(s: Statistics) -> Iterator[Finding]:
     """Name the parts of the waits for CVMFS that are worth shortening.
 
@@ -94,7 +106,7 @@ def levers(s: Statistics) -> Iterator[Finding]:
     time = s.command_time
     for each in _LEVERS:
         ns = sum(time.cvmfs_causes_ns.get(cause, 0) for cause in each.causes)
-        if "first_byte" in each.causes:
+        if _of_server(each):
             ns -= s.waits.lost_ns
         if 0 < ns >= _WORTH * time.wall_ns:
             gain = f"{duration(ns)} ({percent(ns / time.wall_ns)})"

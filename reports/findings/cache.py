@@ -36,7 +36,7 @@ def page_cache(s: Statistics) -> Iterator[Finding]:
         s.patterns.page_cache.kept_bytes,
         s.patterns.page_cache.again_bytes,
     )
-    if used and not s.counts["fuse_reads"]:
+    if used and kept + again == used and not s.counts["fuse_reads"]:
         yield Finding(
             "note",
             f"No READ reached cvmfs2: the kernel's page cache held all {size(used)} that the "

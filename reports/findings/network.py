@@ -10,7 +10,7 @@ from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
 from .cpu import worst_lack
 from .finding import Finding
-from .servers import the_server
+from .servers import is_here, the_server
 
 #: fewer lost segments, or samples, are not enough to report
 _FEW = 5
@@ -29,7 +29,9 @@ _OUT_OF_LINE = 5
 def hung(s: Statistics) -> Iterator[Finding]:
     """Say what had not come when recording ended, and how long the command waited for it."""
     pending, waited_ns = s.waits.pending, s.waits.in_flight_ns
-    if pending is None or min(pending.longest_ns, waited_ns) < _HANG_NS:
+    if pending is None:
+        return
+    if min(pending.longest_ns, pending.silent_ns, waited_ns) < _HANG_NS:
         return
     number = plural(pending.count, "object")
     what = f"{number} that had not come when recording ended"
@@ -113,20 +115,15 @@ def _what_would_help(s: Statistics) -> str:
         "for transfers: "
     )
     if first_ns > 2 * transfer_ns:
-        nearer = "" if _all_here(s) else ", or a nearer proxy,"
+        nearer = "" if is_here(s) else ", or a nearer proxy,"
         return (
             f"{waited}latency, not bandwidth. Larger chunks or fetching ahead{nearer} would help, "
             "a faster line would not."
         )
     if transfer_ns > 2 * first_ns:
-        line = "server" if _all_here(s) else "line or server"
+        line = "server" if is_here(s) else "line or server"
         return f"{waited}bandwidth more than latency. A faster {line}, or a warm cache, would help."
     return f"{waited}latency and bandwidth matter about equally."
-
-
-def _all_here(s: Statistics) -> bool:
-    """Whether all servers are on this machine: nothing is nearer, and there is no line."""
-    return bool(s.servers) and all(server.is_local for server in s.servers)
 
 
 def _waited(s: Statistics, ns: int) -> str:
@@ -218,7 +215,7 @@ def _line_slow(s: Statistics, n: Network) -> Finding | None:
         return None
     if n.transfer_ns < n.total_ns / 2:
         return None
-    pace = the_server(s.servers) if _all_here(s) else f"{the_server(s.servers)} or the line to it"
+    pace = the_server(s.servers) if is_here(s) else f"{the_server(s.servers)} or the line to it"
     return Finding(
         "note",
         f"{capital(pace)}, not the client, set the pace of transfers: in "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..numbers.servers import Server
+from ..numbers.statistics import Statistics
 
 _KINDS = {True: "proxy", False: "server", None: "server or proxy"}
 #: servers that a sentence names
@@ -28,3 +29,8 @@ def _one(server: Server) -> str:
         if server.is_local
         else (f"the {kind} {server.name}")
     )
+
+
+def is_here(s: Statistics) -> bool:
+    """Return whether all servers are on this machine: nothing is nearer, and there is no line."""
+    return bool(s.servers) and all(server.is_local for server in s.servers)

@@ -19,8 +19,8 @@ _ONE_AFTER_ANOTHER = 1.1
 _SAME_SHARE = 0.1
 #: what the command did in time that was no wait for CVMFS, by cause
 _DID = {
-    "cpu": "computed", "copy": "computed", "runqueue": "waited for a CPU",
-    "stopped": "was stopped by a signal", "driver": "was in the GPU's driver",
+    "cpu": "ran on a CPU", "copy": "ran on a CPU", "runqueue": "waited for a CPU",
+    "stopped": "was stopped", "driver": "was in the GPU's driver",
     "device": "waited for the GPU", "launch": "waited for the GPU",
     "disk": "waited for a local disk", "blocked": "slept",
 }  # fmt: skip
@@ -88,7 +88,7 @@ def _tone(first: Holder, time: CommandTime) -> Tone:
     """Good only if neither the wall time nor the threads' time says that anything waited."""
     negligible = _negligible(time.cvmfs_ns, time.wall_ns)
     negligible &= _negligible(time.thread_cvmfs_ns, time.threads_ns)
-    return "good" if negligible and first.did == "computed" else "main"
+    return "good" if negligible and first.did == _DID["cpu"] else "main"
 
 
 def _negligible(ns: int, total_ns: int) -> bool:
@@ -129,8 +129,11 @@ def _in_order(fetches: Fetches) -> str:
 def _for_cvmfs(s: Statistics) -> str:
     """How much of the wall time waited for CVMFS, where something else held more."""
     time = s.command_time
-    if not time.cvmfs_ns:
+    if not time.thread_cvmfs_ns:
         return "nothing waited for CVMFS"
+    if not time.cvmfs_ns:
+        waited = f"its threads waited {duration(time.thread_cvmfs_ns)} for CVMFS"
+        return f"{waited} meanwhile, and none of that held it up"
     share = percent(time.cvmfs_ns / time.wall_ns)
     return f"{duration(time.cvmfs_ns)} ({share}) waited for CVMFS"
 

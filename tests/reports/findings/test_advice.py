@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cvmprof.reports.findings.finding import Finding
+from cvmprof.reports.numbers.servers import Server
 from cvmprof.reports.numbers.sharing import Neighbour
-from cvmprof.tests.reports.rows import UNUSED_MOUNTS, command_time, fetches, spoken
+from cvmprof.tests.reports.rows import NO_WAITS, UNUSED_MOUNTS, command_time, fetches, spoken
 from cvmprof.tests.reports.synthetic import MS
 
 ONE_BY_ONE = fetches(chunks_downloaded=2, most_at_once=1, summed_ns=10, busy_ns=10)
@@ -22,7 +23,7 @@ def advice(chunks: object = ONE_BY_ONE, **causes_ns: int) -> list[Finding]:
     ("cause", "sentence", "remedies"),
     [
         ("first_byte", "the server's first byte",
-         "The site: a cache or proxy near this machine that holds the objects; the program: open "
+         "The site: a cache or proxy near here that holds the objects; the program: open "
          "and read several files or parts at once; the publisher: fewer and larger objects."),
         ("connect", "the server's first byte", None),
         ("transfer", "receiving the data",
@@ -60,7 +61,7 @@ def test_no_advice_where_nothing_waited_for_cvmfs() -> None:
 def test_more_at_once_is_advised_only_where_fetches_ran_one_after_another() -> None:
     several = fetches(chunks_downloaded=4, most_at_once=2, summed_ns=20, busy_ns=10)
     (found,) = advice(several, first_byte=50 * MS, cpu=50 * MS)
-    assert found.meaning == "The site: a cache or proxy near this machine that holds the objects."
+    assert found.meaning == "The site: a cache or proxy near here that holds the objects."
     single = fetches(chunks_downloaded=1, most_at_once=1, summed_ns=10, busy_ns=10)
     (found,) = advice(single, first_byte=50 * MS, cpu=50 * MS)
     assert "at once" not in found.meaning
@@ -80,3 +81,22 @@ def test_the_largest_gain_comes_first() -> None:
     assert [each.headline.split(" can be")[0] for each in found] == [
         "At most 40.0 ms (40 %)", "At most 20.0 ms (20 %)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", ["first_byte", "transfer"])
+def test_a_server_on_this_machine_has_no_line_and_nothing_nearer(cause: str) -> None:
+    time = command_time(100, cpu=50 * MS, **{cause: 50 * MS})
+    here, away = (Server("h:80", False, is_local, 1, 1) for is_local in (True, False))
+    for servers, said in (((here,), True), ((here, away), False), ((), False)):
+        (found,) = (f for f in spoken(command_time=time, servers=servers) if f.tone == "advice")
+        assert ("look at that server, which is on this machine" in found.meaning) is said
+        assert ("near here" in found.meaning or "a faster line" in found.meaning) is not said
+
+
+@pytest.mark.parametrize("cause", ["first_byte", "transfer"])
+def test_waits_for_what_never_came_are_not_to_be_gained(cause: str) -> None:
+    time = command_time(100, cpu=50 * MS, **{cause: 50 * MS})
+    for lost_ms, said in ((45, ["At most 5.00 ms (5.0 %)"]), (46, [])):
+        waits = replace(NO_WAITS, kinds_ns={"in_flight": lost_ms * MS})
+        found = [f for f in spoken(command_time=time, waits=waits) if f.tone == "advice"]
+        assert [each.headline.partition(" can be")[0] for each in found] == said

@@ -157,6 +157,8 @@ def test_what_is_just_under_way_does_not_hang() -> None:
         pending = replace(HUNG.pending, longest_ns=lasted)
         waits = replace(HUNG, pending=pending, kinds_ns={"in_flight": waited})
         assert len(of_six_seconds(waits=waits)) == says
+    arriving = replace(HUNG, pending=replace(HUNG.pending, silent_ns=less))
+    assert of_six_seconds(waits=arriving) == []
     assert of_six_seconds(waits=replace(HUNG, pending=None)) == []
 
 

@@ -40,8 +40,8 @@ def test_a_warm_run_computed_and_next_to_nothing_waited() -> None:
     first = findings(compute(gather(warm_run())))[0]
     assert (first.tone, first.headline) == (
         "good",
-        "The command computed for 332 ms of its 332 ms (99.9 %); 70.0 µs (under 0.1 %) waited for "
-        "CVMFS.",
+        "The command ran on a CPU for 332 ms of its 332 ms (99.9 %); 70.0 µs (under 0.1 %) waited "
+        "for CVMFS.",
     )
 
 
@@ -96,14 +96,15 @@ def test_what_held_most_is_said_first_and_what_cvmfs_held_beside_it() -> None:
     finding = of_time(time, chunks_downloaded=1)
     assert finding.tone == "main"
     assert finding.headline == (
-        "The command computed for 50.0 ms of its 100 ms (50 %); 20.0 ms (20 %) waited for CVMFS."
+        "The command ran on a CPU for 50.0 ms of its 100 ms (50 %); 20.0 ms (20 %) waited for "
+        "CVMFS."
     )
     assert finding.meaning == ""
 
 
 @pytest.mark.parametrize(
     ("cause", "did"),
-    [("cpu", "computed"), ("copy", "computed"), ("runqueue", "waited for a CPU"),
+    [("cpu", "ran on a CPU"), ("copy", "ran on a CPU"), ("runqueue", "waited for a CPU"),
      ("driver", "was in the GPU's driver"), ("device", "waited for the GPU"),
      ("launch", "waited for the GPU"), ("disk", "waited for a local disk"),
      ("blocked", "slept"), ("unknown", "did what could not be observed")],
@@ -112,6 +113,14 @@ def test_whatever_held_the_time_is_said(cause: str, did: str) -> None:
     time = command_time(100, **{cause: 100 * MS})
     expected = f"The command {did} for 100 ms of its 100 ms (100 %); nothing waited for CVMFS."
     assert of_time(time).headline == expected
+
+
+def test_threads_that_waited_while_another_ran_are_not_nothing() -> None:
+    beside = replace(command_time(100, cpu=100 * MS), threads_ns=200 * MS, thread_cvmfs_ns=5 * MS)
+    assert of_time(beside).headline == (
+        "The command ran on a CPU for 100 ms of its 100 ms (100 %); its threads waited 5.00 ms for "
+        "CVMFS meanwhile, and none of that held it up."
+    )
 
 
 def test_only_a_command_that_computed_and_waited_for_next_to_nothing_is_good() -> None:
@@ -129,7 +138,7 @@ def test_a_wait_counts_as_one_for_cvmfs_whatever_its_cause() -> None:
         cvmfs_causes_ns={"runqueue": 60 * MS},
     )  # fmt: skip
     assert [(each.did, each.ns) for each in holders(time)] == [
-        ("waited for CVMFS", 60 * MS), ("computed", 30 * MS), ("waited for a CPU", 10 * MS),
+        ("waited for CVMFS", 60 * MS), ("ran on a CPU", 30 * MS), ("waited for a CPU", 10 * MS),
     ]  # fmt: skip
     assert of_time(time, chunks_downloaded=1).headline == (
         "The command waited for CVMFS for 60.0 ms of its 100 ms (60 %), mostly waiting for a CPU "

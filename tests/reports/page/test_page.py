@@ -130,7 +130,7 @@ def test_lanes_hold_every_interval_of_a_small_run(cold_page: str) -> None:
 
 def test_a_warm_and_an_empty_run_have_pages(tmp_path: Path) -> None:
     warm = write_page(warm_run(), tmp_path / "warm.html").read_text()
-    assert "The command computed for 332 ms of its 332 ms (99.9 %)" in warm
+    assert "The command ran on a CPU for 332 ms of its 332 ms (99.9 %)" in warm
     empty = write_page(run_of(Rows()), tmp_path / "empty.html").read_text()
     assert data_of(empty)["figures"] == {}
     assert "Nothing of this kind was seen in this run." in empty

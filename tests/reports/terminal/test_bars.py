@@ -28,7 +28,7 @@ def test_the_command_is_divided_by_what_it_did_and_that_by_cause() -> None:
         "  Waited for CVMFS                           50.0 ms   50 %  ████████████",
         "    waiting for the first byte (first_byte)  40.0 ms   40 %  ██████████",
         "    receiving the data (transfer)            10.0 ms   10 %  ██",
-        "  Computed                                   40.0 ms   40 %  ██████████",
+        "  Ran on a CPU                               40.0 ms   40 %  ██████████",
         "    computing (cpu)                          30.0 ms   30 %  ███████",
         "    copying cached pages (copy)              10.0 ms   10 %  ██",
         "  Slept (blocked)                            8.00 ms  8.0 %  ██",
