@@ -24,9 +24,13 @@ class RecorderLink:
             protocol.send(self.control, kind, descriptors, **values)
 
     def expect(self, kind: str, timeout_s: float) -> dict[str, Any]:
-        """Return the next message, of that kind. Raises CvmprofError with what went wrong."""
-        ready, _, _ = select.select([self.control], [], [], timeout_s)
-        message = self._received() if ready else None
+        """Return the next message, of that kind. Raises CvmprofError with what went wrong.
+
+        Late answers to who lives are passed over: their asker has given up.
+        """
+        ready, message = self._next(timeout_s)
+        while message is not None and kind != "living" and message["kind"] == "living":
+            ready, message = self._next(timeout_s)
         if message is None:
             fact = "the recorder ended unexpectedly" if ready else "the recorder does not answer"
             help_text = "run it again; if it fails again, report what cvmprof --debug prints"
@@ -36,6 +40,11 @@ class RecorderLink:
             help_text = message.get("help_text", "please report this")
             raise CvmprofError(message.get("fact", fact), help_text)
         return message
+
+    def _next(self, timeout_s: float) -> tuple[bool, dict[str, Any] | None]:
+        """Whether anything came in time, and the message; None: the recorder has ended."""
+        ready = bool(select.select([self.control], [], [], timeout_s)[0])
+        return ready, self._received() if ready else None
 
     def _received(self) -> dict[str, Any] | None:
         try:

@@ -49,6 +49,7 @@ from .socket_sampler import EVENT as SOCKET_EVENT
 from .socket_sampler import SocketSampler
 
 _STOP_TIMEOUT_S = 60.0
+_LIVING_TIMEOUT_S = 5.0
 #: how long what outlives the command has to end with it
 _LINGER_S = 0.1
 #: processes that a line names
@@ -322,8 +323,11 @@ class Recording:
             return
         from .attributes import collect_after, collect_before  # starts threads: not before the fork
 
-        with suppress(OSError), blocked(WATCHED):
-            (collect_after if after else collect_before)(self.options.run)
+        try:
+            with blocked(WATCHED):
+                (collect_after if after else collect_before)(self.options.run)
+        except Exception as error:  # noqa: BLE001  the command matters, they do not
+            self._note("trouble", text=f"the mounts' counters were not read: {error!r}")
 
     def _wait_for_others(self, deadline: Deadline) -> None:
         """Wait for what outlives the command: all of it if asked to, else what ends with it."""
@@ -336,7 +340,7 @@ class Recording:
     def _living(self) -> list[dict[str, Any]]:
         self.recorder.send("living")
         try:
-            return list(self.recorder.expect("living", _STOP_TIMEOUT_S)["processes"])
+            return list(self.recorder.expect("living", _LIVING_TIMEOUT_S)["processes"])
         except CvmprofError:  # as `_stop` will say
             return []
 
