@@ -131,7 +131,7 @@ def read_again(s: Statistics) -> Iterator[Finding]:
 
 
 def _why_again(s: Statistics, again: ReadAgain) -> str:
-    if again.inserted_bytes < again.asked_bytes / 2:
+    if again.inserted_bytes < again.path_asked_bytes / 2:
         return (
             "Its pages were not kept in the kernel's page cache: it is read with O_DIRECT, or the "
             "client asked for direct I/O."

@@ -64,8 +64,8 @@ class ReadAgain:
 
     ``asked_bytes`` of all READs, ``again_bytes`` of these beyond the first time. ``held`` by the
     operations that queued requests of which at least half was read again. ``path``: the file with
-    the most, whose bytes were read ``times``. ``inserted_bytes`` of its pages were put into the
-    page cache.
+    the most, whose bytes were read ``times``, ``path_asked_bytes`` in all; ``inserted_bytes`` of
+    its pages were put into the page cache.
     """
 
     asked_bytes: int
@@ -73,6 +73,7 @@ class ReadAgain:
     held: Held
     path: str | None
     times: float
+    path_asked_bytes: int
     inserted_bytes: int
 
 
@@ -145,6 +146,7 @@ def _again(material: Material, reads: pl.DataFrame, pieces: Linked) -> ReadAgain
         held=held(pieces, mostly.filter(pl.col("again_bytes") > 0), "op_id"),
         path=worst["path"] if worst else None,
         times=worst["times"] if worst else 0.0,
+        path_asked_bytes=worst["asked"] if worst else 0,
         inserted_bytes=worst["inserted_bytes"] if worst else 0,
     )
 
@@ -158,9 +160,9 @@ def repeated_reads(reads: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_file(frames: Frames, repeated: pl.DataFrame) -> pl.DataFrame:
-    """The files read again: path, times, inserted_bytes; the one with the most bytes first."""
+    """The files read again: path, asked, times, inserted_bytes; the one with the most first."""
     asked, again = pl.col("size_bytes").sum(), pl.col("again_bytes").sum()
-    sums = repeated.group_by(NODE).agg(again=again, times=asked / (asked - again))
+    sums = repeated.group_by(NODE).agg(asked=asked, again=again, times=asked / (asked - again))
     touched = frames["touches"].group_by("file_id")
     inserted = touched.agg(inserted_bytes=pl.col("pages_inserted").sum() * PAGE_BYTES)
     files = frames["files"].select("mount_id", "file_id", node_id="inode")

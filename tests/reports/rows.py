@@ -71,7 +71,7 @@ NO_TIME = Held(0, 0)
 NO_PATTERNS = Patterns(
     reading=Reading(
         sizes=(), small=SmallRequests(0, 0, 0, 0, NO_TIME), answered=Answered(0, 0, NO_TIME),
-        again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0),
+        again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0, 0),
     ),
     page_cache=PageCache(0, 0, 0), whole_files=WholeFiles(0, 0, 0, 0, 0.0, NO_TIME),
     names=Names(0, 0, 0, 0, 0, NO_TIME), read_calls=ReadCalls(0, 0, 0),

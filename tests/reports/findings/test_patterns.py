@@ -111,7 +111,7 @@ def test_requests_that_the_cache_answered_are_told_once_and_if_worth_it() -> Non
     assert finding.headline.startswith("10,240 requests")
 
 
-AGAIN = ReadAgain(120 * MIB, 80 * MIB, WORTH, "/cvmfs/m.bin", 3.0, 60 * MIB)
+AGAIN = ReadAgain(120 * MIB, 80 * MIB, WORTH, "/cvmfs/m.bin", 3.0, 120 * MIB, 60 * MIB)
 
 
 def test_what_requests_brought_again() -> None:
@@ -129,6 +129,9 @@ def test_what_requests_brought_again() -> None:
 def test_why_it_was_brought_again() -> None:
     (direct,) = said_of_reading(again=replace(AGAIN, inserted_bytes=60 * MIB - 1))
     assert "O_DIRECT" in direct.meaning and "memory limit" not in direct.meaning
+    other = replace(AGAIN, path_asked_bytes=40 * MIB, inserted_bytes=20 * MIB)
+    (limited,) = said_of_reading(again=other)  # the other 80 MiB are of files read once
+    assert "memory limit" in limited.meaning and "O_DIRECT" not in limited.meaning
     meanings = [
         found.meaning
         for found in said_of_reading((incident("remount"),), again=AGAIN)
