@@ -17,9 +17,9 @@ _HANDLE = ["mount_id", "node_id", "handle"]
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """Files that more than one process of the command read.
+    """Files for which more than one process of the command waited.
 
-    ``processes``: of the file with the most bytes read, which is ``path``. ``read_bytes`` by their
+    ``processes``: that waited for the file with the most bytes read, which is ``path``. ``read_bytes`` by their
     read operations, ``asked_bytes`` by READs. ``held`` by operations on them that waited for
     requests.
     """
@@ -65,7 +65,11 @@ def shared_files(material: Material, pieces: Linked) -> SharedFiles:
 
 
 def _shared(material: Material) -> pl.DataFrame:
-    """The files that several processes read, the most first: file_id, path, processes, bytes."""
+    """The files that several processes waited for, the most bytes first: file_id, path, processes,
+    bytes.
+
+    Processes that read a file one after another do not wait for it together: the first one does.
+    """
     is_access = pl.col("kind").is_in(["read", "splice", "fault", "populate"])
     is_call = pl.col("kind").is_in(["read", "splice"])
     operations = material.frames["operations"].filter(is_access & (pl.col("result") >= 0))
@@ -74,9 +78,12 @@ def _shared(material: Material) -> pl.DataFrame:
     )
     hits = material.frames["hits"].filter(pl.col("count") > 0).select("file_id", "pid", "bytes")
     used = pl.concat([by_operations, hits]).drop_nulls("file_id").group_by("file_id")
-    sums = used.agg(processes=pl.col("pid").n_unique(), bytes=pl.col("bytes").sum())
+    waited = material.frames["segments"].drop_nulls("unique").select("op_id")
+    waiting = operations.join(waited, on="op_id", how="semi").group_by("file_id")
     return (
-        sums.filter(pl.col("processes") > 1)
+        used.agg(pl.col("bytes").sum())
+        .join(waiting.agg(processes=pl.col("pid").n_unique()), on="file_id")
+        .filter(pl.col("processes") > 1)
         .join(file_names(material.frames), on="file_id")
         .sort("bytes", "processes", "path", descending=[True, True, False])
     )

@@ -124,6 +124,7 @@ def test_what_was_read_again() -> None:
     assert (again.asked_bytes, again.again_bytes) == (24 * KIB, 4 * KIB)
     assert (again.held, again.path) == (Held(4, 4), PATH)
     assert (again.times, again.inserted_bytes) == (16 / 12, 16 * KIB)
+    assert again.path_asked_bytes == 16 * KIB
 
 
 def test_less_than_half_again_holds_no_time() -> None:
@@ -214,19 +215,25 @@ def test_files_that_several_processes_read() -> None:
     tile(rows, START + 9, START + 20, "copy", op_id=0)
     assert patterns(rows).shared == SharedFiles(1, 2, PATH, 100, 4 * KIB, Held(5, 9))
     operation(rows, 4, file_id=1, pid=7, tid=7, result=51)
+    assert patterns(rows).shared.files == 1, "the second process found what the first had fetched"
+    wait(rows, 9, 10, 7, op_id=4, unique=2)
     shared = patterns(rows).shared
     assert (shared.files, shared.path, shared.read_bytes) == (2, "/cvmfs/other", 201)
 
 
-def test_a_hit_is_an_access_of_its_process_too() -> None:
+def test_hits_are_bytes_that_were_read_but_no_waits() -> None:
     rows = world()
     operation(rows, 0, result=100)
+    read(rows, 1, 0, op_id=0)
+    wait(rows, 0, 4, op_id=0, unique=1)
     hit = {"tid": 7, "file_id": 0, "kind": "read", "start_ns": START, "end_ns": START, "ns": 1,
            "max_ns": 1}  # fmt: skip
-    rows.add("hits", pid=7, count=0, empty=1, bytes=0, **hit)
-    assert patterns(rows).shared.processes == 0
     rows.add("hits", pid=7, count=1, bytes=9, **hit)
-    assert patterns(rows).shared.read_bytes == 109
+    assert patterns(rows).shared.processes == 0
+    operation(rows, 1, "fault", pid=7, tid=7)
+    wait(rows, 0, 5, 7, op_id=1, unique=1)
+    shared = patterns(rows).shared
+    assert (shared.processes, shared.read_bytes) == (2, 109)
 
 
 def test_threads_that_read_through_one_open_file() -> None:
