@@ -19,9 +19,9 @@ _HANDLE = ["mount_id", "node_id", "handle"]
 class SharedFiles:
     """Files for which more than one process of the command waited.
 
-    ``processes``: that waited for the file with the most bytes read, which is ``path``. ``read_bytes`` by their
-    read operations, ``asked_bytes`` by READs. ``held`` by operations on them that waited for
-    requests.
+    ``processes``: that waited for the file with the most bytes read, which is ``path``.
+    ``read_bytes`` by their read operations, ``asked_bytes`` by READs. ``held`` by operations on
+    them that waited for requests.
     """
 
     files: int
