@@ -100,7 +100,9 @@ ENDS: list[tuple[str | None, int, dict[str, int], bool]] = [
     (None, errno.EIO, {"flags": OPERATION_TRACED_FILE | OPERATION_LINKED}, True),
     (None, errno.EIO, {"flags": OPERATION_TRACED_FILE | OPERATION_KNOWN_FILE}, True),
     (None, errno.EIO, {"kind": READ}, True),
-    (None, 0, {}, True),
+    (None, 0, {"end_ns": 70}, True),
+    (None, 0, {}, False),  # it has not ended: an open of a FIFO, say
+    (None, 0, {"requests": 1}, True),
 ]
 
 
