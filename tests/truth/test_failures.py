@@ -447,8 +447,10 @@ def test_a_server_that_fails_once(
     assert set(run.tables["reconciliation"]["difference"]) == {0}
     _assert_tiled(run)
     waits = json.loads(_said(run, "summary", "--json"))["waits"]
-    assert set(waits["kinds_ns"]) == {"answered", fault.kind}
-    assert waits["kinds_ns"][fault.kind] >= fault.waited_s * 1e9
+    # an error that comes at once may be over before the thread sleeps
+    waited = {"answered", fault.kind} if fault.waited_s else {"answered"}
+    assert waited <= set(waits["kinds_ns"]) <= {"answered", fault.kind}
+    assert waits["kinds_ns"].get(fault.kind, 0) >= fault.waited_s * 1e9
     assert waits["answered"] == 17
     summary = " ".join(_said(run, "summary").split())
     said = "1 fetch failed (EIO: 1), and" if failed else "No fetch failed, but"
