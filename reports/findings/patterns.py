@@ -10,7 +10,7 @@ from ..numbers.reading import PAGE_BYTES, SMALL_BYTES, ReadAgain, SmallRequests
 from ..numbers.shared_files import SharedFiles
 from ..numbers.statistics import Statistics
 from ..words import duration, plural, size
-from .finding import Finding
+from .finding import ONE_AT_A_TIME, Finding
 
 #: share of the command's time from which on a pattern is worth a sentence
 WORTH = 0.05
@@ -23,8 +23,6 @@ _READAHEAD_BYTES = 128 << 10
 _LEAST_AGAIN_BYTES, _LEAST_UNREAD_BYTES = 1 << 20, 16 << 20
 #: opens of each file, from which on they are too many
 _OPENED_AGAIN = 3
-#: mean number of fetches in progress below which they ran one at a time
-_ONE_AT_A_TIME = 1.1
 
 
 def is_worth(s: Statistics, held: Held) -> bool:
@@ -46,7 +44,7 @@ def many_small_files(s: Statistics) -> Iterator[Finding]:
     is_many = files.count >= _MANY_FILES and files.median_bytes <= _SMALL_FILE_BYTES
     if not is_many or not is_worth(s, files.held):
         return
-    in_turn = files.mean_at_once < _ONE_AT_A_TIME
+    in_turn = files.mean_at_once < ONE_AT_A_TIME
     how = "one at a time" if in_turn else f"{files.mean_at_once:.1f} at a time on average"
     after = ", and the next one only after that" if in_turn else ""
     yield Finding(
@@ -193,7 +191,7 @@ def _how_shared(shared: SharedFiles) -> str:
 def one_handle(s: Statistics) -> Iterator[Finding]:
     """Say that threads waited for each other's fetches through one open file."""
     found = s.patterns.one_handle
-    if found is None or found.fetches < 3 or found.mean_at_once >= _ONE_AT_A_TIME:
+    if found is None or found.fetches < 3 or found.mean_at_once >= ONE_AT_A_TIME:
         return
     if not is_worth(s, found.held):
         return

@@ -11,10 +11,8 @@ from ..numbers.fetching import Fetches
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
 from ..words import cause, duration, percent, plural
-from .finding import NEGLIGIBLE, Finding, Tone, main_phase
+from .finding import NEGLIGIBLE, ONE_AT_A_TIME, Finding, Tone, main_phase
 
-#: mean number of fetches at once below which they ran nearly one after another
-_ONE_AFTER_ANOTHER = 1.1
 #: shares that differ by less are called the same
 _SAME_SHARE = 0.1
 #: what the command did in time that was no wait for CVMFS, by cause
@@ -121,7 +119,7 @@ def _in_order(fetches: Fetches) -> str:
         return ""
     if fetches.most_at_once == 1:
         return ", fetched one after another"
-    if fetches.mean_at_once < _ONE_AFTER_ANOTHER:
+    if fetches.mean_at_once < ONE_AT_A_TIME:
         return ", fetched nearly one after another"
     return f", fetched {fetches.mean_at_once:.1f} at a time on average"
 

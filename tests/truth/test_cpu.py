@@ -31,13 +31,8 @@ BURNER = "cpu-burner"
 #: in a thousand of a CPU
 QUOTA = 30
 
-#: in the phase "load" its thread computes for a time by its own clock; it starts so many processes
-#: before that compute until it is done, and meanwhile lets stopped processes go on; it writes how
-#: long the scheduler kept the thread waiting
-COMPUTE = """
-import json, os, signal, sys, time
-import cvmprof
-facts, cpu_ms, others, *stopped = sys.argv[1], *map(int, sys.argv[2:])
+#: starts `others` processes that compute until `gate` is closed
+BEGIN_OTHERS = """
 hold, gate = os.pipe()
 for _ in range(others):
     if not os.fork():
@@ -49,7 +44,18 @@ for _ in range(others):
             except BlockingIOError:
                 sum(range(20000))
 os.close(hold)
-
+"""
+#: in the phase "load" its thread computes for a time by its own clock; it starts so many processes
+#: before that compute until it is done, and meanwhile lets stopped processes go on; it writes how
+#: long the scheduler kept the thread waiting
+COMPUTE = (
+    """
+import json, os, signal, sys, time
+import cvmprof
+facts, cpu_ms, others, *stopped = sys.argv[1], *map(int, sys.argv[2:])
+"""
+    + BEGIN_OTHERS
+    + """
 def waited_ns():
     return int(open("/proc/thread-self/schedstat").read().split()[1])
 
@@ -67,28 +73,23 @@ os.close(gate)
 for _ in range(others):
     os.wait()
 """
+)
 
 #: reads a file beside so many processes that compute until it is read
-READ_BESIDE = """
+READ_BESIDE = (
+    """
 import os, sys
-hold, gate = os.pipe()
-for _ in range(int(sys.argv[2])):
-    if not os.fork():
-        os.close(gate)
-        os.set_blocking(hold, False)
-        while True:
-            try:
-                os._exit(len(os.read(hold, 1)))
-            except BlockingIOError:
-                sum(range(20000))
-os.close(hold)
-descriptor = os.open(sys.argv[1], os.O_RDONLY)
+others = int(sys.argv[2])
+"""
+    + BEGIN_OTHERS
+    + """descriptor = os.open(sys.argv[1], os.O_RDONLY)
 while os.read(descriptor, 65536):
     pass
 os.close(gate)
-for _ in range(int(sys.argv[2])):
+for _ in range(others):
     os.wait()
 """
+)
 
 
 class Cgroup:
