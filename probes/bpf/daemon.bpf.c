@@ -9,15 +9,15 @@ struct name_buffer {
 };
 
 BPF_HASH(calls, u64, struct call, 8192);          /* tid << 8 | depth -> call not yet returned */
+BPF_ARRAY(blank_call, struct call, 1);
 BPF_PERCPU_ARRAY(name_scratch, struct name_buffer, THREAD_SLOTS);
 BPF_PERCPU_ARRAY(cache_scratch, struct cache_file, THREAD_SLOTS);
 
 static __always_inline struct thread *daemon_thread(void) {
-    u64 task = bpf_get_current_pid_tgid();
-    u32 pid = task >> 32;
-    if (role_of(pid) != ROLE_DAEMON)
-        begin_daemon(pid);
-    struct thread *thread = thread_of(pid, task, ROLE_DAEMON);
+    if (role_of(bpf_get_current_pid_tgid() >> 32) != ROLE_DAEMON)
+        begin_daemon(bpf_get_current_pid_tgid() >> 32);
+    u64 task = bpf_get_current_pid_tgid(); /* anew: what is kept over a call takes stack */
+    struct thread *thread = thread_of(task >> 32, task, ROLE_DAEMON);
     if (thread)
         thread->role = ROLE_DAEMON;
     return thread;
@@ -27,11 +27,7 @@ static __always_inline u64 frame_key(struct thread *thread, u32 depth) {
     return (u64)thread->tid << 8 | depth;
 }
 
-static __always_inline void inherit(struct call *call, struct thread *thread) {
-    u64 key = frame_key(thread, thread->depth - 1);
-    struct call *parent = thread->depth ? calls.lookup(&key) : 0;
-    if (!parent)
-        return;
+static __always_inline void inherit(struct call *call, struct call *parent) {
     call->parent_start_ns = parent->start_ns;
     call->parent_function = parent->function;
     call->unique = parent->unique;
@@ -45,7 +41,8 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
             read_user(call->object, sizeof(call->object), (void *)ctx->FUNCTION_ARGUMENT_2);
         return;
     }
-    call->unique = read_user_u64(ctx->FUNCTION_ARGUMENT_1 + 8); /* fuse_req_t: its second word */
+    void *request = (void *)ctx->FUNCTION_ARGUMENT_1; /* fuse_req_t: `unique` is its second word */
+    read_user(&call->unique, sizeof(call->unique), request + 8);
     call->ino = ctx->FUNCTION_ARGUMENT_2;
     if (function == FN_CVMFS_READ) {
         call->size = ctx->FUNCTION_ARGUMENT_3;
@@ -53,19 +50,37 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     }
 }
 
+/* The thread's next frame, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is no room. */
+static __always_inline struct call *new_frame(struct thread *thread) {
+    u32 zero = 0;
+    u64 key = frame_key(thread, thread->depth);
+    struct call *blank = blank_call.lookup(&zero);
+    if (!blank || thread->depth >= MAX_DEPTH || calls.update(&key, blank))
+        return 0;
+    struct call *call = calls.lookup(&key), *parent = 0;
+    key--;
+    if (thread->depth)
+        parent = calls.lookup(&key);
+    if (call && parent)
+        inherit(call, parent);
+    return call;
+}
+
 static __always_inline int enter_call(struct pt_regs *ctx, u32 function) {
     struct thread *thread = daemon_thread();
     if (!thread || !function || serves_others(thread->pid))
         return 0;
     count_hit(EVENT_DAEMON_CALL);
-    struct call call = {.start_ns = bpf_ktime_get_ns(), .function = function};
-    call.pid = thread->pid;
-    call.tid = thread->tid;
-    inherit(&call, thread);
-    read_call_arguments(&call, ctx);
-    u64 key = frame_key(thread, thread->depth);
-    if (thread->depth >= MAX_DEPTH || calls.update(&key, &call))
+    struct call *call = new_frame(thread);
+    if (call) {
+        call->start_ns = bpf_ktime_get_ns();
+        call->function = function;
+        call->pid = thread->pid;
+        call->tid = thread->tid;
+        read_call_arguments(call, ctx);
+    } else {
         count_loss(EVENT_DAEMON_CALL, LOSS_MAP_FULL);
+    }
     thread->depth++;
     return 0;
 }

@@ -9,6 +9,8 @@
 
 BPF_HASH(gpu_calls, u32, struct gpu_call, 16384);         /* thread -> its call that has not returned */
 BPF_HASH(gpu_launches, u64, struct gpu_launches, 65536);  /* tid << 8 | function -> its last launches */
+BPF_ARRAY(blank_gpu_call, struct gpu_call, 1);
+BPF_ARRAY(blank_gpu_launches, struct gpu_launches, 1);
 
 static __always_inline bool is_target(void) { return role_of(bpf_get_current_pid_tgid() >> 32) == ROLE_TARGET; }
 
@@ -30,6 +32,15 @@ static __always_inline u64 argument(struct pt_regs *ctx, u32 number) {
     return number == 2 ? second : number == 3 ? third : number == 4 ? fourth : 0;
 }
 
+/* The thread's call, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is no room. */
+static __always_inline struct gpu_call *new_gpu_call(u32 tid) {
+    u32 zero = 0;
+    struct gpu_call *blank = blank_gpu_call.lookup(&zero);
+    if (!blank || gpu_calls.update(&tid, blank))
+        return 0;
+    return gpu_calls.lookup(&tid);
+}
+
 /* The number has the function in its low byte; above it which argument is the number of bytes, if one is. */
 static __always_inline int enter_gpu_call(struct pt_regs *ctx, u32 number) {
     u64 task = bpf_get_current_pid_tgid();
@@ -42,13 +53,17 @@ static __always_inline int enter_gpu_call(struct pt_regs *ctx, u32 number) {
     if (outer)
         count_loss(EVENT_GPU_CALL, LOSS_UNMATCHED_START);
     count_hit(EVENT_GPU_CALL);
-    struct gpu_call call = {.start_ns = bpf_ktime_get_ns(), .function = number & 0xff};
-    call.bytes = argument(ctx, number >> 8);
-    call.stack = stack_of_caller(ctx, false);
-    call.pid = task >> 32;
-    call.tid = tid;
-    if (gpu_calls.update(&tid, &call))
+    struct gpu_call *call = new_gpu_call(tid);
+    if (!call) {
         count_loss(EVENT_GPU_CALL, LOSS_MAP_FULL);
+        return 0;
+    }
+    call->start_ns = bpf_ktime_get_ns();
+    call->function = number & 0xff;
+    call->bytes = argument(ctx, number >> 8);
+    call->stack = stack_of_caller(ctx, false);
+    call->pid = task >> 32;
+    call->tid = tid;
     return 0;
 }
 
@@ -65,12 +80,17 @@ static __always_inline int leave_gpu_call(struct pt_regs *ctx) {
 }
 
 static __always_inline void begin_launches(u64 key, u64 task, u64 now) {
-    struct gpu_launches first = {.first_ns = now, .last_ns = now, .count = 1};
-    first.pid = task >> 32;
-    first.tid = task;
-    first.function = key & 0xff;
-    if (gpu_launches.update(&key, &first))
+    u32 zero = 0;
+    struct gpu_launches *blank = blank_gpu_launches.lookup(&zero), *first;
+    if (!blank || gpu_launches.update(&key, blank) || !(first = gpu_launches.lookup(&key))) {
         count_loss(EVENT_GPU_LAUNCH, LOSS_MAP_FULL);
+        return;
+    }
+    first->first_ns = first->last_ns = now;
+    first->count = 1;
+    first->pid = task >> 32;
+    first->tid = task;
+    first->function = key & 0xff;
 }
 
 static __always_inline int count_launch(struct pt_regs *ctx, u32 number) {

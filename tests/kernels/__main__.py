@@ -26,13 +26,13 @@ from cvmprof.runners.lab.build import client_program
 from cvmprof.tests.gpu.stand_ins import compile_stand_ins
 
 from .bcc_versions import check_bcc_versions
-from .checks import Check, Outcome, agree, driver_calls, killed, outcome_of, skipped
+from .checks import Check, Outcome, agree, driver_calls, killed, outcome_of, preempted, skipped
 from .guest import run_in_guest
 from .images import CACHE, Image, image_of
 from .matrix import KERNELS
 from .publishing import published
 from .skipped import POINTS
-from .stage import stage
+from .stage import compile_daemon, stage
 
 #: guests that run at once
 _AT_ONCE = 2
@@ -51,6 +51,7 @@ def main(names: list[str]) -> int:
     published(where / "lab")
     stage(where / "stage")
     compile_stand_ins(where / "stand-ins")
+    compile_daemon(where / "daemon")
     client_program()  # compiled here, found by the guests
     print(f"{'kernel':24}{'backend':12}" + "".join(f"{name:>9}" for name in _COUNTED) + "  all")
     jobs: list[Callable[[], list[str]]] = [
@@ -81,6 +82,7 @@ def _run(where: Path, image: Image) -> list[str]:
         "kernels.inside",
         str(where / "lab"),
         str(where / "stand-ins"),
+        str(where / "daemon"),
     ]
     try:
         ended = run_in_guest(image, command, left)
@@ -114,6 +116,7 @@ def _report(release: str, left: Path) -> tuple[list[str], list[str]]:
     recorded = [outcome for outcome in outcomes if outcome.checks]
     verdicts = {
         f"the tables of {len(recorded)} backends agree": agree(recorded),
+        "calls of threads that preempt one another": preempted(left / "preempted" / "result.json"),
         "calls of the CUDA driver are told": driver_calls(left / "driver" / "result.json"),
         "nothing is left of a recorder that was killed": killed(left / "killed.json"),
     }

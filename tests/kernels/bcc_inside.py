@@ -30,6 +30,7 @@ from cvmprof.profiler.record import attach, load, recorder  # noqa: E402
 from cvmprof.profiler.record.daemons import installed_libraries  # noqa: E402
 from cvmprof.profiler.record.names import JOURNAL, spool_files  # noqa: E402
 from cvmprof.tests.profiler.record.program_kinds import program_kinds  # noqa: E402
+from cvmprof.tests.profiler.record.uprobe_stack import too_much_stack  # noqa: E402
 
 READS = 101
 _OPTIONS = programs.Options(gpu_calls=True)
@@ -62,7 +63,12 @@ def _loaded(bcc: Any, facts: KernelFacts) -> dict[str, Any]:
     wanted = [(point.program, kinds[point.family]) for point in catalog.every_point()]
     wanted += [(program, bcc.BPF.KPROBE) for program in _uprobe_programs()]
     refused = {name: reason for name, kind in wanted if (reason := _load(bpf, name, kind))}
-    return {"compile_s": took_s, "programs": len(bpf.funcs), "refused": refused}
+    return {
+        "compile_s": took_s,
+        "programs": len(bpf.funcs),
+        "refused": refused,
+        "stack": too_much_stack(bcc, bpf, _uprobe_programs(), 0),
+    }
 
 
 def _every(bcc: Any, facts: KernelFacts) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from cvmprof.probes import compiler
 from cvmprof.runners.lab.build import LIBRARY, client_program
+from cvmprof.tests.profiler.record.uprobe_stack import MOST_STACK
 
 from .bcc_inside import READS
 from .guest import run_in_guest
@@ -53,6 +54,10 @@ class Tried:
         if "error" in result:
             return (str(result["error"]),)
         found = [f"{name}: {reason}" for name, reason in result["refused"].items()]
+        used = result.get("stack", {}).items()
+        found += [
+            f"{name} uses {size} bytes of stack, more than {MOST_STACK}" for name, size in used
+        ]
         found += [f"{row['target']}: {row['reason']}" for row in result.get("unobserved", ())]
         found += [str(loss) for loss in result.get("losses", ())]
         if result.get("reads", _SIZES) != _SIZES:

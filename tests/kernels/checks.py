@@ -20,6 +20,7 @@ from cvmprof.profiler.finalise import finalise
 from cvmprof.profiler.run.opened import Run
 
 from . import killer, workload
+from .preempted import CALLED, READS, THREADS
 from .skipped import OFFSETS
 
 _READ = 15
@@ -114,6 +115,19 @@ def driver_calls(path: Path) -> tuple[Check, ...]:
         Check("calls of the driver", result["recorded"], result["logged"]),
         Check("launches", result["recorded"].get("cuLaunchKernel"), 101),
         Check("losses of the driver", result["losses"], []),
+    )
+
+
+def preempted(path: Path) -> tuple[Check, ...]:
+    """Checks what was recorded of a client whose threads preempt one another."""
+    result = json.loads(path.read_text())
+    read, fetch, opened, download = CALLED
+    odd = sum(1 for number in range(1, READS + 1) if number % 251 % 2)
+    each = {read: READS, f"{read} {fetch}": READS, f"{fetch} {opened}": READS}
+    each[f"{fetch} {download}"] = odd
+    return (
+        Check("calls of each thread", list(result["calls"].values()), [each] * THREADS),
+        Check("losses of its calls", result["losses"], []),
     )
 
 

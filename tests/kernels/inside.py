@@ -2,8 +2,9 @@
 
 Leaves the facts of the kernel and, for each backend, the spool of its run, the reason why it is
 refused, or the backend that attaches the very same; where programs are preempted, what is recorded
-of reads without those on system calls; what is recorded of a stand-in of the CUDA driver. At last a
-recorder is killed. Nothing is decided here: the tables are made and checked outside.
+of reads without those on system calls; what is recorded of a client of many threads, and of a
+stand-in of the CUDA driver. At last a recorder is killed. Nothing is decided here: the tables are
+made and checked outside.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .skipped import POINTS
 _WORKLOAD = Path(__file__).with_name("workload.py")
 
 
-def main(published: Path, stand_ins: Path) -> None:
+def main(published: Path, stand_ins: Path, daemon: Path) -> None:
     """Records with each backend."""
     shared = Path(os.environ["SHARED"])
     facts = kernel.diagnosed_kernel()
@@ -47,6 +48,7 @@ def main(published: Path, stand_ins: Path) -> None:
         if facts.preemptible_tracepoints:
             for point in POINTS:
                 _run_module("skipped", mountpoint / "read.bin", shared / point, point)
+        _run_module("preempted", daemon / "cvmfs2", shared / "preempted")
         _run_module(
             "driver_calls", stand_ins / "libraries", stand_ins / "program", shared / "driver"
         )
@@ -116,6 +118,6 @@ def _keep(path: Path, values: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
+        main(*map(Path, sys.argv[1:]))
     except CvmprofError as error:
         sys.exit(f"{error.fact}; {error.help_text}")

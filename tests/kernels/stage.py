@@ -1,4 +1,4 @@
-"""What a guest runs: a copy of the package with everything compiled, since emulation is slow."""
+"""What a guest runs, compiled here since emulation is slow: a copy of the package; programs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from cvmprof.profiler.session.launch import interpreter
 
 _ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = _ROOT / "tests/profiler/record"
 _ROOMS = ("probes", "profiler", "runners")
 
 
@@ -26,3 +27,17 @@ def stage(directory: Path) -> Path:
     for python in dict.fromkeys((sys.executable, interpreter())):
         subprocess.run([python, "-m", "compileall", "-q", directory], check=True)
     return directory
+
+
+def compile_daemon(directory: Path) -> None:
+    """Compiles ``cvmfs2``, which only calls functions that are named as the client's."""
+    directory.mkdir()
+    library = str(directory / "libcvmfs_fuse3.so")
+    linking = ("-shared", "-fPIC", "-Wl,-soname,libcvmfs_fuse3.so")
+    _compile("client.cc", library, *linking)
+    _compile("daemon.cc", str(directory / "cvmfs2"), library, "-pthread", "-Wl,-rpath,$ORIGIN")
+
+
+def _compile(source: str, made: str, *flags: str) -> None:
+    command = ["g++", "-O1", "-g0", "-o", made, str(_SOURCES / source), *flags]
+    subprocess.run(command, check=True)

@@ -75,7 +75,7 @@ def library(build: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def daemon(build: Callable[..., Path], library: Path) -> Path:
     """A program called cvmfs2 that calls them."""
-    return build("daemon.cc", "cvmfs2", str(library), "-Wl,-rpath,$ORIGIN")
+    return build("daemon.cc", "cvmfs2", str(library), "-pthread", "-Wl,-rpath,$ORIGIN")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from cvmprof.probes.programs import Options, tail_called
 from cvmprof.profiler.record import load, prog_load
 
 from .program_kinds import program_kinds
+from .uprobe_stack import too_much_stack
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def attached_to_the_kernel() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("older", [False, True], ids=["uprobe_multi", "uprobe"])
 @pytest.mark.parametrize("all_files", [False, True], ids=["", "all_files"])
 @pytest.mark.parametrize("every_read", [False, True], ids=["", "every_read"])
-def test_every_program_passes_the_verifier(
+def test_every_program_passes_the_verifier_and_those_at_uprobes_use_little_stack(
     bcc: Any, facts: KernelFacts, every_read: bool, all_files: bool, older: bool
 ) -> None:
     chosen = without_uprobe_multi(facts) if older else facts
@@ -56,6 +57,7 @@ def test_every_program_passes_the_verifier(
     attach_type = 0 if older else facts.enumerators["UPROBE_MULTI_TYPE"]
     purpose = prog_load.Purpose(bcc.BPF.KPROBE, attach_type)
     assert all(prog_load.load_program(bcc, bpf, program, purpose) >= 0 for program in names)
+    assert too_much_stack(bcc, bpf, names, attach_type) == {}
     bpf.cleanup()
 
 
