@@ -51,7 +51,7 @@ def _calls(directory: Path, pid: int) -> dict[str, dict[str, int]]:
         process, tid, function, parent = events.CALL.read(
             record, "pid", "tid", "function", "parent_function"
         )
-        if process == pid:
+        if process == pid != tid:  # the first thread only waits for the others
             names = (_name(int(parent)), _name(int(function)))
             counted.setdefault(str(tid), Counter())[" ".join(names).strip()] += 1
     return dict[str, dict[str, int]](counted)
