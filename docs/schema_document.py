@@ -204,6 +204,14 @@ wall = command_causes(segments, in_flight(run.tables))
 ```
 
 A wait belongs to CVMFS if its segment has a request (`unique`) or a fetch (`fetch_id`), whatever its cause: `spent` sums it.
+
+What a cause has of this tiling is how long it *held the command up*: nothing went on, and no wait was deeper. With
+several threads that is no bound of what can be gained. A thread may wait while another goes on, and the others then
+wait for that thread: the tiling gives the cause nothing, and yet the command would end earlier without the wait. And
+where two threads wait at once for different things, without the deeper wait the other remains. What can be gained from
+a cause is at most the time in which *any* thread of the command waits for it, or an asynchronous read of it is in
+flight; everything else, what others fetch included, is taken to last as long as before. `cvmprof summary` gives both,
+without the waits that brought nothing (`docs/summary.md`); the proof is in `reports/numbers/gains.py`.
 """
 
 _CHANGES = """## Changes

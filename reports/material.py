@@ -68,7 +68,9 @@ class Material:
     ``phases``: the table, or one row for the first thread where the command marked none.
     ``command_causes``: the tiling of the command's wall time. ``process_causes``: of each
     process's, summed: pid, cause, ns, cvmfs_ns, fetch_ns, see `causes.spent`; ``thread_causes``: of
-    all threads' lives, without pid; ``command_fetches``: fetch_id of each fetch that any thread
+    all threads' lives, without pid; ``command_waits``: all threads' pieces of
+    the tiling that waited for CVMFS, which may overlap; ``command_reads``: its asynchronous reads,
+    see `unwaited.in_flight`; ``command_fetches``: fetch_id of each fetch that any thread
     waited for. Views that follow wakers: ``phase_causes``: phase (row of ``phases``), cause, ns;
     ``phase_waits``: phase, ns, cvmfs_ns, fetch_ns; ``phase_lacks``: phase and the pieces of its
     tiling without a CPU, see `cpu_holders`; ``phase_fetches``: phase, fetch_id of each fetch waited
@@ -86,6 +88,8 @@ class Material:
     phases: pl.DataFrame
     command_causes: pl.DataFrame
     process_causes: pl.DataFrame
+    command_waits: pl.DataFrame
+    command_reads: pl.DataFrame
     command_fetches: pl.DataFrame
     thread_causes: pl.DataFrame
     phase_causes: pl.DataFrame
@@ -120,6 +124,8 @@ def gather(run: RunLike) -> Material:
         phases=phases,
         command_causes=time.command_causes,
         process_causes=time.process_causes,
+        command_waits=time.command_waits,
+        command_reads=time.command_reads,
         command_fetches=time.command_fetches,
         thread_causes=causes.spent(segments, "cause"),
         phase_causes=causes.interval_causes(tiling).rename({"interval": "phase"}),
@@ -142,6 +148,8 @@ class _OwnTime:
 
     command_causes: pl.DataFrame
     process_causes: pl.DataFrame
+    command_waits: pl.DataFrame
+    command_reads: pl.DataFrame
     command_fetches: pl.DataFrame
 
 
@@ -153,6 +161,8 @@ def _own_time(frames: Frames) -> _OwnTime:
     return _OwnTime(
         command_causes=command_causes(behind, reads),
         process_causes=process_causes(behind, reads, MAX_PROCESSES),
+        command_waits=behind.filter(causes.OF_CVMFS),
+        command_reads=reads,
         command_fetches=_waited_for(waits, fetches).drop("phase"),
     )
 

@@ -1,18 +1,17 @@
-"""Who can change what, and the most that it can gain."""
+"""Who can change what, how long that held the command up, and the most that it can gain."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ..numbers.gains import Gain
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
-from .finding import Finding
+from .finding import WORTH, Finding
 from .servers import is_here
 from .sharing import others_fetched
 
-#: advice for less than this share of the wall time is not worth a reader's time
-_WORTH = 0.05
 #: mean number of fetches at once below which more at once would help
 _FEW_AT_ONCE = 2
 
@@ -28,10 +27,10 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Lever:
-    """A part of the waits for CVMFS, its causes, and what would shorten it."""
+    """A part of the waits for CVMFS by its name in `gains.PARTS`, and what would shorten it."""
 
+    part: str
     what: str
-    causes: tuple[str, ...]
     remedies: tuple[Remedy, ...]
 
 
@@ -44,10 +43,10 @@ def _one_at_a_time(s: Statistics) -> bool:
 
 
 _FASTER_CACHE = Remedy("the site", "a faster disk for the client's cache")
-_LEVERS = (
+LEVERS = (
     Lever(
+        "first_byte",
         "the server's first byte",
-        ("connect", "first_byte"),
         (
             Remedy("the site", "a cache or proxy near here that holds the objects", _is_away),
             Remedy("the site", "look at that server, which is on this machine", is_here),
@@ -56,8 +55,8 @@ _LEVERS = (
         ),
     ),
     Lever(
+        "transfer",
         "receiving the data",
-        ("transfer",),
         (
             Remedy("the site", "a faster line, or a cache on this side of it", _is_away),
             Remedy("the site", "look at that server, which is on this machine", is_here),
@@ -66,50 +65,51 @@ _LEVERS = (
         ),
     ),
     Lever(
+        "download_thread",
         "the work of the client's one download thread",
-        ("decompress", "cache_write"),
         (Remedy("the publisher", "store the objects uncompressed"), _FASTER_CACHE),
     ),
     Lever(
+        "other_downloads",
         "waiting behind other downloads",
-        ("fetch_queue", "fetch_joined"),
         (
             Remedy("the site", "another client, or another time, for the others", others_fetched),
             Remedy("the publisher", "store the objects uncompressed: one thread unpacks them all"),
         ),
     ),
     Lever(
+        "locks",
         "locks in the client",
-        ("daemon_lock",),
         (Remedy("the program", "a file handle of its own for each thread"),),
     ),
     Lever(
+        "client",
         "the requests that the client answers itself",
-        ("fuse_queue", "daemon", "cache_read"),
         (Remedy("the program", "fewer and larger reads"), _FASTER_CACHE),
     ),
-    Lever("the catalogs", ("catalog",), (Remedy("the publisher", "smaller nested catalogs"),)),
+    Lever("catalogs", "the catalogs", (Remedy("the publisher", "smaller nested catalogs"),)),
 )
 
 
-def _of_server(lever: Lever) -> bool:
-    """Whether waits for an answer that never came may lie in its causes."""
-    return not {"first_byte", "transfer"}.isdisjoint(lever.causes)
-
-
 def levers(s: Statistics) -> Iterator[Finding]:
-    """Name the parts of the waits for CVMFS that are worth shortening.
+    """Name the parts of the waits for CVMFS that are worth shortening, and what would do that.
 
-    What a part holds is the most that any change of it can gain. Waits for answers that never came
-    are not among them.
+    Waits for what never came are not among them.
     """
-    time = s.command_time
-    for each in _LEVERS:
-        ns = sum(time.cvmfs_causes_ns.get(cause, 0) for cause in each.causes)
-        if _of_server(each):
-            ns -= s.waits.lost_ns
-        if 0 < ns >= _WORTH * time.wall_ns:
-            gain = f"{duration(ns)} ({percent(ns / time.wall_ns)})"
-            remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
-            headline = f"At most {gain} can be gained from {each.what}."
-            yield Finding("advice", headline, f"{capital(remedies)}.", ns)
+    wall_ns = s.command_time.wall_ns
+    for each in LEVERS:
+        gain = s.command_time.gains.get(each.part)
+        if gain is None or not 0 < gain.held_ns >= WORTH * wall_ns:
+            continue
+        remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
+        held = f"{duration(gain.held_ns)} ({percent(gain.held_ns / wall_ns)})"
+        headline = f"{capital(each.what)} held the command up for {held}; {_at_most(gain)}."
+        yield Finding("advice", headline, f"{capital(remedies)}.", gain.held_ns)
+
+
+def _at_most(gain: Gain) -> str:
+    """The most that can be gained: of one thread what held it up, of several it may be more."""
+    most = duration(gain.most_ns)
+    if most == duration(gain.held_ns):
+        return "at most that can be gained"
+    return f"at most {most} can be gained"

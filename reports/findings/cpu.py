@@ -48,8 +48,11 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     wanted_ns = s.cpu.ran_ns + s.cpu.lacked_ns
     many = s.cpu.wanting > (s.cpu.cpus or s.cpu.wanting)
     if many and s.cpu.lacked_ns > max(_TOO_MANY * wanted_ns, _LEAST * s.duration_ns):
-        ran, lacked = duration(s.cpu.ran_ns), duration(s.cpu.lacked_ns)
-        headline = f"The command's threads ran for {ran}, and had no CPU for another {lacked}."
+        lacked = f"{duration(s.cpu.lacked_ns)} ({percent(s.cpu.lacked_ns / wanted_ns)})"
+        headline = (
+            f"The command's threads wanted a CPU for {duration(wanted_ns)}, summed over them, and "
+            f"had none for {lacked} of it."
+        )
         yield Finding("note", headline, _too_many(s.cpu))
 
 

@@ -11,6 +11,8 @@ from ..numbers.statistics import Statistics
 Tone = Literal["warning", "main", "good", "advice", "note"]
 #: a wait below this share of a phase is not worth a reader's time
 NEGLIGIBLE = 0.02
+#: share of the command's time from which on something is worth a sentence, or advice
+WORTH = 0.05
 #: mean number of fetches in progress below which they ran nearly one at a time
 ONE_AT_A_TIME = 1.1
 

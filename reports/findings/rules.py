@@ -47,6 +47,9 @@ from .trust import (
     unwatched_launches,
 )
 
+#: what names a reason comes before a part of the waits that is up to so many times as long
+_REASON = 3
+
 Rule = Callable[[Statistics], Iterator[Finding]]
 
 #: what limits trust in the numbers
@@ -79,8 +82,14 @@ def parts(statistics: Statistics) -> tuple[list[Finding], list[Finding]]:
     """Return the findings in two parts: down to what held the time, and why, by the time held."""
     if statistics.imported is not None:
         return _of_log(statistics, statistics.imported), []
-    reasons = sorted(_spoken(statistics, _WHY), key=lambda finding: -finding.held_ns)
-    return _spoken(statistics, (*_TRUST, *_TIME)), [*reasons, *_spoken(statistics, _UNKNOWN)]
+    reasons = [
+        (finding.held_ns * (1 if rule is levers else _REASON), finding)
+        for rule in _WHY
+        for finding in rule(statistics)
+    ]
+    reasons.sort(key=lambda reason: -reason[0])
+    first = _spoken(statistics, (*_TRUST, *_TIME))
+    return first, [*(finding for _, finding in reasons), *_spoken(statistics, _UNKNOWN)]
 
 
 def _spoken(statistics: Statistics, rules: tuple[Rule, ...]) -> list[Finding]:

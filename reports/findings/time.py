@@ -30,6 +30,10 @@ _UNDIVIDED = {
     "fetch": "The HTTP requests, or what the download thread did with the answers, were not "
     "observed: they are encrypted, or were sent before recording began.",
 }
+_READS = (
+    "No thread waited for them: they were asynchronous reads in flight (io_uring, aio), of which "
+    "only the downloads are divided."
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,13 @@ def _above_all(held: Holder) -> str:
     name, ns = max(held.causes_ns.items(), key=lambda item: item[1])
     if 3 * ns < held.ns:
         return ""
-    return f", {'mostly' if 2 * ns > held.ns else 'above all'} {cause(name)}"
+    waited_for = cvmfs_cause(name) if held.of_cvmfs else cause(name)
+    return f", {'mostly' if 2 * ns > held.ns else 'above all'} {waited_for}"
+
+
+def cvmfs_cause(name: str) -> str:
+    """Return a cause of a wait for CVMFS in words: there it is the client that lacks a CPU."""
+    return f"the client waiting for a CPU ({name})" if name == "runqueue" else cause(name)
 
 
 def _tone(first: Holder, time: CommandTime) -> Tone:
@@ -99,18 +109,32 @@ def _of_wall(ns: int, time: CommandTime) -> str:
 
 def _for_what(s: Statistics) -> str:
     """What the command waited for: what was fetched, unless most of the wait was for no fetch."""
-    time, lost_ns = s.command_time, s.waits.lost_ns
-    fetches = time.fetches
-    if 2 * lost_ns > time.cvmfs_ns:
-        return f", {duration(lost_ns)} of it for requests to servers that brought nothing"
+    time, fetches = s.command_time, s.command_time.fetches
+    if 2 * (time.vain_ns + time.hung_ns) > time.cvmfs_ns:
+        return _lost(time)
     if time.fetch_ns < time.cvmfs_ns / 2:
         part = "mostly without fetches" if time.fetch_ns else "without a fetch"
         return f": for {plural(s.counts['fuse_requests'], 'request')}, {part}"
     if not fetches.chunks_downloaded:
         return ", for fetches that brought no chunk"
-    mostly_files = 2 * s.patterns.whole_files.count > fetches.chunks_downloaded
-    what = "file" if mostly_files else "chunk"
-    return f": for {plural(fetches.chunks_downloaded, what)}{_in_order(fetches)}"
+    return f": for {_what_came(fetches)}{_in_order(fetches)}"
+
+
+def _lost(time: CommandTime) -> str:
+    """How much waited for nothing, and for what had not come: parts of the wait for CVMFS."""
+    parts = (
+        (time.hung_ns, "for what had not come when recording ended"),
+        (time.vain_ns, "for requests to servers that brought nothing"),
+    )
+    said = [f"{duration(ns)} of it {what}" for ns, what in parts if ns]
+    return ", " + ", and ".join(said)
+
+
+def _what_came(fetches: Fetches) -> str:
+    """What was downloaded: files that are not chunked, and chunks."""
+    files, chunks = fetches.files_downloaded, fetches.chunks_downloaded - fetches.files_downloaded
+    counted = ((files, "file"), (chunks, "chunk"))
+    return " and ".join(plural(count, what) for count, what in counted if count)
 
 
 def _in_order(fetches: Fetches) -> str:
@@ -131,7 +155,7 @@ def _for_cvmfs(s: Statistics) -> str:
         return "nothing waited for CVMFS"
     if not time.cvmfs_ns:
         waited = f"its threads waited {duration(time.thread_cvmfs_ns)} for CVMFS"
-        return f"{waited} meanwhile, and none of that held it up"
+        return f"{waited}, all of it while another ran"
     share = percent(time.cvmfs_ns / time.wall_ns)
     return f"{duration(time.cvmfs_ns)} ({share}) waited for CVMFS"
 
@@ -180,9 +204,9 @@ def undivided(s: Statistics) -> Iterator[Finding]:
     """Say how much time could not be divided further, and why."""
     time = s.command_time
     for name, reason in _UNDIVIDED.items():
-        ns = time.causes_ns.get(name, 0)
-        if ns > NEGLIGIBLE * time.wall_ns:
-            headline = (
-                f"{duration(ns)} of the command's time counts as {name}, not divided further."
-            )
-            yield Finding("note", headline, reason)
+        of_reads_ns = time.reads_causes_ns.get(name, 0)
+        others_ns = time.causes_ns.get(name, 0) - of_reads_ns
+        for ns, why in ((others_ns, reason), (of_reads_ns, _READS)):
+            if ns > NEGLIGIBLE * time.wall_ns:
+                said = f"{duration(ns)} of the command's time counts as {name}"
+                yield Finding("note", f"{said}, not divided further.", why)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from ...profiler.attribution.causes import spent
+from ...profiler.attribution.causes import OF_CVMFS, spent
 from ..material import Material
 from .fetching import Fetches, fetch_summary
+from .gains import Gain, gains, reads_alone
+from .held import REQUEST
+from .lost import divided, lost_spans
 from .sums import by_cause, total
 
 
@@ -42,6 +45,11 @@ class CommandTime:
     threads, summed, with ``thread_causes_ns`` and ``thread_cvmfs_ns``. ``fetches``: those that any
     thread waited for. ``processes``: the longest first, no more than `material.MAX_PROCESSES` of
     the ``process_count``.
+
+    Of ``cvmfs_causes_ns``, ``vain_causes_ns`` waited for attempts that brought nothing, and
+    ``hung_causes_ns`` for what had not come when recording ended (`lost`). Of ``causes_ns``,
+    ``reads_causes_ns`` are asynchronous reads in flight, for which no thread waited. ``gains``: the
+    parts of what waited neither in vain nor for what hung, by the names of `gains.PARTS`.
     """
 
     wall_ns: int
@@ -56,6 +64,20 @@ class CommandTime:
     fetches: Fetches
     process_count: int = 0
     processes: tuple[ProcessTime, ...] = ()
+    vain_causes_ns: dict[str, int] = field(default_factory=dict[str, int])
+    hung_causes_ns: dict[str, int] = field(default_factory=dict[str, int])
+    reads_causes_ns: dict[str, int] = field(default_factory=dict[str, int])
+    gains: dict[str, Gain] = field(default_factory=dict[str, Gain])
+
+    @property
+    def vain_ns(self) -> int:
+        """Wall time that waited for attempts that brought nothing."""
+        return sum(self.vain_causes_ns.values())
+
+    @property
+    def hung_ns(self) -> int:
+        """Wall time that waited for what had not come when recording ended."""
+        return sum(self.hung_causes_ns.values())
 
 
 def command_time(material: Material) -> CommandTime:
@@ -63,6 +85,11 @@ def command_time(material: Material) -> CommandTime:
     wall = spent(material.command_causes, "cause", "polled")
     threads = material.thread_causes
     waited = material.frames["fetches"].join(material.command_fetches, on="fetch_id", how="semi")
+    lost = lost_spans(material.own, material.window)
+    of_wall, of_threads = (
+        divided(pieces, lost, material.frames["fetches"])
+        for pieces in (_waits_of(material.command_causes), _all_waits(material))
+    )
     return CommandTime(
         wall_ns=total(wall, "ns"),
         causes_ns=by_cause(wall),
@@ -76,7 +103,30 @@ def command_time(material: Material) -> CommandTime:
         fetches=fetch_summary(waited, material.window),
         process_count=material.frames["segments"]["pid"].n_unique(),
         processes=_processes(material.process_causes, material.frames["tasks"]),
+        vain_causes_ns=by_cause(_timed(of_wall.vain)),
+        hung_causes_ns=by_cause(_timed(of_wall.hung)),
+        reads_causes_ns=by_cause(_timed(_of_reads(material))),
+        gains=gains(of_wall.useful, of_threads.useful),
     )
+
+
+def _waits_of(pieces: pl.DataFrame) -> pl.DataFrame:
+    return pieces.filter(OF_CVMFS).select("start_ns", "end_ns", "cause", "fetch_id")
+
+
+def _all_waits(material: Material) -> pl.DataFrame:
+    """The waits of all threads, and what asynchronous reads waited for."""
+    both = (material.command_waits, reads_alone(material.command_reads))
+    return pl.concat(_waits_of(pieces) for pieces in both)
+
+
+def _of_reads(material: Material) -> pl.DataFrame:
+    """The pieces of the wall time that asynchronous reads held."""
+    return material.command_causes.join(material.command_reads, on=REQUEST, how="semi")
+
+
+def _timed(pieces: pl.DataFrame) -> pl.DataFrame:
+    return pieces.select("cause", ns=pl.col("end_ns") - pl.col("start_ns"))
 
 
 def _processes(causes: pl.DataFrame, tasks: pl.DataFrame) -> tuple[ProcessTime, ...]:

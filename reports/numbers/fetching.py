@@ -16,7 +16,10 @@ SLOWEST_CHUNKS = 30
 
 @dataclass(frozen=True)
 class Fetches:
-    """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress."""
+    """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress.
+
+    Of ``chunks_downloaded``, ``files_downloaded`` are files that are not chunked.
+    """
 
     downloaded: int
     joined: int
@@ -27,6 +30,7 @@ class Fetches:
     summed_ns: int
     busy_ns: int
     most_at_once: int
+    files_downloaded: int = 0
 
     @property
     def mean_at_once(self) -> float:
@@ -102,6 +106,7 @@ def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
         summed_ns=summed,
         busy_ns=busy,
         most_at_once=most,
+        files_downloaded=count_of(downloaded, pl.col("object_kind") == "file"),
     )
 
 

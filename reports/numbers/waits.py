@@ -18,6 +18,8 @@ from .sums import total
 
 #: what comes of an attempt at a download
 KINDS = ("answered", "in_flight", "unanswered", "error", "rejected", "refused")
+#: those of attempts that brought nothing
+VAIN = KINDS[2:]
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,7 @@ class Waits:
     @property
     def useless_ns(self) -> int:
         """Time that waited for attempts that brought nothing, summed over their kinds."""
-        return sum(self.kinds_ns.get(kind, 0) for kind in KINDS[2:])
-
-    @property
-    def lost_ns(self) -> int:
-        """Time that waited for what brought nothing, or had not come when recording ended."""
-        return self.useless_ns + self.in_flight_ns
+        return sum(self.kinds_ns.get(kind, 0) for kind in VAIN)
 
     @property
     def in_flight_ns(self) -> int:
@@ -88,7 +85,7 @@ def waits(frames: Frames, window: Window) -> Waits:
     tried = attempts(frames, window)
     answered = tried.filter(pl.col("kind") == "answered")
     kinds = {kind: _met_ns(waited, tried.filter(pl.col("kind") == kind)) for kind in KINDS}
-    kinds["in_flight"] = _met_ns(waited, _pending(frames, window))
+    kinds["in_flight"] = _met_ns(waited, pending(frames, window))
     return Waits(
         total_ns=_length(waited),
         kinds_ns={kind: ns for kind, ns in kinds.items() if ns},
@@ -97,7 +94,7 @@ def waits(frames: Frames, window: Window) -> Waits:
         answered=answered.height,
         pending=_longest_pending(frames, window),
         slowest=_slowest(frames, waited, answered),
-        failed_at=servers(tried.filter(pl.col("kind").is_in(KINDS[2:]))),
+        failed_at=servers(tried.filter(pl.col("kind").is_in(VAIN))),
     )
 
 
@@ -174,24 +171,24 @@ def _length(intervals: pl.DataFrame) -> int:
     return total(one.select(ns=pl.col("end_ns") - pl.col("start_ns")), "ns")
 
 
-def _pending(frames: Frames, window: Window) -> pl.DataFrame:
-    """The fetches without an end, which the window ends."""
+def pending(frames: Frames, window: Window) -> pl.DataFrame:
+    """Return the fetches without an end, which the window ends."""
     unended = frames["fetches"].filter(pl.col("end_ns").is_null())
     return unended.with_columns(end_ns=pl.lit(window.end_ns, pl.Int64))
 
 
 def _longest_pending(frames: Frames, window: Window) -> Pending | None:
-    pending = _pending(frames, window).sort("start_ns")
-    if pending.is_empty():
+    rows = pending(frames, window).sort("start_ns")
+    if rows.is_empty():
         return None
-    row = pending.join(file_names(frames), on="file_id", how="left", maintain_order="left").row(
+    row = rows.join(file_names(frames), on="file_id", how="left", maintain_order="left").row(
         0, named=True
     )
-    last = pending.head(1).select("download_id")
+    last = rows.head(1).select("download_id")
     tried = frames["downloads"].join(last, on="download_id", how="semi")
     latest = tried.select(pl.max_horizontal("sent_ns", "last_byte_ns").max()).item()
     return Pending(
-        count=pending.select(pl.coalesce("object_hash", pl.format("{}", "fetch_id")))
+        count=rows.select(pl.coalesce("object_hash", pl.format("{}", "fetch_id")))
         .to_series()
         .n_unique(),
         longest_ns=window.end_ns - row["start_ns"],

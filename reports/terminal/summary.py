@@ -39,7 +39,6 @@ from .tables import (
 _TONES = {
     "warning": "bold red", "main": "bold", "good": "bold green", "advice": "", "note": "",
 }  # fmt: skip
-_MARKS = {"warning": "!", "advice": "→"}
 
 
 def summary_json(statistics: Statistics) -> str:
@@ -151,5 +150,12 @@ def _finding(item: Finding) -> RenderableType:
     body = Text(visible(item.headline), style=style)
     if item.meaning:
         body.append("\n" + visible(item.meaning, 600), style="dim" if style == "" else "not bold")
-    grid.add_row(Text(_MARKS.get(item.tone, "•"), style=style), body)
+    grid.add_row(Text(_mark(item), style=style), body)
     return grid
+
+
+def _mark(item: Finding) -> str:
+    """An arrow marks what held the command up, a warning has its own mark."""
+    if item.tone == "warning":
+        return "!"
+    return "→" if item.held_ns else "•"

@@ -14,6 +14,7 @@ from cvmprof.reports.numbers.command import CommandTime, ProcessTime
 from cvmprof.reports.numbers.contention import Collisions
 from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Fetches, Latency
+from cvmprof.reports.numbers.gains import PARTS, Gain
 from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.network import Network
 from cvmprof.reports.numbers.patterns import (
@@ -80,7 +81,8 @@ NO_PATTERNS = Patterns(
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,
     outcome=Outcome(0, None, complete=True), kernel="", cvmprof_version="",
-    counts={"page_cache_hits": 0, "fuse_reads": 0, "fuse_requests": 7}, command_time=NO_COMMAND,
+    counts={"page_cache_hits": 0, "page_cache_ns": 0, "fuse_reads": 0, "fuse_requests": 7},
+    command_time=NO_COMMAND,
     phases=(), fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
     patterns=NO_PATTERNS, latency=NO_LATENCY, network=NO_NETWORK, waits=NO_WAITS, servers=(),
     of_mounts=UNUSED_MOUNTS,
@@ -109,12 +111,14 @@ def command_time(wall_ms: int = 100, **causes_ns: int) -> CommandTime:
     """Return a command of one thread with this time by cause, as of `phase`."""
     cvmfs_ns, fetch_ns = _waited(causes_ns)
     of_cvmfs = {cause: ns for cause, ns in causes_ns.items() if cause in _OF_REQUEST}
+    sums = {part: sum(causes_ns.get(cause, 0) for cause in PARTS[part]) for part in PARTS}
     return replace(
         NO_WAIT, wall_ns=wall_ms * MS, causes_ns=causes_ns, cvmfs_ns=cvmfs_ns,
         cvmfs_causes_ns=of_cvmfs, fetch_ns=fetch_ns,
         threads_ns=wall_ms * MS, thread_causes_ns=causes_ns, thread_cvmfs_ns=cvmfs_ns,
         processes=(replace(NO_WAIT.processes[0], end_ns=START + wall_ms * MS, wall_ns=wall_ms * MS,
                            causes_ns=causes_ns, cvmfs_ns=cvmfs_ns),),
+        gains={part: Gain(ns, ns) for part, ns in sums.items() if ns},
     )  # fmt: skip
 
 

@@ -109,7 +109,8 @@ def test_more_threads_than_cpus() -> None:
     assert said(cpu) == [
         Finding(
             "note",
-            "The command's threads ran for 100 ms, and had no CPU for another 300 ms.",
+            "The command's threads wanted a CPU for 400 ms, summed over them, and had none for "
+            "300 ms (75 %) of it.",
             "Up to 8 of the command's threads wanted a CPU at once; there are 2.",
         )
     ]

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+from cvmprof.reports.numbers.held import Held
+from cvmprof.reports.numbers.reading import ReadAgain
 from cvmprof.tests.reports.rows import (
+    NO_PATTERNS,
+    command_time,
     headlines,
     spoken,
 )
@@ -51,3 +57,12 @@ def test_an_empty_run_claims_nothing_about_time() -> None:
 
 def test_of_a_quiet_run_nothing_is_said() -> None:
     assert spoken() == []
+
+
+def test_what_names_a_reason_comes_before_a_part_of_the_waits_up_to_three_times_as_long() -> None:
+    time = command_time(100, first_byte=60 * MS, cpu=40 * MS)
+    for held_ns, first in ((20 * MS, "2.00 MiB of 4.00 MiB"), (20 * MS - 1, "The server's first")):
+        again = ReadAgain(4 << 20, 2 << 20, Held(held_ns, held_ns), None, 0.0, 0, 0)
+        reading = replace(NO_PATTERNS.reading, again=again)
+        found = spoken(command_time=time, patterns=replace(NO_PATTERNS, reading=reading))
+        assert [each.headline.startswith(first) for each in found[1:]] == [True, False]

@@ -62,9 +62,36 @@ def test_chunks_are_named_from_half_of_the_waiting_time_on(fetch_ns: int, end: s
 
 
 @pytest.mark.parametrize(
+    ("hung_ms", "vain_ms", "end"),
+    [
+        (41, 0, ", 41.0 ms of it for what had not come when recording ended."),
+        (0, 41, ", 41.0 ms of it for requests to servers that brought nothing."),
+        (30, 11, ", 30.0 ms of it for what had not come when recording ended, and 11.0 ms of it "
+                 "for requests to servers that brought nothing."),
+        (30, 10, ": for 1 chunk."),
+    ],
+)  # fmt: skip
+def test_what_was_lost_is_said_where_it_is_most_of_the_wait(
+    hung_ms: int, vain_ms: int, end: str
+) -> None:
+    time = replace(
+        command_time(100, first_byte=80 * MS, cpu=20 * MS),
+        hung_causes_ns={"first_byte": hung_ms * MS}, vain_causes_ns={"first_byte": vain_ms * MS},
+    )  # fmt: skip
+    found = of_time(time, chunks_downloaded=1)
+    assert found.headline == (
+        "The command waited for CVMFS for 80.0 ms of its 100 ms (80 %), mostly waiting for the "
+        f"first byte (first_byte){end}"
+    )
+
+
+@pytest.mark.parametrize(
     ("changes", "end"),
     [
         ({"chunks_downloaded": 1, "most_at_once": 1}, "1 chunk."),
+        ({"chunks_downloaded": 1, "files_downloaded": 1, "most_at_once": 1}, "1 file."),
+        ({"chunks_downloaded": 43, "files_downloaded": 3, "most_at_once": 1},
+         "3 files and 40 chunks, fetched one after another."),
         ({"chunks_downloaded": 2, "most_at_once": 1}, "2 chunks, fetched one after another."),
         ({"chunks_downloaded": 2, "most_at_once": 2, "summed_ns": 109, "busy_ns": 100},
          "2 chunks, fetched nearly one after another."),
@@ -119,7 +146,7 @@ def test_threads_that_waited_while_another_ran_are_not_nothing() -> None:
     beside = replace(command_time(100, cpu=100 * MS), threads_ns=200 * MS, thread_cvmfs_ns=5 * MS)
     assert of_time(beside).headline == (
         "The command ran on a CPU for 100 ms of its 100 ms (100 %); its threads waited 5.00 ms for "
-        "CVMFS meanwhile, and none of that held it up."
+        "CVMFS, all of it while another ran."
     )
 
 
@@ -141,8 +168,8 @@ def test_a_wait_counts_as_one_for_cvmfs_whatever_its_cause() -> None:
         ("waited for CVMFS", 60 * MS), ("ran on a CPU", 30 * MS), ("waited for a CPU", 10 * MS),
     ]  # fmt: skip
     assert of_time(time, chunks_downloaded=1).headline == (
-        "The command waited for CVMFS for 60.0 ms of its 100 ms (60 %), mostly waiting for a CPU "
-        "(runqueue): for 1 chunk."
+        "The command waited for CVMFS for 60.0 ms of its 100 ms (60 %), mostly the client "
+        "waiting for a CPU (runqueue): for 1 chunk."
     )
 
 
@@ -200,3 +227,22 @@ def test_undivided_time_is_said_above_a_fiftieth(cause: str) -> None:
     assert finding.headline == (
         f"2.00 ms of the command's time counts as {cause}, not divided further."
     )
+
+
+@pytest.mark.parametrize("cause", ["daemon", "fetch"])
+def test_time_of_asynchronous_reads_is_undivided_for_another_reason(cause: str) -> None:
+    time = replace(command_time(100, cpu=90 * MS, **{cause: 10 * MS}),
+                   reads_causes_ns={cause: 7 * MS})  # fmt: skip
+    found = [(each.headline, each.meaning) for each in spoken(command_time=time)]
+    said = "of the command's time counts as"
+    (others, reason), (reads, of_reads) = (each for each in found if said in each[0])
+    assert others == f"3.00 ms {said} {cause}, not divided further."
+    assert "observed" in reason
+    assert reads == f"7.00 ms {said} {cause}, not divided further."
+    assert of_reads == (
+        "No thread waited for them: they were asynchronous reads in flight (io_uring, aio), of "
+        "which only the downloads are divided."
+    )
+    only = replace(time, reads_causes_ns={cause: 10 * MS})
+    meanings = [each.meaning for each in spoken(command_time=only) if said in each.headline]
+    assert meanings == [of_reads]

@@ -169,7 +169,7 @@ def test_only_downloaded_chunks_and_files_overlap() -> None:
     fetch(rows, 0, None, outcome=None)
     assert summary(rows) == Fetches(
         downloaded=4, joined=1, failed=2, unfinished=1, chunks_downloaded=2, unpacked_bytes=120,
-        summed_ns=20, busy_ns=20, most_at_once=1,
+        summed_ns=20, busy_ns=20, most_at_once=1, files_downloaded=1,
     )  # fmt: skip
 
 

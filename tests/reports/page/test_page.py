@@ -110,7 +110,7 @@ def test_no_figure_needs_webgl(cold_page: str) -> None:
 def test_findings_stand_first_and_chunks_are_listed(cold_page: str) -> None:
     first = cold_page.index("mostly receiving the data (transfer): for 17 chunks")
     bars, reasons = cold_page.index('id="causes"'), cold_page.index('id="reasons"')
-    gain = cold_page.index("can be gained from receiving the data")
+    gain = cold_page.index("Receiving the data held the command up for")
     assert first < bars < reasons < gain < cold_page.index('id="timeline"')
     assert len(re.findall(r'<tr id="fetch-\d+">', cold_page)) == 17
 

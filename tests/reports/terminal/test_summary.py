@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.fetching import Latency
+from cvmprof.reports.numbers.held import Held
+from cvmprof.reports.numbers.reading import ReadAgain
 from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
+from cvmprof.tests.reports.rows import NO_PATTERNS, command_time, quiet
 from cvmprof.tests.reports.synthetic import MS, cold_run, run_of, tiny_rows, warm_run
 from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run
+
+_MARKED = ("! ", "• ", "→ ")
 
 
 def cold() -> Statistics:
@@ -37,6 +44,18 @@ def test_says_findings_causes_and_chunks() -> None:
     assert of_command.split()[6:10] == of_phase.split()[6:10] == ["40.0", "ms", "40", "%"]
     wide = render_summary(compute(gather(run_of(tiny_rows()))), 140)
     assert any("1.00 MiB  " in line and "@1.0 MiB" in line for line in wide.splitlines())
+
+
+def test_an_arrow_marks_what_held_the_command_up_and_nothing_else() -> None:
+    again = ReadAgain(4 << 20, 2 << 20, Held(30 * MS, 30 * MS), None, 0.0, 0, 0)
+    said = quiet(
+        command_time=command_time(100, first_byte=60 * MS, cpu=40 * MS),
+        patterns=replace(NO_PATTERNS, reading=replace(NO_PATTERNS.reading, again=again)),
+        latency=Latency(60 * MS, MS, None, 1, 0),
+        losses=({"probe": "operations", "cause": "ring full", "count": 3},),
+    )
+    marks = [line[:7] for line in render_summary(said, 100).splitlines() if line[:2] in _MARKED]
+    assert marks == ["! 3 eve", "• The c", "→ 2.00 ", "→ The s", "• A dow"]
 
 
 def test_says_how_much_of_the_cpu_time_was_the_page_cache() -> None:
