@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..numbers.gains import Gain
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
-from .finding import WORTH, Finding
+from .finding import Finding, matters
 from .servers import is_here
 from .sharing import others_fetched
 
@@ -99,7 +99,7 @@ def levers(s: Statistics) -> Iterator[Finding]:
     wall_ns = s.command_time.wall_ns
     for each in LEVERS:
         gain = s.command_time.gains.get(each.part)
-        if gain is None or not 0 < gain.held_ns >= WORTH * wall_ns:
+        if gain is None or not matters(s, gain.held_ns):
             continue
         remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
         held = f"{duration(gain.held_ns)} ({percent(gain.held_ns / wall_ns)})"

@@ -9,10 +9,8 @@ from ..material import WHOLE_COMMAND
 from ..numbers.cpu import Cpu, Had, Holder, Lack, Quota, Whose
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural
-from .finding import Finding
+from .finding import WORTH, Finding
 
-#: a lack of CPU below this share of a phase is not worth a reader's time
-_LEAST = 0.05
 #: what had the CPU for a smaller share of the lack is not worth advice
 _LEAST_ADVISED = 0.2
 #: share of the time in which the command's threads wanted a CPU, and had none, above which there
@@ -47,7 +45,7 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
         return
     wanted_ns = s.cpu.ran_ns + s.cpu.lacked_ns
     many = s.cpu.wanting > (s.cpu.cpus or s.cpu.wanting)
-    if many and s.cpu.lacked_ns > max(_TOO_MANY * wanted_ns, _LEAST * s.duration_ns):
+    if many and s.cpu.lacked_ns > max(_TOO_MANY * wanted_ns, WORTH * s.command_time.wall_ns):
         lacked = f"{duration(s.cpu.lacked_ns)} ({percent(s.cpu.lacked_ns / wanted_ns)})"
         headline = (
             f"The command's threads wanted a CPU for {duration(wanted_ns)}, summed over them, and "
@@ -61,7 +59,7 @@ def worst_lack(s: Statistics, whose: Whose) -> Lack | None:
 
     None where it is not worth a sentence.
     """
-    found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= _LEAST]
+    found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= WORTH]
     of_command = (lack for lack in found if lack.subject == WHOLE_COMMAND)
     return next(of_command, next(iter(found), None))
 

@@ -27,6 +27,11 @@ class Finding:
     held_ns: int = field(default=0, compare=False)
 
 
+def matters(s: Statistics, ns: int) -> bool:
+    """Return whether a part of the command's wall time is worth a sentence."""
+    return 0 < ns >= WORTH * s.command_time.wall_ns
+
+
 def main_phase(statistics: Statistics) -> Phase | None:
     """Return the phase that waited longest for CVMFS, else the longest one."""
     return max(statistics.phases, key=lambda p: (p.cvmfs_ns, p.duration_ns), default=None)

@@ -9,7 +9,7 @@ from ..numbers.network import Network
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
 from .cpu import worst_lack
-from .finding import Finding
+from .finding import Finding, matters
 from .servers import is_here, the_server
 
 #: fewer lost segments, or samples, are not enough to report
@@ -20,8 +20,6 @@ _LOSSY = 0.01
 _SLOW_NS = 5_000_000
 #: what has not come for so long hangs
 _HANG_NS = 1_000_000_000
-#: share of the command's time from which on something is worth advice
-_WORTH = 0.1
 #: times the median at which one download is out of the ordinary
 _OUT_OF_LINE = 5
 
@@ -82,7 +80,7 @@ def _is_one_slow(s: Statistics) -> bool:
         return False
     usual_ns = first_ns + transfer_ns
     most = one.waited_ns > s.waits.kinds_ns.get("answered", 0) / 2
-    return most and one.waited_ns > max(_OUT_OF_LINE * usual_ns, _WORTH * s.duration_ns)
+    return most and one.waited_ns > _OUT_OF_LINE * usual_ns and matters(s, one.waited_ns)
 
 
 def latency(s: Statistics) -> Iterator[Finding]:
@@ -108,7 +106,7 @@ def _is_told(s: Statistics) -> bool:
 def _what_would_help(s: Statistics) -> str:
     """Say what would help, with its share of the command's time, where that is worth it."""
     first_ns, transfer_ns = s.waits.first_byte_ns, s.waits.transfer_ns
-    if max(first_ns, transfer_ns) < _WORTH * s.duration_ns:
+    if not matters(s, max(first_ns, transfer_ns)):
         return ""
     waited = (
         f"The command waited {_share(s, first_ns)} for first bytes and {_share(s, transfer_ns)} "
@@ -132,7 +130,7 @@ def _waited(s: Statistics, ns: int) -> str:
 
 def _share(s: Statistics, ns: int) -> str:
     """A time with its share of the command's, if that is known."""
-    share = f" ({percent(ns / s.duration_ns)})" if s.duration_ns else ""
+    share = f" ({percent(ns / s.command_time.wall_ns)})" if s.command_time.wall_ns else ""
     return f"{duration(ns)}{share}"
 
 
@@ -146,7 +144,7 @@ def slow_because(s: Statistics) -> Iterator[Finding]:
     """
     n = s.network
     waited_ns = s.waits.first_byte_ns + s.waits.transfer_ns
-    if n.round_trip_ns is None or not n.total_ns or waited_ns < _WORTH * s.duration_ns:
+    if n.round_trip_ns is None or not n.total_ns or not matters(s, waited_ns):
         return
     if _is_one_slow(s):
         return
@@ -265,7 +263,7 @@ def _in_vain(s: Statistics) -> Iterator[str]:
         parts = [f"{duration(ns)} {words}" for words, ns in waited.items() if ns]
         divided = f": {', '.join(parts)}" if len(parts) > 1 else ""
         yield f"{_waited(s, s.waits.useless_ns)} in vain{divided}."
-    if s.waits.kinds_ns.get("unanswered", 0) >= _WORTH * s.duration_ns:
+    if matters(s, s.waits.kinds_ns.get("unanswered", 0)):
         yield "Look at that server; a shorter CVMFS_TIMEOUT would give up sooner."
 
 

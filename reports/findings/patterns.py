@@ -10,10 +10,8 @@ from ..numbers.reading import PAGE_BYTES, SMALL_BYTES, ReadAgain, SmallRequests
 from ..numbers.shared_files import SharedFiles
 from ..numbers.statistics import Statistics
 from ..words import duration, plural, size
-from .finding import ONE_AT_A_TIME, Finding
+from .finding import ONE_AT_A_TIME, WORTH, Finding, matters
 
-#: share of the command's time from which on a pattern is worth a sentence
-WORTH = 0.05
 #: fewer are not called many: requests, files, reads
 _MANY_REQUESTS, _MANY_FILES, _MANY_READS = 100, 10, 1000
 #: a file up to this size costs what its round trip costs
@@ -27,7 +25,7 @@ _OPENED_AGAIN = 3
 
 def is_worth(s: Statistics, held: Held) -> bool:
     """Whether something held enough of the command's wall time to be told."""
-    return 0 < held.wall_ns >= WORTH * s.command_time.wall_ns
+    return matters(s, held.wall_ns)
 
 
 def _threads_waited(s: Statistics, held: Held) -> bool:

@@ -16,7 +16,7 @@ _NAME = 80
 def late_tensors(s: Statistics) -> Iterator[Finding]:
     """Say how long threads waited for tensors, and name those waited for longest."""
     tensors = s.tensors
-    if not tensors.late or tensors.wait_ns < NEGLIGIBLE * s.duration_ns:
+    if not tensors.late or tensors.wait_ns < NEGLIGIBLE * s.command_time.wall_ns:
         return
     were = f"{plural(tensors.known, 'tensor')} {'was' if tensors.late == 1 else 'were'}"
     latest = ", ".join(_waited(each, tensors.wait_ns) for each in tensors.latest[:_NAMED])

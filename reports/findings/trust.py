@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...probes.diagnosis import lost
+from ..escape import visible
 from ..numbers.statistics import Statistics
 from ..numbers.survivors import Survivor, Survivors
 from ..words import capital, cause, duration, percent, plural
@@ -12,6 +13,8 @@ from .finding import NEGLIGIBLE, Finding
 
 #: processes that a finding names
 _MOST_NAMED = 3
+#: characters of a command line that name a process
+_COMMAND = 60
 
 
 def incomplete(s: Statistics) -> Iterator[Finding]:
@@ -54,7 +57,8 @@ def _to_the_end(alive: Survivors) -> str:
 
 def _last_seen(process: Survivor) -> str:
     """Name a process and what it was doing, in words before the cause's name."""
-    name = f"{' '.join(process.argv) or process.name} (pid {process.pid})"
+    command = visible(" ".join(process.argv) or process.name, _COMMAND)
+    name = f"{command} (pid {process.pid})"
     if process.cause is None:
         return name
     return f"{name}, last seen {cause(process.cause)}"

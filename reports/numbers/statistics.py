@@ -59,7 +59,11 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A run in numbers."""
+    """A run in numbers.
+
+    ``duration_ns``: how long it lasted. What is said of a command's time is said of
+    ``command_time.wall_ns``, which is the same where anything of the command was recorded.
+    """
 
     command: tuple[str, ...]
     started_utc_ns: int | None

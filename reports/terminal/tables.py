@@ -51,13 +51,14 @@ def _rows(s: Statistics) -> dict[str, str]:
         f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
     )
     return {
-        "whole command": duration(s.duration_ns),
+        "whole command": duration(s.command_time.wall_ns),
         "  waiting for CVMFS": duration(s.command_time.cvmfs_ns),
         **_phase_rows(s),
         "over HTTP": size(s.bytes.over_http),
         **_of_mounts(s),
         **_round_trip(s),
         "chunks downloaded": f"{s.fetches.chunks_downloaded:,}",
+        **_whole_files(s),
         "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
         "chunks cached at start": cached,
         "FUSE requests": f"{s.counts['fuse_requests']:,}",
@@ -75,6 +76,12 @@ def _of_mounts(s: Statistics) -> dict[str, str]:
     if everybody == s.bytes.over_http:
         return {}
     return {"  the mounts', for everybody": size(everybody)}
+
+
+def _whole_files(s: Statistics) -> dict[str, str]:
+    """How many of the chunks are files that are not chunked."""
+    files = s.fetches.files_downloaded
+    return {"  of these whole files": f"{files:,}"} if files else {}
 
 
 def _round_trip(s: Statistics) -> dict[str, str]:

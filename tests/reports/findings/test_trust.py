@@ -190,6 +190,13 @@ def test_what_lived_on_comes_first_with_what_it_was_doing() -> None:
     )
 
 
+def test_a_long_command_line_is_cut() -> None:
+    script = Survivor(7, "python", ("python", "-c", "import sys\n" * 20, "model"), None)
+    (finding,) = spoken(survivors=Survivors((script,)))
+    name, _, _ = finding.meaning.partition(" (pid 7)")
+    assert (len(name), name[:9], name[-5:]) == (60, "python -c", "model")
+
+
 def test_three_of_those_that_lived_on_are_named() -> None:
     (finding,) = spoken(survivors=Survivors(tuple(survivor(pid, None) for pid in range(1, 6))))
     assert finding.headline == "5 processes of the command lived on when recording ended."

@@ -114,6 +114,12 @@ def test_of_a_run_without_segments_nothing_is_said() -> None:
     assert (found.wall_ns, found.threads_ns, found.processes) == (0, 0, ())
 
 
+def test_a_run_lasts_as_long_as_its_command() -> None:
+    for rows in (tiny_rows(), two_processes()):
+        found = statistics_of(rows)
+        assert found.duration_ns == found.command_time.wall_ns > 0
+
+
 def test_json_has_the_commands_time() -> None:
     written = statistics_of(tiny_rows()).as_json()["command_time"]
     assert written["wall_ns"] == sum(written["causes_ns"].values()) == 100 * MS

@@ -13,7 +13,7 @@ from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.reading import ReadAgain
 from cvmprof.reports.numbers.statistics import Statistics, compute
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
-from cvmprof.tests.reports.rows import NO_PATTERNS, command_time, quiet
+from cvmprof.tests.reports.rows import NO_PATTERNS, command_time, fetches, quiet
 from cvmprof.tests.reports.synthetic import MS, cold_run, run_of, tiny_rows, warm_run
 from cvmprof.tests.reports.synthetic_gpu import calls_run, gpu_run
 
@@ -56,6 +56,13 @@ def test_an_arrow_marks_what_held_the_command_up_and_nothing_else() -> None:
     )
     marks = [line[:7] for line in render_summary(said, 100).splitlines() if line[:2] in _MARKED]
     assert marks == ["! 3 eve", "• The c", "→ 2.00 ", "→ The s", "• A dow"]
+
+
+def test_chunks_that_are_whole_files_are_counted() -> None:
+    for files, lines in ((2, ["  of these whole files                2"]), (0, [])):
+        found = quiet(fetches=fetches(chunks_downloaded=3, files_downloaded=files))
+        text = render_summary(found, 100).splitlines()
+        assert [line for line in text if "whole files" in line] == lines
 
 
 def test_says_how_much_of_the_cpu_time_was_the_page_cache() -> None:
