@@ -118,6 +118,7 @@ _RULES = """## How time gets its cause
     `cache_write` while the object is committed.
   - `runqueue` instead while the download thread, after its last sleep before it connects, sends the request or hands
     the result over, could run and has no CPU. While it waits for the network it needs no CPU.
+  - An attempt in vain lasts until its connection is closed for that: `first_byte` if nothing came, else `transfer`.
   - Between two attempts, and while the client pauses after a failure: `fetch_queue`.
   - Pieces within one millisecond are one block, each cause summed, in this order.
 - A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` but for its `runqueue`; a fetch that waits for

@@ -14,6 +14,8 @@ from .download_work import divided_work, work_marks
 # the order of marks at the same time
 _BIRTH, _STORED, _QUEUED, _CONNECT, _SENT, _PARTS = range(6)
 _AFTER, _HANDED, _RETURNED = range(11, 14)
+#: an attempt of which bytes had come when it was given up
+_FROZEN = pl.col("first_byte_ns").is_not_null() & pl.col("given_up_ns").is_not_null()
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
         .join(handed, on="fetch_id", how="left")
         .with_columns(handed_ns=pl.when("is_last").then("handed_ns"))
     )
+    wire = _given_up(wire, evidence.fetches)
     marks = pl.concat([*_own_marks(lives, wire), *_wire_marks(wire, lives, evidence.work)])
     in_life = (
         marks.drop_nulls("at")
@@ -68,6 +71,18 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     late = without_cpu(_needed_sender(lives, wire, evidence), delays(evidence.blocked))
     parts = _with_delays(pieces, lives, late)
     return merged(_named_as_metadata(parts, evidence.fetches), "fetch_id", "cause")
+
+
+def _given_up(wire: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
+    """Attempts, with given_up_ns? of those in vain whose connection was closed for that: before
+    the next attempt, or before the fetch failed.
+    """
+    failed = fetches.filter(pl.col("outcome") == "failed")["fetch_id"].implode()
+    next_ns = pl.col("sent_ns").shift(-1).over("fetch_id")
+    in_vain = ~pl.col("is_last") | pl.col("fetch_id").is_in(failed)
+    is_before = (pl.col("closed_ns") <= next_ns).fill_null(value=True)
+    given_up = pl.when(in_vain & is_before & pl.col("sent_ns").is_not_null()).then("closed_ns")
+    return wire.sort("fetch_id", "attempt").with_columns(given_up_ns=given_up)
 
 
 def _needed_sender(
@@ -211,7 +226,13 @@ def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> 
     unseen = wire.join(worked, on="download_id", how="anti")
     owners = wire.select("download_id", "fetch_id")
     rest = pl.when(pl.col("first_byte_ns").is_not_null()).then("last_byte_ns")
-    after = pl.when("is_last").then(pl.lit("fetch")).otherwise(pl.lit("fetch_queue"))
+    after = (
+        pl.when(_FROZEN)
+        .then(pl.lit("transfer"))
+        .when("is_last")
+        .then(pl.lit("fetch"))
+        .otherwise(pl.lit("fetch_queue"))
+    )
     marks = [
         _mark(wire.filter(~pl.col("reused")), pl.col("connect_ns"), "connect", _CONNECT),
         _mark(wire, pl.col("sent_ns"), "first_byte", _SENT),
@@ -221,6 +242,7 @@ def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> 
             "fetch_id", "at", "cause", rank=(pl.col("part") + _PARTS).cast(pl.Int32)
         ),
         _after_work(worked, lives),
+        _mark(wire, pl.col("given_up_ns"), "fetch_queue", _AFTER),
     ]  # fmt: skip
     bound = lives.select("fetch_id", bound=pl.coalesce("handed_ns", "returned_ns", "death"))
     both = pl.concat(marks).join(bound, on="fetch_id")
@@ -230,8 +252,8 @@ def _wire_marks(wire: pl.DataFrame, lives: pl.DataFrame, work: pl.DataFrame) -> 
 def _after_work(worked: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
     """What follows the last piece.
 
-    ``transfer`` if the fetch never ended: more is to come. Else the thread served others before it
-    handed the result over, or tried again.
+    ``transfer`` if the fetch never ended, or until the attempt was given up: more is to come. Else
+    the thread served others before it handed the result over, or tried again.
     """
     rows = worked.join(lives.select("fetch_id", "returned_ns", "death"), on="fetch_id")
     goes_on = (
@@ -240,7 +262,7 @@ def _after_work(worked: pl.DataFrame, lives: pl.DataFrame) -> pl.DataFrame:
         & pl.col("returned_ns").is_null()
         & (pl.col("death") == HORIZON_NS)
     )
-    cause = pl.when(goes_on).then(pl.lit("transfer")).otherwise(pl.lit("fetch_queue"))
+    cause = pl.when(goes_on | _FROZEN).then(pl.lit("transfer")).otherwise(pl.lit("fetch_queue"))
     return _mark(rows, pl.col("worked_ns"), cause, _AFTER)
 
 

@@ -289,9 +289,13 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command == "HEAD":
                 self._end(0)
                 return
-            limit = size_bytes // 2 if "truncate" in rules else size_bytes
+            breaks_off = not {"truncate", "freeze"}.isdisjoint(rules)
+            limit = size_bytes // 2 if breaks_off else size_bytes
             self._send_body(file, limit, shaping.bandwidth_bytes_s, "corrupt" in rules)
-            self.close_connection = self.close_connection or "truncate" in rules
+            self.close_connection = self.close_connection or breaks_off
+        if "freeze" in rules:
+            with self.lab.request_stalled():
+                self._wait(None)
 
     def _open_file(self) -> BinaryIO | None:
         """The file that the path names below the document root, or None."""

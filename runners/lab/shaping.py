@@ -18,7 +18,7 @@ from typing import Literal, cast, get_args
 from ...errors import CvmprofError
 from .layout import make_directory
 
-Action = Literal["status", "stall", "corrupt", "delay", "truncate", "drop"]
+Action = Literal["status", "stall", "corrupt", "delay", "truncate", "freeze", "drop"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Rule:
 
     ``action``: ``status`` answers with HTTP ``status``; ``stall`` never answers while the client
     waits; ``corrupt`` flips one byte of the body; ``delay`` waits ``delay_s`` more before the first
-    byte; ``truncate`` ends the connection after half of the body; ``drop`` ends it without an
-    answer. ``path`` is a regular expression searched in the URL's path. The first ``skip`` matching
-    requests pass unharmed, the next ``times`` are hit (None: all that follow).
+    byte; ``truncate`` ends the connection after half of the body; ``freeze`` sends no more than
+    that half, but leaves it open; ``drop`` ends it without an answer. ``path`` is a regular
+    expression searched in the URL's path. The first ``skip`` matching requests pass unharmed, the
+    next ``times`` are hit (None: all that follow).
     """
 
     action: Action

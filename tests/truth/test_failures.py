@@ -460,6 +460,49 @@ def test_a_server_that_fails_once(
     assert f"{said} 1 request to servers brought no usable answer." in page
 
 
+def test_a_body_that_freezes_until_the_client_gives_up(
+    failing_lab: Lab, tmp_path: Path, start: Start
+) -> None:
+    """What came of it was for nothing, and so was the wait; what helps transfers would not."""
+    order(failing_lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
+    place = mount(failing_lab, tmp_path / "mnt", options)
+    order(failing_lab, Shaping(rules=(Rule("freeze", "/data/", skip=4, times=1),)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(failing_lab, Shaping())
+        unmount(failing_lab, place, force=True)
+    assert (tracing.returncode, output) == (0, "")
+    said = json.loads(_said(open_run(_run(tmp_path)), "summary", "--json"))
+    time = said["command_time"]
+    assert 0.9 * TIMEOUT_S * 1e9 <= time["vain_causes_ns"]["transfer"] <= time["cvmfs_ns"]
+    assert time["hung_causes_ns"] == {}
+    main = next(each for each in said["findings"] if each["tone"] == "main")
+    assert main["headline"].endswith("of it for requests to servers that brought nothing.")
+    assert not [each for each in said["findings"] if "Receiving the data" in each["headline"]]
+
+
+def test_a_body_that_freezes_until_the_command_is_ended(
+    failing_lab: Lab, path: Path, start: Start, tmp_path: Path
+) -> None:
+    """It hangs since its last byte."""
+    order(failing_lab, Shaping(LATENCY_S, rules=(Rule("freeze", "/data/", skip=STALLED_AFTER),)))
+    tracing = start("md5sum", path)
+    await_stalled(failing_lab)
+    threading.Event().wait(HANGING_S)
+    os.killpg(tracing.pid, signal.SIGINT)
+    assert tracing.wait(timeout=60) == -signal.SIGINT
+    said = json.loads(_said(open_run(_run(tmp_path)), "summary", "--json"))
+    time = said["command_time"]
+    hung = time["hung_causes_ns"]
+    assert HANGING_S * 0.9e9 <= hung["transfer"] <= sum(hung.values()) <= time["cvmfs_ns"]
+    main = next(each for each in said["findings"] if each["tone"] == "main")
+    assert main["headline"].endswith("of it for what had not come when recording ended.")
+    assert not [each for each in said["findings"] if "Receiving the data" in each["headline"]]
+
+
 def test_one_object_that_comes_late(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
     """What all downloads take in the median is not the matter, and not told as if it were."""
     order(failing_lab, Shaping())

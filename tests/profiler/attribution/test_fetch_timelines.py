@@ -344,6 +344,32 @@ def test_an_attempt_without_work_pauses_before_the_next_one() -> None:
     ]  # fmt: skip
 
 
+def test_a_body_that_stops_half_way_is_received_until_its_connection_is_closed() -> None:
+    second = {"attempt": 2, "sent_ns": 65, "first_byte_ns": 66, "last_byte_ns": 70}
+    frozen = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 32, "closed_ns": 55}
+    rows = worked((0, 1, 30, 33, 0, 0, 0))
+    for work, begin, before in ((worked(), 30, "first_byte"), (rows, 33, "decompress")):
+        found = tiles(fetches(ONE), wire(frozen, second), work=work)
+        at = found.index((begin, 55, "transfer"))
+        assert found[at - 1][2] == before
+        assert found[at + 1] == (55, 65, "fetch_queue")
+    later = {**frozen, "closed_ns": 66}
+    assert (33, 65, "fetch_queue") in tiles(fetches(ONE), wire(later, second), work=rows)
+
+
+def test_a_fetch_that_fails_was_received_until_its_connection_is_closed() -> None:
+    frozen = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 32, "closed_ns": 55}
+    failed = tiles(fetches({**ONE, "outcome": "failed"}), wire(frozen))
+    assert failed[3:] == [(30, 55, "transfer"), (55, 90, "fetch_queue")]
+    assert (32, 80, "fetch") in tiles(fetches(ONE), wire(frozen))
+
+
+def test_after_an_answer_that_never_came_the_client_pauses() -> None:
+    second = {"attempt": 2, "sent_ns": 65, "first_byte_ns": 66, "last_byte_ns": 70}
+    found = tiles(fetches(ONE), wire({"sent_ns": 25, "closed_ns": 55}, second))
+    assert found[2:4] == [(25, 55, "first_byte"), (55, 65, "fetch_queue")]
+
+
 @pytest.mark.parametrize(
     ("change", "slept_", "cause"),
     [

@@ -149,6 +149,18 @@ def test_truncation_breaks_the_connection(bench: Bench) -> None:
     assert bench.logged()[0].bytes == len(BODY) // 2
 
 
+def test_a_body_that_freezes_stays_half_until_the_client_leaves(bench: Bench) -> None:
+    bench.order(Rule("freeze"))
+    bench.connection.request("GET", NAME)
+    half = bench.connection.getresponse().read(len(BODY) // 2)
+    assert len(half) == len(BODY) // 2
+    bench.server.await_stalled()
+    assert read_access_log(bench.log) == []
+    bench.connection.close()
+    entry = bench.logged()[0]
+    assert (entry.fault, entry.status, entry.bytes) == ("freeze", 200, len(BODY) // 2)
+
+
 def test_drop_answers_nothing(bench: Bench) -> None:
     bench.order(Rule("drop"))
     bench.connection.request("GET", NAME)
