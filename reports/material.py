@@ -20,7 +20,7 @@ from ..profiler.tables import HORIZON_NS, TABLES
 Frames = Mapping[str, pl.DataFrame]
 
 WHOLE_COMMAND = "whole command"
-#: processes whose own time is told
+#: processes whose own time is shown
 MAX_PROCESSES = 200
 #: fetches of the content of files; the others are metadata of the repository
 IS_FILE_DATA = pl.col("object_kind").cast(pl.String).is_in(["chunk", "file"])
