@@ -79,10 +79,11 @@ Functions of `cvmprof.profiler.attribution.causes`, from frames to frames; each 
 file_id, granule, read_bytes, mapped_bytes, fetched_bytes. What was used beyond `fetched_bytes`, which came during the
 run, was in the kernel's page cache already.
 
-`own_requests`, `own_fetches` and `own_tables` of `cvmprof.profiler.attribution.own` take the tables by name and say
-which requests, fetches, downloads, lookups and waits for locks are the command's own: one of its processes caused
-them, or one of its threads waited for them, also by joining another's download. The rest was done for others on the
-same mount, or by the client for itself.
+`own_requests`, `own_fetches`, `own_mounts` and `own_tables` of `cvmprof.profiler.attribution.own` take the tables by
+name and say which requests, fetches, downloads, lookups and waits for locks are the command's own: one of its
+processes caused them, or one of its threads waited for them, also by joining another's download. The rest was done for
+others on the same mount, or by the client for itself. The command's own mounts are those that it asked for anything, or
+whose files it used.
 
 `tensor_waits(TensorEvidence(tensors, operations, segments, fuse_requests, chunks))` of
 `cvmprof.profiler.attribution.tensors` has a row per tensor: the table's columns, first_need_ns, wait_ns, chunks,

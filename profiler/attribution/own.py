@@ -3,7 +3,8 @@
 A request is the command's own if one of its processes queued it, or one of its operations waited
 for it. A fetch is if it was made for such a request, or a thread of the command waited for it, or
 for one that joined it. A download is if it belongs to such a fetch. Everything else on the mount
-was done for others, or by the client for itself.
+was done for others, or by the client for itself. A mount is one of the command's if it asked that
+mount for anything, or used a file there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _REQUEST = ["mount_id", "unique"]
 
 def own_tables(tables: Tables) -> dict[str, pl.DataFrame]:
     """Return the tables with only the command's own `fuse_requests`, `lock_waits`,
-    `cache_lookups`, `fetches`, `downloads`. A lookup known by system calls only counts as others'.
+    `cache_lookups`, `fetches`, `downloads`, `mounts`. A lookup known by system calls only counts as
+    others'.
 
     A run without the command's processes, which a client's log is, stays as it is: it does not say
     for whom the client worked.
@@ -34,6 +36,7 @@ def own_tables(tables: Tables) -> dict[str, pl.DataFrame]:
         "cache_lookups": _own_lookups(tables, requests),
         "fetches": tables["fetches"].join(fetches, on="fetch_id", how="semi"),
         "downloads": own_downloads(tables, fetches),
+        "mounts": tables["mounts"].join(own_mounts(tables), on="mount_id", how="semi"),
     }
 
 
@@ -49,6 +52,15 @@ def own_requests(tables: Tables) -> pl.DataFrame:
         pl.col("pid").is_in(pids.implode()) | pl.col("op_id").is_not_null()
     )
     return pl.concat([queued.select(_REQUEST), tables["waits"].select(_REQUEST)]).unique()
+
+
+def own_mounts(tables: Tables) -> pl.DataFrame:
+    """Return the mounts that the command used: mount_id."""
+    used = [tables[name].select("file_id").drop_nulls() for name in ("operations", "hits")]
+    files = tables["files"].join(pl.concat(used), on="file_id", how="semi")
+    failed = tables["failed_operations"].select("mount_id").drop_nulls()
+    asked = own_requests(tables).select("mount_id")
+    return pl.concat([files.select("mount_id"), failed, asked]).unique()
 
 
 def own_fetches(tables: Tables) -> pl.DataFrame:

@@ -1,8 +1,8 @@
 """A run in numbers, computed once, for the terminal, JSON and the page.
 
 Every number comes from the run's tables, and is the command's own: of requests, fetches and
-downloads only those made for the command, or waited for by it. The mounts' numbers, for everybody
-who used them, are ``of_mounts``; the machine's are the use and the memory of ``devices``. Times are
+downloads only those made for the command, or waited for by it, of mounts those that it used. The
+mounts' numbers, for everybody who used them, are ``of_mounts``; the machine's are the use and the memory of ``devices``. Times are
 integer nanoseconds and end in ``_ns``, sizes in ``_bytes``; a share is between 0 and 1. ``as_json``
 keeps these names: they are stable.
 """
@@ -190,6 +190,6 @@ def _measured(material: Material) -> Statistics:
         incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
         losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
         probes=tuple(frames["probes"].to_dicts()),
-        mounts=tuple(frames["mounts"].to_dicts()),
+        mounts=tuple(own["mounts"].to_dicts()),
         reconciliation=tuple(frames["reconciliation"].to_dicts()),
     )

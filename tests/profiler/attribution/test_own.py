@@ -1,4 +1,4 @@
-"""Which of a mount's requests, fetches and downloads are the command's own."""
+"""Which mounts are the command's own, and which of their requests, fetches and downloads."""
 
 from __future__ import annotations
 
@@ -104,3 +104,26 @@ def test_lookups_and_lock_waits_of_its_requests() -> None:
 def test_a_log_that_names_no_process_of_a_command_stays_as_it_is(tasks: list[Any]) -> None:
     given = tables(tasks=tasks, fuse_requests=[OF_OTHER], fetches=[FETCH])
     assert own_tables(given) == given
+
+
+MOUNTS: list[dict[str, Any]] = [{"mount_id": 0}, {"mount_id": 1}]
+FILE: dict[str, Any] = {"file_id": 5, "mount_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({"fuse_requests": [{**ASKED, "mount_id": 1}]}, [1]),
+        ({"fuse_requests": [ASKED, {**OF_OTHER, "mount_id": 1}]}, [0]),
+        ({"hits": [{"file_id": 5, "pid": COMMAND}], "files": [FILE]}, [1]),
+        ({"operations": [{"file_id": 5, "pid": COMMAND}], "files": [FILE]}, [1]),
+        ({"operations": [{"file_id": None, "pid": COMMAND}], "files": [FILE]}, []),
+        ({"failed_operations": [{"op_id": 0, "mount_id": 1}]}, [1]),
+        ({"files": [FILE]}, []),
+    ],
+)
+def test_a_mount_is_used_by_a_request_a_file_or_a_failure(
+    given: dict[str, list[dict[str, Any]]], used: list[int]
+) -> None:
+    found = own_tables(tables(mounts=MOUNTS, **given))
+    assert found["mounts"]["mount_id"].to_list() == used

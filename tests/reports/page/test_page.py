@@ -5,10 +5,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from cvmprof.reports import palette
@@ -255,3 +257,15 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_page(run_of(Rows()), tmp_path / "page.html")
     assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_the_header_names_only_mounts_that_the_command_used(tmp_path: Path) -> None:
+    run = cold_run()
+    mounts = run.tables["mounts"]
+    other = mounts.with_columns(
+        mount_id=pl.lit(1, pl.Int32), repository=pl.lit("unused.example.org")
+    )
+    both = replace(run, tables={**run.tables, "mounts": pl.concat([mounts, other])})
+    page = write_page(both, tmp_path / "x.html").read_text()
+    assert "models.example.org by cvmfs 2.12.0" in page
+    assert "unused.example.org" not in page
