@@ -14,7 +14,7 @@ from ..numbers.command import CommandTime, ProcessTime
 from ..numbers.log import SERIES
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import duration, plural
+from ..words import duration, percent, plural
 from .encode import Json
 from .layout import GRID, layout_over_time
 
@@ -130,7 +130,8 @@ def time_figure(bars: list[TimeBar]) -> Json:
 def _cause_trace(cause: str, bars: list[TimeBar], longest: float) -> Json:
     spent = [bar.causes_ns.get(cause, 0) for bar in bars]
     shares = [
-        100 * ns / max(sum(bar.causes_ns.values()), 1) for ns, bar in zip(spent, bars, strict=True)
+        percent(ns / max(sum(bar.causes_ns.values()), 1))
+        for ns, bar in zip(spent, bars, strict=True)
     ]
     style = palette.STYLES[cause]
     drawn = [ns * bar.scale for ns, bar in zip(spent, bars, strict=True)]
@@ -142,7 +143,7 @@ def _cause_trace(cause: str, bars: list[TimeBar], longest: float) -> Json:
         "y": list(range(0, -len(bars), -1)),
         "marker": {"color": style.colour, "line": {"width": 0.5, "color": "#ffffff"}},
         "text": [
-            f"{cause} {share:.0f} %" if ns >= 0.09 * longest else ""
+            f"{cause} {share}" if ns >= 0.09 * longest else ""
             for ns, share in zip(drawn, shares, strict=True)
         ],
         "textposition": "inside",
@@ -151,7 +152,7 @@ def _cause_trace(cause: str, bars: list[TimeBar], longest: float) -> Json:
         "constraintext": "none",
         "insidetextfont": {"size": 11, "color": palette.ink_on(style.colour)},
         "hovertemplate": [
-            f"<b>{cause}</b>: {duration(ns)}, {share:.3g} % of {as_plotly(bar.name, 40)}"
+            f"<b>{cause}</b>: {duration(ns)}, {share} of {as_plotly(bar.name, 40)}"
             f"<br>{style.meaning}<extra></extra>"
             for ns, share, bar in zip(spent, shares, bars, strict=True)
         ],

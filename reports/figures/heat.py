@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -30,12 +30,14 @@ class Heat:
     """Bytes touched of one file: ``mib`` is row-major, one row per part of the file.
 
     ``edges_ns`` are the edges of the time buckets, ``edges_mib`` those of the parts of the file.
+    ``files``: how many were touched in more than one granule; this one is the most touched.
     """
 
     path: str
     edges_ns: list[int]
     edges_mib: list[float]
     mib: pl.Series
+    files: int = 1
 
 
 def _touched_bytes() -> pl.Expr:
@@ -63,7 +65,7 @@ def hottest_file(frames: Frames, window: Window, least_ns: int = TOUCH_BUCKET_NS
     file_id: int = totals["file_id"][-1]
     of_file = touches.filter(pl.col("file_id") == file_id)
     path = file_names(frames).filter(pl.col("file_id") == file_id)["path"].first()
-    return _matrix(str(path), of_file, window, least_ns)
+    return replace(_matrix(str(path), of_file, window, least_ns), files=totals.height)
 
 
 def _files(frames: Frames) -> pl.DataFrame:

@@ -43,8 +43,8 @@ def merged_note(shortest_ns: int) -> str:
     if not shortest_ns:
         return "Every interval is drawn."
     return (
-        f"Neighbours shorter than {duration(shortest_ns)} are drawn together, sorted by cause: "
-        "each colour covers the time it had. Zooming in shows no more of them."
+        f"Adjacent pieces shorter than {duration(shortest_ns)} are drawn together, sorted by "
+        "cause: each colour covers the time it had. Zooming in shows no more of them."
     )
 
 
@@ -59,12 +59,12 @@ def packed(what: str, wholes: pl.DataFrame, pieces: pl.DataFrame, rows: Rows) ->
     alone, _ = pack(visible.top_k(ONE_BY_ONE, by=DURATION), rows.alone)
     rest = wholes.join(pl.concat([wholes.head(0), *alone]), on="key", how="anti")
     of_rest = pieces.join(rest, on="key", how="semi")
-    summed, told = rest_of(plural(rest.height, what), of_rest, rows.rest)
-    if told and alone:
+    summed, of_sums = rest_of(plural(rest.height, what), of_rest, rows.rest)
+    if of_sums and alone:
         drawn = f"{plural(wholes.height - rest.height, what)} drawn one by one"
-        told = f"Of {wholes.height:,}: {drawn}, {told}"
+        of_sums = f"Of {wholes.height:,}: {drawn}, {of_sums}"
     lanes, shortest = _alone(alone, pieces, rows.label)
-    said = (merged_note(shortest) if shortest else "", told)
+    said = (merged_note(shortest) if shortest else "", of_sums)
     return Packed((*lanes, *summed), " ".join(filter(None, said)))
 
 

@@ -146,14 +146,14 @@ def daemon_lanes(frames: Frames, window: Window, fetched: pl.DataFrame) -> LaneG
                 bricks, shortest = thin(of_thread, limit)
                 lanes.append(Lane(label, bricks))
                 merged = max(merged, shortest)
-    summed, told = _others(calls, fetches, others)
+    summed, of_others = _others(calls, fetches, others)
     return LaneGroup(
         "daemon",
         "cvmfs2 threads",
         "The calls that each thread of the daemon serves and, below them, its fetches.",
         CAUSE_PALETTE,
         (*lanes, *summed),
-        " ".join(filter(None, (merged_note(merged) if merged else "", told))),
+        " ".join(filter(None, (merged_note(merged) if merged else "", of_others))),
     )
 
 
@@ -179,6 +179,6 @@ def _others(
         for name, part in zip(names, (called, fetched), strict=True)
     )
     found = list(parts)
-    told = " ".join(note for _, note in found if note)
-    prefix = f"Of {plural(threads.height, 'less busy thread')}: " if told else ""
-    return [lane for lanes, _ in found for lane in lanes], prefix + told
+    notes = " ".join(note for _, note in found if note)
+    prefix = f"Of {plural(threads.height, 'less busy thread')}: " if notes else ""
+    return [lane for lanes, _ in found for lane in lanes], prefix + notes

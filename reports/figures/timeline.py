@@ -116,7 +116,7 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
         bricks = _segment_details(frames, thinned)
         lanes.append(Lane(labels.get(tid, f"thread {tid}"), bricks))
     of_others = coded.join(others, on=["pid", "tid"], how="semi")
-    summed, told = rest_of(plural(others.height, "other thread"), of_others, ROWS_OF_OTHERS)
+    summed, note = rest_of(plural(others.height, "other thread"), of_others, ROWS_OF_OTHERS)
     return LaneGroup(
         "threads",
         "Traced threads",
@@ -124,5 +124,5 @@ def thread_lanes(frames: Frames, window: Window) -> LaneGroup:
         "fetch.",
         CAUSE_PALETTE,
         (*lanes, *summed),
-        f"{merged_note(shortest)} {told}".strip(),
+        f"{merged_note(shortest)} {note}".strip(),
     )

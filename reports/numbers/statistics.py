@@ -2,9 +2,9 @@
 
 Every number comes from the run's tables, and is the command's own: of requests, fetches and
 downloads only those made for the command, or waited for by it, of mounts those that it used. The
-mounts' numbers, for everybody who used them, are ``of_mounts``; the machine's are the use and the memory of ``devices``. Times are
-integer nanoseconds and end in ``_ns``, sizes in ``_bytes``; a share is between 0 and 1. ``as_json``
-keeps these names: they are stable.
+mounts' numbers, for everybody who used them, are ``of_mounts``; the machine's are the use and the
+memory of ``devices``. Times are integer nanoseconds and end in ``_ns``, sizes in ``_bytes``; a
+share is between 0 and 1. ``as_json`` keeps these names: they are stable.
 """
 
 from __future__ import annotations

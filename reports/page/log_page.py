@@ -42,5 +42,5 @@ def _over_time(
     heat = hottest_file(frames, window, imported.precision_ns)
     if heat:
         figures["touches"] = touches_figure(heat, window)
-        blocks.append(sections.heat_block(heat.path))
+        blocks.append(sections.heat_block(heat))
     return figures, blocks

@@ -73,13 +73,13 @@ def _over_time(material: Material, statistics: Statistics, fetched: pl.DataFrame
     heat = hottest_file(frames, window)
     if heat:
         figures["touches"] = touches_figure(heat, window)
-        blocks.append(sections.heat_block(heat.path))
+        blocks.append(sections.heat_block(heat))
     longest = statistics.stalls.longest
     marks = stall_shades(longest, window) + incident_lines(incidents, window)
     drawn = {name: with_marks(figure, marks) for name, figure in figures.items() if figure}
     return _Shown(
         {"marks": incidents_figure(incidents, window), **drawn},
-        blocks,
+        [sections.with_scope(block, material) for block in blocks],
         downloads.causes.union(*map(sections.drawn_in, groups)),
     )
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from .. import palette, words
+from .. import palette
 from ..escape import visible
 from ..figures.bars import MAX_PHASES, TimeBar
+from ..figures.heat import Heat
 from ..figures.lanes import LaneGroup
 from ..figures.samples import LINES
 from ..figures.waterfall import Waterfall
-from ..material import WHOLE_COMMAND
+from ..findings.glance import at_a_glance, ending
+from ..material import WHOLE_COMMAND, Material
 from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import capital, duration, moment, plural, size
+from ..words import capital, duration, moment, plural
 
 #: mounts that the header names
 _MOUNTS_NAMED = 3
 #: phases that have a button
 _PHASES_NAMED = 6
+#: blocks that draw what the mounts did for everybody: the table, and the word for a row
+_OF_MOUNTS = {
+    "requests": ("fuse_requests", "request", "requests"),
+    "daemon": ("fetches", "fetch", "fetches"),
+    "downloads": ("downloads", "download", "downloads"),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Block:
-    """A figure of the timeline: ``name`` is its key in the script's data."""
+    """A figure of the timeline: ``name`` is its key in the script's data.
+
+    ``explanation`` says what is drawn; ``note`` for whom, and what was merged or left out.
+    """
 
     name: str
     title: str
@@ -73,7 +84,7 @@ def facts_of_run(s: Statistics) -> list[Fact]:
     return [
         *_start(s),
         Fact(duration(s.duration_ns), "main"),
-        *_ending(s),
+        _ending(s),
         Fact(f"Linux {visible(s.kernel, 60)}"),
         *_mounts(s),
         Fact(f"{plural(s.lost, 'event')} lost", "bad") if s.lost else Fact("no event lost"),
@@ -95,14 +106,9 @@ def _start(s: Statistics) -> list[Fact]:
     return [] if s.started_utc_ns is None else [Fact(moment(s.started_utc_ns))]
 
 
-def _ending(s: Statistics) -> list[Fact]:
-    if not s.outcome.complete:
-        return [Fact("incomplete run", "bad")]
-    if s.outcome.signal:
-        return [Fact(f"killed by signal {s.outcome.signal}", "bad")]
-    if s.outcome.exit_code:
-        return [Fact(f"exit code {s.outcome.exit_code}", "bad")]
-    return [Fact("succeeded")] if s.outcome.exit_code == 0 else []
+def _ending(s: Statistics) -> Fact:
+    fine = s.outcome.complete and not s.outcome.signal and not s.outcome.exit_code
+    return Fact(ending(s), "" if fine else "bad")
 
 
 def _mounts(s: Statistics) -> list[Fact]:
@@ -118,18 +124,9 @@ def _mount(mount: Mapping[str, Any]) -> str:
 
 def tiles_of_run(s: Statistics) -> list[tuple[str, str]]:
     """Return the numbers to see at a glance, each with its name."""
-    cached = (
-        f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
-    )
     return [
-        ("Over HTTP, for the command", size(s.bytes.over_http)),
-        ("Over HTTP, for everybody on its mounts", size(s.of_mounts.over_http)),
-        ("Chunks downloaded", f"{s.fetches.chunks_downloaded:,}"),
-        ("At once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none"),
-        ("Chunks in the client’s cache at first lookup", cached),
-        ("FUSE requests", f"{s.counts['fuse_requests']:,}"),
-        ("Page-cache hits", words.hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"])),
-        *((capital(words.source(name)), size(n)) for name, n in s.bytes.by_source.items() if n),
+        (capital(f"{each.of}: {each.name}" if each.of else each.name), each.text)
+        for each in at_a_glance(s)
     ]
 
 
@@ -174,6 +171,10 @@ def said_of_bars(bars: Sequence[TimeBar], phases: Sequence[Phase]) -> str:
         "The second is the time of all its threads together, drawn as long."
         if any(bar.shown_ns for bar in bars)
         else "",
+        "While a phase’s thread sleeps until another one wakes it, the time counts as what that "
+        "other thread was doing."
+        if any(phase.name != WHOLE_COMMAND for phase in phases)
+        else "",
         f"Of the phases the {MAX_PHASES} longest have a bar." if len(phases) > MAX_PHASES else "",
     ]
     return " ".join(filter(None, said))
@@ -199,6 +200,18 @@ def lane_block(group: LaneGroup, drawn: bool) -> Block:
     """Return the block of a group of lanes. Its legend has the colours that occur in it."""
     keys = _overview_keys(group) if group.name == "overview" else _keys_of(drawn_in(group))
     return Block(group.name, group.title, group.explanation, keys, group.note, drawn)
+
+
+def with_scope(block: Block, material: Material) -> Block:
+    """Say how much of what a block draws is the command's own, where not all is."""
+    if block.name not in _OF_MOUNTS:
+        return block
+    table, one, many = _OF_MOUNTS[block.name]
+    number, own = material.frames[table].height, material.own[table].height
+    if own == number:
+        return block
+    scope = f"Of {plural(number, one, many)} of everybody, {own:,} for the command."
+    return replace(block, note=f"{scope} {block.note}".strip())
 
 
 def _keys_of(names: Collection[str]) -> tuple[Key, ...]:
@@ -258,7 +271,8 @@ def incident_block() -> Block:
     return Block("marks", "Incidents", text)
 
 
-def heat_block(path: str) -> Block:
+def heat_block(heat: Heat) -> Block:
     """Return the block of the heat map."""
-    text = f"{visible(path, 90)}: the offset runs downwards, darker is more."
+    most = f", the most touched of {heat.files:,} files above 1 MiB" if heat.files > 1 else ""
+    text = f"{visible(heat.path, 90)}{most}: the offset runs downwards, darker is more."
     return Block("touches", "Where the file was touched", text)

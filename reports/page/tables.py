@@ -13,7 +13,7 @@ from .. import palette, words
 from ..escape import visible
 from ..findings import chain
 from ..numbers.devices import least_known
-from ..numbers.fetching import Chunk
+from ..numbers.fetching import SLOWEST_CHUNKS, Chunk
 from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.stalls import Stall
@@ -25,8 +25,9 @@ _STALLS, _CAUSES = 15, 4
 #: characters of a path that a cell shows, and of an object's hash
 _PATH, _HASH = 56, 16
 
-#: how a column is set: as a number, a path that may break, a file's name, a hash, bars, a chain
-Kind = Literal["", "n", "path", "file", "hash", "bars", "chain"]
+#: how a column is set: as a number, a path or text that may break, a file's name, a hash, bars, a
+#: chain
+Kind = Literal["", "n", "path", "text", "file", "hash", "bars", "chain"]
 Columns = tuple[tuple[str, Kind], ...]
 
 _CHUNKS: Columns = (
@@ -47,7 +48,8 @@ _LOST: Columns = (
 )  # fmt: skip
 _MOUNTS: Columns = (
     ("Mount point", "path"), ("Repository", ""), ("Revision", ""), ("Client", ""), ("Daemon", "n"),
-    ("Cache", "path"), ("Seen of the cache", ""), ("Compared with the client’s counters", ""),
+    ("Cache", "path"), ("Seen of the cache", "text"),
+    ("Compared with the client’s counters", "text"),
 )  # fmt: skip
 _PROBES: Columns = (
     ("Event", ""), ("Observed by", ""), ("At", "path"), ("Hits", "n"), ("Remark", ""),
@@ -122,7 +124,7 @@ def sections_of_run(s: Statistics, fetched: pl.DataFrame) -> list[Section]:
     made = (
         Section("lost", f"{chain.LOST[source]}, by phase", _lost(s)),
         Section("stalls", f"The longest {chain.GAPS[source]}", _stalls(s)),
-        Section("chunks", "The slowest chunks", _chunks(s, fetched)),
+        Section("chunks", _slowest(s), _chunks(s, fetched)),
         Section("incidents", "Incidents", _incidents(s)),
         Section("mounts", "Mounts", _mounts(s)),
     )
@@ -176,6 +178,14 @@ def _chunks(s: Statistics, fetched: pl.DataFrame) -> Table:
             for chunk in s.slowest_chunks
         ),
     )
+
+
+def _slowest(s: Statistics) -> str:
+    """The heading of the slowest chunks: of how many, where they may not be all."""
+    shown, all_of_them = len(s.slowest_chunks), s.fetches.chunks_downloaded
+    if shown < SLOWEST_CHUNKS:
+        return "The slowest chunks"
+    return f"The {shown} slowest chunks; {all_of_them:,} were downloaded"
 
 
 def _spent_in(fetched: pl.DataFrame, fetches: list[int]) -> dict[int, dict[str, int]]:

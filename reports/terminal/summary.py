@@ -19,6 +19,7 @@ from rich.text import Text
 from ..escape import visible
 from ..findings import chain
 from ..findings.finding import Finding
+from ..findings.glance import ending
 from ..findings.rules import findings, parts
 from ..material import WHOLE_COMMAND
 from ..numbers.devices import least_known
@@ -61,7 +62,7 @@ def _parts_of_run(s: Statistics, width: int) -> list[RenderableType]:
     first, then = parts(s)
     shown: list[RenderableType] = [
         _head(_command(s, width) or "(unknown command)",
-              f"{duration(s.duration_ns)}, {_ending(s)}"),
+              f"{duration(s.duration_ns)}, {ending(s)}"),
         Text(), *map(_finding, first),
         Text(), command_bars(s.command_time, width),
         Text(), *map(_finding, then),
@@ -133,15 +134,6 @@ def _command(s: Statistics, width: int) -> str:
 
 def _head(name: str, line: str) -> Text:
     return Text.assemble((name, "bold"), f"\n{line}")
-
-
-def _ending(s: Statistics) -> str:
-    if not s.outcome.complete:
-        return "incomplete run"
-    if s.outcome.signal:
-        return f"killed by signal {s.outcome.signal}"
-    code = s.outcome.exit_code
-    return "end not seen" if code is None else "succeeded" if code == 0 else f"exit code {code}"
 
 
 def _finding(item: Finding) -> RenderableType:

@@ -11,13 +11,14 @@ from rich.text import Text
 from .. import palette
 from ..escape import visible
 from ..findings import chain
+from ..findings.glance import at_a_glance
 from ..material import WHOLE_COMMAND
 from ..numbers.devices import Device
 from ..numbers.log import Imported
 from ..numbers.stalls import Stall
 from ..numbers.statistics import Statistics
 from ..palette import by_family
-from ..words import duration, hits, of_total, percent, plural, reconciled, shared, size, source
+from ..words import duration, of_total, percent, plural, reconciled, shared, size
 
 _SLOWEST = 5
 #: stalls that are listed
@@ -47,46 +48,15 @@ def log_table(s: Statistics, imported: Imported) -> Table:
 
 
 def _rows(s: Statistics) -> dict[str, str]:
-    cached = (
-        f"{s.chunks_cached_at_start:,} of {s.chunks_looked_up:,}" if s.chunks_looked_up else "–"
-    )
     return {
         "whole command": duration(s.command_time.wall_ns),
         "  waiting for CVMFS": duration(s.command_time.cvmfs_ns),
         **_phase_rows(s),
-        "over HTTP": size(s.bytes.over_http),
-        **_of_mounts(s),
-        **_round_trip(s),
-        "chunks downloaded": f"{s.fetches.chunks_downloaded:,}",
-        **_whole_files(s),
-        "  at once, on average": f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
-        "chunks cached at start": cached,
-        "FUSE requests": f"{s.counts['fuse_requests']:,}",
-        "page-cache hits": hits(s.counts["page_cache_hits"], s.counts["page_cache_ns"]),
-        **{source(name): size(count) for name, count in s.bytes.by_source.items() if count},
+        **{f"{'  ' if each.of else ''}{each.name}": each.text for each in at_a_glance(s)},
         "stalls of devices": f"{duration(s.stalls.total_ns)} in {plural(s.stalls.count, 'stall')}",
         "events lost": f"{s.lost:,}",
         "compared with the client's counters": reconciled(s.reconciliation),
     }
-
-
-def _of_mounts(s: Statistics) -> dict[str, str]:
-    """The mounts' numbers where they are more than the command's own."""
-    everybody = s.of_mounts.over_http
-    if everybody == s.bytes.over_http:
-        return {}
-    return {"  the mounts', for everybody": size(everybody)}
-
-
-def _whole_files(s: Statistics) -> dict[str, str]:
-    """How many of the chunks are files that are not chunked."""
-    files = s.fetches.files_downloaded
-    return {"  of these whole files": f"{files:,}"} if files else {}
-
-
-def _round_trip(s: Statistics) -> dict[str, str]:
-    trip_ns = s.network.round_trip_ns
-    return {} if trip_ns is None else {"  round trip": duration(trip_ns)}
 
 
 def _phase_rows(s: Statistics) -> dict[str, str]:

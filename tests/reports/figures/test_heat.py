@@ -36,6 +36,7 @@ def test_the_file_with_the_most_bytes_touched_is_shown() -> None:
     material = gather(run_of(rows))
     heat = hottest_file(material.frames, material.window)
     assert heat is not None
+    assert heat.files == 2
     (trace,) = touches_figure(heat, material.window)["data"]
     assert [colour for _, colour in trace["colorscale"]] == list(HEAT_COLOURS)
 

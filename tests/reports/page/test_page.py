@@ -135,7 +135,7 @@ def test_a_warm_and_an_empty_run_have_pages(tmp_path: Path) -> None:
     assert "The command ran on a CPU for 332 ms of its 332 ms (99.9 %)" in warm
     empty = write_page(run_of(Rows()), tmp_path / "empty.html").read_text()
     assert data_of(empty)["figures"] == {}
-    assert "Nothing of this kind was seen in this run." in empty
+    assert "Not seen in this run: The command as a whole; " in empty
 
 
 def test_hostile_text_makes_no_tag_and_no_attribute(tmp_path: Path, cold_page: str) -> None:
@@ -248,7 +248,7 @@ def test_a_huge_run_has_a_small_page_that_says_so(tmp_path: Path) -> None:
     page = write_page(huge_run(), tmp_path / "huge.html")
     assert page.stat().st_size <= 12_000_000
     text = page.read_text()
-    assert "Neighbours shorter than" in text
+    assert "Adjacent pieces shorter than" in text
     assert re.search(r">400,000 requests drawn as [\d,]+ merged bricks: each colour covers", text)
 
 
