@@ -234,7 +234,7 @@ Version 3 adds what failed and who was stopped. In runs of older versions the ne
 
 - The table `failed_operations` is new, and so is the kind `dead` of incident: a mount whose client has ended, when it
   is first accessed. Calls that failed are rows of `operations` even if they queued no request: on a path where the
-  error tells of a file system (EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH,
+  error concerns a file system (EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN, ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH,
   ESTALE) and the path leads to FUSE or to an automounter, or the error is ENOTCONN.
 - `blocked.off_reason` may be `stopped`, and the cause `stopped` is new.
 - The first `segments` of a command begin when it calls exec, not when the call has ended. An operation that executes

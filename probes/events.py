@@ -182,7 +182,7 @@ OPERATION_TRACED_FILE = 32  # its file is on a traced superblock
 OPERATION_LINKED = 64  # it slept until a FUSE request was ended
 OPERATION_FUSE = 128  # its file is on FUSE
 
-#: errors that tell of a file system and not of a name: EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN,
+#: errors that concern a file system and not a name: EIO, EACCES, ENODEV, ECONNABORTED, ENOTCONN,
 #: ETIMEDOUT, EHOSTDOWN, EHOSTUNREACH, ESTALE
 TROUBLES = (5, 13, 19, 103, 107, 110, 112, 113, 116)
 TROUBLES_LOW = sum(1 << number for number in TROUBLES if number < 64)
@@ -650,7 +650,7 @@ GPU_SAMPLE = Layout(
         u64 pcie_rx_bytes_s      received over PCIe, in 20 ms that ended up to 50 ms before
         u64 pcie_tx_bytes_s      sent over PCIe, likewise
         u32 device               its number on the machine
-        u32 known                bits: which of GPU_MEASURES the device told; the others are zero
+        u32 known                bits: which of GPU_MEASURES the device gave; the others are zero
         u32 utilisation_percent  share of the time before that a kernel ran
         u32 power_mw             power drawn
         u32 clock_mhz            clock of its processors

@@ -141,8 +141,8 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "failed_operations",
-        "A file operation on FUSE that failed, with an error that tells of the file system and not "
-        "of a name; an automounter that mounts nothing (ENOENT) included.",
+        "A file operation on FUSE that failed, with an error that concerns the file system and not "
+        "a name; an automounter that mounts nothing (ENOENT) included.",
         """
         i32  op_id     the operation; its result is the error
         i32? mount_id  mount; null: not known
@@ -163,7 +163,7 @@ TABLES: tuple[Table, ...] = (
         i64       end_ns    end of the last one
         i64       count     number of hits
         i64?      empty     reads between them that supplied nothing (at the file's end, of size 0),
-                            which are no hits; null: not told apart
+                            which are no hits; null: not known
         i64       bytes     bytes supplied
         i64       ns        time inside the hits, summed
         i64       max_ns    the longest hit
@@ -501,7 +501,7 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "gpu_samples",
-        "A sample of a device by NVML. Null: the device does not tell.",
+        "A sample of a device by NVML. Null: the device does not report it.",
         """
         i64  time_ns              when
         str  device               device

@@ -72,7 +72,7 @@ class ModelRun:
     """The result of running a model, and how long it took.
 
     ``provider``: the execution provider of ONNX Runtime that ran it. ``nodes``: how many nodes of
-    its graph each provider got; None where this ONNX Runtime does not tell. ``unused``: why CUDA
+    its graph each provider got; None where this ONNX Runtime does not say. ``unused``: why CUDA
     was not taken, if the choice was ``auto``. ``checksum``: SHA-256 of the first run's outputs,
     equal for equal files on one machine and provider.
     """
@@ -225,7 +225,7 @@ def _session(path: Path, threads: int, providers: Sequence[str]) -> _Session:
 
 
 def _nodes(session: _Session) -> dict[str, int] | None:
-    """How many nodes each provider got, as ONNX Runtime 1.24 and newer tell."""
+    """How many nodes each provider got, as ONNX Runtime 1.24 and newer say."""
     parts: Any = getattr(session, "get_provider_graph_assignment_info", None)
     if parts is None:
         return None

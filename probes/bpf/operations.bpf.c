@@ -306,7 +306,7 @@ static __always_inline bool is_cut_short(struct operation *operation, s64 result
     return false;
 }
 
-/* Whether a call failed with an error that tells of a file system. The automounter's is ENOENT, after a sleep in
+/* Whether a call failed with an error that concerns a file system. The automounter's is ENOENT, after a sleep in
  * which nothing was asked for. */
 static __always_inline bool is_trouble(struct operation *operation) {
     u64 error = -operation->result;
@@ -338,7 +338,7 @@ static __always_inline void describe_base(struct file *base, bool at, s32 descri
 #endif
 }
 
-/* Reports the path of a failed call. Whether it lies on a traced file system is told when the tables are made. */
+/* Reports the path of a failed call. Whether it lies on a traced file system is decided when the tables are made. */
 static __always_inline void report_failure(struct operation *operation, u64 path, bool at, s32 descriptor) {
     u32 slot = thread_slot();
     struct failure *failure = path_scratch.lookup(&slot);

@@ -41,7 +41,7 @@ int driver_version(void) {
 
 /* --- one CUPTI ---------------------------------------------------------------------------------- */
 
-/* A subscriber that is told of nothing, since it enables nothing. */
+/* A subscriber that gets no events, since it enables none. */
 static void ignore(void *data, int domain, uint32_t number, const void *parameters) {
     (void)data, (void)domain, (void)number, (void)parameters;
 }

@@ -57,7 +57,7 @@ def clipped_segments(
     meanwhile, up to `CHAIN_PASSES` threads away. ``tid`` is then the thread that did it,
     ``via_tid`` the one whose wake ended the sleep. Sleep that leads to no watched thread stays
     ``blocked``. A sleep in a GPU's driver is replaced only where the other thread waited for a file
-    meanwhile: the driver's own threads tell nothing.
+    meanwhile: the driver's own threads show nothing.
     """
     clipped = overlaps(intervals, segments)
     if not follow_wakers:

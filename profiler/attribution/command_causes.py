@@ -85,7 +85,7 @@ def _levels(threads: pl.DataFrame, in_flight: pl.DataFrame) -> pl.DataFrame:
 
 
 def _level(served: pl.Expr) -> pl.Expr:
-    """How much a segment, with ``polls``, tells of why its command does not go on."""
+    """How much a segment, with ``polls``, says of why its command does not go on."""
     wait = _place(WAITS)
     asleep_in_driver = (pl.col("cause") == "driver") & pl.col("via_tid").is_not_null()
     return (

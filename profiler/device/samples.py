@@ -1,4 +1,4 @@
-"""Tables `gpu_samples` and `devices`: what NVML told of the machine's GPUs."""
+"""Tables `gpu_samples` and `devices`: what NVML reported of the machine's GPUs."""
 
 from __future__ import annotations
 

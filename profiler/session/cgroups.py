@@ -1,4 +1,4 @@
-"""What the kernel tells of cgroups that have a quota of CPU time, and of the machine's CPUs.
+"""What the kernel reports of cgroups that have a quota of CPU time, and of the machine's CPUs.
 
 Read as the invoking user, below /proc and where cgroups are mounted. In a container some cgroups
 above a process are out of sight: what cannot be read is left out.
@@ -43,7 +43,7 @@ class CpuReader:
     def cgroups(self, pid: int) -> Iterator[Values]:
         """The cgroup of a process and those above it that have a quota, the innermost first.
 
-        path, quota_us, period_us, periods, throttled_periods, throttled_ns, each as far as told.
+        path, quota_us, period_us, periods, throttled_periods, throttled_ns, as far as known.
         """
         hierarchy = self._mounted()
         name = self._name(pid, hierarchy)

@@ -18,7 +18,7 @@ from .helper import Note
 
 #: processes that are named, those with the most requests
 _MOST = 100
-#: the kernel tells when a process began in these units
+#: the unit in which the kernel gives the start of a process
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 

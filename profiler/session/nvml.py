@@ -77,7 +77,7 @@ class Nvml:
             self._nvml.NVML_ERROR_GPU_NOT_FOUND,
             self._nvml.NVML_ERROR_RESET_REQUIRED,
         }
-        #: what a device does not tell: not asked again
+        #: what a device does not report: not asked again
         self._refused = set[tuple[int, str]]()
         self._handles = dict[int, Any]()
         try:
@@ -93,7 +93,7 @@ class Nvml:
         return self._told(lambda nvml: str(nvml.nvmlSystemGetDriverVersion()))
 
     def measure(self, index: int, name: str) -> int | None:
-        """One of GPU_MEASURES of a GPU; None where it does not tell, now or ever.
+        """One of GPU_MEASURES of a GPU; None where it does not report it, now or ever.
 
         Raises GpuLost.
         """
@@ -110,7 +110,7 @@ class Nvml:
         return None if value in _NOT_AVAILABLE else value
 
     def tells(self, index: int, names: tuple[str, ...]) -> bool:
-        """Whether any of these measures may still be told of a GPU."""
+        """Whether a GPU may still report any of these measures."""
         return any((index, name) not in self._refused for name in names)
 
     def close(self) -> None:

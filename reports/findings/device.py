@@ -14,7 +14,7 @@ from . import chain
 from .finding import NEGLIGIBLE, Finding
 
 _HASH, _PATH = 8, 60
-#: devices that are told apart in a sentence
+#: devices that a sentence names one by one
 _DEVICES_NAMED = 4
 
 
@@ -30,7 +30,7 @@ def stalls(s: Statistics) -> Iterator[Finding]:
 
 
 def _waited(s: Statistics) -> str:
-    """Who waited, how long and how often: as far as the source tells."""
+    """Who waited, how long and how often: as far as the source shows it."""
     waiting = sum(1 for device in s.devices if device.stalls)
     total, stalls = duration(s.stalls.total_ns), plural(s.stalls.count, "stall")
     match least_known(s.devices):

@@ -42,7 +42,7 @@ def hung(s: Statistics) -> Iterator[Finding]:
 
 
 def _others(s: Statistics) -> str:
-    """Say what other downloads took: it tells a server that hangs from a slow line."""
+    """Say what other downloads took: that distinguishes a server that hangs from a slow line."""
     first_ns = s.latency.first_byte_ns
     if first_ns is None:
         return "Nothing else was downloaded: whether anything answers there is not known."

@@ -16,7 +16,7 @@ from .finding import ONE_AT_A_TIME, WORTH, Finding, matters
 _MANY_REQUESTS, _MANY_FILES, _MANY_READS = 100, 10, 1000
 #: a file up to this size costs what its round trip costs
 _SMALL_FILE_BYTES = 128 << 10
-#: what the kernel reads ahead in one request if nobody tells it otherwise
+#: what the kernel reads ahead in one request unless it is set otherwise
 _READAHEAD_BYTES = 128 << 10
 _LEAST_AGAIN_BYTES, _LEAST_UNREAD_BYTES = 1 << 20, 16 << 20
 #: opens of each file, from which on they are too many
@@ -24,7 +24,7 @@ _OPENED_AGAIN = 3
 
 
 def is_worth(s: Statistics, held: Held) -> bool:
-    """Whether something held enough of the command's wall time to be told."""
+    """Whether something held enough of the command's wall time to be said."""
     return matters(s, held.wall_ns)
 
 

@@ -15,7 +15,7 @@ _LINKS = ("op_id", *REQUEST, "fetch_id")
 
 @dataclass(frozen=True)
 class Held:
-    """Time that something held: of the command's wall time, by the tiling `command_causes`, and of
+    """Time that something held: of the command's wall time, as `command_causes` divides it, and of
     all its threads' lives.
     """
 

@@ -14,7 +14,7 @@ from .sums import count_of, total
 PAGE_BYTES = 4096
 #: the file of a request, as the kernel names it to the client
 NODE = ["mount_id", "node_id"]
-#: a request up to this size is small: the kernel reads ahead 128 KiB unless it is told otherwise
+#: a request up to this size is small: the kernel reads ahead 128 KiB unless it is set otherwise
 SMALL_BYTES = 4 * PAGE_BYTES
 
 

@@ -19,7 +19,7 @@ from cvmprof.profiler.session import gpu_sampler
 
 
 def _known(sample: dict[str, Any]) -> dict[str, Any]:
-    """The device's number and what it told."""
+    """The device's number and what it reported."""
     told = [name for bit, name in enumerate(GPU_MEASURES) if sample["known"] >> bit & 1]
     return {"device": sample["device"], **{name: sample[name] for name in told}}
 

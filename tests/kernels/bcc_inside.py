@@ -39,7 +39,7 @@ _LACKS = re.compile("this kernel lacks|no symbol |.*does not load: Operation not
 
 
 def main(directory: Path, every: bool) -> None:
-    """Does it all, and tells."""
+    """Does it all, and prints the result."""
     result: dict[str, Any] = {"python": platform.python_version()}
     try:
         facts, bcc = running_kernel(), load.import_bcc()

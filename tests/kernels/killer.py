@@ -20,7 +20,7 @@ STATUS = 7
 
 
 def main(to: Path) -> None:
-    """Kills it, and tells."""
+    """Kills it, and says so."""
     session = os.getppid()
     children = Path(f"/proc/{session}/task/{session}/children").read_text().split()
     (recorder,) = (child for child in children if _records(child))

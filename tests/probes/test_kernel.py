@@ -1,4 +1,4 @@
-"""Facts of the running kernel, and of kernels that tell less."""
+"""Facts of the running kernel, and of kernels that show less."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_options_that_are_not_set_are_no() -> None:
 
 
 class Told:
-    """A kernel's BTF that tells what it is given."""
+    """A kernel's BTF that holds what it is given."""
 
     def __init__(self, switch_arguments: int, **offsets: int) -> None:
         self._switch_arguments = switch_arguments

@@ -262,7 +262,7 @@ def _world(rows: Rows) -> None:
 
 
 def _samples(rows: Rows) -> None:
-    """Sample both devices every 50 ms; GPU 1 does not tell its power."""
+    """Sample both devices every 50 ms; GPU 1 does not report its power."""
     last = max(row["end_ns"] for row in rows.rows["segments"])
     copied = dict.fromkeys(UUIDS, 0)
     for now in range(START + 50 * MS, last, 50 * MS):

@@ -390,7 +390,7 @@ def test_a_mount_that_answers_nothing_holds_nobody_up(
 
 @dataclass(frozen=True)
 class Fault:
-    """What a server does to one request for the fifth object, and what is to be told of that:
+    """What a server does to one request for the fifth object, and what is to be said of that:
     its kind and words, and how long the command waited for it at least.
     """
 
@@ -423,7 +423,7 @@ FAULTS = {
 def test_a_server_that_fails_once(
     failing_lab: Lab, tmp_path: Path, start: Start, name: str
 ) -> None:
-    """Asked once more, by the client or by the kernel, all is read, and both requests are told."""
+    """Asked once more, by the client or by the kernel, all is read, and both requests are in the tables."""
     fault = FAULTS[name]
     order(failing_lab, Shaping())
     options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
@@ -504,7 +504,7 @@ def test_a_body_that_freezes_until_the_command_is_ended(
 
 
 def test_one_object_that_comes_late(failing_lab: Lab, tmp_path: Path, start: Start) -> None:
-    """What all downloads take in the median is not the matter, and not told as if it were."""
+    """What all downloads take in the median is not the matter, and not said as if it were."""
     order(failing_lab, Shaping())
     place = mount(failing_lab, tmp_path / "mnt", MountOptions(cache=tmp_path / "cache"))
     late = Rule("delay", "/data/", delay_s=LATE_S, skip=4, times=1)

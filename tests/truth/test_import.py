@@ -1,4 +1,4 @@
-"""One cold read of the real client, told by its own debug log, by a trace and by the server."""
+"""One cold read of the real client, seen by its own debug log, by a trace and by the server."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ MANAGERS: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("name", MANAGERS)
 def test_cache_managers(lab: Lab, mounted: Mount, tmp_path: Path, name: str) -> None:
-    """Whatever keeps the objects, a cold read is told alike, and equals what the client counts."""
+    """Whatever keeps the objects, a cold read looks the same, and equals what the client counts."""
     settings, manager = MANAGERS[name]
     placed = {key: str(value).replace("{root}", str(tmp_path)) for key, value in settings.items()}
     place = mounted(lab, **placed)

@@ -1,4 +1,4 @@
-"""A client without symbols: what its system calls on the cache and its sockets tell is the same."""
+"""A client without symbols: what its system calls on the cache and its sockets show is the same."""
 
 from __future__ import annotations
 

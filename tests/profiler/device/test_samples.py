@@ -1,4 +1,4 @@
-"""Samples of GPUs get their device, and what was not told is null."""
+"""Samples of GPUs get their device, and what was not reported is null."""
 
 from __future__ import annotations
 

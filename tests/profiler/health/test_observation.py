@@ -1,4 +1,4 @@
-"""Probes and losses that the journal tells several times."""
+"""Probes and losses that stand in the journal several times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def lines(kind: str, *rows: dict[str, Any]) -> Journal:
 
 
 def test_the_last_row_of_a_probe_counts() -> None:
-    """Of one event, kind and target; in the order in which they were first told."""
+    """Of one event, kind and target; in the order in which they were first written."""
     row = {"event": "read", "family": "fentry", "target": "a"}
     journal = lines(
         "probes", {**row, "reason": "first"}, {**row, "target": "b"}, {**row, "family": "kprobe"},

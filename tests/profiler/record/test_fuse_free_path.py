@@ -47,7 +47,7 @@ class Hung:
                 return found
 
     def end(self) -> None:
-        """Unmounts it; whoever waits for it is told that it is gone."""
+        """Unmounts it; whoever waits for it sees that it is gone."""
         self._libc.umount2(os.fsencode(self.place), _DETACH)
         if self._device >= 0:
             os.close(self._device)

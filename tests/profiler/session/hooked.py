@@ -100,7 +100,7 @@ class Done(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A phase as its two lines tell it."""
+    """A phase as its two lines describe it."""
 
     name: str
     framework: str

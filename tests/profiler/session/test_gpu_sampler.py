@@ -34,7 +34,7 @@ OTHERS = ("memory_bytes", "utilisation_percent", "power_mw", "clock_mhz")
 
 
 def told(result: dict[str, Any], device: int, *names: str) -> list[tuple[Any, ...]]:
-    """What a device told, sample by sample; None where it did not."""
+    """What a device reported, sample by sample; None where it did not."""
     samples = [each for each in result["samples"] if each["device"] == device]
     return [tuple(each.get(name) for name in names) for each in samples]
 

@@ -1,4 +1,4 @@
-"""Reports of imported logs: what the log tells, and nothing more exact than it."""
+"""Reports of imported logs: what the log says, and nothing more exact than it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server, network or client: what samples of connections tell of downloads."""
+"""Server, network or client: what samples of connections show of downloads."""
 
 from __future__ import annotations
 
