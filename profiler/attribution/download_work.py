@@ -38,16 +38,7 @@ def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
     Other downloads can delay a piece only in the round that receives it: in earlier rounds there
     was nothing to receive on its socket.
     """
-    pieces = (
-        work.drop_nulls("download_id")
-        .with_row_index("piece")
-        .join(sent.select("download_id", "sent_ns", "handed_ns"), on="download_id")
-    )
-    until = pl.coalesce("handed_ns", "end_ns")
-    ended = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", until))
-    pieces = pieces.with_columns(end_ns=ended).sort("download_id", "start_ns")
-    before = pl.coalesce(pl.col("end_ns").shift(1).over("download_id"), "sent_ns")
-    pieces = pieces.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
+    pieces = _pieces(work, sent)
     held = pieces.join(_held_up(pieces, work), on="piece", how="left", maintain_order="left")
     queued = held.with_columns(
         pl.col("queue_ns").fill_null(0),
@@ -70,6 +61,22 @@ def divided_work(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
         write_ns=write,
         off_ns=off,
     )
+
+
+def _pieces(work: pl.DataFrame, sent: pl.DataFrame) -> pl.DataFrame:
+    """The pieces of each download in the order of time, with ``piece``, their number, and
+    ``from_ns``. None of them goes on after the result was handed over.
+    """
+    pieces = (
+        work.drop_nulls("download_id")
+        .with_row_index("piece")
+        .join(sent.select("download_id", "sent_ns", "handed_ns"), on="download_id")
+    )
+    until = pl.coalesce("handed_ns", "end_ns")
+    ended = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", until))
+    pieces = pieces.with_columns(end_ns=ended).sort("download_id", "start_ns")
+    before = pl.coalesce(pl.col("end_ns").shift(1).over("download_id"), "sent_ns")
+    return pieces.with_columns(from_ns=pl.min_horizontal(before, "start_ns"))
 
 
 def _held_up(pieces: pl.DataFrame, work: pl.DataFrame) -> pl.DataFrame:

@@ -167,18 +167,10 @@ def _handed_over(
         on=["mount_id", "unique"],
         how="left",
     )
-    holders = downloaded.select(
-        "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
-    )
-    within = pl.col("freed_ns") <= pl.col("answered_ns")
-    overlapping = alone.join(holders, on=["pid", "object_hash"]).filter(
-        ((pl.col("held_ns") <= pl.col("start_ns")) | within)
-        & (pl.col("freed_ns") > pl.col("start_ns")).fill_null(value=True)
-        & (pl.col("holder_tid") != pl.col("tid"))
-    )
     done = pl.col("freed_ns").is_not_null()
     return (
-        overlapping.sort("freed_ns", nulls_last=True, maintain_order=True)
+        _meanwhile(alone, downloaded)
+        .sort("freed_ns", nulls_last=True, maintain_order=True)
         .select(
             "mount_id",
             "pid",
@@ -190,6 +182,21 @@ def _handed_over(
             queued_ns=pl.lit(None, pl.Int64),
         )
         .unique(["tid", "start_ns"], keep="first", maintain_order=True)
+    )
+
+
+def _meanwhile(alone: pl.DataFrame, downloaded: pl.DataFrame) -> pl.DataFrame:
+    """Misses with each download of the same object by another thread meanwhile: held_ns,
+    freed_ns?, holder_tid.
+    """
+    holders = downloaded.select(
+        "pid", "object_hash", held_ns="start_ns", freed_ns="end_ns", holder_tid="tid"
+    )
+    within = pl.col("freed_ns") <= pl.col("answered_ns")
+    return alone.join(holders, on=["pid", "object_hash"]).filter(
+        ((pl.col("held_ns") <= pl.col("start_ns")) | within)
+        & (pl.col("freed_ns") > pl.col("start_ns")).fill_null(value=True)
+        & (pl.col("holder_tid") != pl.col("tid"))
     )
 
 

@@ -136,6 +136,13 @@ def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         inside=inside, own=inside & (pl.col("tid") == pl.col("crash_tid"))
     ).sort("pid", "own", "inside", "start_ns")
     last = ranked.unique("pid", keep="last", maintain_order=True)
+    return signals.join(
+        last.select("pid", doing=_doing()), on="pid", how="left", maintain_order="left"
+    )
+
+
+def _doing() -> pl.Expr:
+    """The call that a crash hit, in words."""
     about = (
         pl.when(pl.col("object_hash").is_not_null())
         .then(pl.format(" of {}", pl.col("object_hash").str.head(8)))
@@ -149,10 +156,7 @@ def last_calls(events: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         .then(pl.format("while thread {} was in", "tid"))
         .otherwise(pl.lit("after its last call"))
     )
-    described = last.select(
-        "pid", doing=pl.format("{} {}{}, begun {} ms before", where, "function", about, ago)
-    )
-    return signals.join(described, on="pid", how="left", maintain_order="left")
+    return pl.format("{} {}{}, begun {} ms before", where, "function", about, ago)
 
 
 def _with_last_calls(deaths: pl.DataFrame, last_calls: pl.DataFrame) -> pl.DataFrame:

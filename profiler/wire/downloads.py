@@ -35,14 +35,12 @@ def wire_requests(
         happened(name) for name in _TIMES
     )
     begun = recorded.with_columns(began_ns=pl.coalesce("sent_ns", "connect_ns", "closed_ns"))
+    connection = pl.struct("pid", "fd", "socket", "connect_ns").rank("dense").cast(pl.Int32)
     sent = (
         begun.drop_nulls("began_ns")
         .sort("began_ns", "pid", "fd")
         .with_columns(
-            connection_id=pl.struct("pid", "fd", "socket", "connect_ns")
-            .rank("dense")
-            .cast(pl.Int32)
-            - 1,
+            connection_id=connection - 1,
             download_id=pl.int_range(pl.len(), dtype=pl.Int32),
         )
         .join(daemons, on="pid", how="left", maintain_order="left")
@@ -138,19 +136,10 @@ def named_by_fetches(
     ``fetches``: pid, start_ns, end_ns?, object_hash of fetches that download; ``calls``:
     `daemon_calls`, for downloads outside any fetch.
     """
-    others = calls.filter((pl.col("function") == DOWNLOAD) & pl.col("parent_id").is_null()).select(
-        "pid", "start_ns", "end_ns", only_object=pl.lit(None, pl.String)
-    )
-    busy = pl.concat(
-        [
-            fetches.select("pid", "start_ns", "end_ns", only_object="object_hash"),
-            others,
-        ]
-    )
     pairs = (
         sent.filter(pl.col("url_path").is_null())
         .select("download_id", "pid", "began_ns")
-        .join(busy, on="pid")
+        .join(_downloading(fetches, calls), on="pid")
     )
     within = (pl.col("began_ns") >= pl.col("start_ns")) & (
         pl.col("end_ns").is_null() | (pl.col("began_ns") <= pl.col("end_ns"))
@@ -166,6 +155,18 @@ def named_by_fetches(
         sent.join(certain, on="download_id", how="left", maintain_order="left")
         .with_columns(object_hash=pl.coalesce("object_hash", "only_object"))
         .drop("only_object")
+    )
+
+
+def _downloading(fetches: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """When daemons were downloading: pid, start_ns, end_ns?, only_object?: null outside fetches."""
+    outside = (pl.col("function") == DOWNLOAD) & pl.col("parent_id").is_null()
+    times = ("pid", "start_ns", "end_ns")
+    return pl.concat(
+        [
+            fetches.select(*times, only_object="object_hash"),
+            calls.filter(outside).select(*times, only_object=pl.lit(None, pl.String)),
+        ]
     )
 
 

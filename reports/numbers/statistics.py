@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import polars as pl
 
-from ..material import Material
+from ..material import Frames, Material
 from .command import CommandTime, command_time
 from .contention import Collisions, collisions, own_fetches
 from .cpu import Cpu, cpu
@@ -37,6 +37,9 @@ from .sums import count_of, total
 from .survivors import Survivors, survivors
 from .tensors import Tensors, tensors
 from .waits import Waits, waits
+
+#: incidents that are kept, the earliest
+_INCIDENTS = 100
 
 
 @dataclass(frozen=True)
@@ -145,38 +148,24 @@ def compute(material: Material) -> Statistics:
 
 
 def _measured(material: Material) -> Statistics:
-    frames, own = material.frames, material.own
-    meta, window = material.meta, material.window
-    offset = meta.get("utc_offset_ns")
+    frames, own, window = material.frames, material.own, material.window
     fetched = fetch_summary(own["fetches"], window)
-    chunks = frames["chunks"]
     return Statistics(
-        command=_command(meta),
-        started_utc_ns=None if offset is None else window.start_ns + int(offset),
-        start_ns=window.start_ns,
-        duration_ns=window.duration_ns,
-        outcome=_outcome(meta),
-        kernel=str(meta.get("kernel", "")),
-        cvmprof_version=str(meta.get("version", "")),
+        **_described(material),
+        **_chunks(frames["chunks"]),
+        **_rows(frames, own),
         counts=counts(own),
         command_time=command_time(material),
         phases=phases(material),
         fetches=fetched,
         failures=failures(own),
-        bytes=Bytes(
-            total(own["downloads"], "wire_bytes"),
-            fetched.unpacked_bytes,
-            dict(material.source_bytes.iter_rows()),
-        ),
+        bytes=_bytes(material, fetched),
         patterns=patterns(material),
         latency=latency(own),
         network=network(own),
         waits=waits(own, window),
         servers=servers(own["downloads"]),
         of_mounts=of_mounts(material),
-        chunks_known=chunks.height,
-        chunks_looked_up=count_of(chunks, pl.col("cached_at_start").is_not_null()),
-        chunks_cached_at_start=count_of(chunks, pl.col("cached_at_start").fill_null(value=False)),
         slowest_chunks=slowest_chunks(own, window),
         collisions=collisions({**frames, "lock_waits": own["lock_waits"]}),
         fetched_for_no_request=own_fetches(frames),
@@ -187,9 +176,47 @@ def _measured(material: Material) -> Statistics:
         unfinished=unfinished_operations(own),
         failed_operations=failed_operations(frames, window),
         survivors=survivors(material),
-        incidents=tuple(frames["incidents"].sort("time_ns").head(100).to_dicts()),
-        losses=tuple(frames["losses"].filter(pl.col("count") > 0).to_dicts()),
-        probes=tuple(frames["probes"].to_dicts()),
-        mounts=tuple(own["mounts"].to_dicts()),
-        reconciliation=tuple(frames["reconciliation"].to_dicts()),
     )
+
+
+def _described(material: Material) -> dict[str, Any]:
+    """The fields that say which run it is."""
+    meta, window = material.meta, material.window
+    offset = meta.get("utc_offset_ns")
+    return {
+        "command": _command(meta),
+        "started_utc_ns": None if offset is None else window.start_ns + int(offset),
+        "start_ns": window.start_ns,
+        "duration_ns": window.duration_ns,
+        "outcome": _outcome(meta),
+        "kernel": str(meta.get("kernel", "")),
+        "cvmprof_version": str(meta.get("version", "")),
+    }
+
+
+def _chunks(chunks: pl.DataFrame) -> dict[str, int]:
+    """How many chunks are known, and how many were in the client's cache."""
+    cached = pl.col("cached_at_start")
+    return {
+        "chunks_known": chunks.height,
+        "chunks_looked_up": count_of(chunks, cached.is_not_null()),
+        "chunks_cached_at_start": count_of(chunks, cached.fill_null(value=False)),
+    }
+
+
+def _rows(frames: Frames, own: Frames) -> dict[str, tuple[dict[str, Any], ...]]:
+    """The rows of tables that are shown as they are."""
+    shown = {
+        "incidents": frames["incidents"].sort("time_ns").head(_INCIDENTS),
+        "losses": frames["losses"].filter(pl.col("count") > 0),
+        "probes": frames["probes"],
+        "mounts": own["mounts"],
+        "reconciliation": frames["reconciliation"],
+    }
+    return {name: tuple(rows.to_dicts()) for name, rows in shown.items()}
+
+
+def _bytes(material: Material, fetched: Fetches) -> Bytes:
+    by_source = dict(material.source_bytes.iter_rows())
+    received = total(material.own["downloads"], "wire_bytes")
+    return Bytes(received, fetched.unpacked_bytes, by_source)

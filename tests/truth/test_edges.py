@@ -1,4 +1,4 @@
-"""Where the kernel reports no end, or reports it otherwise: pinned pages, signals, killed requests."""
+"""Where the kernel reports no end, or another one: pinned pages, signals, killed requests."""
 
 from __future__ import annotations
 

@@ -423,7 +423,7 @@ FAULTS = {
 def test_a_server_that_fails_once(
     failing_lab: Lab, tmp_path: Path, start: Start, name: str
 ) -> None:
-    """Asked once more, by the client or by the kernel, all is read, and both requests are in the tables."""
+    """Asked once more, by the client or by the kernel, all is read; both requests are there."""
     fault = FAULTS[name]
     order(failing_lab, Shaping())
     options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
