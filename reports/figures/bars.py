@@ -21,6 +21,8 @@ from .layout import GRID, layout_over_time
 _MARGIN_PX, _BAR_PX = 230, 34
 #: processes that have a bar, and phases
 MAX_PROCESSES, MAX_PHASES = 8, 10
+#: width of a character in a bar, as a share of the longest bar in a narrow window
+_CHARACTER = 0.0125
 #: share of the time by which all threads' time must differ from the command's to have a bar
 _DIFFERS = 0.05
 #: row of a log's counts: its height, and the part of it that is drawn in
@@ -143,7 +145,7 @@ def _cause_trace(cause: str, bars: list[TimeBar], longest: float) -> Json:
         "y": list(range(0, -len(bars), -1)),
         "marker": {"color": style.colour, "line": {"width": 0.5, "color": "#ffffff"}},
         "text": [
-            f"{cause} {share}" if ns >= 0.09 * longest else ""
+            _caption(f"{cause} {share}", ns / longest)
             for ns, share in zip(drawn, shares, strict=True)
         ],
         "textposition": "inside",
@@ -157,6 +159,11 @@ def _cause_trace(cause: str, bars: list[TimeBar], longest: float) -> Json:
             for ns, share, bar in zip(spent, shares, bars, strict=True)
         ],
     }
+
+
+def _caption(text: str, width: float) -> str:
+    """The text where a part this wide, as a share of the figure, has room for it."""
+    return text if width >= _CHARACTER * len(text) else ""
 
 
 def counts_figure(counts: dict[str, pl.DataFrame], width_ns: int, window: Window) -> Json:

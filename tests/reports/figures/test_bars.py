@@ -126,3 +126,12 @@ def test_what_a_log_counts_has_a_row_and_a_scale_for_each_kind() -> None:
     assert below < above < low < high
     assert [each["text"] for each in layout["annotations"]] == ["calls", "downloads"]
     assert counts_figure({}, 1, Window(0, 1)) == {}
+
+
+@pytest.mark.parametrize(("cpu_ms", "text"), [(9, ""), (11, "cpu 11 %")])
+def test_a_part_is_named_where_its_name_has_room(cpu_ms: int, text: str) -> None:
+    """Ten per cent of the figure hold eight characters in a narrow window."""
+    causes_ns = {"cpu": cpu_ms * MS, "copy": (100 - cpu_ms) * MS}
+    figure = time_figure([Bar("a", 100 * MS, causes_ns)])
+    (cpu,) = (trace for trace in figure["data"] if trace["name"] == "cpu")
+    assert cpu["text"] == [text]
