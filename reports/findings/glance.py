@@ -49,7 +49,7 @@ def _over_http(s: Statistics) -> list[Figure]:
 
 
 def _chunks(s: Statistics) -> list[Figure]:
-    name, known = "chunks downloaded", s.chunks_looked_up
+    name, known = "chunks or files downloaded", s.chunks_looked_up
     files = s.fetches.files_downloaded
     return [
         Figure(name, f"{s.fetches.chunks_downloaded:,}"),

@@ -194,7 +194,7 @@ def _described(material: Material) -> dict[str, Any]:
     }
 
 
-def _chunks(chunks: pl.DataFrame) -> dict[str, int]:
+def _chunks(chunks: pl.DataFrame) -> dict[str, Any]:
     """How many chunks are known, and how many were in the client's cache."""
     cached = pl.col("cached_at_start")
     return {
@@ -204,7 +204,7 @@ def _chunks(chunks: pl.DataFrame) -> dict[str, int]:
     }
 
 
-def _rows(frames: Frames, own: Frames) -> dict[str, tuple[dict[str, Any], ...]]:
+def _rows(frames: Frames, own: Frames) -> dict[str, Any]:
     """The rows of tables that are shown as they are."""
     shown = {
         "incidents": frames["incidents"].sort("time_ns").head(_INCIDENTS),

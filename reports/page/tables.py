@@ -185,7 +185,7 @@ def _slowest(s: Statistics) -> str:
     shown, all_of_them = len(s.slowest_chunks), s.fetches.chunks_downloaded
     if shown < SLOWEST_CHUNKS:
         return "The slowest chunks"
-    return f"The {shown} slowest chunks; {all_of_them:,} were downloaded"
+    return f"The {shown} slowest chunks or files; {all_of_them:,} were downloaded"
 
 
 def _spent_in(fetched: pl.DataFrame, fetches: list[int]) -> dict[int, dict[str, int]]:

@@ -52,7 +52,7 @@ def test_a_heat_map_of_one_of_several_files_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("fetched", "title"),
-    [(17, "The slowest chunks"), (40, "The 30 slowest chunks; 40 were downloaded")],
+    [(17, "The slowest chunks"), (40, "The 30 slowest chunks or files; 40 were downloaded")],
 )
 def test_a_table_of_some_chunks_says_of_how_many(fetched: int, title: str) -> None:
     run = cold_run(fetched, fetched + 2)

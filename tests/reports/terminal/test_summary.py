@@ -84,7 +84,7 @@ def test_side_by_side() -> None:
     lines = render_side_by_side([("cold", cold()), ("warm", warm())], 80).splitlines()
     assert max(map(len, lines)) <= 80
     table = {line[:30].strip(): line[30:].split() for line in lines if line.strip()}
-    assert table["chunks downloaded"] == ["17", "0"]
+    assert table["chunks or files downloaded"] == ["17", "0"]
     assert table["chunks cached at start"] == ["12", "of", "29", "29", "of", "29"]
 
 
