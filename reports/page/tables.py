@@ -123,7 +123,7 @@ def sections_of_run(s: Statistics, fetched: pl.DataFrame) -> list[Section]:
     source = least_known(s.devices)
     made = (
         Section("lost", f"{chain.LOST[source]}, by phase", _lost(s)),
-        Section("stalls", f"The longest {chain.GAPS[source]}", _stalls(s)),
+        Section("stalls", _longest(s, chain.GAPS[source]), _stalls(s)),
         Section("chunks", _slowest(s), _chunks(s, fetched)),
         Section("incidents", "Incidents", _incidents(s)),
         Section("mounts", "Mounts", _mounts(s)),
@@ -281,6 +281,14 @@ def _cause_bars(causes_ns: Mapping[str, int], share: float) -> Cell:
         ),
         percent=f"{100 * share:.1f}",
     )
+
+
+def _longest(s: Statistics, gaps: str) -> str:
+    """The heading of the longest stalls: of how many, where they are not all."""
+    shown = min(len(s.stalls.longest), _STALLS)
+    if shown == s.stalls.count:
+        return f"The longest {gaps}"
+    return f"The {shown} longest {gaps}, of {s.stalls.count:,}"
 
 
 def _stalls(s: Statistics) -> Table:

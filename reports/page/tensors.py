@@ -22,7 +22,11 @@ _LATE: Columns = (
 def sections_of_tensors(s: Statistics) -> list[Section]:
     """Return the table of late tensors where there are any."""
     rows = tuple(_row(tensor, s) for tensor in s.tensors.latest[:_ROWS])
-    return [Section("tensors", "Tensors that were late", Table(_LATE, rows))] if rows else []
+    if not rows:
+        return []
+    more = f": the {len(rows)} waited for longest, of {s.tensors.late:,}"
+    title = "Tensors that were late" + (more if s.tensors.late > len(rows) else "")
+    return [Section("tensors", title, Table(_LATE, rows))]
 
 
 def _row(tensor: LateTensor, s: Statistics) -> Row:

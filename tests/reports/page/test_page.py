@@ -170,7 +170,7 @@ def test_what_phases_lost_of_the_devices_time_is_listed(tmp_path: Path) -> None:
     assert "first_byte 75 %, transfer 5.3 %, device 2.3 %, driver 2.1 %" in page
     calls = write_page(calls_run(), tmp_path / "calls.html").read_text(encoding="utf-8")
     assert "<h2>Time between submits to a device, by phase</h2>" in calls
-    assert "<h2>The longest gaps between submits</h2>" in calls
+    assert "<h2>The 15 longest gaps between submits, of 44</h2>" in calls
     warm = write_page(warm_run(), tmp_path / "warm.html").read_text(encoding="utf-8")
     assert "<h2>Time between inferences, which stand for a device, by phase</h2>" in warm
 

@@ -13,8 +13,10 @@ from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.statistics import Outcome, compute
 from cvmprof.reports.page.sections import Block, facts_of_run, heat_block, with_scope
 from cvmprof.reports.page.tables import sections_of_run
+from cvmprof.reports.page.tensors import sections_of_tensors
 from cvmprof.tests.reports.rows import quiet
 from cvmprof.tests.reports.synthetic import MS, PID, START, cold_run, run_of, tiny_rows
+from cvmprof.tests.reports.synthetic_gpu import gpu_run
 
 OTHER = 777
 
@@ -60,6 +62,33 @@ def test_a_table_of_some_chunks_says_of_how_many(fetched: int, title: str) -> No
     statistics = compute(material)
     found = sections_of_run(statistics, fetch_parts(material.frames, material.window))
     assert [each.title for each in found if each.anchor == "chunks"] == [title]
+
+
+@pytest.mark.parametrize(
+    ("kept", "title"), [(15, "The longest stalls"), (44, "The 15 longest stalls, of 44")]
+)
+def test_a_table_of_some_stalls_says_of_how_many(kept: int, title: str) -> None:
+    material = gather(gpu_run())
+    found = compute(material)
+    stalls = replace(found.stalls, count=kept, longest=found.stalls.longest[:kept])
+    sections = sections_of_run(
+        replace(found, stalls=stalls), fetch_parts(material.frames, material.window)
+    )
+    assert [each.title for each in sections if each.anchor == "stalls"] == [title]
+
+
+@pytest.mark.parametrize(
+    ("times", "title"),
+    [
+        (1, "Tensors that were late"),
+        (2, "Tensors that were late: the 20 waited for longest, of 24"),
+    ],
+)
+def test_a_table_of_some_tensors_says_of_how_many(times: int, title: str) -> None:
+    found = compute(gather(gpu_run()))
+    late = found.tensors.latest * times
+    tensors = replace(found.tensors, latest=late, late=len(late))
+    assert [each.title for each in sections_of_tensors(replace(found, tensors=tensors))] == [title]
 
 
 @pytest.mark.parametrize(
