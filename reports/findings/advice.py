@@ -8,8 +8,22 @@ from dataclasses import dataclass
 from ..numbers.gains import Gain
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
+from .conditions import (
+    asks_for_names,
+    compressed,
+    held_by_catalog,
+    held_by_collision,
+    held_by_handle,
+    held_by_other,
+    held_by_readahead,
+    reads_are_small,
+    reads_cache,
+    repeated,
+    unpacks,
+    writes_cache,
+)
 from .finding import Finding, matters
-from .servers import is_here
+from .servers import is_here, proxy_is_here
 from .sharing import others_fetched
 
 #: mean number of fetches at once below which more at once would help
@@ -42,13 +56,21 @@ def _one_at_a_time(s: Statistics) -> bool:
     return s.fetches.chunks_downloaded > 1 and s.fetches.mean_at_once < _FEW_AT_ONCE
 
 
-_FASTER_CACHE = Remedy("the site", "a faster disk for the client's cache")
+def _several_at_once(s: Statistics) -> bool:
+    return s.fetches.most_at_once > 1
+
+
+def _is_far(s: Statistics) -> bool:
+    return _is_away(s) and not proxy_is_here(s)
+
+
 LEVERS = (
     Lever(
         "first_byte",
         "the server's first byte",
         (
-            Remedy("the site", "a cache or proxy near here that holds the objects", _is_away),
+            Remedy("the site", "a cache or proxy near here that holds the objects", _is_far),
+            Remedy("the site", "look at the proxy, which is on this machine", proxy_is_here),
             Remedy("the site", "look at that server, which is on this machine", is_here),
             Remedy("the program", "open and read several files or parts at once", _one_at_a_time),
             Remedy("the publisher", "fewer and larger objects", _one_at_a_time),
@@ -58,7 +80,8 @@ LEVERS = (
         "transfer",
         "receiving the data",
         (
-            Remedy("the site", "a faster line, or a cache on this side of it", _is_away),
+            Remedy("the site", "a faster line, or a cache on this side of it", _is_far),
+            Remedy("the site", "look at the proxy, which is on this machine", proxy_is_here),
             Remedy("the site", "look at that server, which is on this machine", is_here),
             Remedy("the program", "read only what is needed"),
             Remedy("the publisher", "smaller data, or data that compresses"),
@@ -67,25 +90,54 @@ LEVERS = (
     Lever(
         "download_thread",
         "the work of the client's one download thread",
-        (Remedy("the publisher", "store the objects uncompressed"), _FASTER_CACHE),
+        (
+            Remedy(
+                "the publisher",
+                "store the objects uncompressed: more bytes to transfer",
+                compressed,
+            ),
+            Remedy("the site", "a faster CPU for the client", unpacks),
+            Remedy("the site", "a faster disk for the client's cache", writes_cache),
+        ),
     ),
     Lever(
         "other_downloads",
         "waiting behind other downloads",
         (
             Remedy("the site", "another client, or another time, for the others", others_fetched),
-            Remedy("the publisher", "store the objects uncompressed: one thread unpacks them all"),
+            Remedy(
+                "the publisher",
+                "store the objects uncompressed: one thread unpacks them all",
+                compressed,
+            ),
+            Remedy("the program", "ask first for what is needed first", _several_at_once),
+            Remedy("the site", "shorter pauses (CVMFS_BACKOFF_INIT, CVMFS_BACKOFF_MAX)", repeated),
         ),
     ),
     Lever(
         "locks",
         "locks in the client",
-        (Remedy("the program", "a file handle of its own for each thread"),),
+        (
+            Remedy("the program", "a file handle of its own for each thread", held_by_handle),
+            Remedy(
+                "the program",
+                "fewer files open at once, or opened again: all share 128 locks",
+                held_by_collision,
+            ),
+            Remedy("the publisher", "smaller nested catalogs", held_by_catalog),
+            Remedy("who shortens fetches", "readahead waited behind them", held_by_readahead),
+            Remedy("to find out", "the table lock_waits names each holder", held_by_other),
+        ),
     ),
     Lever(
         "client",
         "the requests that the client answers itself",
-        (Remedy("the program", "fewer and larger reads"), _FASTER_CACHE),
+        (
+            Remedy("the program", "fewer and larger reads", reads_are_small),
+            Remedy("the program", "fewer lookups and opens", asks_for_names),
+            Remedy("the site", "a faster disk for the client's cache", reads_cache),
+            Remedy("the site", "memory in which the kernel keeps what was read before"),
+        ),
     ),
     Lever("catalogs", "the catalogs", (Remedy("the publisher", "smaller nested catalogs"),)),
 )
@@ -104,7 +156,7 @@ def levers(s: Statistics) -> Iterator[Finding]:
         remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
         held = f"{duration(gain.held_ns)} ({percent(gain.held_ns / wall_ns)})"
         headline = f"{capital(each.what)} held the command up for {held}; {_at_most(gain)}."
-        yield Finding("advice", headline, f"{capital(remedies)}.", gain.held_ns)
+        yield Finding("advice", headline, f"{capital(remedies)}." if remedies else "", gain.held_ns)
 
 
 def _at_most(gain: Gain) -> str:

@@ -24,8 +24,9 @@ def cached_chunks(s: Statistics) -> Iterator[Finding]:
         wire = size(s.bytes.over_http)
         yield Finding(
             "note",
-            f"{cached:,} of {were} in the client's cache at start.",
-            f"{size(s.bytes.unpacked)} of data came over HTTP, as {wire} on the wire.",
+            f"{cached:,} of {were} in the client's cache when first looked up.",
+            f"{size(s.bytes.unpacked)} of files came over HTTP. All that came, with catalogs and "
+            f"headers, was {wire} on the wire.",
         )
 
 
@@ -60,7 +61,7 @@ def page_cache(s: Statistics) -> Iterator[Finding]:
 _RENEWALS = {
     "reload": "A client was reloaded",
     "remount": "A repository was remounted",
-    "eviction": "A client removed objects from its cache",
+    "eviction": "Objects were removed from a client's cache",
 }
 
 
@@ -85,7 +86,10 @@ def downloaded_again(s: Statistics) -> Iterator[Finding]:
             "reaches it downloads its whole chunk again."
         )
     elif any(incident["kind"] == "eviction" for incident in s.incidents):
-        why = "They were evicted from the client's cache in between: its limit is too low."
+        why = (
+            "Objects were removed from a client's cache meanwhile: its limit (CVMFS_QUOTA_LIMIT) "
+            "is too low for what is used, or somebody emptied it."
+        )
     else:
         why = "They were not in the client's cache when they were needed again."
     objects = plural(again, "object was", "objects were")
@@ -99,7 +103,7 @@ def joined(s: Statistics) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{number} waited for a download that another thread had begun.",
-            "The object was downloaded once; nothing was fetched twice.",
+            "What they needed was coming already, and was downloaded once.",
         )
 
 
@@ -108,11 +112,11 @@ def collisions(s: Statistics) -> Iterator[Finding]:
     waits = s.collisions
     if waits.total_ns < _SHORTEST_COLLISION_NS:
         return
-    reads = plural(waits.count, "read")
+    requests = plural(waits.count, "request")
     waiting, holding = waits.waiting_path or "a file", waits.holding_path or "another"
     yield Finding(
         "note",
-        f"{reads} waited {duration(waits.total_ns)} for a lock that another open file held.",
+        f"{requests} waited {duration(waits.total_ns)} for a lock that another open file held.",
         "cvmfs2 holds a lock while it fetches a chunk, and has 128 of them for all open files, so "
         "unrelated files may share one. The longest: "
         f"{waiting} waited {duration(waits.longest_ns)} for {holding}.",

@@ -14,7 +14,7 @@ from . import chain
 from .finding import NEGLIGIBLE, Finding
 
 _HASH, _PATH = 8, 60
-#: devices that a sentence names one by one
+#: devices that a sentence names
 _DEVICES_NAMED = 4
 
 

@@ -18,11 +18,11 @@ _WORDS = {
 }  # fmt: skip
 #: what an error says of a mount that is not dead, and what to do
 _MEANINGS = {
-    "EIO": "The client could not supply what was asked for: its log and the fetches that failed "
-    "say why.",
+    "EIO": "The client could not supply what was asked for: its log says why, and fetches that "
+    "failed may.",
     "EACCES": "Permissions, or the client, refuse it: check who may read the repository.",
     "ESTALE": "What was open is not there any more: open it again, or mount the repository again.",
-    "ECONNABORTED": "The client ended before it answered.",
+    "ECONNABORTED": "The client ended before it answered, or the mount was detached by force.",
     "ENOENT": "The automounter mounted nothing there: cvmfs_config probe says why.",
     "ENODEV": "What is mounted there answers no such call: check that it is the right mount.",
 }
@@ -54,7 +54,7 @@ def _dead(alike: list[FailedOperation]) -> Finding:
 def _failed(alike: list[FailedOperation]) -> Finding:
     place = _place(alike[0])
     where = f" on {place}" if place and _number(alike) > 1 else ""
-    meaning = _MEANINGS.get(alike[0].error, "The client could not be reached.")
+    meaning = _MEANINGS.get(alike[0].error, "What serves that mount could not be reached.")
     headline = f"{_what(alike)}{where} failed ({alike[0].error})."
     return Finding("warning", headline, f"{_first(alike)}{meaning}")
 

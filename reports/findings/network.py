@@ -10,7 +10,7 @@ from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
 from .cpu import worst_lack
 from .finding import Finding, matters
-from .servers import is_here, the_server
+from .servers import is_here, proxy_is_here, the_server
 
 #: fewer lost segments, or samples, are not enough to report
 _FEW = 5
@@ -22,6 +22,10 @@ _SLOW_NS = 5_000_000
 _HANG_NS = 1_000_000_000
 #: times the median at which one download is out of the ordinary
 _OUT_OF_LINE = 5
+#: which setting limits the wait for an answer, by the way to the server
+_TIMEOUTS = {"proxy": "CVMFS_TIMEOUT", "direct": "CVMFS_TIMEOUT_DIRECT"}
+#: the shortest timeout that can be set
+_LEAST_TIMEOUT_NS = 1_000_000_000
 
 
 def hung(s: Statistics) -> Iterator[Finding]:
@@ -90,13 +94,14 @@ def latency(s: Statistics) -> Iterator[Finding]:
         return
     medians = f"(medians of {s.latency.downloads:,})"
     numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
-    speed = "" if s.latency.bytes_per_s is None else f", at {size(s.latency.bytes_per_s)}/s"
+    # what came whole with its first bytes has no speed
+    speed = f", at {size(s.latency.bytes_per_s)}/s" if s.latency.bytes_per_s and transfer else ""
     # where another finding says why, that one says what would help
-    advice = "" if _is_told(s) else _what_would_help(s)
+    advice = "" if _is_said(s) else _what_would_help(s)
     yield Finding("note", f"A download took {numbers}{speed}.", advice)
 
 
-def _is_told(s: Statistics) -> bool:
+def _is_said(s: Statistics) -> bool:
     """Whether another finding says what the command waited for in downloads."""
     lost_ns = s.waits.in_flight_ns + s.waits.useless_ns
     mostly_lost = lost_ns > s.waits.first_byte_ns + s.waits.transfer_ns
@@ -113,15 +118,21 @@ def _what_would_help(s: Statistics) -> str:
         "for transfers: "
     )
     if first_ns > 2 * transfer_ns:
-        nearer = "" if is_here(s) else ", or a nearer proxy,"
+        nearer = "" if is_here(s) or proxy_is_here(s) else ", or a nearer proxy,"
         return (
-            f"{waited}latency, not bandwidth. Larger chunks or fetching ahead{nearer} would help, "
+            f"{waited}latency, not bandwidth. {_larger(s)} or fetching ahead{nearer} would help, "
             "a faster line would not."
         )
     if transfer_ns > 2 * first_ns:
         line = "server" if is_here(s) else "line or server"
         return f"{waited}bandwidth more than latency. A faster {line}, or a warm cache, would help."
     return f"{waited}latency and bandwidth matter about equally."
+
+
+def _larger(s: Statistics) -> str:
+    """What makes fewer downloads of the same data."""
+    mostly_files = 2 * s.patterns.whole_files.count > s.fetches.chunks_downloaded
+    return "Fewer and larger files" if mostly_files else "Larger chunks"
 
 
 def _waited(s: Statistics, ns: int) -> str:
@@ -158,10 +169,12 @@ def _packets_lost(s: Statistics, n: Network) -> Finding | None:
         return None
     return Finding(
         "note",
-        f"The network lost packets on the mount's connections to {the_server(s.servers)}: "
+        "The network lost or reordered packets on the mount's connections to "
+        f"{the_server(s.servers)}: "
         f"{n.disordered:,} of {plural(n.segments, 'segment')} came out of order, and this end sent "
         f"{n.retransmits:,} again.",
-        f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down.",
+        f"The round trip is {duration(n.round_trip_ns or 0)}; every loss slows the sender down. "
+        "Where the path reorders packets, some of that is no loss.",
     )
 
 
@@ -203,8 +216,8 @@ def _far_away(s: Statistics, n: Network) -> Finding | None:
         f"The network path to {the_server(s.servers)} is long: of {duration(n.total_ns)} in "
         f"requests, summed over them, {duration(n.travel_ns)} were round trips of "
         f"{duration(trip_ns)} each.",
-        f"{_waited(s, s.waits.first_byte_ns)} for first bytes. A nearer proxy or larger chunks "
-        "would help.",
+        f"{_waited(s, s.waits.first_byte_ns)} for first bytes. A nearer proxy would help, or "
+        f"{_larger(s).lower()}.",
     )
 
 
@@ -213,7 +226,7 @@ def _line_slow(s: Statistics, n: Network) -> Finding | None:
         return None
     if n.transfer_ns < n.total_ns / 2:
         return None
-    pace = the_server(s.servers) if is_here(s) else f"{the_server(s.servers)} or the line to it"
+    pace = f"{the_server(s.servers)}{_way_to_it(s)}"
     return Finding(
         "note",
         f"{capital(pace)}, not the client, set the pace of transfers: in "
@@ -224,12 +237,18 @@ def _line_slow(s: Statistics, n: Network) -> Finding | None:
     )
 
 
+def _way_to_it(s: Statistics) -> str:
+    if is_here(s):
+        return ""
+    return " or what it forwards to" if proxy_is_here(s) else " or the line to it"
+
+
 def failed_connections(s: Statistics) -> Iterator[Finding]:
     """Say how many connections failed, to where, and how long the command waited for others."""
     n, of_mounts = s.network, s.of_mounts.network
     if n.failed_connections:
         waited = f"{_waited(s, s.waits.kinds_ns.get('refused', 0))} until the next attempts"
-        yield _failed(n, "", f"{waited}: a proxy or server that is down or cannot be reached.")
+        yield _failed(n, "", f"{waited}: what has that address is down, or cannot be reached.")
     elif of_mounts.failed_connections:
         yield _failed(of_mounts, " of the mount", "None of them is known to be for the command.")
 
@@ -247,10 +266,11 @@ def failed_fetches(s: Statistics) -> Iterator[Finding]:
         return
     meaning = [*_how_requests_failed(broken), *_in_vain(s)]
     if "ENOSPC" in broken.fetches:
-        meaning.append("ENOSPC: the client's cache has no room for an object of that size.")
-    requests = plural(broken.requests, "request")
-    headline = f"{_fetches_failed(broken, failed)} {requests} to servers brought no usable answer."
-    yield Finding("warning", headline, " ".join(meaning), s.waits.useless_ns)
+        meaning.append(
+            "ENOSPC: the client's cache had no room: its limit (CVMFS_QUOTA_LIMIT) or its disk is "
+            "too small."
+        )
+    yield Finding("warning", _what_failed(broken, failed), " ".join(meaning), s.waits.useless_ns)
 
 
 def _in_vain(s: Statistics) -> Iterator[str]:
@@ -264,26 +284,57 @@ def _in_vain(s: Statistics) -> Iterator[str]:
         divided = f": {', '.join(parts)}" if len(parts) > 1 else ""
         yield f"{_waited(s, s.waits.useless_ns)} in vain{divided}."
     if matters(s, s.waits.kinds_ns.get("unanswered", 0)):
-        yield "Look at that server; a shorter CVMFS_TIMEOUT would give up sooner."
+        yield f"Look at {_asked_in_vain(s)}; {_sooner(s.failures)}."
+
+
+def _asked_in_vain(s: Statistics) -> str:
+    asked = s.waits.failed_at
+    if len(asked) > 1:
+        return "them"
+    return "that proxy" if asked and asked[0].is_proxy else "that server"
+
+
+def _sooner(broken: Failures) -> str:
+    """What would give up sooner on a server or proxy that does not answer."""
+    settings = [
+        setting
+        for way, setting in _TIMEOUTS.items()
+        if broken.silences_ns.get(way, 0) >= _LEAST_TIMEOUT_NS
+    ]
+    if not broken.silences_ns:
+        return (
+            "a shorter CVMFS_TIMEOUT, or CVMFS_TIMEOUT_DIRECT without a proxy, may give up sooner"
+        )
+    if not settings:
+        return (
+            "no request waited long, so the client's pauses before it asks again took the time "
+            "(CVMFS_BACKOFF_INIT, CVMFS_BACKOFF_MAX)"
+        )
+    return f"a shorter {' or '.join(settings)} would give up sooner"
 
 
 _USELESS = {
-    "unanswered": "for no answer", "error": "for errors", "rejected": "for content rejected",
+    "unanswered": "for no answer", "error": "for errors", "rejected": "for answers not accepted",
     "refused": "for connections that failed",
 }  # fmt: skip
 
 
-def _fetches_failed(broken: Failures, failed: int) -> str:
+def _what_failed(broken: Failures, failed: int) -> str:
+    """Say how many fetches and how many requests to servers failed."""
+    number = broken.requests
+    requests = f"{plural(number, 'request')} to servers brought no usable answer"
     if not failed:
-        return "No fetch failed, but"
+        return f"No fetch failed, but {requests}."
     errors = ", ".join(f"{name}: {number:,}" for name, number in broken.fetches.items())
     named = f" ({errors})" if errors else ""
-    return f"{plural(failed, 'fetch', 'fetches')} failed{named}, and"
+    fetches = f"{plural(failed, 'fetch', 'fetches')} failed{named}"
+    seen = f", and {requests}." if number else "; no request to a server was seen to fail."
+    return f"{fetches}{seen}"
 
 
 def _how_requests_failed(broken: Failures) -> list[str]:
     counts = [(f"answered with status {code}", number) for code, number in broken.statuses.items()]
     counts.append(("not answered", broken.unanswered))
-    counts.append(("answered with content that the client rejected", broken.rejected))
+    counts.append(("answered, but cut short, too slowly or with other content", broken.rejected))
     failed = "; ".join(f"{number:,} {how}" for how, number in counts if number)
     return [f"{failed}."] if failed else []

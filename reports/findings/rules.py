@@ -18,17 +18,8 @@ from .failures import failed_operations
 from .finding import Finding
 from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, hung, latency, one_slow, slow_because
-from .patterns import (
-    answered_from_cache,
-    many_small_files,
-    names,
-    one_handle,
-    read_again,
-    shared_files,
-    small_reads,
-    small_requests,
-    unread,
-)
+from .patterns import many_small_files, names, one_handle, shared_files, unread
+from .reading import answered_from_cache, read_again, small_reads, small_requests
 from .sharing import neighbours
 from .tensors import late_tensors
 from .time import phase_apart, threads_apart, undivided, where_time_went

@@ -33,4 +33,13 @@ def _one(server: Server) -> str:
 
 def is_here(s: Statistics) -> bool:
     """Return whether all servers are on this machine: nothing is nearer, and there is no line."""
+    return _all_local(s) and not any(server.is_proxy for server in s.servers)
+
+
+def proxy_is_here(s: Statistics) -> bool:
+    """Return whether all were asked on this machine, and a proxy, which may get them from afar."""
+    return _all_local(s) and any(server.is_proxy for server in s.servers)
+
+
+def _all_local(s: Statistics) -> bool:
     return bool(s.servers) and all(server.is_local for server in s.servers)

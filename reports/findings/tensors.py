@@ -23,7 +23,7 @@ def late_tensors(s: Statistics) -> Iterator[Finding]:
     yield Finding(
         "note",
         f"{tensors.late:,} of {were} late: {duration(tensors.wait_ns)} of waiting in all.",
-        f"Latest: {latest}.",
+        f"Longest first: {latest}.",
     )
 
 

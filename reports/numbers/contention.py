@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..material import IS_FILE_DATA, Frames, file_names
+from .held import REQUEST
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,25 @@ def collisions(frames: Frames) -> Collisions:
         waiting_path=longest["path"],
         holding_path=longest["holding"],
     )
+
+
+def lock_kinds(lock_waits: pl.DataFrame, requests: pl.DataFrame) -> dict[str, int]:
+    """Return how long requests waited for locks that ended, by kind of lock, summed over them.
+
+    A request that waited for one of the same open file that the same thread had queued, as the
+    kernel's readahead does, is of kind ``readahead``. ``requests``: rows of `fuse_requests`.
+    """
+    queued = requests.select("mount_id", "unique", "tid")
+    holders = queued.rename({"unique": "holder_unique", "tid": "holder"})
+    both = lock_waits.drop("tid").join(queued, on=REQUEST, how="left")
+    pairs = both.join(holders, on=["mount_id", "holder_unique"], how="left")
+    by_one = (pl.col("kind") == "same_handle") & (pl.col("tid") == pl.col("holder"))
+    lasted = pairs.select(
+        kind=pl.when(by_one).then(pl.lit("readahead")).otherwise(pl.col("kind").cast(pl.String)),
+        ns=pl.col("end_ns") - pl.col("start_ns"),
+    )
+    summed = lasted.drop_nulls().group_by("kind").agg(pl.col("ns").sum())
+    return dict(summed.sort("ns", "kind", descending=[True, False]).iter_rows())
 
 
 def _paths(frames: Frames) -> pl.DataFrame:

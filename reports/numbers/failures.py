@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -15,7 +15,9 @@ class Failures:
     """``fetches``: failed ones by the error that the client returned. Requests to servers that
     failed: by HTTP status (``statuses``); ``unanswered``, given up or repeated by the client;
     ``rejected``: answered completely, yet repeated or given up, as when the content does not match
-    its hash. ``downloaded_again``: objects that were downloaded more than once.
+    its hash. ``downloaded_again``: objects that were downloaded more than once. ``silences_ns``:
+    how long the client waited at most for the next byte of a request that it then gave up, by way:
+    ``proxy`` or ``direct``.
     """
 
     fetches: dict[str, int]
@@ -23,6 +25,7 @@ class Failures:
     unanswered: int
     rejected: int
     downloaded_again: int
+    silences_ns: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def requests(self) -> int:
@@ -42,7 +45,17 @@ def failures(frames: Frames) -> Failures:
         unanswered=attempts.filter(pl.col("is_useless") & pl.col("status").is_null()).height,
         rejected=attempts.filter(pl.col("is_useless") & pl.col("is_answered")).height,
         downloaded_again=again.filter(pl.col("len") > 1).height,
+        silences_ns=_silences(attempts.filter("is_useless")),
     )
+
+
+def _silences(useless: pl.DataFrame) -> dict[str, int]:
+    """The longest time from the last byte, or the request, to the end of its connection, by way."""
+    latest = pl.max_horizontal("sent_ns", "last_byte_ns")
+    way = pl.when(pl.col("proxy").is_null()).then(pl.lit("direct")).otherwise(pl.lit("proxy"))
+    silent = useless.drop_nulls("sent_ns").select(way=way, ns=pl.col("closed_ns") - latest)
+    longest = silent.drop_nulls().group_by("way").agg(pl.col("ns").max())
+    return dict(longest.sort("way").iter_rows())
 
 
 def _outcomes(frames: Frames) -> pl.DataFrame:

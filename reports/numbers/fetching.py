@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -18,7 +18,9 @@ SLOWEST_CHUNKS = 30
 class Fetches:
     """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress.
 
-    Of ``chunks_downloaded``, ``files_downloaded`` are files that are not chunked.
+    Of ``chunks_downloaded``, ``files_downloaded`` are files that are not chunked;
+    ``mean_at_once`` is the mean number of fetches in progress while there is any: 1 is one after
+    another.
     """
 
     downloaded: int
@@ -31,11 +33,11 @@ class Fetches:
     busy_ns: int
     most_at_once: int
     files_downloaded: int = 0
+    mean_at_once: float = field(init=False)
 
-    @property
-    def mean_at_once(self) -> float:
-        """Mean number of fetches in progress while there is any: 1 is one after another."""
-        return self.summed_ns / self.busy_ns if self.busy_ns else 0.0
+    def __post_init__(self) -> None:
+        mean = self.summed_ns / self.busy_ns if self.busy_ns else 0.0
+        object.__setattr__(self, "mean_at_once", mean)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Chunk:
 @dataclass(frozen=True)
 class Latency:
     """Medians over the ``downloads`` of chunks and files that arrived and were seen completely;
-    None where there is none.
+    None where there is none. ``body_bytes`` came for the ``unpacked_bytes`` of these objects.
     """
 
     first_byte_ns: int | None
@@ -66,6 +68,8 @@ class Latency:
     bytes_per_s: float | None
     downloads: int
     reused_connections: int
+    body_bytes: int = 0
+    unpacked_bytes: int = 0
 
 
 def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
@@ -186,6 +190,7 @@ def latency(frames: Frames) -> Latency:
         transfer=transfer.median(),
         rate=rate.filter(transfer > 0).median(),
         reused=pl.col("reused").sum(),
+        body=(pl.col("wire_bytes") - pl.col("header_bytes").fill_null(0)).sum(),
     ).row(0, named=True)
     return Latency(
         first_byte_ns=None if row["first"] is None else round(row["first"]),
@@ -193,4 +198,9 @@ def latency(frames: Frames) -> Latency:
         bytes_per_s=row["rate"],
         downloads=downloads.height,
         reused_connections=int(row["reused"] or 0),
+        body_bytes=int(row["body"] or 0),
+        unpacked_bytes=total(
+            arrived.unique("download_id").join(downloads, on="download_id", how="semi"),
+            "unpacked_bytes",
+        ),
     )

@@ -9,8 +9,9 @@ import polars as pl
 from ...probes import fuse
 from ...profiler.attribution.page_cache import answered_reads
 from ..material import IS_FILE_DATA, Material
+from .contention import lock_kinds
 from .fetching import fetch_summary
-from .held import REQUEST, Held, Linked, held, linked, without_fetches
+from .held import REQUEST, Held, Linked, chosen, held, linked, without_fetches
 from .reading import Reading, reading, repeated_reads
 from .shared_files import OneHandle, SharedFiles, one_handle, shared_files
 from .sums import count_of, total
@@ -35,14 +36,17 @@ class PageCache:
 class WholeFiles:
     """Files that were fetched whole since they are not chunked; ``held`` by these fetches.
 
-    ``median_bytes``: of a file; ``each_ns``: mean time of a fetch; ``mean_at_once``: in progress
-    while there was any.
+    ``median_bytes``: of a file; ``each_ns``: mean time of a fetch, ``before_ns`` of it until the
+    first byte came and ``transfer_ns`` until the last one, where that was seen; ``mean_at_once``:
+    in progress while there was any.
     """
 
     count: int
     bytes: int
     median_bytes: int
     each_ns: int
+    before_ns: int | None
+    transfer_ns: int | None
     mean_at_once: float
     held: Held
 
@@ -50,22 +54,23 @@ class WholeFiles:
 @dataclass(frozen=True)
 class Names:
     """Requests for names and attributes: lookups, of which some found nothing, opens of so many
-    different files, and others.
+    different files, and ``others`` by the name of their opcode, the most first.
 
-    ``held`` by them, without fetches of files.
+    ``held`` by them, without fetches of files; ``catalogs`` of that by fetches of catalogs.
     """
 
     lookups: int
     not_found: int
     opens: int
     opened_files: int
-    others: int
+    others: dict[str, int]
     held: Held
+    catalogs: Held
 
     @property
     def count(self) -> int:
         """All of them."""
-        return self.lookups + self.opens + self.others
+        return self.lookups + self.opens + sum(self.others.values())
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class ReadCalls:
 @dataclass(frozen=True)
 class Unread:
     """Content fetched for the command, and how much of these files its READs asked for, once.
+    Files that are read past the client (FUSE passthrough) are left out.
 
     ``count``: objects; ``held`` by these fetches.
     """
@@ -92,7 +98,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Patterns:
-    """How the command used its files."""
+    """How the command used its files. ``lock_kinds_ns``: see `lock_kinds`."""
 
     reading: Reading
     page_cache: PageCache
@@ -102,6 +108,7 @@ class Patterns:
     unread: Unread
     shared: SharedFiles
     one_handle: OneHandle | None
+    lock_kinds_ns: dict[str, int]
 
 
 def patterns(material: Material) -> Patterns:
@@ -116,6 +123,7 @@ def patterns(material: Material) -> Patterns:
         unread=_unread(material, pieces),
         shared=shared_files(material, pieces),
         one_handle=one_handle(material, pieces),
+        lock_kinds_ns=lock_kinds(material.own["lock_waits"], material.frames["fuse_requests"]),
     )
 
 
@@ -134,31 +142,49 @@ def _whole_files(material: Material, pieces: Linked) -> WholeFiles:
     whole = material.own["fetches"].filter(object_kind="file", outcome="downloaded")
     summary = fetch_summary(whole, material.window)
     lasted = whole.select(ns=pl.col("end_ns") - pl.col("start_ns"))
+    before_ns, transfer_ns = _until_they_came(whole, material.own["downloads"])
     return WholeFiles(
         count=whole.height,
         bytes=total(whole, "unpacked_bytes"),
         median_bytes=round(whole["unpacked_bytes"].median() or 0),  # type: ignore[arg-type]
         each_ns=total(lasted, "ns") // max(whole.height, 1),
+        before_ns=before_ns,
+        transfer_ns=transfer_ns,
         mean_at_once=summary.mean_at_once,
         held=held(pieces, whole, "fetch_id"),
     )
 
 
+def _until_they_came(fetches: pl.DataFrame, downloads: pl.DataFrame) -> tuple[int | None, ...]:
+    """Mean time from the beginning of a fetch to its first byte, and from that to the last."""
+    times = downloads.select("download_id", "first_byte_ns", "last_byte_ns").drop_nulls()
+    means = fetches.join(times, on="download_id").select(
+        (pl.col("first_byte_ns") - pl.col("start_ns")).mean(),
+        transfer=(pl.col("last_byte_ns") - pl.col("first_byte_ns")).mean(),
+    )
+    return tuple(None if mean is None else round(mean) for mean in means.row(0))
+
+
 def _names(material: Material, pieces: Linked) -> Names:
     of_names = material.own["fuse_requests"].filter(pl.col("opcode").is_in(fuse.NAME_OPCODES))
     is_lookup, is_open = pl.col("opcode") == fuse.LOOKUP, pl.col("opcode") == fuse.OPEN
+    others = of_names.filter(~is_lookup & ~is_open)["opcode"].value_counts()
+    by_count = others.sort("count", "opcode", descending=[True, False])
     return Names(
         lookups=count_of(of_names, is_lookup),
         not_found=count_of(of_names, is_lookup & (pl.col("error") == _NOT_FOUND)),
         opens=count_of(of_names, is_open),
         opened_files=of_names.filter(is_open).select("mount_id", "node_id").n_unique(),
-        others=count_of(of_names, ~is_lookup & ~is_open),
+        others={fuse.OPCODES[opcode]: count for opcode, count in by_count.iter_rows()},
         held=held(pieces, of_names, REQUEST),
+        catalogs=held(chosen(pieces, pl.col("fetch_id").is_not_null()), of_names, REQUEST),
     )
 
 
 def _unread(material: Material, pieces: Linked) -> Unread:
-    fetched = material.own["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
+    passed = material.frames["operations"].filter("passthrough")
+    downloaded = material.own["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
+    fetched = downloaded.join(passed, on="file_id", how="anti")
     files = material.frames["files"].join(fetched, on="file_id", how="semi")
     nodes = files.select("mount_id", node_id="inode")
     asked = repeated_reads(answered_reads(material.own["fuse_requests"])).join(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -16,6 +17,8 @@ PAGE_BYTES = 4096
 NODE = ["mount_id", "node_id"]
 #: a request up to this size is small: the kernel reads ahead 128 KiB unless it is set otherwise
 SMALL_BYTES = 4 * PAGE_BYTES
+#: stands for the size of a file where it is not known
+_ANY_SIZE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,22 @@ class RequestSize:
 
 @dataclass(frozen=True)
 class SmallRequests:
-    """READs of at most ``SMALL_BYTES`` of files that are larger.
+    """READs of at most ``SMALL_BYTES`` of ``files`` that are larger, unless they are the rest of a
+    file of which a larger one brought what lies before.
 
-    ``ordered``: how many begin where the thread's last READ of the file ended; ``by_fault``: how
-    many a page fault queued. ``held``: by the operations that queued them, without fetches.
+    ``ordered``: how many begin where the thread's last READ of the file ended; ``backwards``: how
+    many end where that one began; ``by_fault``: how many a page fault queued. ``inserted_bytes`` of
+    these files were put into the page cache. ``held``: by the operations that queued them, without
+    fetches.
     """
 
     count: int
     bytes: int
+    files: int
     ordered: int
+    backwards: int
     by_fault: int
+    inserted_bytes: int
     held: Held
 
 
@@ -50,7 +59,8 @@ class SmallRequests:
 class Answered:
     """READs that the client answered from its cache: no fetch was made for them.
 
-    ``held``: by these requests, without fetches of others that they waited for.
+    ``bytes``: of their files, as far as these reach. ``held``: by these requests, without fetches
+    of others that they waited for.
     """
 
     count: int
@@ -65,7 +75,8 @@ class ReadAgain:
     ``asked_bytes`` of all READs, ``again_bytes`` of these beyond the first time. ``held`` by the
     operations that queued requests of which at least half was read again. ``path``: the file with
     the most, whose bytes were read ``times``, ``path_asked_bytes`` in all; ``inserted_bytes`` of
-    its pages were put into the page cache.
+    its pages were put into the page cache; ``renewed``: its mount was remounted, or its client
+    reloaded, between these READs.
     """
 
     asked_bytes: int
@@ -75,6 +86,7 @@ class ReadAgain:
     times: float
     path_asked_bytes: int
     inserted_bytes: int
+    renewed: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,26 +123,49 @@ def _sizes(reads: pl.DataFrame, pieces: Linked) -> tuple[RequestSize, ...]:
 
 
 def _small(material: Material, reads: pl.DataFrame, pieces: Linked) -> SmallRequests:
-    end = pl.col("offset_bytes") + pl.col("size_bytes")
-    follows = pl.col("offset_bytes") == end.shift().over(*NODE, "tid")
-    files = material.frames["files"].filter(pl.col("size_bytes") <= SMALL_BYTES)
-    of_size = reads.with_columns(follows=follows).filter(pl.col("size_bytes") <= SMALL_BYTES)
-    small = of_size.join(files, left_on=NODE, right_on=["mount_id", "inode"], how="anti")
+    small = _small_reads(material.frames["files"], reads)
     faults = material.frames["operations"].filter(kind="fault")
+    files = material.frames["files"].select("mount_id", "file_id", node_id="inode")
+    inserted = _inserted(material.frames).join(files, on="file_id").join(small, on=NODE, how="semi")
     return SmallRequests(
         count=small.height,
         bytes=total(small, "size_bytes"),
-        ordered=count_of(small, pl.col("follows").fill_null(value=False)),
+        files=small.select(NODE).n_unique(),
+        ordered=count_of(small, pl.col("follows")),
+        backwards=count_of(small, pl.col("precedes")),
         by_fault=small.join(faults, on="op_id", how="semi").height,
+        inserted_bytes=total(inserted, "inserted_bytes"),
         held=held(pieces, small, "op_id"),
     )
 
 
+def _small_reads(files: pl.DataFrame, reads: pl.DataFrame) -> pl.DataFrame:
+    """The small READs, with ``follows`` and ``precedes``: whether one begins where the thread's
+    last READ of the file ended, or ends where that one began.
+    """
+    size, begin = pl.col("size_bytes"), pl.col("offset_bytes")
+    end, of_thread = begin + size, [*NODE, "tid"]
+    placed = reads.with_columns(
+        follows=(begin == end.shift().over(of_thread)).fill_null(value=False),
+        precedes=(end == begin.shift().over(of_thread)).fill_null(value=False),
+        after_large=(size.shift().over(of_thread) > SMALL_BYTES).fill_null(value=False),
+    )
+    sizes = files.select("mount_id", node_id="inode", file_bytes="size_bytes").unique(NODE)
+    of_files = placed.filter(size <= SMALL_BYTES).join(sizes, on=NODE, how="left")
+    file_bytes = pl.col("file_bytes").fill_null(_ANY_SIZE)
+    is_rest = pl.col("after_large") & pl.col("follows") & (end >= file_bytes)
+    return of_files.filter((file_bytes > SMALL_BYTES) & ~is_rest)
+
+
 def _answered(material: Material, reads: pl.DataFrame, pieces: Linked) -> Answered:
     from_cache = reads.join(material.own["fetches"], on=REQUEST, how="anti")
+    ends = material.frames["files"].select("mount_id", node_id="inode", end="size_bytes")
+    within = from_cache.join(ends.unique(NODE), on=NODE, how="left").select(
+        bytes=pl.min_horizontal("size_bytes", pl.col("end") - pl.col("offset_bytes"))
+    )
     return Answered(
         count=from_cache.height,
-        bytes=total(from_cache, "size_bytes"),
+        bytes=total(within, "bytes"),
         held=held(pieces, from_cache, REQUEST),
     )
 
@@ -148,7 +183,22 @@ def _again(material: Material, reads: pl.DataFrame, pieces: Linked) -> ReadAgain
         times=worst["times"] if worst else 0.0,
         path_asked_bytes=worst["asked"] if worst else 0,
         inserted_bytes=worst["inserted_bytes"] if worst else 0,
+        renewed=worst is not None and _renewed(material.frames["incidents"], worst),
     )
+
+
+def _renewed(incidents: pl.DataFrame, file: dict[str, Any]) -> bool:
+    """Whether a mount, or its client, was renewed between the READs of a file."""
+    of_mount = pl.col("mount_id").is_null() | (pl.col("mount_id") == file["mount_id"])
+    between = pl.col("time_ns").is_between(file["first_ns"], file["last_ns"])
+    is_renewal = pl.col("kind").cast(pl.String).is_in(["remount", "reload"])
+    return not incidents.filter(is_renewal & of_mount & between).is_empty()
+
+
+def _inserted(frames: Frames) -> pl.DataFrame:
+    """What of each file was put into the page cache: file_id, inserted_bytes."""
+    pages = pl.col("pages_inserted").sum()
+    return frames["touches"].group_by("file_id").agg(inserted_bytes=pages * PAGE_BYTES)
 
 
 def repeated_reads(reads: pl.DataFrame) -> pl.DataFrame:
@@ -160,17 +210,23 @@ def repeated_reads(reads: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_file(frames: Frames, repeated: pl.DataFrame) -> pl.DataFrame:
-    """The files read again: path, asked, times, inserted_bytes; the one with the most first."""
+    """The files read again, the one with the most first: mount_id, path, asked, times,
+    inserted_bytes, and first_ns, last_ns: when the first and the last READ was queued.
+    """
     asked, again = pl.col("size_bytes").sum(), pl.col("again_bytes").sum()
-    sums = repeated.group_by(NODE).agg(asked=asked, again=again, times=asked / (asked - again))
-    touched = frames["touches"].group_by("file_id")
-    inserted = touched.agg(inserted_bytes=pl.col("pages_inserted").sum() * PAGE_BYTES)
+    sums = repeated.group_by(NODE).agg(
+        asked=asked,
+        again=again,
+        times=asked / (asked - again),
+        first_ns=pl.col("queued_ns").min(),
+        last_ns=pl.col("queued_ns").max(),
+    )
     files = frames["files"].select("mount_id", "file_id", node_id="inode")
     return (
         sums.filter(pl.col("again") > 0)
         .join(files.unique(NODE), on=NODE)
         .join(file_names(frames), on="file_id")
-        .join(inserted, on="file_id", how="left")
+        .join(_inserted(frames), on="file_id", how="left")
         .with_columns(pl.col("inserted_bytes").fill_null(0))
         .sort("again", "path", descending=[True, False])
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from ...profiler.attribution.page_cache import answered_reads
 from ..material import Material, file_names
+from .contention import lock_kinds
 from .fetching import fetch_summary
 from .held import REQUEST, Held, Linked, chosen, held
 from .sums import total
@@ -20,8 +21,8 @@ class SharedFiles:
     """Files for which more than one process of the command waited.
 
     ``processes``: that waited for the file with the most bytes read, which is ``path``.
-    ``read_bytes`` by their read operations, ``asked_bytes`` by READs. ``held`` by operations on
-    them that waited for requests.
+    ``read_bytes`` by their read operations, ``asked_bytes`` by READs; ``chunks`` of them were
+    fetched. ``held`` by operations on them that waited for requests.
     """
 
     files: int
@@ -29,6 +30,7 @@ class SharedFiles:
     path: str | None
     read_bytes: int
     asked_bytes: int
+    chunks: int
     held: Held
 
 
@@ -37,7 +39,8 @@ class OneHandle:
     """The open file through which several threads read, that was waited for longest.
 
     ``fetches`` of chunks were made for it, ``mean_at_once`` in progress while there was any.
-    ``held`` by its READs.
+    ``held`` by its READs; ``locked_ns``: those of one thread waited while the
+    lock of that open file was held for another's, summed.
     """
 
     path: str | None
@@ -45,6 +48,7 @@ class OneHandle:
     fetches: int
     mean_at_once: float
     held: Held
+    locked_ns: int
 
 
 def shared_files(material: Material, pieces: Linked) -> SharedFiles:
@@ -53,6 +57,7 @@ def shared_files(material: Material, pieces: Linked) -> SharedFiles:
     operations = material.frames["operations"].join(shared, on="file_id", how="semi")
     nodes = shared.join(material.frames["files"], on="file_id").select("mount_id", node_id="inode")
     reads = answered_reads(material.own["fuse_requests"])
+    chunks = material.own["fetches"].filter(outcome="downloaded", object_kind="chunk")
     first = shared.row(0, named=True) if shared.height else None
     return SharedFiles(
         files=shared.height,
@@ -60,6 +65,7 @@ def shared_files(material: Material, pieces: Linked) -> SharedFiles:
         path=first["path"] if first else None,
         read_bytes=total(shared, "bytes"),
         asked_bytes=total(reads.join(nodes, on=["mount_id", "node_id"], how="semi"), "size_bytes"),
+        chunks=chunks.join(shared, on="file_id", how="semi").height,
         held=held(chosen(pieces, pl.col("unique").is_not_null()), operations, "op_id"),
     )
 
@@ -101,12 +107,14 @@ def one_handle(material: Material, pieces: Linked) -> OneHandle | None:
     of_handle = several.join(longest, on=_HANDLE, how="semi")
     made = material.own["fetches"].filter(outcome="downloaded", object_kind="chunk")
     fetches = made.join(of_handle, on=REQUEST, how="semi")
+    waits_for_locks = material.own["lock_waits"].join(of_handle, on=REQUEST, how="semi")
     return OneHandle(
         path=_path(material, longest),
         threads=of_handle["threads"][0],
         fetches=fetches.height,
         mean_at_once=fetch_summary(fetches, material.window).mean_at_once,
         held=held(pieces, of_handle, REQUEST),
+        locked_ns=lock_kinds(waits_for_locks, of_handle).get("same_handle", 0),
     )
 
 

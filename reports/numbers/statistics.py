@@ -116,7 +116,6 @@ class Statistics:
         """Return the numbers for ``json.dumps``; the keys are the fields' names."""
         plain = dataclasses.asdict(self)
         plain["lost"] = self.lost
-        plain["fetches"]["mean_at_once"] = self.fetches.mean_at_once
         for device, written in zip(self.devices, plain["devices"], strict=True):
             written["name"], written["label"] = device.name, device.label
         return plain

@@ -40,12 +40,14 @@ from .tables import (
 _TONES = {
     "warning": "bold red", "main": "bold", "good": "bold green", "advice": "", "note": "",
 }  # fmt: skip
+#: version of the JSON: its changes stand in docs/summary.md
+JSON_VERSION = 2
 
 
 def summary_json(statistics: Statistics) -> str:
     """Return the statistics and findings as JSON; times are ``_ns``, sizes ``_bytes``."""
     plain = [dataclasses.asdict(finding) for finding in findings(statistics)]
-    document = {"schema_version": 1, "findings": plain, **statistics.as_json()}
+    document = {"schema_version": JSON_VERSION, "findings": plain, **statistics.as_json()}
     return json.dumps(document, indent=2, ensure_ascii=True)
 
 

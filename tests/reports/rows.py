@@ -71,12 +71,13 @@ UNUSED_MOUNTS = OfMounts(
 NO_TIME = Held(0, 0)
 NO_PATTERNS = Patterns(
     reading=Reading(
-        sizes=(), small=SmallRequests(0, 0, 0, 0, NO_TIME), answered=Answered(0, 0, NO_TIME),
-        again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0, 0),
+        sizes=(), small=SmallRequests(0, 0, 0, 0, 0, 0, 0, NO_TIME),
+        answered=Answered(0, 0, NO_TIME), again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0, 0),
     ),
-    page_cache=PageCache(0, 0, 0), whole_files=WholeFiles(0, 0, 0, 0, 0.0, NO_TIME),
-    names=Names(0, 0, 0, 0, 0, NO_TIME), read_calls=ReadCalls(0, 0, 0),
-    unread=Unread(0, 0, 0, NO_TIME), shared=SharedFiles(0, 0, None, 0, 0, NO_TIME), one_handle=None,
+    page_cache=PageCache(0, 0, 0), whole_files=WholeFiles(0, 0, 0, 0, None, None, 0.0, NO_TIME),
+    names=Names(0, 0, 0, 0, {}, NO_TIME, NO_TIME), read_calls=ReadCalls(0, 0, 0),
+    unread=Unread(0, 0, 0, NO_TIME), shared=SharedFiles(0, 0, None, 0, 0, 0, NO_TIME),
+    one_handle=None, lock_kinds_ns={},
 )  # fmt: skip
 QUIET = Statistics(
     command=(), started_utc_ns=None, start_ns=START, duration_ns=100 * MS,

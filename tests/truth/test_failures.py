@@ -414,7 +414,7 @@ FAULTS = {
         Rule("corrupt", "/data/", skip=4, times=1),
         200,
         "rejected",
-        "1 answered with content that the client rejected.",
+        "1 answered, but cut short, too slowly or with other content.",
     ),
 }  # fmt: skip
 
@@ -446,7 +446,10 @@ def test_a_server_that_fails_once(
     assert fifth["status"].to_list() == [fault.status, 200]
     assert set(run.tables["reconciliation"]["difference"]) == {0}
     _assert_tiled(run)
-    waits = json.loads(_said(run, "summary", "--json"))["waits"]
+    written = json.loads(_said(run, "summary", "--json"))
+    waits = written["waits"]
+    silence_s = written["failures"]["silences_ns"].get("direct", 0) / 1e9
+    assert fault.waited_s <= silence_s < fault.waited_s + TIMEOUT_S
     # an error that comes at once may be over before the thread sleeps
     waited = {"answered", fault.kind} if fault.waited_s else {"answered"}
     assert waited <= set(waits["kinds_ns"]) <= {"answered", fault.kind}
@@ -456,6 +459,8 @@ def test_a_server_that_fails_once(
     said = "1 fetch failed (EIO: 1), and" if failed else "No fetch failed, but"
     assert f"{said} 1 request to servers brought no usable answer." in summary
     assert fault.said in summary
+    sooner = "Look at that server; a shorter CVMFS_TIMEOUT_DIRECT would give up sooner."
+    assert (sooner in summary) is (fault.kind == "unanswered")
     page = Path(_said(run, "report").strip()).read_text()
     assert f"{said} 1 request to servers brought no usable answer." in page
 

@@ -42,6 +42,16 @@ view.madvise(mmap.MADV_RANDOM)
 for offset in range(0, len(view), 4096):
     view[offset]
 """
+#: reads a file in pieces of a page: with O_DIRECT in its order, or from its end to its begin
+PAGE_BY_PAGE = """
+import mmap, os, sys
+how = sys.argv[2]
+descriptor = os.open(sys.argv[1], os.O_RDONLY | (os.O_DIRECT if how == "direct" else 0))
+page = mmap.mmap(-1, 4096)
+offsets = range(0, 8 << 20, 4096)
+for offset in offsets if how == "direct" else reversed(offsets):
+    assert os.preadv(descriptor, [page], offset) == 4096
+"""
 #: joins a cgroup, then reads a file three times
 READ_THRICE = """
 import os, sys
@@ -167,6 +177,29 @@ def test_single_pages_in_order_are_told(library: Truth, trace: Trace) -> None:
     assert (small.count, small.bytes) == (PAGES, PAGES * 4096)
     assert (small.ordered, small.by_fault) == (PAGES - 1, PAGES)
     assert headline(run, f"{PAGES:,} requests of 4.00 KiB each took ").endswith(" apiece.")
+
+
+@pytest.mark.parametrize(
+    ("how", "meaning"),
+    [("direct", "They bypassed the kernel's page cache "), ("back", "They go backwards through ")],
+)
+def test_pages_that_are_read_past_the_page_cache_or_backwards(
+    library: Truth, trace: Trace, how: str, meaning: str
+) -> None:
+    path = library.path("model.bin")
+    library.cool()
+    with pinned(path):  # its chunks come to the client's cache, so that requests are what costs
+        pass
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    run = trace(PAGE_BY_PAGE, path, how)
+    small = patterns(run).reading.small
+    assert (small.count, small.files, small.by_fault) == (2048, 1, 0)
+    assert (small.ordered, small.backwards) == ((2047, 0) if how == "direct" else (0, 2047))
+    assert (small.inserted_bytes == 0) is (how == "direct")
+    of_pages = " requests of 4.00 KiB each took "
+    (found,) = (each for each in findings(statistics(run)) if of_pages in each.headline)
+    assert found.meaning.startswith(meaning)
 
 
 def test_what_a_memory_limit_drops_is_read_again(library: Truth, trace: Trace) -> None:

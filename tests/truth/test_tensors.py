@@ -56,7 +56,7 @@ def test_the_tensors_of_slow_chunks_are_the_latest(
         assert tensor.path == str(data)
     assert statistics.tensors.wait_ns <= statistics.duration_ns
     (finding,) = [each for each in findings(statistics) if "late" in each.headline]
-    assert finding.meaning.startswith(f"Latest: {names[1]} waited 7")
+    assert finding.meaning.startswith(f"Longest first: {names[1]} waited 7")
     assert run.tables["losses"].is_empty()
     assert run.tables["incidents"].filter(pl.col("kind").is_in(["unnamed", "unasked"])).is_empty()
 

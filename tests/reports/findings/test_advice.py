@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,15 @@ from cvmprof.reports.numbers.gains import PARTS, Gain
 from cvmprof.reports.numbers.servers import Server
 from cvmprof.reports.numbers.sharing import Neighbour
 from cvmprof.reports.words import capital
-from cvmprof.tests.reports.rows import UNUSED_MOUNTS, command_time, fetches, spoken
+from cvmprof.tests.reports.rows import (
+    NO_FAILURES,
+    NO_LATENCY,
+    NO_PATTERNS,
+    UNUSED_MOUNTS,
+    command_time,
+    fetches,
+    spoken,
+)
 from cvmprof.tests.reports.synthetic import MS
 
 ONE_BY_ONE = fetches(chunks_downloaded=2, most_at_once=1, summed_ns=10, busy_ns=10)
@@ -33,17 +42,18 @@ def advice(chunks: object = ONE_BY_ONE, **causes_ns: int) -> list[Finding]:
          "The site: a faster line, or a cache on this side of it; the program: read only what is "
          "needed; the publisher: smaller data, or data that compresses."),
         ("decompress", "the work of the client's one download thread",
-         "The publisher: store the objects uncompressed; the site: a faster disk for the client's "
-         "cache."),
-        ("cache_write", "the work of the client's one download thread", None),
-        ("fetch_queue", "waiting behind other downloads",
-         "The publisher: store the objects uncompressed: one thread unpacks them all."),
-        ("fetch_joined", "waiting behind other downloads", None),
+         "The site: a faster CPU for the client."),
+        ("cache_write", "the work of the client's one download thread",
+         "The site: a faster disk for the client's cache."),
+        ("fetch_queue", "waiting behind other downloads", ""),
+        ("fetch_joined", "waiting behind other downloads", ""),
         ("daemon_lock", "locks in the client",
-         "The program: a file handle of its own for each thread."),
+         "To find out: the table lock_waits names each holder."),
         ("cache_read", "the requests that the client answers itself",
-         "The program: fewer and larger reads; the site: a faster disk for the client's cache."),
-        ("fuse_queue", "the requests that the client answers itself", None),
+         "The site: a faster disk for the client's cache; the site: memory in which the kernel "
+         "keeps what was read before."),
+        ("fuse_queue", "the requests that the client answers itself",
+         "The site: memory in which the kernel keeps what was read before."),
         ("daemon", "the requests that the client answers itself", None),
         ("catalog", "the catalogs", "The publisher: smaller nested catalogs."),
     ],
@@ -57,6 +67,60 @@ def test_each_part_of_the_waits_has_its_gain_and_who_can_have_it(
     )
     assert remedies is None or found.meaning == remedies
     assert advice(**{cause: 5 * MS - 1, "cpu": 95 * MS}) == []
+
+
+def what_is_advised(**changes: Any) -> str:
+    """What is advised in a run with these changes."""
+    (found,) = (each for each in spoken(**changes) if each.tone == "advice")
+    return found.meaning
+
+
+@pytest.mark.parametrize("cause", ["decompress", "fetch_queue"])
+def test_objects_can_be_stored_uncompressed_where_they_are_compressed(cause: str) -> None:
+    time = command_time(100, cpu=50 * MS, **{cause: 50 * MS})
+    for body, said in ((500, True), (1003, False)):
+        latency = replace(NO_LATENCY, body_bytes=body, unpacked_bytes=1000)
+        advised = what_is_advised(command_time=time, latency=latency)
+        assert advised.startswith("The publisher: store the objects uncompressed") is said
+
+
+@pytest.mark.parametrize(
+    ("kind", "advised"),
+    [
+        ("same_handle", "The program: a file handle of its own for each thread."),
+        ("collision",
+         "The program: fewer files open at once, or opened again: all share 128 locks."),
+        ("catalog", "The publisher: smaller nested catalogs."),
+        ("readahead", "Who shortens fetches: readahead waited behind them."),
+        ("other", "To find out: the table lock_waits names each holder."),
+    ],
+)  # fmt: skip
+def test_each_lock_has_its_remedy(kind: str, advised: str) -> None:
+    time = command_time(100, cpu=50 * MS, daemon_lock=50 * MS)
+    patterns = replace(NO_PATTERNS, lock_kinds_ns={kind: MS})
+    assert what_is_advised(command_time=time, patterns=patterns) == advised
+
+
+def test_what_shortens_waits_behind_other_downloads() -> None:
+    time = command_time(100, cpu=50 * MS, fetch_queue=50 * MS)
+    at_once = fetches(most_at_once=2)
+    assert what_is_advised(command_time=time, fetches=at_once) == (
+        "The program: ask first for what is needed first."
+    )
+    assert what_is_advised(command_time=time, fetches=fetches(most_at_once=1)) == ""
+    pauses = what_is_advised(command_time=time, failures=replace(NO_FAILURES, unanswered=1))
+    assert pauses == "The site: shorter pauses (CVMFS_BACKOFF_INIT, CVMFS_BACKOFF_MAX)."
+
+
+@pytest.mark.parametrize("cause", ["first_byte", "transfer"])
+def test_a_proxy_on_this_machine_is_to_be_looked_at(cause: str) -> None:
+    time = command_time(100, cpu=50 * MS, **{cause: 50 * MS})
+    for is_local, said in ((True, True), (False, False)):
+        proxy = Server("h:80", is_proxy=True, is_local=is_local, requests=1, ns=1)
+        advised = what_is_advised(command_time=time, servers=(proxy,))
+        assert ("look at the proxy, which is on this machine" in advised) is said
+        assert ("near here" in advised or "a faster line" in advised) is not said
+        assert "look at that server" not in advised
 
 
 def test_no_advice_where_nothing_waited_for_cvmfs() -> None:

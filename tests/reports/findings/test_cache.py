@@ -32,7 +32,9 @@ from cvmprof.tests.reports.synthetic import (
 
 
 def test_chunks_in_the_cache_at_start() -> None:
-    assert "1 of 3 chunks was already in the client's cache at start." in headlines(tiny_rows())
+    assert "1 of 3 chunks was already in the client's cache when first looked up." in headlines(
+        tiny_rows()
+    )
 
 
 def test_joined_and_failed_fetches_are_said() -> None:
@@ -54,7 +56,7 @@ def test_joined_and_failed_fetches_are_said() -> None:
         )
     found = headlines(rows)
     assert "1 fetch waited for a download that another thread had begun." in found
-    failed = "1 fetch failed (unknown: 1), and 0 requests to servers brought no usable answer."
+    failed = "1 fetch failed (unknown: 1); no request to a server was seen to fail."
     assert failed in found
 
 
@@ -84,7 +86,7 @@ def test_unrelated_files_that_share_a_lock_are_named() -> None:
             kind=kind,
         )
     (finding,) = [found for found in findings_of(rows) if "lock" in found.headline]
-    assert finding.headline == "1 read waited 45.0 ms for a lock that another open file held."
+    assert finding.headline == "1 request waited 45.0 ms for a lock that another open file held."
     assert finding.meaning.endswith(f"The longest: {MODEL} waited 30.0 ms for /cvmfs/other.")
 
 

@@ -60,6 +60,13 @@ def test_what_a_download_took_and_cost() -> None:
     assert any("and 5.00 ms to transfer" in finding.headline for finding in findings_of(rows))
 
 
+def test_what_came_whole_with_its_first_bytes_has_no_speed() -> None:
+    (finding,) = spoken(latency=Latency(20 * MS, 0, 1e6, 3, 0))
+    assert finding.headline == (
+        "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 3)."
+    )
+
+
 def chunk_took(first_ns: int | None, transfer_ns: int | None, rate: float | None = None) -> Latency:
     return Latency(first_ns, transfer_ns, rate, 3, 0)
 
@@ -105,8 +112,10 @@ def test_without_a_twentieth_of_the_time_nothing_is_advised() -> None:
 def test_what_is_on_this_machine_has_no_line_and_nothing_nearer() -> None:
     assert "nearer" not in advice(WAITED, HERE)
     assert "nearer" in advice(WAITED, HERE, AWAY)
+    assert "nearer" not in advice(WAITED, replace(HERE, is_proxy=True))
     transfers = replace(WAITED, first_byte_ns=0, transfer_ns=60 * MS)
     assert "A faster server, or" in advice(transfers, HERE)
+    assert "A faster line or server, or" in advice(transfers, replace(HERE, is_proxy=True))
     assert "A faster line or server, or" in advice(transfers, AWAY)
 
 
@@ -211,7 +220,8 @@ def test_requests_that_brought_nothing(failed: int) -> None:
 def test_fetches_that_failed_by_their_errors() -> None:
     broken = replace(NO_FAILURES, fetches={"EIO": 2, "ENOSPC": 1})
     (finding,) = spoken(failures=broken, fetches=fetches(failed=3))
-    assert (finding.tone, figures(finding.headline)) == ("warning", ["3", "2", "1", "0"])
+    assert (finding.tone, figures(finding.headline)) == ("warning", ["3", "2", "1"])
+    assert finding.headline.endswith("; no request to a server was seen to fail.")
     assert "EIO" in finding.headline and "ENOSPC" in finding.headline
     assert finding.meaning.startswith("ENOSPC")
     (finding,) = spoken(failures=replace(broken, fetches={"EIO": 3}), fetches=fetches(failed=3))
@@ -228,8 +238,8 @@ def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
     assert finding.meaning == (
         "1 answered with status 503; 1 not answered. They went to the servers 127.0.0.1:8000, "
         "cache.example.org:3128. The command waited 30.0 ms (30 %) in vain: 20.0 ms for no "
-        "answer, 10.0 ms for errors. Look at that server; a shorter CVMFS_TIMEOUT would give up "
-        "sooner."
+        "answer, 10.0 ms for errors. Look at them; a shorter CVMFS_TIMEOUT, or "
+        "CVMFS_TIMEOUT_DIRECT without a proxy, may give up sooner."
     )
     one = replace(waits, kinds_ns={"error": 10 * MS}, failed_at=(HERE,))
     (finding,) = spoken(failures=replace(NO_FAILURES, statuses={503: 1}), waits=one)
@@ -239,8 +249,46 @@ def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("silences", "asked", "advice"),
+    [
+        ({"direct": 1000 * MS}, HERE,
+         "that server; a shorter CVMFS_TIMEOUT_DIRECT would give up sooner"),
+        ({"proxy": 1000 * MS, "direct": 999 * MS}, AWAY,
+         "that proxy; a shorter CVMFS_TIMEOUT would give up sooner"),
+        ({"proxy": 2000 * MS, "direct": 2000 * MS}, AWAY,
+         "that proxy; a shorter CVMFS_TIMEOUT or CVMFS_TIMEOUT_DIRECT would give up sooner"),
+        ({"proxy": 999 * MS}, AWAY,
+         "that proxy; no request waited long, so the client's pauses before it asks again took the "
+         "time (CVMFS_BACKOFF_INIT, CVMFS_BACKOFF_MAX)"),
+    ],
+)  # fmt: skip
+def test_what_gives_up_sooner_on_who_does_not_answer(
+    silences: dict[str, int], asked: Server, advice: str
+) -> None:
+    broken = replace(NO_FAILURES, unanswered=1, silences_ns=silences)
+    waits = replace(NO_WAITS, kinds_ns={"unanswered": 5 * MS}, failed_at=(asked,))
+    (finding,) = spoken(failures=broken, waits=waits)
+    assert finding.meaning.endswith(f" in vain. Look at {advice}.")
+    quick = replace(waits, kinds_ns={"unanswered": 5 * MS - 1})
+    (finding,) = spoken(failures=broken, waits=quick)
+    assert finding.meaning.endswith(" in vain.")
+
+
+def test_a_cache_without_room() -> None:
+    (full,) = spoken(
+        failures=replace(NO_FAILURES, fetches={"ENOSPC": 1}), fetches=fetches(failed=1)
+    )
+    assert full.meaning == (
+        "ENOSPC: the client's cache had no room: its limit (CVMFS_QUOTA_LIMIT) or its disk is too "
+        "small."
+    )
+    (other,) = spoken(failures=replace(NO_FAILURES, fetches={"EIO": 1}), fetches=fetches(failed=1))
+    assert other.meaning == ""
+
+
 @pytest.mark.parametrize(("part", "words"), [
-    ({"unanswered": 1}, "1 not answered"), ({"rejected": 1}, "1 answered with"),
+    ({"unanswered": 1}, "1 not answered"), ({"rejected": 1}, "1 answered, but cut short, "),
 ])  # fmt: skip
 def test_one_way_to_bring_nothing(part: dict[str, Any], words: str) -> None:
     (finding,) = spoken(failures=replace(NO_FAILURES, **part))
@@ -289,8 +337,8 @@ def test_lost_packets_come_first() -> None:
     )
     ((headline, meaning),) = about_the_network(rows)
     assert headline == (
-        "The network lost packets on the mount's connections to the server h: 4 of 400 segments "
-        "came out of order, and this end sent 1 again."
+        "The network lost or reordered packets on the mount's connections to the server h: 4 of "
+        "400 segments came out of order, and this end sent 1 again."
     )
     assert meaning.startswith("The round trip is 500 µs")
 

@@ -17,7 +17,7 @@ def test_the_latest_tensors_by_name_with_shares_of_the_sum() -> None:
     assert finding.tone == "note"
     assert finding.headline == "5 of 292 tensors were late: 75.0 ms of waiting in all."
     assert finding.meaning == (
-        "Latest: layers.0 waited 25.0 ms (33 %), layers.1 waited 20.0 ms (27 %, 1 chunk), "
+        "Longest first: layers.0 waited 25.0 ms (33 %), layers.1 waited 20.0 ms (27 %, 1 chunk), "
         "layers.2 waited 15.0 ms (20 %, 2 chunks), layers.3 waited 10.0 ms (13 %, 3 chunks)."
     )
 
@@ -25,7 +25,7 @@ def test_the_latest_tensors_by_name_with_shares_of_the_sum() -> None:
 def test_one_tensor_and_a_long_name() -> None:
     (finding,) = spoken(tensors=Tensors(1, 1, 1, 5 * MS, (late("x" * 100, 5, 2),)))
     assert finding.headline == "1 of 1 tensor was late: 5.00 ms of waiting in all."
-    assert finding.meaning == f"Latest: {'x' * 79}… waited 5.00 ms (100 %, 2 chunks)."
+    assert finding.meaning == f"Longest first: {'x' * 79}… waited 5.00 ms (100 %, 2 chunks)."
 
 
 def test_waits_below_two_per_cent_of_the_run_are_no_finding() -> None:

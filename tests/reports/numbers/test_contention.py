@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvmprof.reports.numbers.contention import Collisions, collisions, own_fetches
+from cvmprof.reports.numbers.contention import (
+    Collisions,
+    collisions,
+    lock_kinds,
+    own_fetches,
+)
 from cvmprof.tests.reports.synthetic import Rows
 
 NONE = Collisions(0, 0, 0, None, None)
@@ -85,6 +90,22 @@ def test_a_file_without_a_path_is_named_by_its_inode() -> None:
     rows.rows["files"][0]["path"] = None
     waited(rows, 0, 50)
     assert of(rows).waiting_path == "inode 10 on mount 0"
+
+
+def test_waits_for_locks_by_their_kind() -> None:
+    rows = named_rows()
+
+    def found() -> dict[str, int]:
+        return lock_kinds(*(rows.frames()[table] for table in ("lock_waits", "fuse_requests")))
+
+    rows.rows["fuse_requests"][1]["tid"] = 2
+    assert found() == {}
+    for kind, lasted in (("collision", 7), ("same_handle", 9), ("collision", 4), ("other", None)):
+        waited(rows, 10, None if lasted is None else 10 + lasted, kind=kind)
+    assert list(found().items()) == [("collision", 11), ("same_handle", 9)]
+    waited(rows, 0, 3, kind="same_handle", holder_unique=3)
+    waited(rows, 0, 4, kind="same_handle", holder_unique=None)
+    assert found() == {"collision": 11, "same_handle": 13, "readahead": 3}
 
 
 def test_objects_of_files_that_no_request_asked_for() -> None:

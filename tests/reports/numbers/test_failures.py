@@ -77,6 +77,17 @@ def test_a_later_attempt_that_does_not_follow_is_no_repetition() -> None:
     assert of(rows) == FINE
 
 
+def test_the_longest_silence_of_an_attempt_that_was_given_up() -> None:
+    rows = Rows()
+    tried(rows, 0, None, sent_ns=10, closed_ns=100)
+    tried(rows, 1, 200, attempt=2, sent_ns=110, first_byte_ns=120, last_byte_ns=130, closed_ns=170)
+    tried(rows, 2, None, attempt=3, sent_ns=200, closed_ns=230, proxy="p:1")
+    tried(rows, 3, None, attempt=4, closed_ns=900)
+    tried(rows, 4, None, attempt=5, sent_ns=300)
+    tried(rows, 5, 200, attempt=6, sent_ns=400, last_byte_ns=410, closed_ns=9000)
+    assert of(rows).silences_ns == {"direct": 90, "proxy": 30}
+
+
 def test_attempts_at_other_objects_may_lie_between() -> None:
     rows = Rows()
     tried(rows, 0, None)

@@ -260,6 +260,18 @@ def test_latency_is_of_the_downloads_of_chunks_and_files() -> None:
     assert (found.downloads, found.reused_connections) == (3, 2)
 
 
+def test_latency_has_the_size_of_the_same_objects_on_the_wire_and_unpacked() -> None:
+    rows = Rows()
+    for number, header in enumerate((7, None, 7)):
+        download(rows, number, 0, 10, 20, None, header_bytes=header)
+        kind = "chunk" if number < 2 else "catalog"
+        fetch(rows, 0, 1, download_id=number, object_kind=kind, unpacked_bytes=1000 + number)
+    fetch(rows, 0, 1, download_id=None, unpacked_bytes=5000)
+    fetch(rows, 0, 1, download_id=0, unpacked_bytes=1000)
+    found = latency(rows.frames())
+    assert (found.body_bytes, found.unpacked_bytes) == (70 + 77, 2001)
+
+
 def test_latency_leaves_out_what_was_not_seen() -> None:
     rows = Rows()
     assert latency(rows.frames()).downloads == 0

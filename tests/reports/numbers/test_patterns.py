@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from cvmprof.probes import fuse
 from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.patterns import Names, PageCache, Patterns, ReadCalls, Unread
 from cvmprof.reports.numbers.reading import RequestSize, SmallRequests
 from cvmprof.reports.numbers.shared_files import OneHandle, SharedFiles
-from cvmprof.tests.reports.rows import NO_PATTERNS, NO_TIME, fetch, statistics_of, tile
+from cvmprof.tests.reports.rows import (
+    NO_PATTERNS,
+    NO_TIME,
+    download,
+    fetch,
+    statistics_of,
+    tile,
+)
 from cvmprof.tests.reports.synthetic import MAIN, MIB, PID, START, Rows
 
 PATH = "/cvmfs/m.bin"
@@ -50,6 +61,21 @@ def wait(rows: Rows, begin: int, end: int, tid: int = MAIN, **ids: Any) -> None:
     tile(rows, START + begin, START + end, "cache_read", tid, **names, **ids)
 
 
+def test_its_keys_are_documented(repository_root: Path) -> None:
+    text = (repository_root / "docs" / "summary.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", text))
+    rows = world()
+    read(rows, 1, 0, handle=70)
+    read(rows, 2, MIB, handle=70, tid=OTHER)
+    wait(rows, 0, 4, unique=1)
+    written = statistics_of(rows).as_json()["patterns"]
+    reads = written["reading"]
+    names = ("page_cache", "whole_files", "names", "read_calls", "unread", "shared", "one_handle")
+    parts: list[dict[str, Any]] = [written, *(written[name] for name in names), reads]
+    parts += [reads["small"], reads["answered"], reads["again"], *reads["sizes"]]
+    assert {key for part in parts for key in part} <= documented
+
+
 def test_a_quiet_run_has_no_pattern() -> None:
     assert patterns(world()) == NO_PATTERNS
 
@@ -83,7 +109,34 @@ def test_small_requests_their_order_and_the_time_of_their_operations() -> None:
     wait(rows, 30, 31, op_id=2, unique=4)
     fetch(rows, START, START + 1, file_id=0)
     small = patterns(rows).reading.small
-    assert small == SmallRequests(3, 24 * KIB, 1, 1, Held(10, 10))
+    assert small == SmallRequests(3, 24 * KIB, 1, 1, 0, 1, 0, Held(10, 10))
+
+
+def test_small_requests_backwards_of_two_files_and_what_the_page_cache_was_given() -> None:
+    rows = world()
+    rows.add("files", file_id=1, mount_id=0, inode=18, generation=0, size_bytes=MIB)
+    rows.add("files", file_id=2, mount_id=0, inode=19, generation=0, size_bytes=MIB)
+    for unique, offset in ((1, 12), (2, 8), (3, 4), (4, 5)):
+        read(rows, unique, offset * KIB, node_id=17 + unique // 4, size=4 * KIB)
+    touched = {"granule": 0, "start_ns": 0, "bytes_read": 0, "pages_mapped": 0}
+    for file_id, pages in ((0, 3), (0, 4), (1, 5), (2, 9)):
+        rows.add("touches", file_id=file_id, pages_inserted=pages, **touched)
+    small = patterns(rows).reading.small
+    assert (small.files, small.backwards, small.ordered) == (2, 2, 0)
+    assert small.inserted_bytes == 12 * 4096
+
+
+def test_the_rest_of_a_file_after_large_requests_is_no_small_request() -> None:
+    rows = world()
+    rows.rows["files"][0]["size_bytes"] = 132 * KIB
+    read(rows, 1, 0, 128 * KIB)
+    read(rows, 2, 128 * KIB)
+    assert patterns(rows).reading.small.count == 0
+    rows.rows["files"][0]["size_bytes"] += 1
+    assert patterns(rows).reading.small.count == 1
+    rows.rows["files"][0]["size_bytes"] -= 1
+    rows.rows["fuse_requests"][0] |= {"size_bytes": 16 * KIB, "offset_bytes": 112 * KIB}
+    assert patterns(rows).reading.small.count == 2
 
 
 def test_requests_for_a_small_file_are_not_small_requests() -> None:
@@ -106,6 +159,8 @@ def test_requests_that_the_clients_cache_answered() -> None:
     wait(rows, 9, 12, unique=3)
     answered = patterns(rows).reading.answered
     assert (answered.count, answered.bytes, answered.held) == (2, 8 * KIB, Held(3, 3))
+    rows.rows["files"][0]["size_bytes"] = 7
+    assert patterns(rows).reading.answered.bytes == 14
 
 
 def test_what_was_read_again() -> None:
@@ -125,6 +180,24 @@ def test_what_was_read_again() -> None:
     assert (again.held, again.path) == (Held(4, 4), PATH)
     assert (again.times, again.inserted_bytes) == (16 / 12, 16 * KIB)
     assert again.path_asked_bytes == 16 * KIB
+    assert not again.renewed
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "mount", "renewed"),
+    [
+        ("remount", 1, 0, True), ("reload", 2, None, True), ("remount", 1, 1, False),
+        ("crash", 1, 0, False), ("remount", 0, 0, False), ("remount", 3, 0, False),
+    ],
+)  # fmt: skip
+def test_a_mount_that_was_renewed_between_reads_of_the_same(
+    kind: str, at: int, mount: int | None, renewed: bool
+) -> None:
+    rows = world()
+    read(rows, 1, 0)
+    read(rows, 2, 0)
+    rows.add("incidents", time_ns=START + at, kind=kind, mount_id=mount, detail="")
+    assert patterns(rows).reading.again.renewed is renewed
 
 
 def test_less_than_half_again_holds_no_time() -> None:
@@ -159,6 +232,14 @@ def test_files_fetched_whole() -> None:
     found = patterns(rows).whole_files
     assert (found.count, found.bytes, found.median_bytes, found.each_ns) == (2, 15, 8, 25)
     assert (found.mean_at_once, found.held) == (1.0, Held(50, 50))
+    assert (found.before_ns, found.transfer_ns) == (None, None)
+    for number, begin in enumerate((0, 30)):
+        download(rows, number, START + begin, START + begin + 8, START + begin + 10 + number, None)
+        rows.rows["fetches"][number]["download_id"] = number
+    download(rows, 2, START, None, None, None)
+    rows.rows["fetches"][2]["download_id"] = 2
+    found = patterns(rows).whole_files
+    assert (found.before_ns, found.transfer_ns) == (8, 2)
 
 
 def test_requests_for_names() -> None:
@@ -174,8 +255,9 @@ def test_requests_for_names() -> None:
     fetch(rows, START, START + 5, object_kind="catalog", outcome="downloaded")
     found = patterns(rows).names
     assert found == Names(
-        lookups=3, not_found=1, opens=1, opened_files=1, others=1, held=Held(70, 70)
-    )
+        lookups=3, not_found=1, opens=1, opened_files=1, others={"GETATTR": 1}, held=Held(70, 70),
+        catalogs=Held(20, 20),
+    )  # fmt: skip
     assert found.count == 5
 
 
@@ -197,6 +279,8 @@ def test_what_was_fetched_and_not_read() -> None:
     read(rows, 2, 4 * KIB, 8 * KIB)
     read(rows, 3, 0, 8 * KIB, node_id=18)
     assert patterns(rows).unread == Unread(1, MIB, 12 * KIB, Held(5, 5))
+    operation(rows, 0, passthrough=True)
+    assert patterns(rows).unread == Unread(0, 0, 0, NO_TIME)
 
 
 def test_files_that_several_processes_read() -> None:
@@ -213,7 +297,10 @@ def test_files_that_several_processes_read() -> None:
     wait(rows, 0, 5, 7, op_id=1, unique=1)
     wait(rows, 4, 9, op_id=2, unique=2)
     tile(rows, START + 9, START + 20, "copy", op_id=0)
-    assert patterns(rows).shared == SharedFiles(1, 2, PATH, 100, 4 * KIB, Held(5, 9))
+    fetch(rows, START, START + 1, file_id=0, unique=1, mount_id=0)
+    fetch(rows, START, START + 1, file_id=1, unique=2, mount_id=0)
+    fetch(rows, START, START + 1, file_id=0, unique=1, mount_id=0, outcome="failed")
+    assert patterns(rows).shared == SharedFiles(1, 2, PATH, 100, 4 * KIB, 1, Held(5, 9))
     operation(rows, 4, file_id=1, pid=7, tid=7, result=51)
     assert patterns(rows).shared.files == 1, "the second process found what the first had fetched"
     wait(rows, 9, 10, 7, op_id=4, unique=2)
@@ -244,6 +331,10 @@ def test_threads_that_read_through_one_open_file() -> None:
     for number, unique in enumerate((1, 2, 3)):
         fetch(rows, START + 10 * number, START + 10 * number + 10, unique=unique, mount_id=0)
         wait(rows, 10 * number, 10 * number + 10, unique=unique, fetch_id=number)
-    assert patterns(rows).one_handle == OneHandle(PATH, 2, 2, 1.0, Held(20, 20))
+    for unique, kind in ((2, "same_handle"), (3, "same_handle"), (2, "collision")):
+        rows.add("lock_waits", mount_id=0, unique=unique, start_ns=START, end_ns=START + 6, pid=9,
+                 tid=9, holder_tid=8, holder_unique=1, kind=kind)  # fmt: skip
+    assert patterns(rows).one_handle == OneHandle(PATH, 2, 2, 1.0, Held(20, 20), 6)
+    assert patterns(rows).lock_kinds_ns == {"same_handle": 6, "collision": 6, "readahead": 6}
     rows.rows["fuse_requests"][1]["handle"] = 72
     assert patterns(rows).one_handle is None

@@ -168,5 +168,7 @@ def test_json_has_what_is_derived() -> None:
     )  # fmt: skip
     written = shown.as_json()
     assert (written["lost"], written["fetches"]["mean_at_once"]) == (5, 1.5)
+    nested = (written["command_time"], *written["phases"], written["of_mounts"])
+    assert [each["fetches"]["mean_at_once"] for each in nested] == [0.0] * 4
     assert [each["cvmfs_ns"] for each in written["phases"]] == [3, 5]
     assert [each["name"] for each in written["phases"]] == ["a", "b"]

@@ -90,7 +90,7 @@ def test_side_by_side() -> None:
 
 def test_json_holds_findings_and_numbers() -> None:
     document = json.loads(summary_json(cold()))
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["findings"][0]["tone"] == "main"
     assert document["fetches"]["chunks_downloaded"] == 17
 

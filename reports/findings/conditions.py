@@ -1,0 +1,87 @@
+"""Conditions under which an advice can help: what is known of the objects, locks and requests."""
+
+from __future__ import annotations
+
+from ..numbers.statistics import Statistics
+
+#: objects whose bytes on the wire are a larger share of their content are as good as uncompressed
+_COMPRESSED = 0.98
+#: share of a lever's time from which on a part of it is worth a remedy of its own
+_PART = 0.2
+#: a READ below this size can be larger: the kernel asks for up to 128 KiB
+_LARGE_READ_BYTES = 64 << 10
+
+
+def compressed(s: Statistics) -> bool:
+    """Return whether the objects that were downloaded are smaller on the wire than their content.
+
+    Content that does not shrink costs little to unpack, stored compressed or not.
+    """
+    return 0 < s.latency.body_bytes < _COMPRESSED * s.latency.unpacked_bytes
+
+
+def repeated(s: Statistics) -> bool:
+    """Return whether the client asked again after requests that failed, before which it pauses."""
+    return s.failures.requests > 0
+
+
+def unpacks(s: Statistics) -> bool:
+    """Return whether the download thread's work is to unpack and verify, in a part worth it."""
+    return _is_part(s, "decompress", "decompress", "cache_write")
+
+
+def writes_cache(s: Statistics) -> bool:
+    """Return whether the download thread's work is to write to the cache, in a part worth it."""
+    return _is_part(s, "cache_write", "decompress", "cache_write")
+
+
+def reads_cache(s: Statistics) -> bool:
+    """Return whether requests that the client answers itself wait for its cache."""
+    return _is_part(s, "cache_read", "fuse_queue", "daemon", "cache_read")
+
+
+def _is_part(s: Statistics, cause: str, *causes: str) -> bool:
+    waited_ns = s.command_time.cvmfs_causes_ns
+    return 0 < waited_ns.get(cause, 0) >= _PART * sum(waited_ns.get(each, 0) for each in causes)
+
+
+def reads_are_small(s: Statistics) -> bool:
+    """Return whether the READs of the command were small enough to ask for more at once."""
+    sizes = s.patterns.reading.sizes
+    asked, count = sum(each.bytes for each in sizes), sum(each.count for each in sizes)
+    return 0 < asked < _LARGE_READ_BYTES * count
+
+
+def asks_for_names(s: Statistics) -> bool:
+    """Return whether more requests asked for names and attributes than for content."""
+    return s.patterns.names.count > sum(each.count for each in s.patterns.reading.sizes)
+
+
+def held_by_handle(s: Statistics) -> bool:
+    """Return whether threads waited for the lock of the open file that they share."""
+    return _is_held_by(s, "same_handle")
+
+
+def held_by_readahead(s: Statistics) -> bool:
+    """Return whether what the kernel read ahead waited for the fetch of what came before it."""
+    return _is_held_by(s, "readahead")
+
+
+def held_by_collision(s: Statistics) -> bool:
+    """Return whether requests waited for a lock that another open file happens to share."""
+    return _is_held_by(s, "collision")
+
+
+def held_by_catalog(s: Statistics) -> bool:
+    """Return whether requests waited for a lock while its holder fetched a catalog."""
+    return _is_held_by(s, "catalog")
+
+
+def held_by_other(s: Statistics) -> bool:
+    """Return whether requests waited for a lock of which it is not known what it protects."""
+    return _is_held_by(s, "other") or not s.patterns.lock_kinds_ns
+
+
+def _is_held_by(s: Statistics, kind: str) -> bool:
+    kinds_ns = s.patterns.lock_kinds_ns
+    return 0 < kinds_ns.get(kind, 0) >= _PART * sum(kinds_ns.values())
