@@ -216,6 +216,23 @@ flight; everything else, what others fetch included, is taken to last as long as
 without the waits that brought nothing (`docs/summary.md`); the proof is in `reports/numbers/gains.py`.
 """
 
+_CPU = """## Who had the CPU
+
+A row of `cpu_waits` is a part of a wait for a CPU: the whole wait is the thread's parts one after the other. What ran is
+what ran on the CPU on which the thread ran in the end, also if it waited on another one before. One process after
+itself is one part, and so are runs under 50 µs one after another: they are those of the process that ran longest at a
+time. Of a wait the last 255 runs and 63 parts are known; what was before is a part with no `ran_pid`.
+
+A quota (`throttled`) keeps a thread waiting until it is refilled; from then on the thread waits for whoever runs. The
+refill is seen in the interrupt that makes it, else in the CPU's next one, within 4 ms on usual kernels. Before v6.18 a
+quota keeps all threads of its cgroup waiting at once, also those that wait already. Since then each thread runs until
+it would return to its program: before that it waits like others.
+
+Names and users are those of any process of the machine, which everybody can read in /proc. Where /proc is mounted with
+`hidepid`, and the run is not root's, those of processes that are neither the command's nor a client's are not
+recorded.
+"""
+
 _CHANGES = """## Changes
 
 Version 3 adds what failed, what lacked a CPU, and the command's wall time. Older runs are read as if they were of
@@ -300,6 +317,7 @@ def page() -> str:
         _RULES,
         views,
         _WALL,
+        _CPU,
         raw,
         layouts,
         _TENSORS,

@@ -210,6 +210,12 @@ BLOCKED_IO = 2  # flag: in_iowait was set, in a file operation that no daemon se
 BLOCKED_THROTTLED = 16  # flag: a quota of its cgroup kept it off the CPU when it became runnable
 #: shorter waits for a CPU have no record of their own
 CPU_WAIT_LEAST_NS = 50_000
+#: shorter runs meanwhile, one after another, count as one of the process that ran longest at a time
+CPU_RUN_LEAST_NS = 50_000
+CPU_WAIT_THROTTLED = 1  # flag: a quota of its cgroup kept the thread off the CPU, whoever ran there
+CPU_WAIT_UNKNOWN = 2  # flag: longer ago than is looked back
+#: no user has this number: which one it was is not known
+CPU_NO_USER = (1 << 32) - 1
 
 #: a touch is what happened to this much of a file in this much time
 TOUCH_GRANULE_BYTES, TOUCH_BUCKET_NS = 1 << 20, 100_000_000
@@ -349,19 +355,19 @@ BLOCKED = Layout(
 )
 CPU_WAIT = Layout(
     "cpu_wait",
-    "A target or daemon thread waited for a CPU for at least CPU_WAIT_LEAST_NS.",
+    "A part of the time in which a target or daemon thread waited for a CPU, for at least "
+    "CPU_WAIT_LEAST_NS in all. Its parts do not overlap; the last ones are written first.",
     _fields(
         """
-        u64 start_ns          it could run: woken or preempted
-        u64 end_ns            it ran
+        u64 start_ns          since when; of the first part: it could run, woken or preempted
+        u64 end_ns            until when; of the last part: it ran
         u32 pid               process
         u32 tid               thread
-        u32 ran_pid           process that ran longest on its CPU meanwhile, of the last 31 that
-                              ran there; 0: none, it was idle
-        u32 ran_tid           its thread
-        text[16] ran_name     its thread's name; empty if it has ended
-        u32 throttled         1 if a quota of its cgroup kept it off the CPU when it could run
-        u32 reserved          zero
+        u32 ran_pid           process that ran on its CPU meanwhile; 0: none, it was idle
+        u32 ran_tid           the thread of that process that ran last in this part
+        text[16] ran_name     its name; empty if it had ended, or is hidden
+        u32 flags             CPU_WAIT_THROTTLED, CPU_WAIT_UNKNOWN: then ran_pid says nothing
+        u32 ran_uid           its user; CPU_NO_USER if not known
         """
     ),
     ring_pages=1024,

@@ -73,6 +73,9 @@ OFFSETS = (
     ("TASK_STRUCT_PENDING_SIGNAL", "task_struct", "pending.signal"),
     ("TASK_STRUCT_SE_CFS_RQ", "task_struct", "se.cfs_rq"),
     ("CFS_RQ_THROTTLE_COUNT", "cfs_rq", "throttle_count"),
+    ("TASK_STRUCT_THROTTLED", "task_struct", "throttled"),
+    ("TASK_STRUCT_CRED", "task_struct", "cred"),
+    ("CRED_UID", "cred", "uid"),
     ("PID_LEVEL", "pid", "level"),
     ("PID_NUMBERS", "pid", "numbers"),
     ("MM_STRUCT_ARG_START", "mm_struct", "arg_start"),
@@ -117,6 +120,8 @@ OFFSETS = (
 OPTIONAL_OFFSETS = frozenset((
     "FOLIO_FLAGS", "FOLIO_FLAGS_1", "TASK_STRUCT_PENDING_SIGNAL", "TASK_STRUCT_STATUS",
     "TASK_STRUCT_SE_CFS_RQ", "CFS_RQ_THROTTLE_COUNT",  # built without quotas of CPU time
+    "TASK_STRUCT_THROTTLED",  # … or from before v6.18
+    "TASK_STRUCT_CRED", "CRED_UID",
     "SOCK_V6_DADDR", "SOCK_V6_RCV_SADDR",  # built without IPv6
     "SOCK_NET",  # built without network namespaces
     # built without it, or from before 4a90451bbc7f ("fuse: implement open in passthrough mode")

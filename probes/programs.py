@@ -58,13 +58,15 @@ _THREAD_SLOTS = 16
 class Options:
     """What a recording contains, and by which backend; without one every program is compiled.
 
-    ``gpu_calls``: whether calls of the CUDA driver are observed.
+    ``gpu_calls``: whether calls of the CUDA driver are observed. ``names_hidden``: whether names of
+    processes that are not traced are left out.
     """
 
     every_read: bool = False
     all_files: bool = False
     backend: str | None = None
     gpu_calls: bool = False
+    names_hidden: bool = False
     hit_run_ns: int = 10_000_000
 
 
@@ -86,7 +88,7 @@ def compile_flags(facts: KernelFacts, options: Options) -> list[str]:
     values.update(_machine(MACHINES[facts.machine]))
     flags = [f"-D{name}={value}" for name, value in sorted(values.items())]
     flags += ["-DEVERY_READ"] * options.every_read + ["-DALL_FILES"] * options.all_files
-    flags += ["-DGPU_CALLS"] * options.gpu_calls
+    flags += ["-DGPU_CALLS"] * options.gpu_calls + ["-DNAMES_HIDDEN"] * options.names_hidden
     # debug information takes a tenth of the compile time; bcc runs all of LLVM's passes itself, so
     # clang need not run them first
     flags += ["-g0", "-Xclang", "-disable-llvm-passes"]

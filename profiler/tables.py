@@ -411,17 +411,19 @@ TABLES: tuple[Table, ...] = (
     ),
     _table(
         "cpu_waits",
-        "A target or daemon thread could run and had no CPU, for at least 50 µs.",
+        "A part of the time in which a target or daemon thread could run and had no CPU, for 50 µs "
+        "or more in all, and who had it. The parts of a thread do not overlap.",
         """
         i32  pid          process
         i32  tid          thread
-        i64  start_ns     it could run: woken or preempted
-        i64  end_ns       it ran
-        i32  ran_pid      process that ran longest on its CPU meanwhile, of the last 31 that ran
-                          there; 0: the CPU was idle
-        i32  ran_tid      its thread
-        str  ran_name     its thread's name; empty: it had ended
-        bool throttled    when it could run, a quota of its cgroup kept it off the CPU
+        i64  start_ns     since when; of the first part: it could run, woken or preempted
+        i64  end_ns       until when; of the last part: it ran
+        i32? ran_pid      process that ran on the CPU where the thread then ran; 0: none, it was
+                          idle; null: a quota, or not known, of a long wait that changed hands often
+        i32? ran_tid      the thread of that process that ran last in this part
+        str? ran_name     its name; null: it had ended, or /proc hides it from the user
+        str? ran_user     its user, else the user's number; null likewise
+        bool throttled    a quota of its cgroup kept the thread off the CPU, whoever ran there
         """,
     ),
     _table(

@@ -33,6 +33,33 @@ BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
+#define HISTORY 256   /* tasks that are looked back upon; a power of two */
+#define ROLES 4       /* more than there are; a power of two */
+#define MAX_PARTS 64  /* of a wait for a CPU */
+struct ran {
+    u64 until_ns; /* since when the one before left */
+    u64 longest_ns; /* at a time */
+    u64 task;     /* struct task_struct * */
+    u64 pid_tid;  /* 0: the CPU was idle */
+};
+/* When a quota last kept threads of a cgroup off this CPU. */
+struct throttle {
+    u64 cfs_rq; /* struct cfs_rq * of the cgroup on this CPU */
+    u64 from_ns;
+    u64 until_ns; /* 0: it does still */
+};
+struct history {
+    u64 count;
+    u32 untraced; /* this thread runs now and was not traced when it began to; 0: not known */
+    u32 throttled; /* a throttle has not ended */
+    struct throttle throttles[ROLES]; /* by the role of the threads */
+    struct cpu_wait part; /* of the wait that is being divided */
+    u32 parts;
+    u32 had; /* place of what ran at the end of the part */
+    struct ran ran[HISTORY]; /* what ran on this CPU last */
+};
+BPF_PERCPU_ARRAY(history, struct history, 1);
+
 /* The slot of a CPU's memory that a thread uses: while it is preempted in a program, others run there. */
 static __always_inline u32 thread_slot(void) { return (u32)bpf_get_current_pid_tgid() % THREAD_SLOTS; }
 
@@ -105,6 +132,9 @@ static __always_inline struct thread *thread_of(u32 pid, u32 tid, u32 role) {
     thread->pid = pid; /* not in the blank: another program may run in between */
     thread->tid = tid;
     thread->role = role;
+    struct history *past = history.lookup(&zero);
+    if (past)
+        past->untraced = 0; /* it may be the one that runs here */
     return thread;
 }
 

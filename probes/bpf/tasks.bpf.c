@@ -6,24 +6,82 @@
 BPF_PERCPU_ARRAY(interrupts, u32, 4); /* INTERRUPT_* -> 1 while this CPU is in one */
 BPF_PERCPU_ARRAY(task_scratch, struct task, THREAD_SLOTS);
 
-#define HISTORY 32 /* tasks that are looked back upon; a power of two */
-struct ran {
-    u64 until_ns; /* since when the one before left */
-    u64 task;     /* struct task_struct * */
-    u64 pid_tid;  /* 0: the CPU was idle */
-};
-struct history {
-    u64 count;
-    struct ran ran[HISTORY]; /* what ran on this CPU last */
-};
-BPF_PERCPU_ARRAY(history, struct history, 1);
-
 enum interrupt { INTERRUPT_SOFT, INTERRUPT_DEVICE, INTERRUPT_TIMER, INTERRUPT_CALL };
+
+/* Whether a quota of a cgroup, or of one above, keeps its threads off the CPU of a run queue. */
+static __always_inline bool queue_is_throttled(u64 cfs_rq) {
+#ifdef OFFSET_CFS_RQ_THROTTLE_COUNT
+    return (s32)read_u32(cfs_rq + OFFSET_CFS_RQ_THROTTLE_COUNT) > 0;
+#else
+    return false;
+#endif
+}
+
+static __always_inline u64 queue_of(u64 task) {
+#ifdef OFFSET_TASK_STRUCT_SE_CFS_RQ
+    return read_u64(task + OFFSET_TASK_STRUCT_SE_CFS_RQ);
+#else
+    return 0;
+#endif
+}
+
+/* Whether a quota keeps a task off its CPU. Since v6.18 quotas stop tasks and mark them, where they stopped run queues
+ * before: a task runs on until it would return to its program, and until then waits for its CPU like others. */
+static __always_inline bool is_throttled(u64 task) {
+#ifdef OFFSET_TASK_STRUCT_THROTTLED
+    return read_u32(task + OFFSET_TASK_STRUCT_THROTTLED) & 0xff;
+#else
+    u64 cfs_rq = queue_of(task);
+    return cfs_rq && queue_is_throttled(cfs_rq);
+#endif
+}
+
+static __always_inline struct throttle *throttle_of(struct history *past, u32 role) {
+    return &past->throttles[role & (ROLES - 1)];
+}
+
+/* A quota takes a running thread off its CPU, and keeps all others of its cgroup off it too. */
+static __always_inline void begin_throttle(struct history *past, u32 role, u64 cfs_rq, u64 now) {
+    struct throttle *throttle = throttle_of(past, role);
+    if (throttle->cfs_rq == cfs_rq && !throttle->until_ns)
+        return;
+    throttle->cfs_rq = cfs_rq;
+    throttle->from_ns = now;
+    throttle->until_ns = 0;
+    past->throttled = 1;
+}
+
+/* Notes which quotas on this CPU have been refilled. */
+static __always_inline void end_throttles(struct history *past, u64 now) {
+    u32 left = 0;
+    NO_UNROLL
+    for (u32 role = 0; role < ROLES; role++) {
+        KEEP_BOUND(role);
+        struct throttle *throttle = throttle_of(past, role);
+        if (!throttle->cfs_rq || throttle->until_ns)
+            continue;
+        if (queue_is_throttled(throttle->cfs_rq))
+            left = 1;
+        else
+            throttle->until_ns = now;
+    }
+    past->throttled = left;
+}
+
+/* A timer refills quotas, on this CPU or by a call from another. If neither is seen, the next tick is. */
+static __always_inline void look_for_refill(void) {
+    u32 zero = 0;
+    struct history *past = history.lookup(&zero);
+    if (past && past->throttled)
+        end_throttles(past, bpf_ktime_get_ns());
+}
 
 static __always_inline int set_interrupt(u32 kind, u32 value) {
     interrupts.update(&kind, &value);
     if (value)
         count_hit(EVENT_INTERRUPT);
+    else if (kind == INTERRUPT_TIMER || kind == INTERRUPT_CALL)
+        look_for_refill();
     return 0;
 }
 
@@ -47,15 +105,6 @@ static __always_inline void begin_blocked(struct thread *thread, u16 state) {
     off->tid = thread->tid;
     off->state = state;
     off->flags = 0;
-}
-
-/* Whether a quota of its cgroup, or of one above, keeps a task off its CPU. */
-static __always_inline bool is_throttled(u64 task) {
-#if defined(OFFSET_TASK_STRUCT_SE_CFS_RQ) && defined(OFFSET_CFS_RQ_THROTTLE_COUNT)
-    return (s32)read_u32(read_u64(task + OFFSET_TASK_STRUCT_SE_CFS_RQ) + OFFSET_CFS_RQ_THROTTLE_COUNT) > 0;
-#else
-    return false;
-#endif
 }
 
 /* Whether it waits for a local disk: in_iowait is set inside a file operation that no daemon serves. */
@@ -124,55 +173,115 @@ static __always_inline void note_delay(struct thread *thread) {
         thread->work.write_ns -= delay; /* the call's whole time is added at its end */
 }
 
-/* Notes a task that leaves this CPU. While tasks are switched, it is still the current one. */
-static __always_inline void note_ran(u64 task, u64 now) {
-    u32 zero = 0;
-    struct history *past = history.lookup(&zero);
-    if (!past)
-        return;
-    struct ran *last = &past->ran[past->count++ & (HISTORY - 1)];
+/* Notes a task that leaves this CPU: while tasks are switched, it is still the current one. Short runs one after
+ * another are one, of the task that ran longest at a time. Returns the task's number. */
+static __always_inline u32 note_ran(struct history *past, u64 task, u64 now) {
+    struct ran *last = &past->ran[(past->count - 1) & (HISTORY - 1)];
+    u64 pid_tid = bpf_get_current_pid_tgid(), length = now - last->until_ns;
+    if (length >= CPU_RUN_LEAST_NS || last->longest_ns >= CPU_RUN_LEAST_NS) {
+        last = &past->ran[past->count++ & (HISTORY - 1)];
+        last->longest_ns = 0;
+    }
     last->until_ns = now;
-    last->task = task;
-    last->pid_tid = bpf_get_current_pid_tgid();
+    if (length > last->longest_ns) {
+        last->longest_ns = length;
+        last->task = task;
+        last->pid_tid = pid_tid;
+    }
+    return pid_tid;
 }
 
-/* Which task ran longest on this CPU since a time, of the last ones; NULL if none did. */
-static __always_inline struct ran *longest_since(struct history *past, u64 since) {
-    struct ran *longest = 0;
-    u64 most = 0;
+/* Adds which process ran: its name and its user, unless the thread has ended since. */
+static __always_inline void describe_ran(struct cpu_wait *part, struct ran *ran) {
+    part->ran_pid = ran->pid_tid >> 32;
+    part->ran_tid = ran->pid_tid;
+    if (read_u32(ran->task + OFFSET_TASK_STRUCT_PID) != part->ran_tid)
+        return;
+#ifdef NAMES_HIDDEN
+    if (!role_of(part->ran_pid))
+        return;
+#endif
+    bpf_probe_read_kernel(part->ran_name, sizeof(part->ran_name), (void *)(ran->task + OFFSET_TASK_STRUCT_COMM));
+#if defined(OFFSET_TASK_STRUCT_CRED) && defined(OFFSET_CRED_UID)
+    part->ran_uid = read_u32(read_u64(ran->task + OFFSET_TASK_STRUCT_CRED) + OFFSET_CRED_UID);
+#endif
+}
+
+/* Emits a part of a wait, which nothing ran in that could be named if there is a flag. */
+static __always_inline void emit_part(struct history *past, u32 flag) {
+    struct cpu_wait *part = &past->part;
+    part->ran_pid = part->ran_tid = 0;
+    part->flags = flag;
+    part->ran_uid = CPU_NO_USER;
+    __builtin_memset(part->ran_name, 0, sizeof(part->ran_name));
+    if (!flag)
+        describe_ran(part, &past->ran[past->had & (HISTORY - 1)]);
+    emit_cpu_wait(part);
+}
+
+/* Divides a wait among those who had this CPU, the last ones first. Runs of one process after another are one part,
+ * and so are short runs with what ran after them. What the verifier need not follow is in the map. */
+static __always_inline void emit_parts(struct history *past, u64 since, u64 until) {
+    past->part.start_ns = past->part.end_ns = until;
+    past->parts = 1;
+    past->had = past->count - 1;
     NO_UNROLL
     for (u32 back = 1; back < HISTORY; back++) {
         KEEP_BOUND(back);
         struct ran *ran = &past->ran[(past->count - back) & (HISTORY - 1)];
-        u64 from = past->ran[(past->count - back - 1) & (HISTORY - 1)].until_ns;
         if (ran->until_ns <= since)
             break;
-        u64 length = ran->until_ns - (from > since ? from : since);
-        if (length > most) {
-            most = length;
-            longest = ran;
+        u64 before = past->ran[(past->count - back - 1) & (HISTORY - 1)].until_ns;
+        u64 begin = before > since ? before : since;
+        u64 had = past->ran[past->had & (HISTORY - 1)].pid_tid;
+        if (ran->pid_tid >> 32 != had >> 32 && ran->until_ns - begin >= CPU_RUN_LEAST_NS) {
+            if (++past->parts > MAX_PARTS)
+                break;
+            emit_part(past, 0);
+            past->part.end_ns = ran->until_ns;
+            past->had = past->count - back;
         }
+        past->part.start_ns = begin;
     }
-    return longest;
+    if (past->part.start_ns < past->part.end_ns)
+        emit_part(past, 0);
+    if (past->part.start_ns <= since)
+        return;
+    past->part.end_ns = past->part.start_ns;
+    past->part.start_ns = since;
+    emit_part(past, CPU_WAIT_UNKNOWN);
+}
+
+/* Emits for how long a quota kept a thread off this CPU while it waited. Returns when others begin to count. */
+static __always_inline u64 emit_throttled(struct history *past, struct thread *thread, u64 task, u64 since, u64 now) {
+    bool at_once = thread->blocked.flags & BLOCKED_THROTTLED, known = false;
+    struct throttle *last = throttle_of(past, thread->role);
+    if (last->cfs_rq && last->cfs_rq == queue_of(task) && last->until_ns > since)
+        known = true;
+    u64 from = since, until = known ? last->until_ns : now;
+#ifndef OFFSET_TASK_STRUCT_THROTTLED
+    if (known && !at_once && last->from_ns > since)
+        from = last->from_ns;
+    at_once |= known;
+#endif
+    if (!at_once || until <= from)
+        return since;
+    past->part.start_ns = from;
+    past->part.end_ns = until;
+    emit_part(past, CPU_WAIT_THROTTLED);
+    return from == since ? until : since;
 }
 
 /* Who had the CPU that a thread waited for: it is about to run. */
-static __always_inline void note_cpu_wait(struct thread *thread, u64 now) {
+static __always_inline void note_cpu_wait(struct history *past, struct thread *thread, u64 task, u64 now) {
     u64 since = runnable_since(&thread->blocked);
     if (!since || now < since + CPU_WAIT_LEAST_NS || (thread->role == ROLE_DAEMON && serves_others(thread->pid)))
         return;
-    u32 zero = 0;
-    struct history *past = history.lookup(&zero);
-    struct ran *ran = past ? longest_since(past, since) : 0;
-    if (!ran)
-        return;
-    struct cpu_wait wait = {.start_ns = since, .end_ns = now, .pid = thread->pid, .tid = thread->tid};
-    wait.ran_pid = ran->pid_tid >> 32;
-    wait.ran_tid = ran->pid_tid;
-    wait.throttled = (thread->blocked.flags & BLOCKED_THROTTLED) != 0;
-    if (read_u32(ran->task + OFFSET_TASK_STRUCT_PID) == wait.ran_tid) /* it may have ended since */
-        bpf_probe_read_kernel(wait.ran_name, sizeof(wait.ran_name), (void *)(ran->task + OFFSET_TASK_STRUCT_COMM));
-    emit_cpu_wait(&wait);
+    past->part.pid = thread->pid;
+    past->part.tid = thread->tid;
+    since = emit_throttled(past, thread, task, since, now);
+    if (since < now)
+        emit_parts(past, since, now);
 }
 
 /* The freezer of cgroups v2 puts its tasks to sleep like others, and marks them until they run: commit 76f969e8948d
@@ -200,14 +309,21 @@ static __always_inline void end_unseen(struct thread *thread) {
         end_blocked(thread, thread->blocked.woken_ns);
 }
 
-static __always_inline void switch_out(struct thread *thread, u64 task, bool preempted, u64 state) {
+/* A thread that could run on leaves the CPU: another goes first, or a quota is used up. */
+static __always_inline void be_preempted(struct history *past, struct thread *thread, u64 task) {
+    begin_blocked(thread, BLOCKED_PREEMPTED);
+    if (!is_throttled(task))
+        return;
+    thread->blocked.flags |= BLOCKED_THROTTLED;
+    begin_throttle(past, thread->role, queue_of(task), thread->blocked.start_ns);
+}
+
+static __always_inline void switch_out(struct history *past, struct thread *thread, u64 task, u64 state) {
     end_unseen(thread);
     if (!thread->adding)
         flush_hits(thread);
-    if (preempted || !state) {
-        begin_blocked(thread, BLOCKED_PREEMPTED);
-        if (is_throttled(task))
-            thread->blocked.flags |= BLOCKED_THROTTLED;
+    if (!state) {
+        be_preempted(past, thread, task);
         return;
     }
     bool deep = state & TASK_UNINTERRUPTIBLE_BIT;
@@ -227,27 +343,40 @@ static __always_inline void switch_out(struct thread *thread, u64 task, bool pre
         thread->operation.flags |= OPERATION_WAITED;
 }
 
-/* The previous task's state is an argument since commits fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
+/* A task leaves the CPU that was traced when it came, or that nobody looked at then. Its state is an argument since commits fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
  * emitting sched_switch event") and 9c2136be0878 ("sched/tracing: Append prev_state to tp args instead") (both in
  * v5.18). */
-static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
-    u64 now = bpf_ktime_get_ns();
-    note_ran(ctx->args[1], now);
-    struct thread *out = current_thread();
-    if (out) {
+static __always_inline void task_leaves(struct bpf_raw_tracepoint_args *ctx, struct history *past) {
+    struct thread *thread = current_thread();
+    if (!thread)
+        return;
 #ifdef OFFSET_TASK_STRUCT_STATE
-        u64 state = read_u32(ctx->args[1] + OFFSET_TASK_STRUCT_STATE);
+    u64 state = read_u32(ctx->args[1] + OFFSET_TASK_STRUCT_STATE);
 #else
-        u64 state = ctx->args[3];
+    u64 state = ctx->args[3];
 #endif
-        switch_out(out, ctx->args[1], ctx->args[0], state);
-    }
+    bool preempted = ctx->args[0];
+    switch_out(past, thread, ctx->args[1], preempted ? 0 : state);
+}
+
+static __always_inline int task_switch(struct bpf_raw_tracepoint_args *ctx) {
+    u32 zero = 0;
+    struct history *past = history.lookup(&zero);
+    if (!past)
+        return 0;
+    u64 now = bpf_ktime_get_ns();
+    u32 leaving = note_ran(past, ctx->args[1], now);
+    if (past->throttled)
+        end_throttles(past, now);
+    if (leaving != past->untraced)
+        task_leaves(ctx, past);
     u32 tid = read_u32(ctx->args[2] + OFFSET_TASK_STRUCT_PID);
-    struct thread *in = threads.lookup(&tid);
-    if (in && in->blocked.start_ns) {
-        note_freezer(&in->blocked, ctx->args[2], now);
-        note_cpu_wait(in, now);
-        end_blocked(in, now);
+    struct thread *thread = tid ? threads.lookup(&tid) : 0; /* 0: the CPU gets idle */
+    past->untraced = thread ? 0 : tid;
+    if (thread && thread->blocked.start_ns) {
+        note_freezer(&thread->blocked, ctx->args[2], now);
+        note_cpu_wait(past, thread, ctx->args[2], now);
+        end_blocked(thread, now);
     }
     return 0;
 }

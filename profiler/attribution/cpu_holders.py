@@ -1,4 +1,4 @@
-"""Who lacked a CPU in segments of cause ``runqueue`` and ``reply``, and who had it just before."""
+"""Who lacked a CPU in segments of cause ``runqueue`` and ``reply``, and who had it then."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ LACKS_CPU = pl.col("cause").is_in(["runqueue", "reply"])
 #: of these: it was a thread of the client that a request waited for
 OF_CLIENT = (pl.col("cause") == "runqueue") & pl.col("unique").is_not_null()
 
-_FACTS = ("pid", "tid", "ran_pid", "ran_name", "throttled", "wait_ns")
+_FACTS = ("pid", "tid", "ran_pid", "ran_name", "ran_user", "throttled", "part_ns")
 
 
 def held_up(pieces: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Divide segments by the waits for a CPU that they consist of.
 
     ``pieces``: tid, start_ns, end_ns, cause, mount_id?, unique?, fetch_id? of segments or a view of
-    them, those that are `LACKS_CPU`. ``tables``: those of the run. Returns of_client, start_ns,
-    end_ns, and of the thread's row in `cpu_waits` pid, tid, ran_pid, ran_name, throttled, and
-    wait_ns, its whole length. What no row covers is left out: short waits.
+    them, those that are `LACKS_CPU`. ``tables``: those of the run. Returns of_client, cause,
+    start_ns, end_ns, and of the thread's row in `cpu_waits` pid, tid, ran_pid, ran_name, ran_user,
+    throttled, and part_ns, its whole length. What no row covers is left out: short waits.
     """
     waits = tables["cpu_waits"].select(
-        "start_ns", "end_ns", *_FACTS[:-1], wait_ns=pl.col("end_ns") - pl.col("start_ns")
+        "start_ns", "end_ns", *_FACTS[:-1], part_ns=pl.col("end_ns") - pl.col("start_ns")
     )
     own = _covered(pieces.filter(LACKS_CPU & ~OF_CLIENT), waits)
     clients = _of_clients(pieces.filter(OF_CLIENT), waits, tables)
-    names = ["of_client", "start_ns", "end_ns", *_FACTS]
+    names = ["of_client", "cause", "start_ns", "end_ns", *_FACTS]
     both = [own.with_columns(of_client=pl.lit(value=False)), clients]
     return pl.concat([part.select(names) for part in both]).sort("start_ns", "tid")
 
@@ -42,10 +42,10 @@ def serving_threads(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
 
 def _covered(spans: pl.DataFrame, waits: pl.DataFrame) -> pl.DataFrame:
-    """The waits of each span's thread within it, with the span's columns ``interval``."""
-    return overlaps(
-        spans.select("tid", "start_ns", "end_ns", interval=pl.int_range(pl.len())), waits
-    )
+    """The waits of each span's thread within it, with the span's ``cause``."""
+    numbered = spans.with_row_index("interval")
+    found = overlaps(numbered.select("interval", "tid", "start_ns", "end_ns"), waits)
+    return found.join(numbered.select("interval", "cause"), on="interval", maintain_order="left")
 
 
 def _of_clients(
@@ -77,7 +77,9 @@ def _of_clients(
         done.append(found.drop("tid").rename({"late_tid": "tid"}))
         rest = uncovered(rows, found).drop("interval")
     parts = pl.concat([part.select("start_ns", "end_ns", *_FACTS) for part in done])
-    return parts.with_columns(of_client=pl.lit(value=True))
+    return parts.with_columns(
+        of_client=pl.lit(value=True), cause=pl.lit("runqueue", pieces.schema["cause"])
+    )
 
 
 def _one_at_a_time(waits: pl.DataFrame) -> pl.DataFrame:

@@ -4,23 +4,60 @@ time, and what the machine's CPUs did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pwd
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import polars as pl
 
+from ...probes.events import CPU_NO_USER, CPU_WAIT_THROTTLED, CPU_WAIT_UNKNOWN
+from ..intervals import overlaps, uncovered
 from ..run.journal import Line
 from ..run.text import c_strings
 from ..tables import conform, table
 
 
 def cpu_waits(records: pl.DataFrame) -> pl.DataFrame:
-    """The table from CPU_WAIT records."""
-    raw = records["ran_name"].unique()
-    names = pl.DataFrame({"ran_name": raw, "text": c_strings(raw)})
-    named = records.join(names, on="ran_name", maintain_order="left")
-    rows = named.drop("ran_name").rename({"text": "ran_name"})
-    return conform("cpu_waits", rows.sort("start_ns", "tid"))
+    """The table from CPU_WAIT records. What a quota's part covers is the quota's alone."""
+    has = {
+        name: pl.col("flags") & flag != 0
+        for name, flag in (("throttled", CPU_WAIT_THROTTLED), ("unknown", CPU_WAIT_UNKNOWN))
+    }
+    parts = records.with_columns(**has).drop("flags")
+    throttled = parts.filter("throttled")
+    others = parts.filter(~pl.col("throttled")).with_row_index("interval")
+    left = uncovered(others, overlaps(others, throttled.select("tid", "start_ns", "end_ns")))
+    both = pl.concat([throttled, left.select(throttled.columns)])
+    named = _named(both, "ran_name", c_strings).with_columns(pl.col("ran_name").replace("", None))
+    known = ~(pl.col("throttled") | pl.col("unknown"))
+    rows = _named(named, "ran_uid", _users).rename({"ran_uid": "ran_user"})
+    ran = pl.when(known).then(pl.col("ran_pid", "ran_tid", "ran_name", "ran_user"))
+    return conform("cpu_waits", rows.with_columns(ran).sort("start_ns", "tid"))
+
+
+def _named(
+    rows: pl.DataFrame, column: str, words: Callable[[pl.Series], pl.Series]
+) -> pl.DataFrame:
+    """A column with each of its values replaced by its text."""
+    values = rows[column].unique()
+    texts = pl.DataFrame({column: values, "text": words(values)})
+    joined = rows.join(texts, on=column, how="left", maintain_order="left")
+    return joined.drop(column).rename({"text": column})
+
+
+def _users(numbers: pl.Series) -> pl.Series:
+    """The name of each user, else its number; null for `CPU_NO_USER`."""
+    unsigned = (number & CPU_NO_USER for number in numbers)
+    return pl.Series([_user(number) for number in unsigned], dtype=pl.String)
+
+
+def _user(number: int) -> str | None:
+    if number == CPU_NO_USER:
+        return None
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def cgroups(lines: Iterable[Line]) -> pl.DataFrame:

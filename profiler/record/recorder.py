@@ -20,6 +20,7 @@ from ...probes.machines import MACHINES
 from ...probes.programs import RING_EVENTS, Options, rings, tail_called
 from . import attach, daemons, journal, load, protocol, targets, uprobe_cost
 from .driver import Driver, DriverOptions
+from .hidden import names_are_hidden
 from .maps import map_fd
 from .misses import missed, seen_by_none
 from .names import JOURNAL, ring_file
@@ -46,7 +47,7 @@ class Recorder:
         self._failure: OSError | None = None
         self._journal = files[JOURNAL]
         facts, of_driver = running_kernel(), DriverOptions.of(options)
-        wanted = _wanted(options, of_driver is not None)
+        wanted = _wanted(options, of_driver is not None, names_are_hidden(self._journal))
         attach.check_backend(facts, str(wanted.backend))
         bcc = load.import_bcc()
         self._bpf = load.compile_programs(bcc, facts, wanted)
@@ -247,10 +248,15 @@ def _answer(recorder: Recorder, request: dict[str, Any], control: socket.socket)
     protocol.send(control, "tracing")
 
 
-def _wanted(options: dict[str, Any], gpu_calls: bool) -> Options:
+def _wanted(options: dict[str, Any], gpu_calls: bool, names_hidden: bool) -> Options:
     """What the programs are compiled for."""
-    flags = (bool(options.get("every_read")), bool(options.get("all_files")))
-    return Options(*flags, backend=str(options.get("backend", "auto")), gpu_calls=gpu_calls)
+    return Options(
+        bool(options.get("every_read")),
+        bool(options.get("all_files")),
+        backend=str(options.get("backend", "auto")),
+        gpu_calls=gpu_calls,
+        names_hidden=names_hidden,
+    )
 
 
 def serve(control: socket.socket) -> None:

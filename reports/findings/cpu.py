@@ -18,6 +18,9 @@ _LEAST_ADVISED = 0.2
 _TOO_MANY = 0.4
 #: what had the CPU that is named
 _NAMED = 3
+_NAMELESS = "a program whose name is not known"
+#: share of a lack that is left without a word
+_LEAST_LEFT = 0.005
 _OURS = {
     "quota": "a quota of its cgroup",
     "command": "the command's own threads",
@@ -31,8 +34,7 @@ def client_lacked_cpu(s: Statistics) -> Iterator[Finding]:
     if lack is not None:
         whose = "the command" if lack.subject == WHOLE_COMMAND else f"“{lack.subject}”"
         headline = f"{capital(whose)} waited for the client, which had no CPU, for {_of(lack)}."
-        threads = ", ".join(f"{name} {duration(ns)}" for name, ns in lack.threads.items())
-        yield _finding(s.cpu, lack, headline, f"{capital(threads)}. ")
+        yield _finding(s.cpu, lack, headline, f"{capital(_divided(lack, lack.threads))}. ")
 
 
 def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
@@ -59,13 +61,20 @@ def worst_lack(s: Statistics, whose: Whose) -> Lack | None:
 
     None where it is not worth a sentence.
     """
-    found = [lack for lack in s.cpu.lacks if lack.whose == whose and lack.share >= WORTH]
+    found = [
+        lack
+        for lack in s.cpu.lacks
+        if lack.whose == whose and lack.held_ns >= WORTH * max(lack.of_ns, 1)
+    ]
     of_command = (lack for lack in found if lack.subject == WHOLE_COMMAND)
     return next(of_command, next(iter(found), None))
 
 
 def _of(lack: Lack) -> str:
-    return f"{duration(lack.ns)} of its {duration(lack.of_ns)} ({percent(lack.share)})"
+    of_it = f"{duration(lack.ns)} of its {duration(lack.of_ns)} ({percent(lack.share)})"
+    if lack.replied_ns < _LEAST_LEFT * lack.ns:
+        return of_it
+    return f"{of_it}, {duration(lack.replied_ns)} of it with its answer there (`reply`)"
 
 
 def _finding(cpu: Cpu, lack: Lack, headline: str, spent: str) -> Finding:
@@ -75,16 +84,29 @@ def _finding(cpu: Cpu, lack: Lack, headline: str, spent: str) -> Finding:
 
 def _before(lack: Lack) -> str:
     """What had the CPU: the parts of the lack."""
-    named = [f"{_name(holder)} {duration(holder.ns)}" for holder in lack.holders[:_NAMED]]
+    named = {_name(holder): holder.ns for holder in lack.holders[:_NAMED]}
     rest = sum(holder.ns for holder in lack.holders[_NAMED:])
-    return ", ".join([*named, f"others {duration(rest)}"] if rest else named)
+    return _divided(lack, {**named, "others": rest} if rest else named)
+
+
+def _divided(lack: Lack, parts: dict[str, int]) -> str:
+    """The parts of a lack and what they leave of it, unless that is next to nothing."""
+    named = [f"{name} {duration(ns)}" for name, ns in parts.items()]
+    left = lack.ns - sum(parts.values())
+    return ", ".join(
+        [*named, f"not known {duration(left)}"] if left >= _LEAST_LEFT * lack.ns else named
+    )
 
 
 def _name(holder: Holder) -> str:
+    """A neighbour is said to be one: its name may well be that of the command's own program."""
     if holder.kind != "neighbour":
         return _OURS[holder.kind]
-    many = f"{holder.processes:,} processes" if holder.processes > 1 else f"pid {holder.pid}"
-    return f"{visible(holder.name or '')} ({many})"
+    users = " and ".join(map(visible, holder.users))
+    of_users = f" of user{'s' * (len(holder.users) > 1)} {users}" if users else ""
+    many = f"{holder.processes:,} other processes"
+    which = many if holder.processes > 1 else f"another process, pid {holder.pid}"
+    return f"{visible(holder.name or _NAMELESS)} ({which}{of_users})"
 
 
 def _advice(cpu: Cpu, lack: Lack) -> Iterator[str]:
@@ -94,16 +116,16 @@ def _advice(cpu: Cpu, lack: Lack) -> Iterator[str]:
         ns = lack.held_by(kind)
         if ns < _LEAST_ADVISED * lack.ns:
             continue
-        gain = f"At most {duration(ns)} can be gained"
+        shorter = f"would shorten up to {duration(ns)} of it"
         match kind:
             case "quota":
-                yield f"{_quota(cpu, lack)} {gain} with a higher quota."
+                yield f"{_quota(cpu, lack)} A higher quota {shorter}."
             case "neighbour":
-                yield f"{gain} if other programs run elsewhere, or with more CPUs{_has(cpu)}."
+                yield f"Other programs elsewhere, or more CPUs{_has(cpu)}, {shorter}."
             case "command":
-                yield f"{_too_many(cpu)} {gain} if fewer compute at once."
+                yield f"{_too_many(cpu)} Fewer that compute at once {shorter}."
             case "client":
-                yield f"{gain} with more CPUs{_has(cpu)}."
+                yield f"More CPUs{_has(cpu)} {shorter}."
 
 
 def _quota(cpu: Cpu, lack: Lack) -> str:

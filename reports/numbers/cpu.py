@@ -25,7 +25,8 @@ _IDLE_NS = 1_000_000
 class Holder:
     """Who had the CPU or kept a thread off it: a quota, another program, the command, the client.
 
-    ``name``, ``pid``: of a neighbour, of whose name there were so many ``processes``.
+    ``name``, ``pid``: of a neighbour, of whose name there were so many ``processes``; ``users``:
+    theirs. The name and the users are None and empty if they are not known.
     """
 
     kind: Had
@@ -33,15 +34,17 @@ class Holder:
     name: str | None = None
     pid: int | None = None
     processes: int = 1
+    users: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lack:
     """Time of a phase, or of the whole command, in which threads could run and had no CPU.
 
-    ``whose``: the command's own, or the client's that it waited for. ``ns``, of ``of_ns``, is the
-    sum of ``holders``, the longest first; waits under 50 µs and waits for an idle CPU are left out.
-    ``threads``: ns by what lacked it, the longest first.
+    ``whose``: the command's own, or the client's that it waited for. ``ns``, of ``of_ns``: all that
+    is `runqueue`, and ``replied_ns``, what of `reply` had a holder. ``holders``, ``threads``: parts
+    of it by what had the CPU and by what lacked it, the longest first. What they leave are waits
+    under 50 µs, waits for an idle CPU, and waits of which it is not known.
     """
 
     subject: str
@@ -50,11 +53,17 @@ class Lack:
     ns: int
     threads: dict[str, int]
     holders: tuple[Holder, ...]
+    replied_ns: int = 0
 
     @property
     def share(self) -> float:
         """Of the subject's time."""
         return self.ns / max(self.of_ns, 1)
+
+    @property
+    def held_ns(self) -> int:
+        """Time in which it is known what had the CPU."""
+        return sum(holder.ns for holder in self.holders)
 
     def held_by(self, kind: Had) -> int:
         """Time in which this kind of holder had the CPU."""
@@ -100,7 +109,9 @@ def cpu(material: Material) -> Cpu:
     lacks = [
         lack
         for subject, of_ns, pieces in _subjects(material)
-        for lack in _lacks(subject, of_ns, _with_holders(held_up(pieces, frames), frames, quotas))
+        for lack in _lacks(
+            subject, of_ns, pieces, _with_holders(held_up(pieces, frames), frames, quotas)
+        )
     ]
     running = frames["segments"].filter(pl.col("cause").is_in(["cpu", "copy"]))
     without = frames["segments"].filter(LACKS_CPU & ~OF_CLIENT)
@@ -151,7 +162,7 @@ def _quotas(frames: Frames) -> tuple[Quota, ...]:
 
 def _with_holders(held: pl.DataFrame, frames: Frames, quotas: tuple[Quota, ...]) -> pl.DataFrame:
     """Add ``kind`` of what had the CPU, ``thread`` that lacked it, and ns; drop waits for an idle
-    CPU.
+    CPU, and those of which it is not known.
     """
     serves = pl.col("tid").is_in(serving_threads(frames)["tid"].unique().implode())
     of_client = pl.when(serves).then(pl.lit(SERVING)).otherwise(pl.lit(DOWNLOADING))
@@ -169,7 +180,7 @@ def _with_holders(held: pl.DataFrame, frames: Frames, quotas: tuple[Quota, ...])
 
 
 def _kind(tasks: pl.DataFrame, used_up: set[Whose]) -> pl.Expr:
-    """What had the CPU; null: it was idle. ``used_up``: whose quotas were."""
+    """What had the CPU; null: it was idle, or not known. ``used_up``: whose quotas were."""
     targets, daemons = (
         tasks.filter(pl.col("role") == role)["pid"].unique().implode()
         for role in ("target", "daemon")
@@ -177,7 +188,7 @@ def _kind(tasks: pl.DataFrame, used_up: set[Whose]) -> pl.Expr:
     limited = pl.when("of_client").then("client" in used_up).otherwise("command" in used_up)
     idle, before = pl.col("ran_pid") == 0, pl.col("ran_pid")
     return (
-        pl.when(pl.col("throttled") | (idle & (pl.col("wait_ns") >= _IDLE_NS) & limited))
+        pl.when(pl.col("throttled") | (idle & (pl.col("part_ns") >= _IDLE_NS) & limited))
         .then(pl.lit("quota"))
         .when(before.is_in(targets))
         .then(pl.lit("command"))
@@ -188,18 +199,25 @@ def _kind(tasks: pl.DataFrame, used_up: set[Whose]) -> pl.Expr:
     )
 
 
-def _lacks(subject: str, of_ns: int, held: pl.DataFrame) -> Iterator[Lack]:
-    whose: dict[bool, Whose] = {False: "command", True: "client"}
-    for (of_client,), rows in held.group_by("of_client", maintain_order=True):
-        by_thread = _summed(rows, "thread").head(MAX_NAMED)
-        yield Lack(
-            subject=subject,
-            of_ns=of_ns,
-            whose=whose[bool(of_client)],
-            ns=total(rows, "ns"),
-            threads=dict(by_thread.select("thread", "ns").iter_rows()),
-            holders=tuple(sorted(_holders(rows), key=lambda holder: -holder.ns)),
-        )
+def _lacks(subject: str, of_ns: int, pieces: pl.DataFrame, held: pl.DataFrame) -> Iterator[Lack]:
+    """Of the command and of the client, where anything is known to have had the CPU."""
+    runqueue = pl.col("cause") == "runqueue"
+    parties: tuple[tuple[Whose, pl.Expr, pl.DataFrame], ...] = (
+        ("command", runqueue & ~OF_CLIENT, held.filter(~pl.col("of_client"))),
+        ("client", OF_CLIENT, held.filter("of_client")),
+    )
+    for whose, lacked, rows in parties:
+        if rows.height:
+            replied_ns = _time(rows.filter(cause="reply"))
+            yield Lack(
+                subject=subject,
+                of_ns=of_ns,
+                whose=whose,
+                ns=_time(pieces.filter(lacked)) + replied_ns,
+                threads=dict(_summed(rows, "thread").head(MAX_NAMED).iter_rows()),
+                holders=tuple(sorted(_holders(rows), key=lambda holder: -holder.ns)),
+                replied_ns=replied_ns,
+            )
 
 
 def _holders(held: pl.DataFrame) -> Iterator[Holder]:
@@ -207,15 +225,19 @@ def _holders(held: pl.DataFrame) -> Iterator[Holder]:
     ours = held.filter(pl.col("kind") != "neighbour")
     for kind, ns in _summed(ours, "kind").iter_rows():
         yield Holder(kind, ns)
-    threads = _summed(held.filter(pl.col("kind") == "neighbour"), "ran_pid", "ran_name")
+    others = held.filter(pl.col("kind") == "neighbour")
+    threads = _summed(others, "ran_pid", "ran_name", "ran_user")
     processes = threads.group_by("ran_pid", maintain_order=True).agg(
-        pl.col("ran_name").first(), pl.col("ns").sum()
+        pl.col("ran_name", "ran_user").drop_nulls().first(), pl.col("ns").sum()
     )
     same = processes.group_by("ran_name", maintain_order=True).agg(
-        pl.col("ns").sum(), pl.col("ran_pid").sort_by("ns").last(), processes=pl.len()
+        pl.col("ns").sum(),
+        pl.col("ran_pid").sort_by("ns").last(),
+        processes=pl.len(),
+        users=pl.col("ran_user").drop_nulls().unique().sort(),
     )
-    for name, ns, pid, count in same.iter_rows():
-        yield Holder("neighbour", ns, name, pid, count)
+    for name, ns, pid, count, users in same.iter_rows():
+        yield Holder("neighbour", ns, name, pid, count, tuple(users))
 
 
 def _summed(held: pl.DataFrame, *by: str) -> pl.DataFrame:

@@ -18,7 +18,8 @@ class Phase:
     """A phase and what its thread spent the time on, following wakers.
 
     ``cvmfs_ns``: of the time, what waited for a request or a fetch, whatever the cause;
-    ``fetch_ns``: what waited for a fetch. ``fetches`` are those that it waited for.
+    ``fetch_ns``: what waited for a fetch, so not a request that the client had not taken yet, of
+    which nobody knows what it will need. ``fetches`` are those that it waited for.
     ``page_cache_hits`` is how many reads and page faults the page cache served, ``page_cache_ns``
     the part of ``cpu`` that they took. ``times`` is 1, or how many phases of this name are merged
     into this one. ``device_ns`` is its duration once for each device that its process used,

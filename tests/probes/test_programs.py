@@ -45,6 +45,8 @@ def test_options_are_macros(facts: KernelFacts) -> None:
     assert not {"-DEVERY_READ", "-DALL_FILES"} & set(plain)
     both = set(compile_flags(facts, Options(every_read=True, all_files=True, hit_run_ns=7)))
     assert both - set(plain) == {"-DEVERY_READ", "-DALL_FILES", "-DHIT_RUN_NS=7"}
+    hidden = set(compile_flags(facts, Options(names_hidden=True)))
+    assert hidden - set(plain) == {"-DNAMES_HIDDEN"}
     driver = set(compile_flags(facts, Options(gpu_calls=True)))
     assert driver - set(plain) == {"-DGPU_CALLS", "-DCALL_PROGRAMS=5"}
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cvmprof.profiler.intervals import overlaps
 from cvmprof.profiler.run.opened import Run
 from cvmprof.profiler.session.cgroups import hierarchy_of
 from cvmprof.reports.findings.finding import Finding
@@ -75,16 +75,18 @@ for _ in range(others):
 """
 )
 
-#: reads a file beside so many processes that compute until it is read
+#: reads a file in the phase "load" beside so many processes that compute until it is read
 READ_BESIDE = (
     """
 import os, sys
+import cvmprof
 others = int(sys.argv[2])
 """
     + BEGIN_OTHERS
-    + """descriptor = os.open(sys.argv[1], os.O_RDONLY)
-while os.read(descriptor, 65536):
-    pass
+    + """with cvmprof.phase("load"):
+    descriptor = os.open(sys.argv[1], os.O_RDONLY)
+    while os.read(descriptor, 65536):
+        pass
 os.close(gate)
 for _ in range(others):
     os.wait()
@@ -112,6 +114,11 @@ class Cgroup:
             (self.place / "cpu.cfs_quota_us").write_text(str(100 * thousandths))
         else:
             (self.place / "cpu.max").write_text(f"{100 * thousandths} 100000")
+
+    def be_like_others(self) -> None:
+        """It goes before nobody any more."""
+        name, usual = ("cpu.shares", 1024) if self.version == 1 else ("cpu.weight", 100)
+        (self.place / name).write_text(str(usual))
 
     def add(self, pid: int) -> None:
         (self.place / "cgroup.procs").write_text(str(pid))
@@ -192,17 +199,29 @@ def near(found: int, true: int) -> bool:
 
 
 def served_waits(run: Run) -> pl.DataFrame:
-    """Segments of requests while the thread that served them waited for a CPU."""
-    waits = run.tables["cpu_waits"].select("tid", "start_ns", "end_ns").with_row_index("interval")
-    calls = run.tables["daemon_calls"].drop_nulls(["unique", "end_ns"])
-    within = overlaps(waits, calls.select("tid", "start_ns", "end_ns", "mount_id", "unique"))
-    spans = within.drop("interval").with_row_index("row")
-    asked = spans.join(run.tables["segments"], on=["mount_id", "unique"], suffix="_segment")
-    low = pl.max_horizontal("start_ns", "start_ns_segment")
-    high = pl.min_horizontal("end_ns", "end_ns_segment")
-    return asked.with_columns(ns=high - low).filter(
-        (pl.col("ns") > 0) & (pl.col("cause") != "reply")
+    """Segments of requests while the thread that served them waited for a CPU, by SQLite."""
+    database = sqlite3.connect(":memory:")
+    for name, columns in {
+        "waits": ("tid", "start_ns", "end_ns"),
+        "calls": ("tid", "start_ns", "end_ns", "mount_id", "request"),
+        "segments": ("start_ns", "end_ns", "mount_id", "request", "cause"),
+    }.items():
+        table = "cpu_waits" if name == "waits" else name.replace("calls", "daemon_calls")
+        given = run.tables[table].rename({"unique": "request"}, strict=False).select(columns)
+        database.execute(f"create table {name} ({', '.join(columns)})")
+        marks = ", ".join("?" * len(columns))
+        database.executemany(f"insert into {name} values ({marks})", given.iter_rows())
+    found = database.execute(
+        """
+        select s.cause, min(w.end_ns, c.end_ns, s.end_ns) - max(w.start_ns, c.start_ns, s.start_ns)
+        from waits w
+        join calls c on c.tid = w.tid and c.start_ns < w.end_ns and w.start_ns < c.end_ns
+        join segments s on s.mount_id = c.mount_id and s.request = c.request
+        where s.cause <> 'reply'
+        """
     )
+    rows = [row for row in found if row[1] > 0]
+    return pl.DataFrame(rows, schema={"cause": pl.String, "ns": pl.Int64}, orient="row")
 
 
 def test_a_client_with_a_quota(truth: Truth, cgroup: Cgroup, tmp_path: Path) -> None:
@@ -249,6 +268,77 @@ def test_a_command_with_a_quota(cgroup: Cgroup, tmp_path: Path) -> None:
     assert any("a quota of its cgroup" in finding.meaning for finding in spoken(s))
 
 
+@pytest.fixture
+def neighbour() -> Iterator[int]:
+    """A process that computes on the first CPU, outside of all cgroups of a test: its pid."""
+    program = [sys.executable, "-I", "-c", "print(flush=True)\nwhile True: sum(range(1000))"]
+    with subprocess.Popen(pinned(*program), stdout=subprocess.PIPE) as started:
+        assert started.stdout
+        started.stdout.readline()
+        yield started.pid
+        started.kill()
+
+
+def pinned(*command: str) -> list[str]:
+    """A command that runs on the first CPU."""
+    return ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
+
+
+def test_what_a_neighbour_runs_after_a_refill_is_not_the_quotas(
+    cgroup: Cgroup, neighbour: int, tmp_path: Path
+) -> None:
+    """All in one CPU, the quota's part is what the cgroup counts itself."""
+    cgroup.be_like_others()
+    cgroup.limit(50)
+    program = [sys.executable, "-I", "-c", COMPUTE, str(tmp_path / "facts.json"), "60", "0"]
+    run = traced_command(tmp_path / "run.cvmprof", pinned(*cgroup.entered(*program)))
+    lack = lack_of(measured(run), "whole command", "command")
+    throttled_ns = cgroup.throttled_ns()
+    assert throttled_ns > 300 * MS
+    assert abs(lack.held_by("quota") - throttled_ns) <= 0.05 * throttled_ns
+    assert lack.held_by("neighbour") > 0
+    assert neighbour in set(run.tables["cpu_waits"]["ran_pid"])
+
+
+#: two processes compute on one CPU for a time; each writes how long it had it, and how long the
+#: process had it whose number is given, as the scheduler counts
+TWO = """
+import json, os, sys, time
+def ran_ns(pid):
+    return int(open(f"/proc/{pid}/schedstat").read().split()[0])
+
+end = time.monotonic() + float(sys.argv[2])
+for number in range(2):
+    if not os.fork():
+        begun = [ran_ns(pid) for pid in ("self", sys.argv[3])]
+        while time.monotonic() < end:
+            sum(range(1000))
+        ran, neighbour = (ran_ns(pid) - ns for pid, ns in zip(("self", sys.argv[3]), begun))
+        facts = {"pid": os.getpid(), "ran_ns": ran, "neighbour_ns": neighbour}
+        json.dump(facts, open(f"{sys.argv[1]}.{number}", "w"))
+        os._exit(0)
+for number in range(2):
+    os.wait()
+"""
+
+
+def test_each_that_had_the_cpu_is_named_for_as_long_as_it_had_it(
+    cgroup: Cgroup, neighbour: int, tmp_path: Path
+) -> None:
+    """Two processes of the command and a neighbour, all on one CPU, before all others."""
+    cgroup.add(neighbour)
+    facts = tmp_path / "facts"
+    program = [sys.executable, "-I", "-c", TWO, str(facts), "2", str(neighbour)]
+    run = traced_command(tmp_path / "run.cvmprof", pinned(*cgroup.entered(*program)))
+    each = [json.loads(facts.with_suffix(f".{number}").read_text()) for number in range(2)]
+    for one, other in (each, each[::-1]):
+        parts = run.tables["cpu_waits"].filter(tid=one["pid"])
+        spent = parts.with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
+        behind = dict(spent.group_by("ran_pid").agg(pl.col("ns").sum()).iter_rows())
+        assert behind[other["pid"]] == pytest.approx(other["ran_ns"], rel=0.15)
+        assert behind[neighbour] == pytest.approx(one["neighbour_ns"], rel=0.15)
+
+
 def test_a_command_behind_neighbours(cgroup: Cgroup, burners: list[int], tmp_path: Path) -> None:
     run, lack = computing(tmp_path / "run.cvmprof", cgroup, 200, 0, *burners)
     (burning,) = (holder for holder in lack.holders if holder.name == BURNER)
@@ -260,7 +350,7 @@ def test_a_command_behind_neighbours(cgroup: Cgroup, burners: list[int], tmp_pat
     (finding,) = spoken(measured(run))
     assert finding.headline.startswith("The command could run and had no CPU for ")
     assert finding.meaning.startswith(f"It waited behind: {BURNER} (")
-    assert " can be gained if other programs run elsewhere, or with more CPUs" in finding.meaning
+    assert "Other programs elsewhere, or more CPUs than " in finding.meaning
 
 
 def test_a_loader_behind_the_commands_own_processes(cgroup: Cgroup, tmp_path: Path) -> None:
@@ -270,8 +360,7 @@ def test_a_loader_behind_the_commands_own_processes(cgroup: Cgroup, tmp_path: Pa
     assert s.cpu.wanting >= 4 * CPUS
     (finding,) = spoken(s)
     assert finding.meaning.startswith("It waited behind: the command's own threads ")
-    assert f"there are {CPUS}. At most " in finding.meaning
-    assert " can be gained if fewer compute at once." in finding.meaning
+    assert f"there are {CPUS}. Fewer that compute at once would shorten " in finding.meaning
 
 
 def test_a_client_behind_the_commands_own_processes(
@@ -286,7 +375,7 @@ def test_a_client_behind_the_commands_own_processes(
         run = traced_command(tmp_path / "run.cvmprof", cgroup.entered(*program))
     assert set(served_waits(run)["cause"]) == {"runqueue"}
     s = measured(run)
-    lack = max((each for each in s.cpu.lacks if each.whose == "client"), key=lambda each: each.ns)
+    lack = lack_of(s, "load", "client")
     assert lack.held_by("command") >= 0.8 * lack.ns
 
 

@@ -370,3 +370,13 @@ def test_a_wait_is_cvmfss_by_its_request_or_fetch_whatever_its_cause() -> None:
         (1, "runqueue", 2, 2, 2), (2, "runqueue", 32, 0, 0),
     ]  # fmt: skip
     assert causes.spent(tiles.clear(), "pid").is_empty()
+
+
+def test_a_chain_to_a_request_in_the_queue_waited_for_cvmfs_and_for_no_fetch() -> None:
+    """The client has not taken it: it may find in its cache what is asked for."""
+    chain = segments((1, 0, 100, "blocked", 2), (2, 0, 80, "fuse_queue", None)).with_columns(
+        unique=pl.when(cause="fuse_queue").then(7)
+    )
+    asked = pl.DataFrame({"interval": [0], "tid": [1], "start_ns": [0], "end_ns": [100]})
+    followed = causes.clipped_segments(chain, asked, follow_wakers=True)
+    assert causes.spent(followed, "interval").rows() == [(0, 100, 80, 0)]

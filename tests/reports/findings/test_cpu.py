@@ -15,9 +15,9 @@ QUOTA = Quota("/pods/one", "client", 0.15, 32, 22, 1700 * MS)
 CLIENT = Lack(
     "load", 2000 * MS, "client", 1200 * MS,
     {"the download thread": 1000 * MS, "threads that serve requests": 200 * MS},
-    (Holder("quota", 1150 * MS), Holder("neighbour", 50 * MS, "burn", 77)),
+    (Holder("quota", 1150 * MS), Holder("neighbour", 50 * MS, "burn", 77, users=("root",))),
 )  # fmt: skip
-BURN = Holder("neighbour", 300 * MS, "burn", 77)
+BURN = Holder("neighbour", 400 * MS, "burn", 77)
 COMMAND = Lack("load", 1000 * MS, "command", 400 * MS, {"python3": 400 * MS}, (BURN,))
 
 
@@ -31,59 +31,94 @@ def test_a_client_held_up_by_its_quota() -> None:
             "advice",
             "“load” waited for the client, which had no CPU, for 1.20 s of its 2.00 s (60 %).",
             "The download thread 1.00 s, threads that serve requests 200 ms. It waited behind: a "
-            "quota of its cgroup 1.15 s, burn (pid 77) 50.0 ms. The cgroup /pods/one may use 0.15 "
+            "quota of its cgroup 1.15 s, burn (another "
+            "process, pid 77 of user root) 50.0 ms. The cgroup /pods/one may use 0.15 "
             "of a CPU (cpu.max, or cpu.cfs_quota_us): it had used that up in 22 of 32 periods, and "
-            "was kept waiting for 1.70 s, summed over the CPUs. At most 1.15 s can be gained with "
-            "a higher quota.",
+            "was kept waiting for 1.70 s, summed over the CPUs. A higher quota would shorten up to "
+            "1.15 s of it.",
         )
     ]
 
 
 def test_a_quota_out_of_sight() -> None:
     (finding,) = said(Cpu(2, (CLIENT,), (replace(QUOTA, whose="command"),)))
-    assert "The cgroup with the quota cannot be seen from here. At most" in finding.meaning
+    assert (
+        "The cgroup with the quota cannot be seen from here. A higher quota would"
+        in finding.meaning
+    )
     (finding,) = said(Cpu(2, (CLIENT,), (replace(QUOTA, throttled_periods=0),)))
     assert "cannot be seen" in finding.meaning
 
 
 def test_a_client_behind_neighbours_and_the_commands_threads() -> None:
     holders = (
-        Holder("command", 600 * MS), Holder("neighbour", 300 * MS, "cc1\x1b", 9, 12),
+        Holder("command", 600 * MS),
+        Holder("neighbour", 300 * MS, "cc1\x1b", 9, 12, ("ann", "b\x07")),
         Holder("client", 200 * MS), Holder("neighbour", 70 * MS, "a", 1),
         Holder("neighbour", 30 * MS, "b", 2),
     )  # fmt: skip
     (finding,) = said(Cpu(2, (replace(CLIENT, holders=holders),), wanting=9))
     assert finding.meaning.partition(" It waited ")[2] == (
-        "behind: the command's own threads 600 ms, cc1\\x1b (12 processes) 300 ms, the client's "
-        "threads 200 ms, others 100 ms. Up to 9 of the command's threads wanted a CPU at once; "
-        "there are 2. At most 600 ms can be gained if fewer compute at once. At most 400 ms can be "
-        "gained if other programs run elsewhere, or with more CPUs than 2."
+        "behind: the command's own threads 600 ms, cc1\\x1b (12 other processes of users ann "
+        "and b\\x07) 300 ms, the client's threads 200 ms, others 100 ms. Up to 9 of the "
+        "command's threads wanted a CPU at once; there are 2. Fewer that compute at once would "
+        "shorten up to 600 ms of it. Other programs elsewhere, or more CPUs than 2, would shorten "
+        "up to 400 ms of it."
     )
 
 
 def test_a_client_behind_its_own_threads() -> None:
     lack = replace(CLIENT, holders=(Holder("client", 1200 * MS),))
     (finding,) = said(Cpu(1, (lack,)))
-    assert finding.meaning.endswith(" At most 1.20 s can be gained with more CPUs than 1.")
+    assert finding.meaning.endswith(" More CPUs than 1 would shorten up to 1.20 s of it.")
 
 
 def test_a_command_behind_a_neighbour() -> None:
-    lack = replace(COMMAND, ns=300 * MS)
+    lack = replace(COMMAND, ns=300 * MS, holders=(replace(BURN, ns=300 * MS),))
     assert said(Cpu(None, (lack,))) == [
         Finding(
             "advice",
             "“load” could run and had no CPU for 300 ms of its 1.00 s (30 %).",
-            "It waited behind: burn (pid 77) 300 ms. At most 300 ms can be gained if other "
-            "programs run elsewhere, or with more CPUs.",
+            "It waited behind: burn (another process, pid 77) 300 ms. Other programs elsewhere, "
+            "or more CPUs, would shorten up to 300 ms of it.",
         )
     ]
 
 
 @pytest.mark.parametrize("lack", [COMMAND, CLIENT])
-def test_below_a_twentieth_of_the_time_nothing_is_said(lack: Lack) -> None:
-    small = replace(lack, ns=99, of_ns=2000)
+def test_where_less_than_a_twentieth_of_the_time_was_held_nothing_is_said(lack: Lack) -> None:
+    """Threads that wake up on idle CPUs lack a CPU too."""
+    small = replace(lack, ns=1900, of_ns=2000, holders=(replace(BURN, ns=99),))
     assert said(Cpu(2, (small,), (QUOTA,))) == []
-    assert len(said(Cpu(2, (replace(small, ns=100),), (QUOTA,)))) == 1
+    assert len(said(Cpu(2, (replace(small, holders=(replace(BURN, ns=100),)),), (QUOTA,)))) == 1
+
+
+def test_what_is_not_known_completes_the_list() -> None:
+    (finding,) = said(Cpu(2, (replace(COMMAND, holders=(replace(BURN, ns=398 * MS),)),)))
+    assert finding.meaning.startswith(
+        "It waited behind: burn (another process, pid 77) 398 ms, not known 2.00 ms. At most"
+    )
+    (finding,) = said(Cpu(2, (replace(COMMAND, holders=(replace(BURN, ns=399 * MS),)),)))
+    assert finding.meaning.startswith(
+        "It waited behind: burn (another process, pid 77) 399 ms. At most"
+    )
+
+
+def test_what_is_shown_as_reply_is_said_to_be() -> None:
+    (finding,) = said(Cpu(2, (replace(COMMAND, replied_ns=2 * MS),)))
+    assert finding.headline == (
+        "“load” could run and had no CPU for 400 ms of its 1.00 s (40 %), 2.00 ms of it with its "
+        "answer there (`reply`)."
+    )
+    (finding,) = said(Cpu(2, (replace(COMMAND, replied_ns=1 * MS),)))
+    assert "reply" not in finding.headline
+
+
+def test_a_neighbour_whose_name_is_hidden() -> None:
+    (finding,) = said(Cpu(2, (replace(COMMAND, holders=(replace(BURN, ns=400 * MS, name=None),)),)))
+    assert finding.meaning.startswith(
+        "It waited behind: a program whose name is not known (another process, pid 77) 400 ms. "
+    )
 
 
 def test_a_quota_that_kept_nobody_waiting_is_not_told() -> None:
@@ -96,7 +131,7 @@ def test_the_whole_command_is_spoken_of_else_the_phase_that_lacked_most() -> Non
     assert (
         finding.headline == "The command could run and had no CPU for 900 ms of its 3.00 s (30 %)."
     )
-    (finding,) = said(Cpu(2, (COMMAND, replace(whole, ns=100 * MS))))
+    (finding,) = said(Cpu(2, (COMMAND, replace(whole, holders=(replace(BURN, ns=100 * MS),)))))
     assert finding.headline == "“load” could run and had no CPU for 400 ms of its 1.00 s (40 %)."
     (finding,) = said(Cpu(2, (replace(CLIENT, subject="whole command"),)))
     assert finding.headline == (

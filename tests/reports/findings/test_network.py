@@ -7,7 +7,7 @@ import pytest
 
 from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.findings.rules import findings
-from cvmprof.reports.numbers.cpu import Cpu, Lack
+from cvmprof.reports.numbers.cpu import Cpu, Holder, Lack
 from cvmprof.reports.numbers.failures import Failures
 from cvmprof.reports.numbers.fetching import Latency
 from cvmprof.reports.numbers.network import Network
@@ -378,7 +378,8 @@ def test_a_client_that_does_not_keep_up() -> None:
 @pytest.mark.parametrize(("lacked_ms", "said"), [(4, True), (5, False)])
 def test_a_client_without_a_cpu_is_not_called_slow(lacked_ms: int, said: bool) -> None:
     rows = sampled_rows(*in_transfers(4, unread_bytes=70_000), *in_transfers(2))
-    lack = Lack("whole command", 100 * MS, "client", lacked_ms * MS, {}, ())
+    quota = Holder("quota", lacked_ms * MS)
+    lack = Lack("whole command", 100 * MS, "client", lacked_ms * MS, {}, (quota,))
     statistics = replace(statistics_of(quick_answers(rows)), cpu=Cpu(lacks=(lack,)))
     found = [finding.headline for finding in findings(statistics)]
     assert any("set the pace" in headline for headline in found) is said

@@ -32,7 +32,7 @@ def waited(rows: Rows, start: float, end: float, tid: int = MAIN, **more: Any) -
         **{
             "pid": DAEMON if tid > DAEMON else PID, "tid": tid, "start_ns": at(start),
             "end_ns": at(end), "ran_pid": NEIGHBOUR, "ran_tid": NEIGHBOUR,
-            "ran_name": "burn", "throttled": False, **more,
+            "ran_name": "burn", "ran_user": "ann", "throttled": False, **more,
         },
     )  # fmt: skip
 
@@ -61,14 +61,30 @@ def test_the_command_waits_behind_a_neighbour_and_its_own_threads() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 70, "runqueue"), (70, 80, "blocked"), (80, 100, "runqueue"))
     waited(rows, 40, 60)
-    waited(rows, 60, 70, ran_pid=NEIGHBOUR + 1, ran_name="burn")
+    waited(rows, 60, 70, ran_pid=NEIGHBOUR + 1, ran_user="bob")
     waited(rows, 85, 100, ran_pid=PID, ran_name="loader")
     (lack,) = of(rows).lacks
     assert lack == Lack(
-        "whole command", 100 * MS, "command", 45 * MS, {"loader": 45 * MS},
-        (Holder("neighbour", 30 * MS, "burn", NEIGHBOUR, 2), Holder("command", 15 * MS)),
+        "whole command", 100 * MS, "command", 50 * MS, {"loader": 45 * MS},
+        (Holder("neighbour", 30 * MS, "burn", NEIGHBOUR, 2, ("ann", "bob")),
+         Holder("command", 15 * MS)),
     )  # fmt: skip
-    assert lack.share == 0.45
+    assert (lack.share, lack.held_ns) == (0.5, 45 * MS), "5 ms are of a wait without a row"
+
+
+def test_each_piece_of_a_wait_is_behind_who_ran_in_it() -> None:
+    """Another thread computes in the first half, so the second is the command's time."""
+    rows = world()
+    segments(rows, (0, 100, "runqueue"))
+    segments(rows, (0, 50, "cpu"), (50, 100, "blocked"), tid=MAIN + 1)
+    waited(rows, 0, 60, ran_pid=PID)
+    waited(rows, 60, 80)
+    waited(rows, 80, 100, ran_pid=None, ran_name=None, ran_user=None)
+    (lack,) = of(rows).lacks
+    assert (lack.ns, lack.holders) == (
+        50 * MS,
+        (Holder("neighbour", 20 * MS, "burn", NEIGHBOUR, 1, ("ann",)), Holder("command", 10 * MS)),
+    )
 
 
 def test_what_is_waited_for_while_another_thread_computes_keeps_nobody_up() -> None:
@@ -106,20 +122,20 @@ def test_a_throttled_client_is_held_up_by_its_quota_whoever_ran_before() -> None
     waited(rows, 60, 75, DOWNLOADER, ran_pid=DAEMON, ran_name="cvmfs2")
     (lack,) = of(rows).lacks
     assert lack == Lack(
-        "whole command", 100 * MS, "client", 75 * MS,
+        "whole command", 100 * MS, "client", 80 * MS,
         {DOWNLOADING: 55 * MS, SERVING: 20 * MS},
         (Holder("quota", 50 * MS), Holder("client", 15 * MS),
-         Holder("neighbour", 10 * MS, "burn", NEIGHBOUR)),
+         Holder("neighbour", 10 * MS, "burn", NEIGHBOUR, 1, ("ann",))),
     )  # fmt: skip
 
 
 def test_an_answered_thread_that_waits_for_a_cpu_is_the_commands() -> None:
     rows = world()
     segments(rows, (0, 40, "cpu"), (40, 90, "reply"), mount_id=0, unique=7)
-    waited(rows, 40, 90)
+    waited(rows, 50, 90)
     waited(rows, 40, 90, WORKER)
     (lack,) = of(rows).lacks
-    assert (lack.whose, lack.ns) == ("command", 50 * MS)
+    assert (lack.whose, lack.ns, lack.replied_ns) == ("command", 40 * MS, 40 * MS)
 
 
 def test_an_idle_cpu_only_wakes_up_unless_a_quota_was_used_up() -> None:
