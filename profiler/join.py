@@ -100,11 +100,12 @@ def _side_tables(sides: Sides) -> Iterator[Part]:
 
 def _device_tables(journal: Journal, sides: Sides) -> Iterator[Part]:
     device = sides.device
-    threshold_ns = journal.start.get("options", {}).get("stall_threshold_ns")
+    options: dict[str, int | None] = journal.start.get("options") or {}
+    threshold_ns = options.get("stall_threshold_ns")
     if threshold_ns is None:
         threshold_ns = DEFAULT_THRESHOLD_NS
     yield "devices", device.devices
     yield "gpu_ops", device.ops
     yield "gpu_calls", device.calls
     yield "gpu_samples", device.samples
-    yield "stalls", stalls(device, sides.kernel.start_ns, int(threshold_ns))
+    yield "stalls", stalls(device, sides.kernel.start_ns, threshold_ns)

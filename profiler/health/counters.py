@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from ..run.journal import Journal, Line
+from ..run.text import whole_number
 
 #: objects that the client began to download; KiB that it received
 NDOWNLOAD, RX = "user.ndownload", "user.rx"
@@ -88,12 +89,7 @@ def _serves(line: Line) -> str | None:
 
 def _counters(line: Line) -> dict[str, int | None]:
     attributes = line["attributes"]
-    return {name: _number(attributes.get(name)) for name in (NDOWNLOAD, RX)}
-
-
-def _number(text: object) -> int | None:
-    word = str(text).strip()
-    return int(word) if word.isdigit() else None
+    return {name: whole_number(attributes.get(name)) for name in (NDOWNLOAD, RX)}
 
 
 def _since_reload(reading: Reading, incidents: pl.DataFrame) -> Reading:

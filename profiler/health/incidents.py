@@ -252,9 +252,9 @@ def _of_recorder(journal: Journal) -> pl.DataFrame:
     rows: list[dict[str, Any]] = [
         {
             "time_ns": line.get("time_ns", 0),
-            "kind": str(line.get("incident", "unknown")),
+            "kind": line.get("incident") or "unknown",
             "pid": line.get("pid"),
-            "detail": str(line.get("detail", "")),
+            "detail": line.get("detail") or "",
         }
         for line in journal.of("incident")
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from ..run.journal import Journal, Line
+from ..run.text import whole_number
 from ..tables import conform
 
 #: a library that is tried at several places is opened more than once
@@ -101,8 +102,7 @@ def _first_look(looked: pl.DataFrame, root: str, after_ns: int = 0) -> int | Non
 
 
 def _revision(line: Line | None) -> int | None:
-    text = str(line["attributes"].get("user.revision", "")).strip() if line else ""
-    return int(text) if text.isdigit() else None
+    return whole_number(line["attributes"].get("user.revision")) if line else None
 
 
 def revisions_at_start(journal: Journal) -> pl.DataFrame:

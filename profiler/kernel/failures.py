@@ -109,8 +109,8 @@ def _places(journal: Journal) -> dict[str, list[tuple[int, MountLine]]]:
     """What was mounted at each mount point, with the time from which on; the one on top is last."""
     places: dict[str, list[tuple[int, MountLine]]] = {}
     for number, text in enumerate(journal.of("mountinfo")):
-        seen_ns = int(text.get("time_ns", 0)) if number else 0
-        for line in parse_mountinfo(str(text.get("text", ""))):
+        seen_ns = text.get("time_ns", 0) if number else 0
+        for line in parse_mountinfo(text.get("text") or ""):
             mounted = places.setdefault(line.mountpoint, [])
             if not mounted or mounted[-1][1] != line:
                 mounted.append((seen_ns, line))

@@ -6,7 +6,6 @@ INIT.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +18,7 @@ from ...probes.fuse import device_number, device_text
 from ..intervals import latest_begun
 from ..run.journal import Journal
 from ..run.mountinfo import MountLine, parse_mountinfo
+from ..run.text import MAX_PID, whole_number
 from ..tables import conform, table
 
 
@@ -63,8 +63,8 @@ def _lines_by_device(journal: Journal) -> dict[str, list[tuple[int, MountLine]]]
     """The mountinfo lines of each device with the time they were read at, in order."""
     by_device: dict[str, list[tuple[int, MountLine]]] = {}
     for text in journal.of("mountinfo"):
-        for line in parse_mountinfo(str(text.get("text", ""))):
-            by_device.setdefault(line.device, []).append((int(text.get("time_ns", 0)), line))
+        for line in parse_mountinfo(text.get("text") or ""):
+            by_device.setdefault(line.device, []).append((text.get("time_ns", 0), line))
     return by_device
 
 
@@ -113,7 +113,7 @@ def _devices_at_start(journal: Journal) -> set[int]:
     return {
         device_number(line.device)
         for text in texts
-        for line in parse_mountinfo(str(text.get("text", "")))
+        for line in parse_mountinfo(text.get("text") or "")
     }
 
 
@@ -209,9 +209,9 @@ def mount_attributes(journal: Journal, mounts: pl.DataFrame) -> pl.DataFrame:
             "mount_id": latest.get(line.get("device")),
             "said_mountpoint": line.get("mountpoint"),
             "repository": line["attributes"].get("user.fqrn"),
-            "revision": _number(line["attributes"].get("user.revision")),
+            "revision": whole_number(line["attributes"].get("user.revision")),
             "client_version": line["attributes"].get("user.version"),
-            "pid": _number(line["attributes"].get("user.pid")),
+            "pid": whole_number(line["attributes"].get("user.pid"), MAX_PID),
             "proxy": line["attributes"].get("user.proxy"),
         }
         for line in journal.of("attributes")
@@ -223,11 +223,6 @@ def mount_attributes(journal: Journal, mounts: pl.DataFrame) -> pl.DataFrame:
     }  # fmt: skip
     frame = pl.DataFrame(rows, schema=schema, orient="row").drop_nulls("mount_id")
     return frame.unique("mount_id", keep="last", maintain_order=True)
-
-
-def _number(text: object) -> int | None:
-    digits = re.match(r"\s*(\d+)", str(text)) if text is not None else None
-    return int(digits[1]) if digits else None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import polars as pl
 from ...probes import events, fuse
 from ..run.journal import Journal
 from ..run.spool import Spool
+from ..run.text import MAX_PID, whole_number
 from .operations import known_files
 from .tasks import with_founders
 
@@ -117,9 +118,9 @@ def scoped(spool: Spool, journal: Journal) -> ScopedSpool:
 
 def _readings(journal: Journal) -> Iterator[tuple[int, int, int]]:
     for line in journal.of("attributes_before"):
-        pid = str(line["attributes"].get("user.pid", ""))
-        if pid.isdigit():
-            yield int(pid), int(line["asked_ns"]), int(line["answered_ns"])
+        pid = whole_number(line["attributes"].get("user.pid"), MAX_PID)
+        if pid is not None:
+            yield pid, int(line["asked_ns"]), int(line["answered_ns"])
 
 
 def _readers(journal: Journal) -> frozenset[int]:
@@ -136,8 +137,9 @@ def _daemons(requests: pl.DataFrame, spool: Spool, journal: Journal) -> frozense
     answered = requests.filter(pl.col("end_pid") != 0)["end_pid"].unique()
     unanswered = requests.filter(pl.col("end_pid") == 0).select("unique", "opcode")
     took = spool.served().join(unanswered, on=["unique", "opcode"], how="semi")["pid"].unique()
-    named = (line["attributes"].get("user.pid", "") for line in journal.of("attributes"))
-    return frozenset(answered) | frozenset(took) | {int(pid) for pid in named if pid.isdigit()}
+    texts = (line["attributes"].get("user.pid") for line in journal.of("attributes"))
+    named = (whole_number(text, MAX_PID) for text in texts)
+    return frozenset([*answered, *took, *(pid for pid in named if pid is not None)])
 
 
 def _with_founders(serving: frozenset[int], spool: Spool) -> frozenset[int]:

@@ -67,7 +67,7 @@ def with_daemons_at_start(
         (line, tid)
         for line in journal.of("daemon")
         if line["pid"] in pids
-        for tid in dict.fromkeys([line["pid"], *line.get("threads", [])])
+        for tid in dict.fromkeys([line["pid"], *(line.get("threads") or ())])
     )
     return _with_silent(tasks, threads, "daemon")
 
@@ -83,7 +83,7 @@ def _with_silent(
 ) -> pl.DataFrame:
     """Add threads of a role, each by a line of the journal and its tid, that have no row yet."""
     rows = [
-        (line["pid"], tid, str(line.get("name", "")), line.get("start_ns") or 0)
+        (line["pid"], tid, line.get("name") or "", line.get("start_ns") or 0)
         for line, tid in threads
     ]
     schema = {"pid": pl.Int32, "tid": pl.Int32, "name": pl.String, "start_ns": pl.Int64}

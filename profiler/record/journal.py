@@ -23,3 +23,9 @@ def mountinfo(pid: int | str = "self") -> str:
             return file.read().encode("utf-8", "backslashreplace").decode()
     except OSError:
         return ""
+
+
+def boot_id() -> str:
+    """What the kernel calls the time since it was started."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

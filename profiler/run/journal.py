@@ -10,8 +10,10 @@ from typing import Any
 
 from ...errors import BadRun
 from .directory import SCHEMA_VERSION
+from .journal_shapes import fault
 
 Line = dict[str, Any]
+DAMAGED_HELP = "the run is damaged: copy it once more from its original, or record it again"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Journal:
     @property
     def start_ns(self) -> int:
         """When recording began; 0 where the line was lost."""
-        return int(self.start.get("time_ns") or 0)
+        return int(self.start.get("time_ns", 0))
 
     @property
     def stop_ns(self) -> int | None:
@@ -68,12 +70,16 @@ class Journal:
 
 
 def parse_journal(data: bytes) -> Journal:
-    """Read the journal. A torn or damaged line is skipped: a crash may leave the last one so.
+    """Read the journal. A torn line is skipped: a crash may leave the last one so.
 
-    Raises BadRun where the run was written by a newer cvmprof.
+    Raises BadRun where the run was written by a newer cvmprof, or a line is not as any cvmprof
+    writes it.
     """
     journal = Journal(tuple(_lines(data)))
     refuse_newer(journal.start.get("schema_version", SCHEMA_VERSION))
+    found = next(filter(None, map(fault, journal.lines)), None)
+    if found is not None:
+        raise BadRun(f"the run's journal is damaged: {found}", DAMAGED_HELP)
     return journal
 
 

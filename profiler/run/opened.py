@@ -16,13 +16,12 @@ import polars as pl
 from ...errors import BadRun
 from ..tables import TABLES, empty
 from .directory import JOURNAL, META, SCHEMA_VERSION, SPOOL_DIRECTORY, TABLES_DIRECTORY
-from .journal import refuse_newer
+from .journal import DAMAGED_HELP, refuse_newer
 from .older import is_newer, upgraded
 
 FORMAT = "cvmprof run"
 _NAMES = tuple(table.name for table in TABLES)
 _TRACE_HELP = "give the NAME.cvmprof directory of a trace"
-_DAMAGED_HELP = "the run is damaged: copy it once more from its original, or record it again"
 
 
 @dataclass(frozen=True)
@@ -165,9 +164,9 @@ def _check_whole(file: Path, rows: object) -> None:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _damaged(file, error) from error
     if count != rows:
-        raise BadRun(f"{file} has {count} rows where {META} says {rows}", _DAMAGED_HELP)
+        raise BadRun(f"{file} has {count} rows where {META} says {rows}", DAMAGED_HELP)
 
 
 def _damaged(file: Path, error: Exception) -> BadRun:
     state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
-    return BadRun(f"{file} is {state}", _DAMAGED_HELP)
+    return BadRun(f"{file} is {state}", DAMAGED_HELP)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
+
+MAX_PID = 2**31 - 1
 
 
 def visible(raw: bytes) -> str:
@@ -18,3 +22,12 @@ def c_string(raw: bytes) -> str:
 def c_strings(column: pl.Series) -> pl.Series:
     """Decode a Binary column, each value up to its first NUL."""
     return pl.Series(column.name, [c_string(raw) for raw in column], dtype=pl.String)
+
+
+def whole_number(text: object, most: int = 10**15) -> int | None:
+    """The number that a client's attribute begins with; None where it is none, or above ``most``.
+
+    ``most``: by default what is above any count of objects or KiB.
+    """
+    digits = re.match(r"\s*(\d{1,16})(?!\d)", str(text), re.ASCII) if text is not None else None
+    return int(digits[1]) if digits and int(digits[1]) <= most else None

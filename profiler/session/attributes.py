@@ -2,7 +2,8 @@
 
 The counters of CVMFS mounts are read before the command is let go, and those of the mounts that it
 used again when it has ended or recording is about to, both while recording; the chunk lists of its
-files are read after the recording, and then their tensors. A dead mount may block any process that
+files are read after the recording, and then their tensors. Who else uses the mounts is named after
+the recording too, or at its end if the command outlives it. A dead mount may block any process that
 touches it, so a helper process reads, with the user's identity. A helper that does not answer
 within two seconds is killed, and not waited for, since the kernel may hold it. The journal names
 the helpers (``reader``): their requests are not part of the run.
@@ -52,25 +53,30 @@ def collect_before(run: Path) -> None:
 
 
 def collect_after(run: Path) -> None:
-    """Add the attributes of the FUSE mounts that were used to the journal, as ``attributes``, and
-    who else uses them.
+    """Add the attributes of the FUSE mounts that were used to the journal, as ``attributes``.
 
     To be called before the end of the recording; only mounts that have not answered are read.
     """
     answered = _answers_of_mounts(run)
     _collect_mounts(run, "attributes", [each for each in _used_mounts(run) if each not in answered])
+
+
+def collect_neighbours(run: Path) -> None:
+    """Add who else uses the mounts to the journal, see `note_neighbours`."""
     with _journal(run) as note:
         note_neighbours(run, note)
 
 
 def collect(run: Path) -> None:
-    """Add the attributes of the mounts and files of a recording to its journal.
+    """Add the attributes of the mounts and files of a recording to its journal, and who else uses
+    the mounts.
 
     Only FUSE file systems are read, and mounts only where `collect_after` did not. A file that no
     longer exists, a mount that does not answer, and files beyond the first `MAX_FILES` of a mount
     leave a line that says so. The tensors of model files are read last, see `collect_tensors`.
     """
     collect_after(run)
+    collect_neighbours(run)
     places = _fuse_places(run)
     with _journal(run) as note:
         for mountpoint, answer in _answers_of_mounts(run).items():
@@ -83,7 +89,7 @@ def collect(run: Path) -> None:
 
 def _client_mounts(start: Journal) -> list[str]:
     """Where mounts of a CVMFS client, or possibly of one, were in the first ``mountinfo``."""
-    texts = [str(line.get("text", "")) for line in start.of("mountinfo")[:1]]
+    texts = [line.get("text") or "" for line in start.of("mountinfo")[:1]]
     lines = [line for text in texts for line in parse_mountinfo(text)]
     mountpoints = [line.mountpoint for line in lines if line.is_cvmfs or line.is_unnamed]
     return list(dict.fromkeys(mountpoints))

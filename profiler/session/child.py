@@ -111,7 +111,7 @@ def fork(path: str, argv: list[str], environment: dict[str, str]) -> Child:
         _wait_and(partial(_execute, path, argv, environment), gate_of_child, refusal_of_child)
     os.close(gate_of_child)
     os.close(refusal_of_child)
-    return Child(pid, gate, refusal, GroupWitness())
+    return Child(pid, gate, refusal, GroupWitness(pid))
 
 
 def _wait_and(execute: Callable[[], None], gate: int, refusal: int) -> NoReturn:

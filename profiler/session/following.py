@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .group import GroupWitness
-from .signals import ENDING, TERMINAL_STOPS, stop, wait_for_signal, was_sent
+from .signals import ENDING, TERMINAL_STOPS, discard_pending, stop, wait_for_signal, was_sent
 from .terminal import Terminal
 
 #: how often to look whether the command has made a process group of its own
@@ -88,14 +88,19 @@ class Follower:
             return None
         if not os.WIFSTOPPED(status):
             return status
-        if os.WSTOPSIG(status) in TERMINAL_STOPS:
-            stop(os.WSTOPSIG(status))
-            if signal.SIGCONT not in signal.sigpending():  # it was not stopped: none will come
-                self._send_to_group_apart(signal.SIGCONT)
+        self._stop_too(os.WSTOPSIG(status))
         return None
 
+    def _stop_too(self, number: int) -> None:
+        """Stop as the command has, so that a shell sees a stopped job, until either goes on."""
+        with self._witness.waking():
+            stop(number)
+        was_stopped = number == signal.SIGSTOP or signal.SIGCONT in signal.sigpending()
+        if not was_stopped:  # nobody could continue the job
+            self._send_to_group_apart(signal.SIGCONT)
+
     def _take(self, received: signal.struct_siginfo) -> None:
-        if received.si_signo == signal.SIGCHLD:
+        if received.si_signo == signal.SIGCHLD or self._witness.woke(received):
             return
         to_group = self._witness.saw(received.si_signo)
         if to_group:
@@ -115,8 +120,9 @@ class Follower:
 def wait_for_others(others: Others, deadline: Deadline) -> None:
     """Wait for the processes that outlive the command, until a deadline or a signal in `ENDING`.
 
-    The watched signals must be blocked.
+    The watched signals must be blocked. Those that are pending were sent while the command ran.
     """
+    discard_pending()
     pause_s, left = _ASK_S, others.living()
     if left:
         others.announce(left)

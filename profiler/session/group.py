@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
-from .signals import blocked
+from .signals import TERMINAL_STOPS, blocked
 
 _PATIENCE_S = 1.0
+#: how often to look whether the command goes on
+_LOOK_S = 0.05
+#: what the witness is asked: which signals came; to wake this process
+_SIGNALS, _WAKE = b"?", b"w"
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,20 @@ class GroupWitness:
     got it as well. The kernel goes through a group from the newest member to the oldest: what this
     process has, the witness has already.
 
+    This process stops with the command. The witness wakes it if the command alone is continued,
+    which a parent that is stopped does not learn.
+
     To be created before this process starts threads. Holds no file of the command's, and ends with
-    this process.
+    this process. ``child``: the command's process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, child: int) -> None:
         requests, self._ask = os.pipe()
         self._answer, answers = os.pipe()
         with blocked(signal.valid_signals()):
             self._pid = os.fork()
             if not self._pid:
-                _keep_signals(requests, answers)
+                _attend(requests, answers, child)
         os.close(requests)
         os.close(answers)
         self._is_lost = False
@@ -65,11 +73,27 @@ class GroupWitness:
         self._seen.remove(number)
         return True
 
+    def woke(self, received: signal.struct_siginfo) -> bool:
+        """Whether a signal is the one by which it wakes this process."""
+        return received.si_pid == self._pid
+
+    @contextmanager
+    def waking(self) -> Generator[None]:
+        """Let it wake this process, which is about to stop as the command has.
+
+        Afterwards it has forgotten the signals that stopped the group.
+        """
+        with suppress(OSError):
+            os.write(self._ask, _WAKE)
+        yield
+        self._ask_it()
+        self._seen -= TERMINAL_STOPS
+
     def _ask_it(self) -> None:
         if self._is_lost:
             return
         with suppress(OSError):
-            os.write(self._ask, b"?")
+            os.write(self._ask, _SIGNALS)
             if select.select([self._answer], [], [], _PATIENCE_S)[0]:
                 answer = os.read(self._answer, 256)
                 self._seen.update(answer[1:])
@@ -87,18 +111,41 @@ class GroupWitness:
             os.waitpid(self._pid, 0)
 
 
-def _keep_signals(requests: int, answers: int) -> None:
-    """Answer each request with a byte and the numbers of the signals that came; never return."""
+def _attend(requests: int, answers: int, child: int) -> NoReturn:
+    """Do what each request asks for, until there are no more."""
     try:
+        parent = os.getppid()
         os.chdir("/")
         low, high = sorted((requests, answers))
         os.closerange(0, low)
         os.closerange(low + 1, high)
         os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
-        while os.read(requests, 1):
-            taken = bytearray(b"!")
-            while received := signal.sigtimedwait(signal.valid_signals(), 0):
-                taken.append(received.si_signo)
-            os.write(answers, taken[:255])
+        while request := os.read(requests, 1):
+            if request == _WAKE:
+                _wake(parent, child, requests)
+            else:
+                os.write(answers, _signals_that_came())
     finally:
         os._exit(0)
+
+
+def _signals_that_came() -> bytes:
+    """A byte, and the numbers of the signals that came."""
+    taken = bytearray(b"!")
+    while received := signal.sigtimedwait(signal.valid_signals(), 0):
+        taken.append(received.si_signo)
+    return bytes(taken[:255])
+
+
+def _wake(parent: int, child: int, requests: int) -> None:
+    """Continue a parent that is stopped while its child is not; return at the next request."""
+    with suppress(OSError):  # what belongs to others may be hidden
+        while not select.select([requests], [], [], _LOOK_S)[0]:
+            if _is_stopped(parent) and not _is_stopped(child):
+                os.kill(parent, signal.SIGCONT)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, or by a debugger."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] in ("T", "t")

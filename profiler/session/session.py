@@ -217,6 +217,7 @@ class Recording:
     def _stop_recording(self) -> None:
         self._stop_sampling()
         self._read_counters(after=True)
+        self._name_neighbours()
         self.recorder.send("stop")
 
     def _end(self, pid: int, status: int, deadline: Deadline) -> Recorded:
@@ -227,7 +228,8 @@ class Recording:
         self._note_samples()
         self._note("probes", rows=self.injection.probe_rows())
         self._note("hits", rows=self.injection.hit_rows())
-        self._read_counters(after=True)
+        if not deadline.has_passed:
+            self._read_counters(after=True)
         return self._stop(status)
 
     def _start_sampling(self, pid: int) -> None:
@@ -267,6 +269,7 @@ class Recording:
             "utc_offset_ns": time.time_ns() - time.monotonic_ns(),
             "kernel": platform.release(),
             "machine": platform.machine(),
+            "boot_id": journal.boot_id(),
             "cpus": os.cpu_count(),
             "uid": self.user.uid,
             "backend": self.options.backend,
@@ -328,6 +331,17 @@ class Recording:
                 (collect_after if after else collect_before)(self.options.run)
         except Exception as error:  # noqa: BLE001  the command matters, they do not
             self._note("trouble", text=f"the mounts' counters were not read: {error!r}")
+
+    def _name_neighbours(self) -> None:
+        """Name who else uses the mounts while they live: the command goes on. Not essential."""
+        if not self.options.mount_counters:
+            return
+        from .attributes import collect_neighbours
+
+        try:
+            collect_neighbours(self.options.run)
+        except Exception as error:  # noqa: BLE001  the command matters, they do not
+            self._note("trouble", text=f"who else used the mounts was not named: {error!r}")
 
     def _wait_for_others(self, deadline: Deadline) -> None:
         """Wait for what outlives the command: all of it if asked to, else what ends with it."""

@@ -202,8 +202,9 @@ def test_reads_in_flight_are_waited_for_while_the_command_sleeps(
     check_sums(time)
     assert found.fetches.chunks_downloaded == CHUNKS
     assert 0.85 * found.fetches.busy_ns <= time.fetch_ns <= found.fetches.busy_ns
-    network = ("first_byte", "transfer", "fetch", "fetch_queue", "connect")
-    assert sum(time.causes_ns.get(cause, 0) for cause in network) >= 0.6 * time.fetch_ns
+    # on a busy machine the client lacks a CPU meanwhile
+    network = ("first_byte", "transfer", "fetch", "fetch_queue", "connect", "runqueue")
+    assert sum(time.cvmfs_causes_ns.get(cause, 0) for cause in network) >= 0.6 * time.fetch_ns
 
 
 #: a group of the CPU controller, version 1 or 2

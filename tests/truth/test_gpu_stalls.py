@@ -73,18 +73,21 @@ for offset, size in zip(map(int, sys.argv[2::2]), map(int, sys.argv[3::2])):
     compute(start + offset, size)
 """
 )
-#: another process reads each range, by a thread of its own, and sends it
+#: another process reads each range, by a thread of its own, when it is asked, and sends it. Read
+#: ahead, a late chunk would hold nothing up where this process lacks a CPU for as long.
 FROM_A_LOADER = (
     DRIVER
     + """
 import threading
 ranges = list(zip(map(int, sys.argv[2::2]), map(int, sys.argv[3::2])))
 incoming, outgoing = os.pipe()
+asked, asking = os.pipe()
 loader = os.fork()
 if not loader:
     def load():
         with open(sys.argv[1], "rb", buffering=0) as file, open(outgoing, "wb", buffering=0) as out:
             for offset, size in ranges:
+                os.read(asked, 1)
                 file.seek(offset)
                 out.write(file.read(size)[:1])
     thread = threading.Thread(target=load)
@@ -93,6 +96,7 @@ if not loader:
     os._exit(0)
 buffer = ctypes.create_string_buffer(1 << 20)
 for _ in ranges:
+    os.write(asking, b"?")
     os.read(incoming, 1)
     compute(ctypes.addressof(buffer), 1 << 20)
 os.waitpid(loader, 0)
@@ -147,8 +151,8 @@ def log(tmp_path: Path, stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def worst(run: Run) -> list[dict[str, Any]]:
-    """The three longest stalls after the first kernel, in order of time, each with the chunk that
-    held most of it.
+    """The three stalls after the first kernel that a chunk held longest, in order of time, each
+    with that chunk. On a busy machine others may last longer, for want of a CPU.
     """
     tables = run.tables
     chains = stall_chains(tables.segments, tables.stalls, tables.tasks).with_columns(
@@ -167,13 +171,12 @@ def worst(run: Run) -> list[dict[str, Any]]:
     assert stalls.join(total, on="stall_id").filter(pl.col("ns") != pl.col("ns_right")).height == 0
     assert int(chains.filter(cause="unknown")["ns"].sum()) <= 0.02 * int(stalls["ns"].sum())
     between_kernels = stalls.sort("start_ns").tail(-1)
-    longest = between_kernels.sort("ns").tail(len(LATE)).join(held, on="stall_id")
+    longest = between_kernels.join(held, on="stall_id").sort("held_ns").tail(len(LATE))
     return longest.sort("start_ns").to_dicts()
 
 
-def longest_gaps(log: Path) -> list[tuple[int, int]]:
-    """The three longest gaps between kernels as the stand-in logged them: start, end, in order of
-    time.
+def gaps(log: Path) -> set[tuple[int, int]]:
+    """The gaps between kernels as the stand-in logged them: start, end.
 
     A request that reads ahead asks for the beginning of the next chunk too, so a late chunk may
     hold up the kernel before its own.
@@ -182,8 +185,7 @@ def longest_gaps(log: Path) -> list[tuple[int, int]]:
         (line["start_ns"], line["end_ns"]) for line in read_log(log) if line["kind"] == "kernel"
     )
     assert len(kernels) == LAYERS
-    gaps = [(end, start) for (_, end), (start, _) in pairwise(kernels)]
-    return sorted(sorted(gaps, key=lambda gap: gap[1] - gap[0])[-len(LATE) :])
+    return {(end, start) for (_, end), (start, _) in pairwise(kernels)}
 
 
 def test_a_copy_that_faults_in_the_driver_leads_to_the_late_chunk(
@@ -193,7 +195,7 @@ def test_a_copy_that_faults_in_the_driver_leads_to_the_late_chunk(
     run = trace(FROM_A_MAPPING, late.truth.path("model"), *late.ranges)
     found = worst(run)
     assert [each["object_hash"] for each in found] == late.late
-    assert [(each["start_ns"], each["end_ns"]) for each in found] == longest_gaps(log)
+    assert {(each["start_ns"], each["end_ns"]) for each in found} <= gaps(log)
     for each in found:
         assert each["held_ns"] >= 0.9 * DELAY_S * 1e9
         assert each["source"] == "cupti"
@@ -206,7 +208,8 @@ def test_a_chain_over_a_thread_and_a_process_leads_to_the_late_chunk(
     run = trace(FROM_A_LOADER, late.truth.path("model"), *late.ranges)
     found = worst(run)
     assert [each["object_hash"] for each in found] == late.late
-    assert [(each["start_ns"], each["end_ns"]) for each in found] == longest_gaps(log)
+    assert {(each["start_ns"], each["end_ns"]) for each in found} <= gaps(log)
+    assert all(each["held_ns"] >= 0.9 * DELAY_S * 1e9 for each in found)
 
 
 def test_by_calls_alone_the_same_chunks_come_late(late: Late, log: Path, trace: Trace) -> None:

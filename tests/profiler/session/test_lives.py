@@ -194,10 +194,17 @@ def test_ranks_that_start_together_all_run_each_in_a_run_of_its_own(tmp_path: Pa
 DOES = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+if "catch" in sys.argv:
+    sys.argv.remove("catch")
+    signal.signal(signal.SIGTSTP, lambda *_: signal.raise_signal(signal.SIGSTOP))
 for what in sys.argv[1:]:
     print("ready", flush=True)
     print("got", input(), flush=True) if what == "ask" else time.sleep(float(what))
 """
+#: waits until the shell has seen that its job is stopped, or is not: a job that stops when bash is
+#: about to wait for it is waited for for ever
+STOPS = "until jobs -s | grep -q .; do :; done; wait %1"
+GOES_ON = "while jobs -s | grep -q .; do :; done"
 #: what is typed into a shell, "> ", and the lines that it then shows: of the command in braces, and
 #: "=" with the exit code of what it ran
 SESSIONS = {
@@ -223,6 +230,39 @@ SESSIONS = {
         "> {$DOES ask} &", "ready", "> wait %1", "= 149", "> fg", "> word", "got word", "= 0",
     ),
     "killed as a job": ("> {$DOES 60} &", "ready", "> kill %1; wait %1", "= 143"),
+    "stops itself": (
+        "> {sh -c 'echo ready; kill -STOP $$; echo went on; exit 4'}", "ready", "= 147", "> fg",
+        "went on", "= 4",
+    ),
+    "stops later than Ctrl-Z": (
+        "> {$DOES catch 3 ask}", "ready", "> ^Z", "= 147", "> fg", "ready", "> word", "got word",
+        "= 0",
+    ),
+    "timeout: stops later than Ctrl-Z": (
+        "> {timeout 99 $DOES catch 3 ask}", "ready", "> ^Z", "= 148", "> fg", "ready", "> word",
+        "got word", "= 0",
+    ),
+    "a job is stopped, continued": (
+        "> {sh -c 'echo ready; read word < go; exit 4'} &", "ready", f"> kill -STOP %1; {STOPS}",
+        "= 147", "> bg", "= 0", "> echo > go; wait %1", "= 4",
+    ),
+    "its process is continued": (
+        "> {sh -c 'echo $$ > pid; kill -STOP $$; exit 4'} &", "= 0", f"> {STOPS}", "= 147",
+        f"> kill -CONT $(cat pid); {GOES_ON}; wait $!", "= 4",
+    ),
+    "a job is stopped, its process continued and stopped": (
+        "> {sh -c 'echo $$ > pid; echo ready; read word < go; exit 4'} &", "ready",
+        f"> kill -TSTP %1; {STOPS}", "= 148", f"> kill -CONT $(cat pid); {GOES_ON}", "= 0",
+        f"> kill -TSTP $!; {STOPS}", "= 148", "> bg", "= 0", "> echo > go; wait %1", "= 4",
+    ),
+    "its stopped process is killed": (
+        "> {sh -c 'echo $$ > pid; kill -STOP $$'} &", "= 0", f"> {STOPS}", "= 147",
+        f"> kill -KILL $(cat pid); {GOES_ON}; wait $!", "= 137",
+    ),
+    "a shell that is suspended": (
+        "> {bash --norc --noediting -i}", "= 0", "> suspend", "= 147", "> fg", "= 0",
+        "> exit 5", "= 5",
+    ),
     "a shell": (
         "> {bash --norc --noediting -i}", "= 0", "> $DOES 60", "ready", "> ^C", "= 130", "> exit 5",
         "= 5",
@@ -235,6 +275,7 @@ SESSIONS = {
 def test_at_a_terminal_it_is_as_untraced(tmp_path: Path, name: str, way: str) -> None:
     prefix = "".join(f"{shlex.quote(word)} " for word in PREFIXES[way](tmp_path / "run"))
     (tmp_path / "does.py").write_text(DOES)
+    os.mkfifo(tmp_path / "go")
     does = f"/usr/bin/python3 -I {tmp_path}/does.py"
     terminal = Terminal(tmp_path)
     try:
