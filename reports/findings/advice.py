@@ -163,5 +163,5 @@ def _at_most(gain: Gain) -> str:
     """The most that can be gained: of one thread what held it up, of several it may be more."""
     most = duration(gain.most_ns)
     if most == duration(gain.held_ns):
-        return "at most that can be gained"
+        return "at most that much can be gained"
     return f"at most {most} can be gained"

@@ -63,7 +63,8 @@ def test_each_part_of_the_waits_has_its_gain_and_who_can_have_it(
 ) -> None:
     (found,) = advice(**{cause: 5 * MS, "cpu": 95 * MS})
     assert found.headline == (
-        f"{capital(sentence)} held the command up for 5.00 ms (5.0 %); at most that can be gained."
+        f"{capital(sentence)} held the command up for 5.00 ms (5.0 %); "
+        "at most that much can be gained."
     )
     assert remedies is None or found.meaning == remedies
     assert advice(**{cause: 5 * MS - 1, "cpu": 95 * MS}) == []
