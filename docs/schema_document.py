@@ -221,7 +221,7 @@ _CPU = """## Who had the CPU
 A row of `cpu_waits` is a part of a wait for a CPU: the whole wait is the thread's parts one after the other. What ran is
 what ran on the CPU on which the thread ran in the end, also if it waited on another one before. One process after
 itself is one part, and so are runs under 50 µs one after another: they are those of the process that ran longest at a
-time. Of a wait the last 255 runs and 63 parts are known; what was before is a part with no `ran_pid`.
+time. Of a wait the last 255 runs are known; what was before is a part with no `ran_pid`.
 
 A quota (`throttled`) keeps a thread waiting until it is refilled; from then on the thread waits for whoever runs. The
 refill is seen in the interrupt that makes it, else in the CPU's next one, within 4 ms on usual kernels. Before v6.18 a

@@ -33,9 +33,8 @@ BPF_HASH(daemon_devices, u32, u32, 1024);        /* daemon -> superblock that it
 BPF_HASH(requests, u64, struct request, 65536);  /* struct fuse_req * -> request in flight */
 BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 
-#define HISTORY 256   /* tasks that are looked back upon; a power of two */
-#define ROLES 4       /* more than there are; a power of two */
-#define MAX_PARTS 64  /* of a wait for a CPU */
+#define HISTORY 256 /* tasks that are looked back upon; a power of two */
+#define ROLES 4     /* more than there are; a power of two */
 struct ran {
     u64 until_ns; /* since when the one before left */
     u64 longest_ns; /* at a time */
@@ -54,7 +53,6 @@ struct history {
     u32 throttled; /* a throttle has not ended */
     struct throttle throttles[ROLES]; /* by the role of the threads */
     struct cpu_wait part; /* of the wait that is being divided */
-    u32 parts;
     u32 had; /* place of what ran at the end of the part */
     struct ran ran[HISTORY]; /* what ran on this CPU last */
 };

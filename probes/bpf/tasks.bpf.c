@@ -223,7 +223,6 @@ static __always_inline void emit_part(struct history *past, u32 flag) {
  * and so are short runs with what ran after them. What the verifier need not follow is in the map. */
 static __always_inline void emit_parts(struct history *past, u64 since, u64 until) {
     past->part.start_ns = past->part.end_ns = until;
-    past->parts = 1;
     past->had = past->count - 1;
     NO_UNROLL
     for (u32 back = 1; back < HISTORY; back++) {
@@ -235,8 +234,6 @@ static __always_inline void emit_parts(struct history *past, u64 since, u64 unti
         u64 begin = before > since ? before : since;
         u64 had = past->ran[past->had & (HISTORY - 1)].pid_tid;
         if (ran->pid_tid >> 32 != had >> 32 && ran->until_ns - begin >= CPU_RUN_LEAST_NS) {
-            if (++past->parts > MAX_PARTS)
-                break;
             emit_part(past, 0);
             past->part.end_ns = ran->until_ns;
             past->had = past->count - back;

@@ -287,7 +287,10 @@ def pinned(*command: str) -> list[str]:
 def test_what_a_neighbour_runs_after_a_refill_is_not_the_quotas(
     cgroup: Cgroup, neighbour: int, tmp_path: Path
 ) -> None:
-    """All in one CPU, the quota's part is what the cgroup counts itself."""
+    """All on one CPU, the quota's part is what the cgroup counts itself. From v6.18 on the cgroup
+    also counts while a thread that it will keep waiting is still behind the neighbour: up to a
+    slice of 4 ms in each 50 ms.
+    """
     cgroup.be_like_others()
     cgroup.limit(50)
     program = [sys.executable, "-I", "-c", COMPUTE, str(tmp_path / "facts.json"), "60", "0"]
@@ -295,7 +298,7 @@ def test_what_a_neighbour_runs_after_a_refill_is_not_the_quotas(
     lack = lack_of(measured(run), "whole command", "command")
     throttled_ns = cgroup.throttled_ns()
     assert throttled_ns > 300 * MS
-    assert abs(lack.held_by("quota") - throttled_ns) <= 0.05 * throttled_ns
+    assert 0.9 * throttled_ns <= lack.held_by("quota") <= 1.05 * throttled_ns
     assert lack.held_by("neighbour") > 0
     assert neighbour in set(run.tables["cpu_waits"]["ran_pid"])
 

@@ -96,11 +96,11 @@ def test_where_less_than_a_twentieth_of_the_time_was_held_nothing_is_said(lack: 
 def test_what_is_not_known_completes_the_list() -> None:
     (finding,) = said(Cpu(2, (replace(COMMAND, holders=(replace(BURN, ns=398 * MS),)),)))
     assert finding.meaning.startswith(
-        "It waited behind: burn (another process, pid 77) 398 ms, not known 2.00 ms. At most"
+        "It waited behind: burn (another process, pid 77) 398 ms, not known 2.00 ms. Other"
     )
     (finding,) = said(Cpu(2, (replace(COMMAND, holders=(replace(BURN, ns=399 * MS),)),)))
     assert finding.meaning.startswith(
-        "It waited behind: burn (another process, pid 77) 399 ms. At most"
+        "It waited behind: burn (another process, pid 77) 399 ms. Other"
     )
 
 
