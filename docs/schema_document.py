@@ -212,8 +212,9 @@ several threads that is no bound of what can be gained. A thread may wait while 
 wait for that thread: the tiling gives the cause nothing, and yet the command would end earlier without the wait. And
 where two threads wait at once for different things, without the deeper wait the other remains. What can be gained from
 a cause is at most the time in which *any* thread of the command waits for it, or an asynchronous read of it is in
-flight; everything else, what others fetch included, is taken to last as long as before. `cvmprof summary` gives both,
-without the waits that brought nothing (`docs/summary.md`); the proof is in `reports/numbers/gains.py`.
+flight; what was not divided counts for each cause that it may have. Everything else, what others fetch included, is
+taken to last as long as before. `cvmprof summary` gives both, without the waits that brought nothing
+(`docs/summary.md`); the proof is in `reports/numbers/gains.py`.
 """
 
 _CPU = """## Who had the CPU

@@ -50,7 +50,8 @@ static __always_inline void read_call_arguments(struct call *call, struct pt_reg
     }
 }
 
-/* The thread's next frame, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is no room. */
+/* The thread's next frame, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is
+ * no room. */
 static __always_inline struct call *new_frame(struct thread *thread) {
     u32 zero = 0;
     u64 key = frame_key(thread, thread->depth);

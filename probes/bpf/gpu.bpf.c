@@ -32,7 +32,8 @@ static __always_inline u64 argument(struct pt_regs *ctx, u32 number) {
     return number == 2 ? second : number == 3 ? third : number == 4 ? fourth : 0;
 }
 
-/* The thread's call, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is no room. */
+/* The thread's call, blank. It is filled where it is kept, not on the stack: see uprobes.bpf.c. NULL if there is no
+ * room. */
 static __always_inline struct gpu_call *new_gpu_call(u32 tid) {
     u32 zero = 0;
     struct gpu_call *blank = blank_gpu_call.lookup(&zero);

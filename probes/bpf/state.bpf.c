@@ -36,10 +36,10 @@ BPF_PERCPU_ARRAY(blank_thread, struct thread, 1);
 #define HISTORY 256 /* tasks that are looked back upon; a power of two */
 #define ROLES 4     /* more than there are; a power of two */
 struct ran {
-    u64 until_ns; /* since when the one before left */
-    u64 longest_ns; /* at a time */
-    u64 task;     /* struct task_struct * */
-    u64 pid_tid;  /* 0: the CPU was idle */
+    u64 until_ns; /* from when the one before left */
+    u64 longest_ns; /* how long its task ran at a time, at most */
+    u64 task; /* struct task_struct * */
+    u64 pid_tid; /* 0: the CPU was idle */
 };
 /* When a quota last kept threads of a cgroup off this CPU. */
 struct throttle {

@@ -340,9 +340,9 @@ static __always_inline void switch_out(struct history *past, struct thread *thre
         thread->operation.flags |= OPERATION_WAITED;
 }
 
-/* A task leaves the CPU that was traced when it came, or that nobody looked at then. Its state is an argument since commits fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
- * emitting sched_switch event") and 9c2136be0878 ("sched/tracing: Append prev_state to tp args instead") (both in
- * v5.18). */
+/* A task leaves the CPU that was traced when it came, or that nobody looked at then. Its state is an argument since
+ * commits fa2c3254d7cf ("sched/tracing: Don't re-read p->state when emitting sched_switch event") and 9c2136be0878
+ * ("sched/tracing: Append prev_state to tp args instead") (both in v5.18). */
 static __always_inline void task_leaves(struct bpf_raw_tracepoint_args *ctx, struct history *past) {
     struct thread *thread = current_thread();
     if (!thread)

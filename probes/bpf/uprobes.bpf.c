@@ -2,10 +2,10 @@
 /* At which function a uprobe was hit. A few programs serve all functions; each is attached with a number, the
  * link's cookie, or what go_to() left.
  *
- * Programs at uprobes use less than 64 bytes of stack (BPF_PRIV_STACK_MIN_SIZE). From v6.13 the verifier gives a program
- * that uses more a stack in the CPU's memory, bpf_enable_priv_stack() in kernel/bpf/verifier.c, and counts on a kprobe
- * program not to be entered twice on a CPU. At a uprobe nothing prevents that: where the kernel is preemptible, a
- * thread that runs the program overwrites the stack of the one that was preempted in it. */
+ * Programs at uprobes use less than 64 bytes of stack (BPF_PRIV_STACK_MIN_SIZE). From v6.13 the verifier gives a
+ * program that uses more a stack in the CPU's memory, bpf_enable_priv_stack() in kernel/bpf/verifier.c, and counts on
+ * a kprobe program not to be entered twice on a CPU. At a uprobe nothing prevents that: where the kernel is
+ * preemptible, a thread that runs the program overwrites the stack of the one that was preempted in it. */
 
 #ifdef UPROBE_MULTI_TYPE
 /* BPF_FUNC_get_attach_cookie, which a bcc older than the kernel does not declare: commit 7adfc6c9b315 ("bpf: Add

@@ -77,12 +77,13 @@ def _given_up(wire: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     """Attempts, with given_up_ns? of those in vain whose connection was closed for that: before
     the next attempt, or before the fetch failed.
     """
-    failed = fetches.filter(pl.col("outcome") == "failed")["fetch_id"].implode()
-    next_ns = pl.col("sent_ns").shift(-1).over("fetch_id")
-    in_vain = ~pl.col("is_last") | pl.col("fetch_id").is_in(failed)
-    is_before = (pl.col("closed_ns") <= next_ns).fill_null(value=True)
+    failed = fetches.filter(pl.col("outcome") == "failed").select("fetch_id", failed_ns="end_ns")
+    over_ns = pl.coalesce(pl.col("sent_ns").shift(-1).over("fetch_id"), "failed_ns")
+    in_vain = ~pl.col("is_last") | pl.col("failed_ns").is_not_null()
+    is_before = (pl.col("closed_ns") <= over_ns).fill_null(value=True)
     given_up = pl.when(in_vain & is_before & pl.col("sent_ns").is_not_null()).then("closed_ns")
-    return wire.sort("fetch_id", "attempt").with_columns(given_up_ns=given_up)
+    ordered = wire.join(failed, on="fetch_id", how="left").sort("fetch_id", "attempt")
+    return ordered.with_columns(given_up_ns=given_up).drop("failed_ns")
 
 
 def _needed_sender(

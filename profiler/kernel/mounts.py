@@ -17,8 +17,9 @@ from ...probes import fuse
 from ...probes.fuse import device_number, device_text
 from ..intervals import latest_begun
 from ..run.journal import Journal
+from ..run.journal_shapes import MAX_PID
 from ..run.mountinfo import MountLine, parse_mountinfo
-from ..run.text import MAX_PID, whole_number
+from ..run.text import whole_number
 from ..tables import conform, table
 
 

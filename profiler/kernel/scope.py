@@ -14,8 +14,9 @@ import polars as pl
 
 from ...probes import events, fuse
 from ..run.journal import Journal
+from ..run.journal_shapes import MAX_PID
 from ..run.spool import Spool
-from ..run.text import MAX_PID, whole_number
+from ..run.text import whole_number
 from .operations import known_files
 from .tasks import with_founders
 

@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
 
 def append(descriptor: int, kind: str, **values: Any) -> None:
     """Add a line with its CLOCK_MONOTONIC time. Raises OSError if the disk is full."""
@@ -26,6 +28,9 @@ def mountinfo(pid: int | str = "self") -> str:
 
 
 def boot_id() -> str:
-    """What the kernel calls the time since it was started."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    """What the kernel calls the time since it was started; empty where it cannot be read."""
+    try:
+        with open(_BOOT_ID, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

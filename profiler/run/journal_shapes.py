@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+MAX_PID = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -83,7 +85,7 @@ class Fields:
 Shape = Whole | Of | Maybe | Rows | Fields
 
 _TIME = Whole(0, 2**62)
-_PID = Whole(0, 2**31 - 1)
+_PID = Whole(0, MAX_PID)
 _TEXT = Of("text", (str,))
 _NUMBER = Of("a number", (int, float))
 _FLAG = Of("true or false", (bool,))

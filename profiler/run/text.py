@@ -6,8 +6,6 @@ import re
 
 import polars as pl
 
-MAX_PID = 2**31 - 1
-
 
 def visible(raw: bytes) -> str:
     r"""Decode; bytes that are not UTF-8 become ``\xNN``."""

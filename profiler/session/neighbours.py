@@ -32,8 +32,8 @@ def note_neighbours(run: Path, note: Note) -> None:
     Nothing where that has been done, or where the run was recorded before this kernel's start or on
     another machine: the same numbers are then other processes.
     """
-    journal = Spool(run).journal()
-    if not journal.of("neighbours") and journal.start.get("boot_id") == boot_id():
+    journal, boot = Spool(run).journal(), boot_id()
+    if boot and journal.start.get("boot_id") == boot and not journal.of("neighbours"):
         for pid, queued_ns in _busiest(run, journal):
             _note(pid, queued_ns, note)
         note("neighbours")

@@ -125,7 +125,7 @@ LEVERS = (
                 held_by_collision,
             ),
             Remedy("the publisher", "smaller nested catalogs", held_by_catalog),
-            Remedy("who shortens fetches", "readahead waited behind them", held_by_readahead),
+            Remedy("readahead", "shorter fetches, behind which it waited", held_by_readahead),
             Remedy("to find out", "the table lock_waits names each holder", held_by_other),
         ),
     ),

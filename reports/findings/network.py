@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..numbers.failures import Failures
+from ..numbers.lost import HANGS_NS
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent, plural, size
@@ -18,8 +19,6 @@ _FEW = 5
 _LOSSY = 0.01
 #: a round trip or an answer below this is not called slow
 _SLOW_NS = 5_000_000
-#: what has not come for so long hangs
-_HANG_NS = 1_000_000_000
 #: times the median at which one download is out of the ordinary
 _OUT_OF_LINE = 5
 #: which setting limits the wait for an answer, by the way to the server
@@ -33,7 +32,7 @@ def hung(s: Statistics) -> Iterator[Finding]:
     pending, waited_ns = s.waits.pending, s.waits.in_flight_ns
     if pending is None:
         return
-    if min(pending.longest_ns, pending.silent_ns, waited_ns) < _HANG_NS:
+    if min(pending.longest_ns, pending.silent_ns, waited_ns) < HANGS_NS:
         return
     number = plural(pending.count, "object")
     what = f"{number} that had not come when recording ended"

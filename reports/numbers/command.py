@@ -86,9 +86,13 @@ def command_time(material: Material) -> CommandTime:
     threads = material.thread_causes
     waited = material.frames["fetches"].join(material.command_fetches, on="fetch_id", how="semi")
     lost = lost_spans(material.own, material.window)
-    of_wall, of_threads = (
-        divided(pieces, lost, material.frames["fetches"])
-        for pieces in (_waits_of(material.command_causes), _all_waits(material))
+    of_wall, of_threads, of_reads = (
+        divided(_waits_of(pieces), lost, material.frames["fetches"])
+        for pieces in (
+            material.command_causes,
+            material.command_waits,
+            reads_alone(material.command_reads),
+        )
     )
     return CommandTime(
         wall_ns=total(wall, "ns"),
@@ -106,18 +110,12 @@ def command_time(material: Material) -> CommandTime:
         vain_causes_ns=by_cause(_timed(of_wall.vain)),
         hung_causes_ns=by_cause(_timed(of_wall.hung)),
         reads_causes_ns=by_cause(_timed(_of_reads(material))),
-        gains=gains(of_wall.useful, of_threads.useful),
+        gains=gains(of_wall.useful, of_threads.useful, of_reads.useful),
     )
 
 
 def _waits_of(pieces: pl.DataFrame) -> pl.DataFrame:
     return pieces.filter(OF_CVMFS).select("start_ns", "end_ns", "cause", "fetch_id")
-
-
-def _all_waits(material: Material) -> pl.DataFrame:
-    """The waits of all threads, and what asynchronous reads waited for."""
-    both = (material.command_waits, reads_alone(material.command_reads))
-    return pl.concat(_waits_of(pieces) for pieces in both)
 
 
 def _of_reads(material: Material) -> pl.DataFrame:

@@ -50,27 +50,36 @@ def failures(frames: Frames) -> Failures:
 
 
 def _silences(useless: pl.DataFrame) -> dict[str, int]:
-    """The longest time from the last byte, or the request, to the end of its connection, by way."""
+    """The longest time from the last byte, or the request, to the end of its connection, by way.
+
+    A connection that outlives its attempt was kept for other requests, and says nothing of it.
+    """
     latest = pl.max_horizontal("sent_ns", "last_byte_ns")
     way = pl.when(pl.col("proxy").is_null()).then(pl.lit("direct")).otherwise(pl.lit("proxy"))
-    silent = useless.drop_nulls("sent_ns").select(way=way, ns=pl.col("closed_ns") - latest)
+    closed = useless.drop_nulls("sent_ns").filter(pl.col("closed_ns") <= pl.col("over_ns"))
+    silent = closed.select(way=way, ns=pl.col("closed_ns") - latest)
     longest = silent.drop_nulls().group_by("way").agg(pl.col("ns").max())
     return dict(longest.sort("way").iter_rows())
 
 
 def _outcomes(frames: Frames) -> pl.DataFrame:
     """The downloads with ``is_answered`` (without an error status) and ``is_useless``: repeated by
-    the same fetch, or the last attempt of a fetch that failed.
+    the same fetch, or the last attempt of a fetch that failed; of these ``over_ns``: when the next
+    attempt began, or the fetch failed.
     """
     of_object = ["mount_id", "object_hash"]
-    failed = frames["fetches"].filter(pl.col("outcome") == "failed")["download_id"]
-    ordered = frames["downloads"].sort("download_id")
+    failed = frames["fetches"].filter(pl.col("outcome") == "failed")
+    ends = failed.group_by("download_id").agg(failed_ns=pl.col("end_ns").max())
+    ordered = frames["downloads"].join(ends, on="download_id", how="left").sort("download_id")
     following = pl.col("attempt").shift(-1).over(of_object)
-    given_up = pl.col("download_id").is_in(failed.implode())
     again = (following == pl.col("attempt") + 1) & pl.col("object_hash").is_not_null()
+    again = again.fill_null(value=False)
+    given_up = pl.col("download_id").is_in(failed["download_id"].implode())
+    began = pl.coalesce("sent_ns", "connect_ns", "closed_ns").shift(-1).over(of_object)
     return ordered.with_columns(
         is_answered=(pl.col("status") < 400).fill_null(value=False),
-        is_useless=again.fill_null(value=False) | given_up.fill_null(value=False),
+        is_useless=again | given_up.fill_null(value=False),
+        over_ns=pl.when(again).then(began).otherwise("failed_ns"),
     )
 
 

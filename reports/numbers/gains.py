@@ -12,8 +12,12 @@ While such a step lasts, its thread waits in the part: that sum is at most the t
 thread does.
 
 Time in which other threads go on counts, too: what one computes after its wait may be what the
-others await in the end. What others than the command have fetched is taken to last as long as
-before.
+others await in the end. What was not divided counts for each part that it may be in. What others
+than the command have fetched is taken to last as long as before, and a program that looks from time
+to time whether it can go on, to look as often as before.
+
+Of a change that shortens several parts this holds for all of them together: a faster line shortens
+transfers, the queues behind them and the catalogs.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ...profiler.intervals import overlaps, uncovered, united
+from .held import REQUEST
 from .sums import total
 
 #: the parts of the waits for CVMFS that somebody can change, and the causes of each
@@ -36,6 +41,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "client": ("fuse_queue", "daemon", "cache_read"),
     "catalogs": ("catalog",),
 }
+#: in which of them what is not divided of a fetch may be, and of an asynchronous read's request
+_OF_FETCHES = ("first_byte", "transfer", "download_thread", "other_downloads")
+_OF_REQUESTS = ("locks", "catalogs")
+#: what is known of the fetch of an asynchronous read
+_LOADS = ("first_byte", "transfer")
 
 
 @dataclass(frozen=True)
@@ -50,32 +60,42 @@ class Gain:
     most_ns: int
 
 
-def gains(wall: pl.DataFrame, waits: pl.DataFrame) -> dict[str, Gain]:
+def gains(wall: pl.DataFrame, waits: pl.DataFrame, reads: pl.DataFrame) -> dict[str, Gain]:
     """Return what each part held and what it can gain at most; parts without waits are absent.
 
-    ``wall``: pieces of the command's wall time; ``waits``: of all its threads and reads. Both
-    without what was lost, with start_ns, end_ns, cause.
+    ``wall``: pieces of the command's wall time; ``waits``: of all its threads; ``reads``: see
+    `reads_alone`. All without what was lost, with start_ns, end_ns, cause.
     """
     found: dict[str, Gain] = {}
     for part, causes in PARTS.items():
         in_part = pl.col("cause").is_in(causes)
-        most_ns = _length(united(waits.filter(in_part).select("start_ns", "end_ns", all=0), "all"))
-        if most_ns:
-            found[part] = Gain(_length(wall.filter(in_part)), most_ns)
+        if waits.filter(in_part).is_empty() and reads.filter(in_part).is_empty():
+            continue
+        undivided = ("fetch",) if part in _OF_FETCHES else ()
+        of_reads = ("daemon", "fetch") if part in _OF_REQUESTS else undivided
+        pairs = ((waits, undivided), (reads, of_reads))
+        may_be = [rows.filter(pl.col("cause").is_in([*causes, *more])) for rows, more in pairs]
+        found[part] = Gain(_length(wall.filter(in_part)), _length(_any(pl.concat(may_be))))
     return found
 
 
 def reads_alone(reads: pl.DataFrame) -> pl.DataFrame:
-    """Return asynchronous reads in flight, those that are ``daemon`` without their fetches."""
-    request = ["mount_id", "unique"]
-    keys = reads.select(request).unique().with_columns(tid=pl.int_range(pl.len(), dtype=pl.Int32))
-    is_whole = pl.col("cause") == "daemon"
-    whole = reads.filter(is_whole).join(keys.rename({"tid": "key"}), on=request)
-    whole = whole.with_row_index("interval")
-    fetches = reads.filter(pl.col("cause") == "fetch").drop("tid").join(keys, on=request)
-    asked = whole.select("interval", "start_ns", "end_ns", tid="key")
-    met = overlaps(asked, united(fetches.select("tid", "start_ns", "end_ns"), "tid"))
-    return pl.concat([reads.filter(~is_whole), uncovered(whole, met).select(reads.columns)])
+    """Return asynchronous reads in flight, each at its deepest: those that are ``daemon`` without
+    their fetches, and these without the parts that are known of them.
+    """
+    causes = pl.col("cause").cast(pl.String)
+    keys = reads.select(REQUEST).unique().with_columns(tid=pl.int_range(pl.len(), dtype=pl.Int32))
+    numbered = reads.drop("tid").join(keys, on=REQUEST).with_row_index("interval")
+    parts = [numbered.filter(~causes.is_in(["daemon", "fetch"])).drop("interval")]
+    for whole, deeper in (("daemon", causes == "fetch"), ("fetch", causes.is_in(_LOADS))):
+        asked = numbered.filter(causes == whole)
+        spans = united(numbered.filter(deeper).select("tid", "start_ns", "end_ns"), "tid")
+        parts.append(uncovered(asked, overlaps(asked, spans)).drop("interval"))
+    return pl.concat(part.select(numbered.drop("interval").columns) for part in parts)
+
+
+def _any(pieces: pl.DataFrame) -> pl.DataFrame:
+    return united(pieces.select("start_ns", "end_ns", all=0), "all")
 
 
 def _length(pieces: pl.DataFrame) -> int:

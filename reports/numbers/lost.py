@@ -47,12 +47,13 @@ def divided(pieces: pl.DataFrame, lost: pl.DataFrame, joined: pl.DataFrame) -> D
 def lost_spans(frames: Frames, window: Window) -> pl.DataFrame:
     """Return when fetches lost time: fetch_id, start_ns, end_ns, hung.
 
-    Those of a fetch do not overlap: what hangs does so after the last attempt began.
+    Those of a fetch do not overlap: what hangs does so after the last attempt began, be it only to
+    connect.
     """
     tried = attempts(frames, window)
     vain = tried.filter(pl.col("kind").is_in(VAIN))
     latest = tried.group_by("fetch_id").agg(
-        latest_ns=pl.max_horizontal("sent_ns", "last_byte_ns").max()
+        latest_ns=pl.max_horizontal("start_ns", "last_byte_ns").max()
     )
     silent = (
         pending(frames, window)

@@ -364,6 +364,14 @@ def test_a_fetch_that_fails_was_received_until_its_connection_is_closed() -> Non
     assert (32, 80, "fetch") in tiles(fetches(ONE), wire(frozen))
 
 
+def test_a_connection_that_outlives_a_fetch_that_failed_was_not_received_from() -> None:
+    """Its error was answered completely: the connection was kept for others."""
+    kept = {"sent_ns": 25, "first_byte_ns": 30, "last_byte_ns": 32, "closed_ns": 95}
+    failed = tiles(fetches({**ONE, "outcome": "failed"}), wire(kept))
+    assert (32, 80, "fetch") in failed
+    assert (30, 32, "transfer") in failed
+
+
 def test_after_an_answer_that_never_came_the_client_pauses() -> None:
     second = {"attempt": 2, "sent_ns": 65, "first_byte_ns": 66, "last_byte_ns": 70}
     found = tiles(fetches(ONE), wire({"sent_ns": 25, "closed_ns": 55}, second))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +68,16 @@ def test_nobody_is_named_after_a_restart(
     spool_writer: SpoolWriter, living: int, recorded_in: str | None
 ) -> None:
     spool_writer.journal("start", 1000, boot_id=recorded_in)
+    spool_writer.ring(events.REQUEST, unique=1, pid=living, queued_ns=time.monotonic_ns())
+    assert noted(spool_writer) == []
+
+
+def test_nobody_is_named_where_the_kernel_does_not_say_when_it_started(
+    spool_writer: SpoolWriter, living: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cvmprof.profiler.record.journal._BOOT_ID", str(tmp_path / "masked"))
+    assert boot_id() == ""
+    begin(spool_writer, boot_id())
     spool_writer.ring(events.REQUEST, unique=1, pid=living, queued_ns=time.monotonic_ns())
     assert noted(spool_writer) == []
 

@@ -107,6 +107,16 @@ def wait_for_end(descriptor: int) -> None:
 # --- signals --------------------------------------------------------------------------------------
 
 
+def test_nothing_that_starts_threads_is_imported_before_the_command_is_forked() -> None:
+    """Such threads would get the signals that this process waits for."""
+    program = (
+        "import sys, cvmprof.commands.trace, cvmprof.profiler.session.session\n"
+        "print({'polars', 'numpy'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b"set()\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_to_cvmprof_alone_is_passed_on_once(tmp_path: Path, number: int) -> None:
     command = trace_command(tmp_path / "a", sys.executable, "-c", PRINT_SIGNALS)

@@ -129,7 +129,8 @@ def test_json_has_the_commands_time() -> None:
 def test_its_keys_are_documented(repository_root: Path) -> None:
     text = (repository_root / "docs" / "summary.md").read_text(encoding="utf-8")
     written = statistics_of(tiny_rows()).as_json()["command_time"]
-    keys = {"command_time", *written, *written["processes"][0]}
+    gains = written["gains"]
+    keys = {"command_time", *written, *written["processes"][0], *gains, *gains["first_byte"]}
     assert keys <= set(re.findall(r"`(\w+)`", text))
 
 

@@ -88,6 +88,17 @@ def test_the_longest_silence_of_an_attempt_that_was_given_up() -> None:
     assert of(rows).silences_ns == {"direct": 90, "proxy": 30}
 
 
+def test_a_connection_that_is_kept_after_an_error_was_not_silent() -> None:
+    """Closed after the next request, or after the fetch had failed, it was idle in between."""
+    rows = Rows()
+    tried(rows, 0, 500, sent_ns=10, first_byte_ns=11, last_byte_ns=12, closed_ns=9000)
+    tried(rows, 1, 500, attempt=2, sent_ns=20, first_byte_ns=21, last_byte_ns=22, closed_ns=9000)
+    tried(rows, 2, None, sent_ns=20, closed_ns=50, object_hash="b")
+    fetched(rows, "failed", download_id=1, end_ns=30)
+    fetched(rows, "failed", download_id=2, end_ns=50)
+    assert of(rows).silences_ns == {"direct": 30}
+
+
 def test_attempts_at_other_objects_may_lie_between() -> None:
     rows = Rows()
     tried(rows, 0, None)

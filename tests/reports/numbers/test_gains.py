@@ -68,6 +68,33 @@ def test_an_asynchronous_read_waits_for_the_client_only_outside_its_fetch() -> N
     assert found.reads_causes_ns == {"first_byte": 40, "daemon": 20, "transfer": 10}
 
 
+def test_what_is_not_divided_of_a_fetch_may_be_gained_from_each_of_its_parts() -> None:
+    rows = Rows()
+    wait(rows, 0, 30, "first_byte")
+    wait(rows, 30, 50, "fetch")
+    wait(rows, 50, 60, "daemon_lock")
+    assert gains(rows) == {"first_byte": Gain(30, 50), "locks": Gain(10, 10)}
+
+
+def test_what_is_not_divided_of_an_asynchronous_read_may_be_any_of_its_parts() -> None:
+    """The read: 10 in the client, 20 in its fetch, 10 until the first byte, 50 in its fetch."""
+    rows = Rows()
+    wait(rows, 0, 5, "decompress", tid=OTHER)
+    wait(rows, 5, 10, "daemon_lock", tid=OTHER)
+    tile(rows, 10, 100, "blocked", tid=OTHER)
+    tile(rows, 0, 100, "blocked")
+    rows.add("fuse_requests", mount_id=0, unique=1, opcode=15, node_id=1, pid=PID, tid=MAIN,
+             queued_ns=10, served_ns=10, end_ns=100, error=0)  # fmt: skip
+    rows.add("fetches", fetch_id=1, mount_id=0, unique=1, start_ns=20, end_ns=100, pid=9, tid=9,
+             download_id=0, object_kind="chunk", outcome="downloaded")  # fmt: skip
+    rows.add("downloads", download_id=0, fetch_id=1, host="h", attempt=1, sent_ns=40,
+             first_byte_ns=50, last_byte_ns=50, status=200)  # fmt: skip
+    assert gains(rows) == {
+        "first_byte": Gain(10, 80), "download_thread": Gain(5, 75), "locks": Gain(5, 85),
+        "client": Gain(10, 10),
+    }  # fmt: skip
+
+
 def test_each_cause_is_in_one_part_at_most() -> None:
     causes = [cause for part in PARTS.values() for cause in part]
     assert len(set(causes)) == len(causes)

@@ -131,3 +131,15 @@ def test_a_fetch_joined_is_lost_as_the_one_that_it_joined() -> None:
     tried(rows, 1, 0, None, None)
     did(rows, 0, 2000, "fetch_joined", fetch_id=2)
     assert of(rows).hung_causes_ns == {"fetch_joined": 2000 * MS}
+
+
+def test_a_connection_that_does_not_come_about_hangs_only_after_the_attempt_before_it() -> None:
+    rows = Rows()
+    fetched(rows, 1, 0, None)
+    tried(rows, 1, 0, None, None)
+    tried(rows, 1, None, None, None, attempt=2, connect_ns=1000 * MS)
+    did(rows, 0, 1000, "first_byte", fetch_id=1)
+    did(rows, 1000, 3000, "connect", fetch_id=1)
+    found = of(rows)
+    assert found.vain_causes_ns == {"first_byte": 1000 * MS}
+    assert (found.hung_causes_ns, found.gains) == ({"connect": 2000 * MS}, {})
