@@ -83,8 +83,9 @@ class GroupWitness:
 
         Afterwards it has forgotten the signals that stopped the group.
         """
-        with suppress(OSError):
-            os.write(self._ask, _WAKE)
+        if not self._is_lost:
+            with suppress(OSError):
+                os.write(self._ask, _WAKE)
         yield
         self._ask_it()
         self._seen -= TERMINAL_STOPS

@@ -52,9 +52,9 @@ class Slowest:
 class Waits:
     """How long the command waited for fetches.
 
-    ``kinds_ns``: by what came of the attempt in progress: ``answered``; ``in_flight`` at the end;
-    ``unanswered``, ``error`` status, ``rejected`` content, connection ``refused``, which all were
-    repeated or given up. ``first_byte_ns``, ``transfer_ns``: of the time for those answered, what
+    ``kinds_ns``: by what came of the attempt in progress: ``answered``; ``unanswered``, ``error``
+    status, ``rejected`` content, connection ``refused``, which all were repeated or given up. And
+    ``in_flight``: for fetches without an end, their earlier attempts included. ``first_byte_ns``, ``transfer_ns``: of the time for those answered, what
     had these causes, connecting included. An attempt lasts until the next one, so pauses in between
     count. ``failed_at``: who was asked in vain.
     """
