@@ -54,9 +54,10 @@ class Waits:
 
     ``kinds_ns``: by what came of the attempt in progress: ``answered``; ``unanswered``, ``error``
     status, ``rejected`` content, connection ``refused``, which all were repeated or given up. And
-    ``in_flight``: for fetches without an end, their earlier attempts included. ``first_byte_ns``, ``transfer_ns``: of the time for those answered, what
-    had these causes, connecting included. An attempt lasts until the next one, so pauses in between
-    count. ``failed_at``: who was asked in vain.
+    ``in_flight``: for fetches without an end, their earlier attempts included.
+    ``first_byte_ns``, ``transfer_ns``: of the time for those answered, what had these causes,
+    connecting included. An attempt lasts until the next one, so pauses in between count.
+    ``failed_at``: who was asked in vain.
     """
 
     total_ns: int
