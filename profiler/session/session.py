@@ -124,17 +124,13 @@ def record(
             try:
                 files = open_spool(run)
                 recording = Recording(
-                    command,
-                    executable,
-                    user,
-                    replace(options, run=run),
-                    files,
+                    command, executable, user, replace(options, run=run), files,
                     recorder=RecorderLink(control),
                     sampler=SocketSampler(*socket_files(run, files)),
                     injection=prepare_injection(run, options.gpu, user.environment),
                     gpu_sampler=GpuSampler(files[GPU_SAMPLES], files[JOURNAL]),
                     cpu_sampler=CpuSampler(*cpu_files(run, files)),
-                )
+                )  # fmt: skip
                 held = recording.prepare(version, preload)
             except BaseException:
                 discard_run(run)
