@@ -44,7 +44,8 @@ run.meta["complete"], run.losses
 
 `meta.json` has `format`, `schema_version`, `complete` (false: recording was cut off), `start_ns` and `stop_ns` of
 the recording, `exit_status` (the command's, as wait(2) encodes it), `losses` (all lost events together),
-`own_requests` (FUSE requests of cvmprof's own helpers, which are in no table), `rows` per table, and from the
+`own_requests` (FUSE requests of cvmprof's own helpers, which are in no table), `allowed_cpus` (how many CPUs the
+command's first process might use when it was last seen, by its affinity and cpuset), `rows` per table, and from the
 recorder `version`, `command`, `utc_offset_ns`, `kernel`, `machine`, `cpus`, `uid`, `backend`, `options`. A run made
 from a client's log has `imported` instead of most of these: `kind` and `file` of the log, `precision_ns` of its
 times, `lines` and `bad_lines` (`docs/import.md`).
@@ -245,6 +246,8 @@ version 3, with these tables empty:
 - Tables `cpu_waits`, `cgroups` and `machine_cpu` are new. A request's time in which the client's thread could run and
   had no CPU is `runqueue` in every layer, with the request and its fetch.
 - Phases that a thread left open end with the thread.
+- The kind `stop` of incident is new: a client's daemon that was stopped for 100 ms or more.
+- `fuse_requests.error` is -ENOENT where a LOOKUP found nothing: clients answer that without an error.
 - `hits.empty` is new: reads at the end of a file or of size 0 are no longer hits.
 - `downloads.fetch_id` and `reconciliation.in_flight` are new; `tasks.role` may be `neighbour`. `reconciliation.recorded`
   leaves out what was in flight at a reading, and files whose chunk lists were not read.

@@ -311,7 +311,7 @@ REQUEST = Layout(
         u32 end_pid       process in which it ended: the daemon
         u32 end_tid       thread in which it ended
         u32 opcode        FUSE opcode
-        i32 error         0 or -errno
+        i32 error         0 or -errno; -ENOENT of each LOOKUP that found nothing
         u32 requester     in_header.pid: the process on whose behalf
         u32 background    1 when queued as a background request
         """

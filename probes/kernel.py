@@ -111,6 +111,8 @@ OFFSETS = (
     ("FUSE_CHAN_CONN", "fuse_chan", "conn"),
     ("FUSE_ARGS_IN_ARGS", "fuse_args", "in_args"),
     ("FUSE_IN_ARG_VALUE", "fuse_in_arg", "value"),
+    ("FUSE_ARGS_OUT_ARGS", "fuse_args", "out_args"),
+    ("FUSE_ARG_VALUE", "fuse_arg", "value"),
     ("FUSE_FILE_PASSTHROUGH", "fuse_file", "passthrough"),  # commit 4a90451bbc7f, see below
     ("KIOCB_KI_FILP", "kiocb", "ki_filp"),
     ("KIOCB_KI_POS", "kiocb", "ki_pos"),
@@ -126,6 +128,7 @@ OPTIONAL_OFFSETS = frozenset((
     "SOCK_NET",  # built without network namespaces
     # built without it, or from before 4a90451bbc7f ("fuse: implement open in passthrough mode")
     "FUSE_FILE_PASSTHROUGH",  # (in v6.9)
+    "FUSE_ARGS_OUT_ARGS", "FUSE_ARG_VALUE",
     "TASK_STRUCT_FS", "FS_STRUCT_PWD_DENTRY", "FS_STRUCT_PWD_MNT", "DENTRY_D_INODE",
 ))  # fmt: skip
 #: ways from a request to its superblock's device, one of which is enough: FUSE_REQ_CHAN replaced

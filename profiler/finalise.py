@@ -75,6 +75,12 @@ def _meta(spool: ScopedSpool, journal: Journal) -> dict[str, object]:
         "start_ns": journal.start_ns,
         "stop_ns": journal.stop_ns,
         "exit_status": journal.exit_status,
+        "allowed_cpus": _allowed_cpus(journal),
         "own_requests": spool.own_requests().height,
         **{name: journal.start.get(name) for name in _FROM_START},
     }
+
+
+def _allowed_cpus(journal: Journal) -> object:
+    """How many CPUs the command's first process might use; None: not known."""
+    return next((line.get("allowed_cpus") for line in journal.of("cpu_sampler")), None)

@@ -93,7 +93,7 @@ SEGMENT_LINKS = ("op_id", "mount_id", "unique", "fetch_id", "via_tid")
 
 #: kinds of incident
 INCIDENT_KINDS = (
-    "mount", "remount", "reload", "crash", "exit", "dead", "eviction", "hang", "unasked",
+    "mount", "remount", "reload", "crash", "exit", "stop", "dead", "eviction", "hang", "unasked",
     "unnamed",
 )  # fmt: skip
 
@@ -197,7 +197,7 @@ TABLES: tuple[Table, ...] = (
         i64? queued_ns     when it was handed to the queue; null: before recording
         i64? served_ns     when the daemon took it
         i64? end_ns        when the daemon's answer ended it; null: in flight at the end
-        i32  error         0 or -errno
+        i32  error         0 or -errno; -ENOENT of each LOOKUP that found nothing
         i32? op_id         the operation that queued it
         """,
     ),

@@ -4,6 +4,7 @@
 #define REQUEST_ABORTED (-103)
 #define KERNEL_THREAD 0x00200000 /* include/linux/sched.h: PF_KTHREAD */
 #define REQUEST_NOT_CONNECTED (-107)
+#define REQUEST_FOUND_NOTHING (-2)
 
 static __always_inline void read_request(struct request *request, u64 pointer) {
     request->unique = read_u64(pointer + OFFSET_FUSE_REQ_IN_H_UNIQUE);
@@ -118,6 +119,20 @@ static __always_inline void note_ending(struct request *request) {
     thread->ending_dev = request->dev;
 }
 
+/* Whether a LOOKUP found nothing. The daemon may answer that without an error, with node 0, which lets the kernel
+ * remember it. */
+static __always_inline bool found_nothing(struct request *request, u64 pointer) {
+    if (request->opcode != FUSE_LOOKUP || request->error)
+        return false;
+#ifdef OFFSET_FUSE_ARGS_OUT_ARGS
+    u64 arguments = read_u64(pointer + OFFSET_FUSE_REQ_ARGS);
+    u64 entry = read_u64(arguments + OFFSET_FUSE_ARGS_OUT_ARGS + OFFSET_FUSE_ARG_VALUE);
+    return entry && !read_u64(entry); /* struct fuse_entry_out: nodeid */
+#else
+    return false;
+#endif
+}
+
 static __always_inline int request_ended(u64 pointer) {
     u64 task = bpf_get_current_pid_tgid();
     struct request *request = requests.lookup(&pointer);
@@ -131,6 +146,8 @@ static __always_inline int request_ended(u64 pointer) {
     request->end_tid = task;
     request->error = read_u32(pointer + OFFSET_FUSE_REQ_OUT_H_ERROR);
     read_request(request, pointer);
+    if (found_nothing(request, pointer))
+        request->error = REQUEST_FOUND_NOTHING;
     note_ending(request);
     emit_request(request);
     requests.delete(&pointer);

@@ -13,18 +13,21 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     No answer ended that sleep, so there is no proof. But the operation waits for a request for its
     bytes, whichever thread sent it, or else for the request that it sent itself.
     """
-    unended = evidence.operations.filter(pl.col("end_ns").is_null())
-    in_flight = _with_deaths(evidence.requests.filter(pl.col("end_ns").is_null()), evidence.tasks)
+    unended = _in_their_lives(evidence)
+    in_flight = _with_deaths(_open_at_an_end(unended, evidence.requests), evidence.tasks)
     for_bytes = _requests_for_bytes(unended, in_flight, evidence)
-    own = unended.select("op_id").join(
-        in_flight.select("op_id", "mount_id", "unique"), on="op_id", maintain_order="left"
+    own = (
+        unended.select("op_id", "gone_ns")
+        .join(in_flight, on="op_id", maintain_order="left")
+        .filter(_WAS_OPEN)
+        .select("op_id", "mount_id", "unique")
     )
     waited_for = pl.concat([for_bytes, own]).unique("op_id", keep="first", maintain_order=True)
     if not waited_for.height:
         return evidence.blocked
     # of nested operations, the innermost one's request
     sleeps = (
-        _last_sleeps(unended, evidence)
+        _last_sleeps(unended, evidence.blocked)
         .join(waited_for, on="op_id")
         .sort("began_ns")
         .select("row", hung_mount="mount_id", hung_unique="unique")
@@ -36,6 +39,38 @@ def with_hung_requests(evidence: Evidence) -> pl.DataFrame:
     return joined.with_columns(
         mount_id=pl.coalesce("hung_mount", "mount_id"), unique=pl.coalesce("hung_unique", "unique")
     ).drop("row", "hung_mount", "hung_unique")
+
+
+def _in_their_lives(evidence: Evidence) -> pl.DataFrame:
+    """Operations that never ended, with ``born_ns``? and ``gone_ns``?, when their thread lived.
+
+    Of a thread that has several lives it is the one in which the operation began.
+    """
+    unended = evidence.operations.filter(pl.col("end_ns").is_null())
+    lives = evidence.tasks.select("tid", born_ns="start_ns", gone_ns="end_ns")
+    known = (
+        unended.select("op_id", "tid", "start_ns")
+        .join(lives, on="tid")
+        .filter(
+            (pl.col("born_ns") <= pl.col("start_ns"))
+            & (pl.col("start_ns") <= pl.col("gone_ns")).fill_null(value=True)
+        )
+        .select("op_id", "born_ns", "gone_ns")
+    )
+    return unended.join(known, on="op_id", how="left", maintain_order="left")
+
+
+def _open_at_an_end(unended: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    """Requests in flight when recording stopped, or after the first of these threads died."""
+    first_ns = unended["gone_ns"].min()
+    after = pl.lit(value=False) if first_ns is None else pl.col("end_ns") > first_ns
+    return requests.filter(pl.col("end_ns").is_null() | after)
+
+
+#: a request that was in flight when the operation's thread died, or when recording stopped
+_WAS_OPEN = pl.col("end_ns").is_null() | (pl.col("end_ns") > pl.col("gone_ns")).fill_null(
+    value=False
+)
 
 
 def _with_deaths(in_flight: pl.DataFrame, tasks: pl.DataFrame) -> pl.DataFrame:
@@ -56,6 +91,8 @@ def _requests_for_bytes(
 ) -> pl.DataFrame:
     """READs in flight for the bytes of operations, by offset: op_id, mount_id, unique.
 
+    In flight when recording stopped, or when the operation's thread died.
+
     The kernel silently drops a request that no daemon has taken when its sender is killed, so a
     later operation cannot be waiting for it.
     """
@@ -65,6 +102,7 @@ def _requests_for_bytes(
     needed = unended.drop_nulls(["file_id", "offset_bytes", "size_bytes"]).select(
         "op_id",
         "file_id",
+        "gone_ns",
         began_ns="start_ns",
         from_byte="offset_bytes",
         to_byte=pl.sum_horizontal("offset_bytes", "size_bytes"),
@@ -76,31 +114,24 @@ def _requests_for_bytes(
         pl.sum_horizontal("offset_bytes", "size_bytes") > pl.col("from_byte")
     )
     dropped = pl.col("served_ns").is_null() & (pl.col("died_ns") < pl.col("began_ns"))
-    kept = pairs.filter(overlapping & ~dropped.fill_null(value=False)).sort("offset_bytes")
+    kept = pairs.filter(_WAS_OPEN & overlapping & ~dropped.fill_null(value=False))
+    kept = kept.sort("offset_bytes")
     return kept.select("op_id", "mount_id", "unique")
 
 
-def _last_sleeps(unended: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+def _last_sleeps(unended: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     """The last sleep of each operation, if no request's end ended it: op_id, began_ns, row.
 
     It lasted until the thread died or the recording stopped. ``row``: its row in `blocked`.
     """
-    lives = evidence.tasks.select("tid", born_ns="start_ns", died_ns="end_ns")
-    began = (
-        unended.select("op_id", "tid", began_ns="start_ns")
-        .join(lives, on="tid")
-        .filter(
-            (pl.col("born_ns") <= pl.col("began_ns"))
-            & (pl.col("began_ns") <= pl.col("died_ns")).fill_null(value=True)
-        )
-    )
-    sleeps = evidence.blocked.with_row_index("row").filter(
+    began = unended.drop_nulls("born_ns").select("op_id", "tid", "gone_ns", began_ns="start_ns")
+    sleeps = blocked.with_row_index("row").filter(
         ~pl.col("off_reason").is_in(["preempted", "stopped"])
     )
     inside = sleeps.join(began, on="tid").filter(
         (pl.col("start_ns") >= pl.col("began_ns"))
-        & (pl.col("start_ns") <= pl.col("died_ns")).fill_null(value=True)
+        & (pl.col("start_ns") <= pl.col("gone_ns")).fill_null(value=True)
     )
     last = inside.sort("start_ns").unique("op_id", keep="last")
-    stayed = pl.col("end_ns").is_null() | pl.col("died_ns").is_not_null()
+    stayed = pl.col("end_ns").is_null() | pl.col("gone_ns").is_not_null()
     return last.filter(pl.col("unique").is_null() & stayed).select("op_id", "began_ns", "row")

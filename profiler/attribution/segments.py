@@ -288,7 +288,7 @@ def _waits(states: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
         end_ns="off_end",
         how=pl.when(pl.col("queued_by") == pl.col("op_id"))
         .then(pl.lit("queued"))
-        .when(pl.col("answered_ns").is_null())
+        .when(pl.col("answered_ns").is_null() | (pl.col("answered_ns") > pl.col("off_end")))
         .then(pl.lit("range"))
         .otherwise(pl.lit("waker"))
         .cast(WAIT_HOW),

@@ -18,6 +18,7 @@ from .incidents import IncidentEvidence, incidents, last_calls
 from .observation import losses, probes
 from .reconcile import Recorded, reconciliation
 from .remounts import reloads, remounts, revisions_at_start
+from .stops import stops
 
 
 def health_tables(spool: ScopedSpool, journal: Journal, sides: Sides) -> Iterator[Part]:
@@ -46,7 +47,7 @@ def _mount_evidence(journal: Journal, sides: Sides) -> MountEvidence:
 def _changes(
     spool: ScopedSpool, journal: Journal, mounts: pl.DataFrame, sides: Sides
 ) -> list[pl.DataFrame]:
-    """Incidents of reloads, remounts and evictions."""
+    """Incidents of reloads, remounts, evictions and stops."""
     client = sides.client
     columns = ["mount_id", "object_hash", "start_ns"]
     looked_for = pl.concat([client.lookups.select(columns), client.fetches.select(columns)])
@@ -55,6 +56,7 @@ def _changes(
         reloads(journal, mounts),
         remounts(journal, mounts, looked_for, sides.wire.manifests),
         evictions(spool.removals(), owners, client.chunks),
+        stops(spool.blocked(), mounts, sides.kernel.stop_ns),
     ]
 
 

@@ -137,6 +137,7 @@ LINES: dict[str, dict[str, Shape]] = {
     })))},
     "incident": {"incident": Maybe(_TEXT), "detail": Maybe(_TEXT), "pid": Maybe(_PID)},
     "launches": {"watched": _FLAG},
+    "cpu_sampler": {"allowed_cpus": Maybe(Whole(1))},
     "gpu": {"devices": Rows(_GPU)},
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Sample what limits the CPU time of the command and of the clients' daemons while a command runs.
 
 A thread of the session reads, four times a second, the quotas of their cgroups and how often these
-were throttled, and what all CPUs of the machine did.
+were throttled, what all CPUs of the machine did, and how many of them the command may use.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class CpuSampler:
     """A thread that samples from `start` to `stop`.
 
     ``tasks``: the spool file of the ring of tasks, read while it grows: daemons that come later are
-    in it. ``samples``: a descriptor to append to, a line of JSON for each sample.
+    in it. ``samples``: a descriptor to append to, a line of JSON for each sample. ``allowed_cpus``:
+    how many CPUs the command's first process may run on, when it was last seen; None: never.
     """
 
     def __init__(self, tasks: Path, samples: int, reader: CpuReader | None = None) -> None:
@@ -36,6 +38,13 @@ class CpuSampler:
         self._thread = threading.Thread(target=self._run, name="CPU sampler", daemon=True)
         self._pids = dict[int, None]()  # in the order in which they came
         self._read_bytes = self._cpu_ns = 0
+        self._command: int | None = None
+        self.allowed_cpus: int | None = None
+
+    def watch_command(self, pid: int) -> None:
+        """Sample the cgroups of the command's first process, and how many CPUs it may use."""
+        self._command = pid
+        self.watch(pid)
 
     def watch(self, pid: int) -> None:
         """Sample the cgroups of a process from now on."""
@@ -70,6 +79,9 @@ class CpuSampler:
     def _sample(self, tasks: Any) -> None:
         for pid in self._new_daemons(tasks):
             self.watch(pid)
+        if self._command is not None:
+            with suppress(OSError):  # it has ended
+                self.allowed_cpus = len(os.sched_getaffinity(self._command))
         processes = list(self._pids)[-MAX_PROCESSES:]
         line = {
             "time_ns": time.monotonic_ns(),

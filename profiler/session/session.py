@@ -230,7 +230,7 @@ class Recording:
 
     def _start_sampling(self, pid: int) -> None:
         self.sampler.start()
-        self.cpu_sampler.watch(pid)
+        self.cpu_sampler.watch_command(pid)
         self.cpu_sampler.start()
         if self.options.gpu != "off":
             self.gpu_sampler.start()
@@ -244,7 +244,8 @@ class Recording:
         sampled, gpus = self.sampler.stop(), self.gpu_sampler.stop()
         self._note("sampler", cpu_ns=sampled.cpu_ns, samples=sampled.samples)
         self._note("gpu_sampler", cpu_ns=gpus.cpu_ns, samples=gpus.samples)
-        self._note("cpu_sampler", cpu_ns=self.cpu_sampler.stop())
+        used_ns, allowed = self.cpu_sampler.stop(), self.cpu_sampler.allowed_cpus
+        self._note("cpu_sampler", cpu_ns=used_ns, allowed_cpus=allowed)
         self._note("probes", rows=[sampled.row, *gpus.rows])
         taken = {SOCKET_EVENT: sampled.samples, GPU_EVENT: gpus.samples}
         self._note("hits", rows=[{"event": event, "hits": hits} for event, hits in taken.items()])

@@ -9,8 +9,11 @@ from ..numbers.gains import Gain
 from ..numbers.statistics import Statistics
 from ..words import capital, duration, percent
 from .conditions import (
+    answers_reads,
     asks_for_names,
     compressed,
+    finds_often,
+    finds_slowly,
     held_by_catalog,
     held_by_collision,
     held_by_handle,
@@ -23,16 +26,20 @@ from .conditions import (
     writes_cache,
 )
 from .finding import Finding, matters
-from .servers import is_here, proxy_is_here
+from .servers import is_here, proxy_is_here, the_server
 from .sharing import others_fetched
 
 #: mean number of fetches at once below which more at once would help
 _FEW_AT_ONCE = 2
+_FEWER_NAMES = "fewer requests for names and attributes"
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """What would shorten a wait, who can do it, and in which runs it can help."""
+    """What would shorten a wait, who can do it, and in which runs it can help.
+
+    In ``what``, ``asked`` stands for the server that took most time, the ``first`` of several.
+    """
 
     who: str
     what: str
@@ -50,6 +57,10 @@ class Lever:
 
 def _is_away(s: Statistics) -> bool:
     return not is_here(s)
+
+
+def _is_near(s: Statistics) -> bool:
+    return is_here(s) or proxy_is_here(s)
 
 
 def _one_at_a_time(s: Statistics) -> bool:
@@ -70,8 +81,7 @@ LEVERS = (
         "the server's first byte",
         (
             Remedy("the site", "a cache or proxy near here that holds the objects", _is_far),
-            Remedy("the site", "look at the proxy, which is on this machine", proxy_is_here),
-            Remedy("the site", "look at that server, which is on this machine", is_here),
+            Remedy("the site", "look{first} at {asked}", _is_near),
             Remedy("the program", "open and read several files or parts at once", _one_at_a_time),
             Remedy("the publisher", "fewer and larger objects", _one_at_a_time),
         ),
@@ -81,8 +91,7 @@ LEVERS = (
         "receiving the data",
         (
             Remedy("the site", "a faster line, or a cache on this side of it", _is_far),
-            Remedy("the site", "look at the proxy, which is on this machine", proxy_is_here),
-            Remedy("the site", "look at that server, which is on this machine", is_here),
+            Remedy("the site", "look{first} at {asked}", _is_near),
             Remedy("the program", "read only what is needed"),
             Remedy("the publisher", "smaller data, or data that compresses"),
         ),
@@ -134,12 +143,21 @@ LEVERS = (
         "the requests that the client answers itself",
         (
             Remedy("the program", "fewer and larger reads", reads_are_small),
-            Remedy("the program", "fewer lookups and opens", asks_for_names),
+            Remedy("the program", _FEWER_NAMES, asks_for_names),
             Remedy("the site", "a faster disk for the client's cache", reads_cache),
-            Remedy("the site", "memory in which the kernel keeps what was read before"),
+            Remedy(
+                "the site", "memory in which the kernel keeps what was read before", answers_reads
+            ),
         ),
     ),
-    Lever("catalogs", "the catalogs", (Remedy("the publisher", "smaller nested catalogs"),)),
+    Lever(
+        "catalogs",
+        "the catalogs",
+        (
+            Remedy("the program", _FEWER_NAMES, finds_often),
+            Remedy("the publisher", "smaller nested catalogs", finds_slowly),
+        ),
+    ),
 )
 
 
@@ -153,10 +171,16 @@ def levers(s: Statistics) -> Iterator[Finding]:
         gain = s.command_time.gains.get(each.part)
         if gain is None or not matters(s, gain.held_ns):
             continue
-        remedies = "; ".join(f"{r.who}: {r.what}" for r in each.remedies if r.helps(s))
+        remedies = "; ".join(_said(r, s) for r in each.remedies if r.helps(s))
         held = f"{duration(gain.held_ns)} ({percent(gain.held_ns / wall_ns)})"
         headline = f"{capital(each.what)} held the command up for {held}; {_at_most(gain)}."
         yield Finding("advice", headline, f"{capital(remedies)}." if remedies else "", gain.held_ns)
+
+
+def _said(remedy: Remedy, s: Statistics) -> str:
+    first = " first" if len(s.servers) > 1 else ""
+    what = remedy.what.format(first=first, asked=the_server(s.servers[:1]))
+    return f"{remedy.who}: {what}"
 
 
 def _at_most(gain: Gain) -> str:

@@ -25,9 +25,18 @@ def cached_chunks(s: Statistics) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"{cached:,} of {were} in the client's cache when first looked up.",
-            f"{size(s.bytes.unpacked)} of files came over HTTP. All that came, with catalogs and "
-            f"headers, was {wire} on the wire.",
+            f"{_of_files(s)} came over HTTP. All that came, with catalogs and headers, was {wire} "
+            "on the wire.",
         )
+
+
+def _of_files(s: Statistics) -> str:
+    """How much content of files came, and how many chunks beside of which the size is not known."""
+    unsized = s.fetches.unsized
+    content = f"{size(s.bytes.unpacked)} of files"
+    if not unsized:
+        return content
+    return f"{content}, and {plural(unsized, 'chunk')} of which the size is not known,"
 
 
 def page_cache(s: Statistics) -> Iterator[Finding]:

@@ -10,6 +10,8 @@ _COMPRESSED = 0.98
 _PART = 0.2
 #: a READ below this size can be larger: the kernel asks for up to 128 KiB
 _LARGE_READ_BYTES = 64 << 10
+#: looking up a name in a catalog that is loaded takes less
+_SLOW_LOOKUP_NS = 200_000
 
 
 def compressed(s: Statistics) -> bool:
@@ -55,6 +57,23 @@ def reads_are_small(s: Statistics) -> bool:
 def asks_for_names(s: Statistics) -> bool:
     """Return whether more requests asked for names and attributes than for content."""
     return s.patterns.names.count > sum(each.count for each in s.patterns.reading.sizes)
+
+
+def answers_reads(s: Statistics) -> bool:
+    """Return whether the client answered READs without fetching, which the kernel could have."""
+    return s.patterns.reading.answered.count > 0
+
+
+def finds_slowly(s: Statistics) -> bool:
+    """Return whether the catalogs' size matters: they were fetched, or a look-up took long."""
+    names, looked_up_ns = s.patterns.names, s.command_time.thread_causes_ns.get("catalog", 0)
+    is_slow = looked_up_ns >= _SLOW_LOOKUP_NS * max(names.count, 1)
+    return is_slow or 2 * names.catalogs.threads_ns > looked_up_ns
+
+
+def finds_often(s: Statistics) -> bool:
+    """Return whether it is the number of look-ups that took the time."""
+    return asks_for_names(s) and not finds_slowly(s)
 
 
 def held_by_handle(s: Statistics) -> bool:

@@ -46,7 +46,7 @@ def command_lacked_cpu(s: Statistics) -> Iterator[Finding]:
         yield _finding(s.cpu, lack, headline, "")
         return
     wanted_ns = s.cpu.ran_ns + s.cpu.lacked_ns
-    many = s.cpu.wanting > (s.cpu.cpus or s.cpu.wanting)
+    many = s.cpu.wanting > (s.cpu.usable or s.cpu.wanting)
     if many and s.cpu.lacked_ns > max(_TOO_MANY * wanted_ns, WORTH * s.command_time.wall_ns):
         lacked = f"{duration(s.cpu.lacked_ns)} ({percent(s.cpu.lacked_ns / wanted_ns)})"
         headline = (
@@ -121,11 +121,11 @@ def _advice(cpu: Cpu, lack: Lack) -> Iterator[str]:
             case "quota":
                 yield f"{_quota(cpu, lack)} A higher quota {shorter}."
             case "neighbour":
-                yield f"Other programs elsewhere, or more CPUs{_has(cpu)}, {shorter}."
+                yield f"Other programs elsewhere, or more CPUs{_has(cpu, lack)}, {shorter}."
             case "command":
                 yield f"{_too_many(cpu)} Fewer that compute at once {shorter}."
             case "client":
-                yield f"More CPUs{_has(cpu)} {shorter}."
+                yield f"More CPUs{_has(cpu, lack)} {shorter}."
 
 
 def _quota(cpu: Cpu, lack: Lack) -> str:
@@ -150,8 +150,12 @@ def _too_many(cpu: Cpu) -> str:
 
 
 def _there_are(cpu: Cpu) -> str:
+    if cpu.is_bound:
+        return f"; its affinity or cpuset allows {cpu.allowed:,} of {cpu.cpus:,}"
     return "" if cpu.cpus is None else f"; there {'is' if cpu.cpus == 1 else 'are'} {cpu.cpus:,}"
 
 
-def _has(cpu: Cpu) -> str:
+def _has(cpu: Cpu, lack: Lack) -> str:
+    if cpu.is_bound and lack.whose == "command":
+        return f" than the {cpu.allowed:,} of {cpu.cpus:,} that its affinity or cpuset allows"
     return "" if cpu.cpus is None else f" than {cpu.cpus:,}"

@@ -33,21 +33,31 @@ def failed_operations(s: Statistics) -> Iterator[Finding]:
     by_mount = sorted(s.failed_operations, key=_mount_and_error)
     groups = [list(alike) for _, alike in groupby(by_mount, key=_mount_and_error)]
     for alike in sorted(groups, key=lambda group: group[0].first_ns):
-        yield _dead(alike) if alike[0].error == "ENOTCONN" else _failed(alike)
+        yield _dead(s, alike) if alike[0].error == "ENOTCONN" else _failed(alike)
 
 
 def _mount_and_error(each: FailedOperation) -> tuple[str, str]:
     return each.mountpoint or "", each.error
 
 
-def _dead(alike: list[FailedOperation]) -> Finding:
+def _dead(s: Statistics, alike: list[FailedOperation]) -> Finding:
     place = _place(alike[0])
     which = f"the mount {place}" if place else "its mount"
     again = f"umount -l {place}" if place else "umount -l"
+    until = f"Every access fails until it is detached ({again}) and mounted again."
     return Finding(
         "warning",
         f"{_what(alike)} failed: {which} is dead: its client has ended (ENOTCONN).",
-        f"{_first(alike)}Every access fails until it is detached ({again}) and mounted again.",
+        f"{_first(alike)}{'It was mounted again later.' if _is_renewed(s, alike) else until}",
+    )
+
+
+def _is_renewed(s: Statistics, alike: list[FailedOperation]) -> bool:
+    """Whether something was mounted at the same place after the first of these failed."""
+    failed_ns = s.start_ns + min(each.first_ns for each in alike)
+    return any(
+        mount["mountpoint"] == alike[0].mountpoint and (mount["start_ns"] or 0) > failed_ns
+        for mount in s.mounts
     )
 
 

@@ -25,6 +25,8 @@ _OUT_OF_LINE = 5
 _TIMEOUTS = {"proxy": "CVMFS_TIMEOUT", "direct": "CVMFS_TIMEOUT_DIRECT"}
 #: the shortest timeout that can be set
 _LEAST_TIMEOUT_NS = 1_000_000_000
+#: share of the command's time by which any thread's waits may be longer than the command's own
+_ROUNDING = 0.01
 
 
 def hung(s: Statistics) -> Iterator[Finding]:
@@ -112,10 +114,7 @@ def _what_would_help(s: Statistics) -> str:
     first_ns, transfer_ns = s.waits.first_byte_ns, s.waits.transfer_ns
     if not matters(s, max(first_ns, transfer_ns)):
         return ""
-    waited = (
-        f"The command waited {_share(s, first_ns)} for first bytes and {_share(s, transfer_ns)} "
-        "for transfers: "
-    )
+    waited = f"{_waited(s, first_ns)} for first bytes and {_share(s, transfer_ns)} for transfers: "
     if first_ns > 2 * transfer_ns:
         nearer = "" if is_here(s) or proxy_is_here(s) else ", or a nearer proxy,"
         return (
@@ -135,7 +134,13 @@ def _larger(s: Statistics) -> str:
 
 
 def _waited(s: Statistics, ns: int) -> str:
-    return f"The command waited {_share(s, ns)}"
+    """Say how long the command waited, or any of its threads where that was longer than itself.
+
+    A thread that waits while another goes on does not hold the command up.
+    """
+    is_longer = ns > s.command_time.cvmfs_ns + _ROUNDING * s.command_time.wall_ns
+    who = "Some thread of the command" if is_longer else "The command"
+    return f"{who} waited {_share(s, ns)}"
 
 
 def _share(s: Statistics, ns: int) -> str:

@@ -18,7 +18,7 @@ _SMALL_FILE_BYTES = 128 << 10
 _LEAST_UNREAD_BYTES = 16 << 20
 #: share of what threads wait for an open file from which on they wait for each other
 _LOCKED = 0.25
-#: opens of each file, from which on they are too many
+#: opens of each file, or requests for its attributes, from which on they are too many
 _OPENED_AGAIN = 3
 #: other requests for names, in words, by the name of the opcode
 _OTHERS = {
@@ -30,6 +30,8 @@ _OTHERS = {
 #: what saves requests for attributes, by the name of the opcode
 _SAVED_BY = {
     "READLINK": "CVMFS_CACHE_SYMLINKS=yes lets the kernel remember where symbolic links lead.",
+    "GETXATTR": "ls -l, cp -a and backups ask for these of each file (access lists, security "
+    "labels), and the kernel does not remember them: ask for less, or for fewer files.",
     "STATFS": "Who asks for free space again and again (statfs, df, an IDE) can ask less; "
     "CVMFS_STATFS_CACHE_TIMEOUT lets the client remember the answer.",
 }  # fmt: skip
@@ -171,9 +173,11 @@ def _fewer_names(asked: Names) -> str:
         )
     if asked.opens > max(asked.lookups, _OPENED_AGAIN * asked.opened_files):
         return "The program opens the same files again and again: it can keep them open."
-    name = next(iter(asked.others), "")
-    if asked.others.get(name, 0) * 2 > asked.count:
-        return _SAVED_BY.get(name, "The program asks for them again and again: it can ask less.")
+    name, most = next(iter(asked.others.items()), ("", 0))
+    if most * 2 > asked.count and name in _SAVED_BY:
+        return _SAVED_BY[name]
+    if most * 2 > asked.count and most > _OPENED_AGAIN * asked.others_of:
+        return "The program asks for them again and again: it can ask less."
     if asked.not_found * 4 >= asked.lookups > asked.opens:
         return (
             "Fewer directories to search for files (sys.path, PATH, LD_LIBRARY_PATH) would help, "

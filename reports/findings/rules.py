@@ -24,6 +24,7 @@ from .sharing import neighbours
 from .tensors import late_tensors
 from .time import phase_apart, threads_apart, undivided, where_time_went
 from .trust import (
+    client_stopped,
     command_failed,
     died,
     incomplete,
@@ -45,8 +46,8 @@ Rule = Callable[[Statistics], Iterator[Finding]]
 
 #: what limits trust in the numbers
 _TRUST: tuple[Rule, ...] = (
-    lived_on, incomplete, lost_events, unreconciled, died, failed_operations, unfinished,
-    command_failed,
+    lived_on, incomplete, lost_events, unreconciled, died, client_stopped, failed_operations,
+    unfinished, command_failed,
 )  # fmt: skip
 #: what held the time
 _TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)

@@ -88,6 +88,20 @@ def died(s: Statistics) -> Iterator[Finding]:
             yield Finding("warning", headline, str(incident["detail"]))
 
 
+def client_stopped(s: Statistics) -> Iterator[Finding]:
+    """Say when clients were stopped: what waited then did not wait for a server."""
+    for incident in s.incidents:
+        if incident["kind"] == "stop":
+            after = duration(incident["time_ns"] - s.start_ns)
+            yield Finding(
+                "warning",
+                f"A client was stopped {after} after the start.",
+                f"{capital(str(incident['detail']))}, by a signal, a tracer or its cgroup's "
+                "freezer. What waited for it meanwhile counts as what it had begun, as a wait for "
+                "the server's first byte, say. It tells nothing of the server or the network.",
+            )
+
+
 def unasked(s: Statistics) -> Iterator[Finding]:
     """Say why the chunks of some files are not known."""
     for incident in s.incidents:
@@ -110,7 +124,7 @@ def unfinished(s: Statistics) -> Iterator[Finding]:
     """Name the operations that never ended."""
     if s.unfinished:
         number = plural(len(s.unfinished), "file operation was", "file operations were")
-        headline = f"{number} still in progress when recording ended."
+        headline = f"{number} still in progress when the thread or recording ended."
         yield Finding("warning", headline, "; ".join(s.unfinished[:3]) + ".")
 
 

@@ -88,7 +88,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Cpu:
-    """Want of CPU. ``cpus``: of the machine.
+    """Want of CPU. ``cpus``: of the machine; ``allowed``: of them, those that the command may use.
 
     ``lacks``: the longest first. Of all threads of the command together, ``ran_ns`` on a CPU and
     ``lacked_ns`` without; ``wanting``: how many wanted one at once, at most.
@@ -100,11 +100,23 @@ class Cpu:
     ran_ns: int = 0
     lacked_ns: int = 0
     wanting: int = 0
+    allowed: int | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the command may not use all CPUs of the machine."""
+        return None not in (self.cpus, self.allowed) and self.allowed < self.cpus  # type: ignore[operator]
+
+    @property
+    def usable(self) -> int | None:
+        """How many CPUs the command can use."""
+        return self.allowed if self.is_bound else self.cpus
 
 
 def cpu(material: Material) -> Cpu:
     """Return who lacked a CPU in the whole command and in its phases."""
-    frames, cpus = material.frames, material.meta.get("cpus")
+    frames, meta = material.frames, material.meta
+    cpus, allowed = meta.get("cpus"), meta.get("allowed_cpus")
     quotas = _quotas(frames)
     lacks = [
         lack
@@ -122,6 +134,7 @@ def cpu(material: Material) -> Cpu:
         ran_ns=_time(running),
         lacked_ns=_time(without),
         wanting=_most_at_once(pl.concat([running, without])),
+        allowed=allowed if isinstance(allowed, int) else None,
     )
 
 

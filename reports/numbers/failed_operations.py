@@ -31,13 +31,15 @@ class FailedOperation:
 def failed_operations(frames: Frames, window: Window) -> tuple[FailedOperation, ...]:
     """Return what failed, by the time of the first."""
     failed = frames["failed_operations"]
-    operations = frames["operations"].select("op_id", "kind", "result", "start_ns")
+    operations = frames["operations"].select(
+        "op_id", "kind", "result", failed_ns=pl.coalesce("end_ns", "start_ns")
+    )
     places = frames["mounts"].select("mount_id", "mountpoint")
     joined = failed.join(operations, on="op_id").join(places, on="mount_id", how="left")
     counted = (
         joined.with_columns(pl.col("kind").cast(pl.String), error=-pl.col("result"))
         .group_by(_ALIKE)
-        .agg(count=pl.len(), first_ns=pl.col("start_ns").min() - window.start_ns)
+        .agg(count=pl.len(), first_ns=pl.col("failed_ns").min() - window.start_ns)
         .sort("first_ns", *_ALIKE)
     )
     return tuple(

@@ -18,7 +18,8 @@ SLOWEST_CHUNKS = 30
 class Fetches:
     """Waits of the daemon for objects; ``busy_ns`` is time with at least one in progress.
 
-    Of ``chunks_downloaded``, ``files_downloaded`` are files that are not chunked;
+    Of ``chunks_downloaded``, ``files_downloaded`` are files that are not chunked, and of
+    ``unsized`` the size is not known, so ``unpacked_bytes`` is without them.
     ``mean_at_once`` is the mean number of fetches in progress while there is any: 1 is one after
     another.
     """
@@ -33,6 +34,7 @@ class Fetches:
     busy_ns: int
     most_at_once: int
     files_downloaded: int = 0
+    unsized: int = 0
     mean_at_once: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +112,7 @@ def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
         summed_ns=summed,
         busy_ns=busy,
         most_at_once=most,
+        unsized=count_of(downloaded, pl.col("unpacked_bytes").is_null()),
         files_downloaded=count_of(downloaded, pl.col("object_kind") == "file"),
     )
 

@@ -54,7 +54,8 @@ class WholeFiles:
 @dataclass(frozen=True)
 class Names:
     """Requests for names and attributes: lookups, of which some found nothing, opens of so many
-    different files, and ``others`` by the name of their opcode, the most first.
+    different files, and ``others`` by the name of their opcode, the most first; the first of these
+    asked of ``others_of`` different files.
 
     ``held`` by them, without fetches of files; ``catalogs`` of that by fetches of catalogs.
     """
@@ -64,6 +65,7 @@ class Names:
     opens: int
     opened_files: int
     others: dict[str, int]
+    others_of: int
     held: Held
     catalogs: Held
 
@@ -176,6 +178,9 @@ def _names(material: Material, pieces: Linked) -> Names:
         opens=count_of(of_names, is_open),
         opened_files=of_names.filter(is_open).select("mount_id", "node_id").n_unique(),
         others={fuse.OPCODES[opcode]: count for opcode, count in by_count.iter_rows()},
+        others_of=of_names.join(by_count.head(1), on="opcode", how="semi")
+        .select("mount_id", "node_id")
+        .n_unique(),
         held=held(pieces, of_names, REQUEST),
         catalogs=held(chosen(pieces, pl.col("fetch_id").is_not_null()), of_names, REQUEST),
     )

@@ -83,6 +83,12 @@ def test_files_are_private_and_the_spool_goes(cold_read: SpoolWriter) -> None:
     assert not (run / "spool").exists()
 
 
+def test_how_many_cpus_the_command_might_use(cold_read: SpoolWriter) -> None:
+    assert finalise(cold_read.run, keep_spool=True).meta["allowed_cpus"] is None
+    cold_read.journal("cpu_sampler", 29000, cpu_ns=1, allowed_cpus=3)
+    assert finalise(cold_read.run).meta["allowed_cpus"] == 3
+
+
 def test_the_spool_may_be_kept_and_finalised_again(cold_read: SpoolWriter) -> None:
     first = finalise(cold_read.run, keep_spool=True)
     again = finalise(cold_read.run, keep_spool=True)

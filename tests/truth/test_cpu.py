@@ -295,7 +295,9 @@ def test_what_a_neighbour_runs_after_a_refill_is_not_the_quotas(
     cgroup.limit(50)
     program = [sys.executable, "-I", "-c", COMPUTE, str(tmp_path / "facts.json"), "60", "0"]
     run = traced_command(tmp_path / "run.cvmprof", pinned(*cgroup.entered(*program)))
-    lack = lack_of(measured(run), "whole command", "command")
+    s = measured(run)
+    assert (s.cpu.allowed, s.cpu.cpus) == (1, os.cpu_count())
+    lack = lack_of(s, "whole command", "command")
     throttled_ns = cgroup.throttled_ns()
     assert throttled_ns > 300 * MS
     assert 0.9 * throttled_ns <= lack.held_by("quota") <= 1.05 * throttled_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -91,6 +92,27 @@ try:
 except OSError:
     pass
 """
+#: looks for names that are not there, each once, and for one that is
+LOOK_FOR = """
+import os, sys
+for number in range(int(sys.argv[2])):
+    assert not os.path.exists(os.path.join(sys.argv[1], f"absent-{os.getpid()}-{number}"))
+assert os.path.exists(os.path.join(sys.argv[1], "m0.py"))
+"""
+#: stops the client for a time, and reads meanwhile; prints when it was told to stop and to go on
+READ_STOPPED = """
+import json, os, signal, sys, time
+client, times = int(os.getxattr(sys.argv[1], "user.pid")), [time.monotonic_ns()]
+os.kill(client, signal.SIGSTOP)
+if not os.fork():
+    time.sleep(0.3)
+    times.append(time.monotonic_ns())
+    os.kill(client, signal.SIGCONT)
+    json.dump([client, *times], open(sys.argv[2], "w"))
+    os._exit(0)
+open(os.path.join(sys.argv[1], "model.bin"), "rb").read()
+os.wait()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +188,29 @@ def test_small_files_are_told_by_their_number(library: Truth, trace: Trace) -> N
     said = headline(run, "300 files of 16 B (median) were fetched one at a time: ")
     assert re.fullmatch(r".*: [\d.]+ m?s of [\d.]+ s\.", said)
     assert patterns(run).reading.small.count == 0
+
+
+def test_a_client_that_was_stopped_is_told(library: Truth, trace: Trace, tmp_path: Path) -> None:
+    """What waited for it says nothing of its server."""
+    library.cool()
+    times = tmp_path / "times.json"
+    run = trace(READ_STOPPED, library.mountpoint, times)
+    client, told, goes_on = json.loads(times.read_text())
+    (stop,) = run.tables["incidents"].filter(kind="stop").to_dicts()
+    assert stop["pid"] == client and told <= stop["time_ns"]
+    lasted_ns = int(str(stop["detail"]).split()[-2]) * 1_000_000
+    assert goes_on - stop["time_ns"] - 1_000_000 <= lasted_ns
+    assert headline(run, "A client was stopped ").endswith(" after the start.")
+
+
+def test_names_that_are_not_there_are_told_from_those_that_are(
+    library: Truth, trace: Trace
+) -> None:
+    """The clients answer a lookup of an absent name without an error, with node 0."""
+    library.cool()
+    run = trace(LOOK_FOR, library.mountpoint, 150)
+    asked = patterns(run).names
+    assert asked.not_found == 150 <= asked.lookups <= 150 + 10
 
 
 def test_single_pages_in_order_are_told(library: Truth, trace: Trace) -> None:

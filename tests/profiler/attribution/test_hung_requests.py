@@ -129,6 +129,18 @@ def test_a_sleep_inside_the_operation_until_the_thread_died(
     assert waits(READ, sleeps=({**SLEEP, **sleep},), tasks=(task,)) == [waited_for]
 
 
+@pytest.mark.parametrize(("answered_ns", "waited_for"), [(None, 7), (71, 7), (70, None)])
+@pytest.mark.parametrize("change", [{}, {"op_id": 0, "offset_bytes": None}], ids=["bytes", "own"])
+def test_a_request_that_was_answered_after_the_thread_died(
+    change: dict[str, Any], answered_ns: int | None, waited_for: int | None
+) -> None:
+    """A thread that was killed no longer waits, and the client answers all the same."""
+    request = {**READ, "unique": 7, **change, "end_ns": answered_ns}
+    died = {**ALIVE, "end_ns": 70}
+    known = {**READ, "unique": 2, "end_ns": 41}
+    assert waits(known, request, sleeps=({**SLEEP, "end_ns": 70},), tasks=(died,)) == [waited_for]
+
+
 def test_the_last_sleep_of_the_operations_own_life() -> None:
     """A preemption is no sleep; a thread of that number that lived before or later is another."""
     preempted = {**SLEEP, "start_ns": 80, "off_reason": "preempted"}

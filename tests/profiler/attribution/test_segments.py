@@ -346,9 +346,9 @@ def test_a_sleep_is_divided_by_the_pieces_that_it_meets() -> None:
 def test_a_wait_is_known_by_who_queued_the_request_or_by_the_wake_or_by_bytes_only() -> None:
     sleep = {"start_ns": 30, "woken_ns": 50, "end_ns": 50}
     for request, how in (
-        ({"op_id": 0, "end_ns": 60}, "queued"), ({"op_id": 0}, "queued"),
-        ({"op_id": 9, "end_ns": 60}, "waker"), ({"end_ns": 60}, "waker"), ({"op_id": 9}, "range"),
-        ({}, "range"),
+        ({"op_id": 0, "end_ns": 45}, "queued"), ({"op_id": 0}, "queued"),
+        ({"op_id": 9, "end_ns": 45}, "waker"), ({"end_ns": 45}, "waker"), ({"op_id": 9}, "range"),
+        ({}, "range"), ({"op_id": 9, "end_ns": 51}, "range"),
     ):  # fmt: skip
         asked = requests({"unique": 4, **request}, {"unique": 6, "op_id": 0})
         assert of_request(sleep, requests=asked)[-1] == (30, 50, how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,23 @@ def test_the_command_and_daemons_that_come_later_are_sampled(tasks: Path, tmp_pa
     assert last["processes"]["9"] == [{"path": "/9", "quota_us": 1, "period_us": 2}]
     times = [line["time_ns"] for line in written(out)]
     assert times == sorted(set(times))
+    os.close(samples)
+
+
+def test_how_many_cpus_the_command_may_use(tasks: Path, tmp_path: Path) -> None:
+    """As it was last seen: afterwards its process is gone."""
+    out = tmp_path / "samples"
+    samples = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sampler = CpuSampler(tasks, samples, Reader())
+    command = subprocess.Popen(["sleep", "60"])
+    os.sched_setaffinity(command.pid, {min(os.sched_getaffinity(0))})
+    sampler.watch_command(command.pid)
+    sampler.start()
+    wait_for(out, str(command.pid))
+    command.kill()
+    command.wait()
+    sampler.stop()
+    assert sampler.allowed_cpus == 1
     os.close(samples)
 
 

@@ -50,10 +50,8 @@ def advice(chunks: object = ONE_BY_ONE, **causes_ns: int) -> list[Finding]:
         ("daemon_lock", "locks in the client",
          "To find out: the table lock_waits names each holder."),
         ("cache_read", "the requests that the client answers itself",
-         "The site: a faster disk for the client's cache; the site: memory in which the kernel "
-         "keeps what was read before."),
-        ("fuse_queue", "the requests that the client answers itself",
-         "The site: memory in which the kernel keeps what was read before."),
+         "The site: a faster disk for the client's cache."),
+        ("fuse_queue", "the requests that the client answers itself", ""),
         ("daemon", "the requests that the client answers itself", None),
         ("catalog", "the catalogs", "The publisher: smaller nested catalogs."),
     ],
@@ -119,9 +117,9 @@ def test_a_proxy_on_this_machine_is_to_be_looked_at(cause: str) -> None:
     for is_local, said in ((True, True), (False, False)):
         proxy = Server("h:80", is_proxy=True, is_local=is_local, requests=1, ns=1)
         advised = what_is_advised(command_time=time, servers=(proxy,))
-        assert ("look at the proxy, which is on this machine" in advised) is said
+        assert ("look at the proxy on this machine (h:80)" in advised) is said
         assert ("near here" in advised or "a faster line" in advised) is not said
-        assert "look at that server" not in advised
+        assert "look at the server" not in advised
 
 
 def test_no_advice_where_nothing_waited_for_cvmfs() -> None:
@@ -160,8 +158,17 @@ def test_a_server_on_this_machine_has_no_line_and_nothing_nearer(cause: str) -> 
     here, away = (Server("h:80", False, is_local, 1, 1) for is_local in (True, False))
     for servers, said in (((here,), True), ((here, away), False), ((), False)):
         (found,) = (f for f in spoken(command_time=time, servers=servers) if f.tone == "advice")
-        assert ("look at that server, which is on this machine" in found.meaning) is said
+        assert ("look at the server on this machine (h:80)" in found.meaning) is said
         assert ("near here" in found.meaning or "a faster line" in found.meaning) is not said
+
+
+def test_of_several_servers_the_one_that_took_most_time_is_to_be_looked_at_first() -> None:
+    time = command_time(100, cpu=50 * MS, transfer=50 * MS)
+    several = tuple(Server(name, False, True, 1, ns) for name, ns in (("slow:80", 9), ("h:80", 1)))
+    (found,) = (f for f in spoken(command_time=time, servers=several) if f.tone == "advice")
+    assert found.meaning.startswith(
+        "The site: look first at the server on this machine (slow:80); the program:"
+    )
 
 
 def test_more_can_be_gained_than_held_the_command_up_where_several_threads_wait() -> None:

@@ -119,6 +119,17 @@ def test_chunks_cached_at_start(cached: int, looked_up: int, verb: str) -> None:
     assert figures(finding.meaning) == ["3.00 MiB", "1.00 MiB"]
 
 
+def test_chunks_of_unknown_size_that_came_are_said() -> None:
+    (finding,) = spoken(
+        chunks_looked_up=9, fetches=fetches(downloaded=7, unsized=5),
+        bytes=Bytes(over_http=8 * MIB, unpacked=3 * MIB, by_source={}),
+    )  # fmt: skip
+    assert finding.meaning == (
+        "3.00 MiB of files, and 5 chunks of which the size is not known, came over HTTP. All that "
+        "came, with catalogs and headers, was 8.00 MiB on the wire."
+    )
+
+
 def page_cache(reads: int, *numbers: int) -> list[Finding]:
     found = replace(NO_PATTERNS, page_cache=PageCache(*numbers))
     return spoken(counts={"page_cache_hits": 7, "fuse_reads": reads}, patterns=found)

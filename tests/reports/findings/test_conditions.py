@@ -10,7 +10,8 @@ import pytest
 
 from cvmprof.reports.findings import conditions
 from cvmprof.reports.findings.servers import is_here, proxy_is_here
-from cvmprof.reports.numbers.reading import RequestSize
+from cvmprof.reports.numbers.held import Held
+from cvmprof.reports.numbers.reading import Answered, RequestSize
 from cvmprof.reports.numbers.servers import Server
 from cvmprof.reports.numbers.statistics import Statistics
 from cvmprof.tests.reports.rows import (
@@ -73,6 +74,32 @@ def test_reads_are_small_if_the_average_is() -> None:
 def test_more_names_than_reads() -> None:
     assert conditions.asks_for_names(asked(4, (KIB, 2), (2 * KIB, 1)))
     assert not conditions.asks_for_names(asked(3, (KIB, 2), (2 * KIB, 1)))
+
+
+def test_reads_that_the_client_answered_itself() -> None:
+    answered = Answered(1, KIB, NO_TIME)
+    reading = replace(NO_PATTERNS.reading, answered=answered)
+    assert conditions.answers_reads(quiet(patterns=replace(NO_PATTERNS, reading=reading)))
+    assert not conditions.answers_reads(quiet())
+
+
+@pytest.mark.parametrize(
+    ("lookups", "catalog_ns", "fetched_ns", "slowly"),
+    [
+        (10, 2_000_000, 0, True), (10, 1_999_999, 0, False), (10, 1_000_000, 500_001, True),
+        (10, 1_000_000, 500_000, False),
+    ],
+)  # fmt: skip
+def test_the_catalogs_or_the_number_of_lookups(
+    lookups: int, catalog_ns: int, fetched_ns: int, slowly: bool
+) -> None:
+    names = replace(NO_PATTERNS.names, lookups=lookups, catalogs=Held(0, fetched_ns))
+    run = quiet(
+        patterns=replace(NO_PATTERNS, names=names),
+        command_time=command_time(100, catalog=catalog_ns),
+    )
+    assert conditions.finds_slowly(run) is slowly
+    assert conditions.finds_often(run) is not slowly
 
 
 def test_what_the_client_asked_for_again() -> None:

@@ -152,5 +152,24 @@ def test_more_threads_than_cpus() -> None:
     assert said(replace(cpu, lacked_ns=66 * MS)) == [], "two of five"
     assert said(replace(cpu, wanting=2)) == [], "there were enough"
     assert said(replace(cpu, cpus=None)) == [], "not known"
+    (bound,) = said(replace(cpu, cpus=16, allowed=2))
+    assert bound.meaning == (
+        "Up to 8 of the command's threads wanted a CPU at once; its affinity or cpuset allows 2 of "
+        "16."
+    )
+    assert said(replace(cpu, cpus=16, allowed=16)) == [], "there were enough"
     assert said(replace(cpu, ran_ns=1, lacked_ns=5 * MS)) == [], "5 of 100 ms"
     assert "note" not in {finding.tone for finding in said(replace(cpu, lacks=(COMMAND,)))}
+
+
+def test_a_command_that_may_use_few_of_the_cpus() -> None:
+    """More CPUs in the machine would not help it; of the client nothing is known."""
+    (finding,) = said(Cpu(16, (COMMAND,), allowed=1))
+    assert finding.meaning.endswith(
+        " Other programs elsewhere, or more CPUs than the 1 of 16 that its affinity or cpuset "
+        "allows, would shorten up to 400 ms of it."
+    )
+    behind = replace(CLIENT, holders=(replace(BURN, ns=1200 * MS),))
+    for lack, cpu in ((COMMAND, Cpu(16, allowed=16)), (behind, Cpu(16, allowed=1))):
+        (finding,) = said(replace(cpu, lacks=(lack,)))
+        assert "or more CPUs than 16, would shorten" in finding.meaning

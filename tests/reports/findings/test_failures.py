@@ -76,6 +76,16 @@ def test_other_errors_are_named_and_explained(error: int, says: str) -> None:
     assert finding.headline == f"3 file operations on /m failed ({name})."
 
 
+def test_a_dead_mount_that_was_mounted_again() -> None:
+    for place, start_ns, renewed in (
+        ("/m", 8 * MS + 1, True), ("/m", 8 * MS, False), ("/m", None, False), ("/n", 9 * MS, False),
+    ):  # fmt: skip
+        mounts = ({"mountpoint": place, "start_ns": start_ns},)
+        (finding,) = spoken(failed_operations=(DEAD,), mounts=mounts, start_ns=5 * MS)
+        assert finding.meaning.endswith(" It was mounted again later.") is renewed
+        assert ("Every access fails" in finding.meaning) is not renewed
+
+
 def test_nothing_is_said_where_nothing_failed() -> None:
     assert spoken(failed_operations=()) == []
     assert not [each for each in headlines(failing(0)) if "failed" in each]

@@ -42,6 +42,8 @@ WAITED = replace(
     NO_WAITS, total_ns=80 * MS, kinds_ns={"answered": 80 * MS}, first_byte_ns=60 * MS,
     transfer_ns=20 * MS, answered=3,
 )  # fmt: skip
+#: of 100 ms that the command took
+WAITING = replace(NO_COMMAND, wall_ns=100 * MS, cvmfs_ns=60 * MS)
 
 
 def test_what_a_download_took_and_cost() -> None:
@@ -82,9 +84,9 @@ def test_what_a_chunk_took() -> None:
 
 
 def advice(waits: Waits, *servers: Server) -> str:
-    """What would help a command of 100 ms; not the medians decide."""
-    latency = chunk_took(15 * MS, 15 * MS)
-    return spoken(latency=latency, waits=waits, servers=servers)[-1].meaning
+    """What would help a command that waited 60 of 100 ms for CVMFS; not the medians decide."""
+    latency, time = chunk_took(15 * MS, 15 * MS), WAITING
+    return spoken(latency=latency, waits=waits, servers=servers, command_time=time)[-1].meaning
 
 
 def test_latency_or_bandwidth_is_named_beyond_twice_the_other_with_its_share() -> None:
@@ -100,6 +102,13 @@ def test_latency_or_bandwidth_is_named_beyond_twice_the_other_with_its_share() -
     assert "bandwidth more than latency. A faster line or server, or" in meaning(20, 60)
     equal = "latency and bandwidth matter about equally."
     assert meaning(40, 20).endswith(equal) and meaning(20, 40).endswith(equal)
+
+
+def test_waits_while_another_thread_went_on_are_not_the_commands() -> None:
+    """Longer than all that held the command up, by more than a hundredth of its time."""
+    for first_ms, who in ((61, "The command"), (62, "Some thread of the command")):
+        waits = replace(WAITED, first_byte_ns=first_ms * MS, transfer_ns=0)
+        assert advice(waits).startswith(f"{who} waited {first_ms}.0 ms ({first_ms} %) for first")
 
 
 def test_without_a_twentieth_of_the_time_nothing_is_advised() -> None:
@@ -133,7 +142,8 @@ HUNG = replace(
 
 
 def of_six_seconds(**changes: Any) -> list[Finding]:
-    return spoken(command_time=replace(NO_COMMAND, wall_ns=6000 * MS), **changes)
+    time = replace(NO_COMMAND, wall_ns=6000 * MS, cvmfs_ns=5900 * MS)
+    return spoken(command_time=time, **changes)
 
 
 def test_what_never_came() -> None:
@@ -234,7 +244,7 @@ def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
         NO_WAITS, kinds_ns={"unanswered": 20 * MS, "error": 10 * MS, "answered": MS},
         failed_at=(HERE, AWAY),
     )  # fmt: skip
-    (finding,) = spoken(failures=broken, waits=waits)
+    (finding,) = spoken(failures=broken, waits=waits, command_time=WAITING)
     assert finding.meaning == (
         "1 answered with status 503; 1 not answered. They went to the servers 127.0.0.1:8000, "
         "cache.example.org:3128. The command waited 30.0 ms (30 %) in vain: 20.0 ms for no "
@@ -242,7 +252,8 @@ def test_who_was_asked_in_vain_and_how_long_that_was_waited_for() -> None:
         "CVMFS_TIMEOUT_DIRECT without a proxy, may give up sooner."
     )
     one = replace(waits, kinds_ns={"error": 10 * MS}, failed_at=(HERE,))
-    (finding,) = spoken(failures=replace(NO_FAILURES, statuses={503: 1}), waits=one)
+    broken = replace(NO_FAILURES, statuses={503: 1})
+    (finding,) = spoken(failures=broken, waits=one, command_time=WAITING)
     assert finding.meaning == (
         "1 answered with status 503. It went to the server on this machine (127.0.0.1:8000). The "
         "command waited 10.0 ms (10 %) in vain."

@@ -331,7 +331,7 @@ def test_threads_that_do_not_wait_for_each_other_are_not_told(change: dict[str, 
 
 NAMES = Names(
     lookups=60, not_found=0, opens=30, opened_files=20, others={"GETATTR": 7, "STATFS": 3},
-    held=WORTH, catalogs=NO_TIME,
+    others_of=30, held=WORTH, catalogs=NO_TIME,
 )  # fmt: skip
 
 
@@ -357,6 +357,9 @@ def test_names_that_are_searched_for() -> None:
         ("STATFS",
          "Who asks for free space again and again (statfs, df, an IDE) can ask less; "
          "CVMFS_STATFS_CACHE_TIMEOUT lets the client remember the answer."),
+        ("GETXATTR",
+         "ls -l, cp -a and backups ask for these of each file (access lists, security labels), and "
+         "the kernel does not remember them: ask for less, or for fewer files."),
         ("GETATTR", "The program asks for them again and again: it can ask less."),
     ],
 )  # fmt: skip
@@ -365,6 +368,14 @@ def test_requests_that_are_mostly_of_another_kind(name: str, advice: str) -> Non
     assert finding.meaning.endswith(f"({name}). {advice}")
     (other,) = said(names=replace(NAMES, others={name: 90}))
     assert other.meaning.endswith(FEWER_FILES)
+
+
+def test_attributes_of_many_files_each_once() -> None:
+    """More than three times of each is again and again."""
+    for of, again in ((30, True), (31, False)):
+        (finding,) = said(names=replace(NAMES, others={"GETATTR": 91}, others_of=of))
+        assert ("again and again" in finding.meaning) is again
+        assert finding.meaning.endswith(FEWER_FILES) is not again
 
 
 def test_names_that_wait_for_catalogs() -> None:

@@ -46,7 +46,7 @@ def test_what_limits_trust_comes_first() -> None:
         "This run is incomplete: recording stopped before the command ended.",
         "1,234 events were lost.",
         "Process 900 died of signal 9, 40.0 ms after the start.",
-        "1 file operation was still in progress when recording ended.",
+        "1 file operation was still in progress when the thread or recording ended.",
         "The command failed with exit code 3.",
     ]
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.numbers.statistics import Outcome
 from cvmprof.reports.numbers.survivors import Survivor, Survivors
 from cvmprof.tests.reports.rows import (
@@ -53,6 +54,19 @@ def test_launches_that_were_not_watched_are_said_once() -> None:
     (finding,) = [each for each in findings_of(rows) if "launches" in each.headline]
     assert finding.headline == "Not all launches of the GPU are counted."
     assert finding.meaning.startswith("Launches were not watched for 2.5 s: each costs 1.0 µs")
+
+
+def test_a_client_that_was_stopped() -> None:
+    incident = {"time_ns": 1200 * MS, "detail": "daemon 7 was stopped for 2000 ms", "pid": 7}
+    (finding,) = spoken(incidents=({**incident, "kind": "stop"},), start_ns=200 * MS)
+    assert finding == Finding(
+        "warning",
+        "A client was stopped 1.00 s after the start.",
+        "Daemon 7 was stopped for 2000 ms, by a signal, a tracer or its cgroup's freezer. What "
+        "waited for it meanwhile counts as what it had begun, as a wait for the server's first "
+        "byte, say. It tells nothing of the server or the network.",
+    )
+    assert spoken(incidents=({**incident, "kind": "mount"},)) == []
 
 
 @pytest.mark.parametrize(("share_ms", "said"), [(1, False), (5, True)])

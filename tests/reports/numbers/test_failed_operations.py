@@ -11,9 +11,10 @@ from cvmprof.tests.reports.synthetic import Rows
 WINDOW = Window(100, 200)
 
 
-def failed(rows: Rows, start_ns: int, error: int, mount_id: int | None, path: str | None) -> None:
+def failed(rows: Rows, end_ns: int, error: int, mount_id: int | None, path: str | None) -> None:
     op_id = len(rows.rows.get("operations", []))
-    rows.add("operations", op_id=op_id, kind="open", start_ns=start_ns, pid=1, tid=1, result=-error)
+    rows.add("operations", op_id=op_id, kind="open", start_ns=end_ns - 15, end_ns=end_ns, pid=1,
+             tid=1, result=-error)  # fmt: skip
     rows.add("failed_operations", op_id=op_id, mount_id=mount_id, path=path)
 
 

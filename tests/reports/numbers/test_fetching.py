@@ -107,7 +107,9 @@ def test_joined_and_catalogue_fetches_are_not_downloaded_chunks() -> None:
         object_kind="chunk",
     )
     fetches = statistics_of(rows).fetches
-    assert (fetches.downloaded, fetches.chunks_downloaded) == (3, 2)
+    assert (fetches.downloaded, fetches.chunks_downloaded, fetches.unsized) == (3, 2, 0)
+    rows.rows["fetches"][1]["unpacked_bytes"] = None
+    assert statistics_of(rows).fetches.unsized == 1
     assert (fetches.joined, fetches.unfinished, fetches.failed) == (1, 1, 0)
     assert fetches.most_at_once == 1
 

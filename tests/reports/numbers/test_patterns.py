@@ -255,8 +255,8 @@ def test_requests_for_names() -> None:
     fetch(rows, START, START + 5, object_kind="catalog", outcome="downloaded")
     found = patterns(rows).names
     assert found == Names(
-        lookups=3, not_found=1, opens=1, opened_files=1, others={"GETATTR": 1}, held=Held(70, 70),
-        catalogs=Held(20, 20),
+        lookups=3, not_found=1, opens=1, opened_files=1, others={"GETATTR": 1}, others_of=1,
+        held=Held(70, 70), catalogs=Held(20, 20),
     )  # fmt: skip
     assert found.count == 5
 

@@ -153,7 +153,7 @@ def test_of_an_imported_log_no_time_is_said() -> None:
     fetch(rows, 5, 10)
     found = compute(gather(run_of(rows, imported={"kind": "debug log"})))
     assert isinstance(found.imported, Imported)
-    assert found.fetches == fetches(downloaded=2, chunks_downloaded=2)
+    assert found.fetches == fetches(downloaded=2, chunks_downloaded=2, unsized=2)
     assert found.slowest_chunks == ()
     recorded = statistics_of(rows)
     assert (recorded.imported, recorded.fetches.summed_ns) == (None, 15)
