@@ -109,6 +109,7 @@ _RULES = """## How time gets its cause
     the holder); another request's fetch of a chunk that this request needs; its own fetch.
   - Over all of these, from the queue on: `runqueue`, with the same request and fetch, while the thread that takes and
     serves the request, or one that holds its lock, could run and has no CPU.
+  - Over all of these, and over `runqueue`: `stopped`, with the same request and fetch, while such a thread is stopped.
 - A fetch, in the order of time:
   - `cache_read` while the cache is searched; `cache_write` while space is made there;
   - `fetch_queue` from the call of the download manager; `connect` from connect(2), if that lies within;
@@ -120,11 +121,14 @@ _RULES = """## How time gets its cause
     `cache_write` while the object is committed.
   - `runqueue` instead while the download thread, after its last sleep before it connects, sends the request or hands
     the result over, could run and has no CPU. While it waits for the network it needs no CPU.
+  - `stopped` instead, throughout, while the thread that fetches is stopped, or the download thread between the queue and
+    the hand-over. What arrives in a stop is taken when it ends, so how much of a stop the server would have taken anyway
+    is not known: none of it counts as `first_byte` or `transfer`.
   - An attempt in vain lasts until its connection is closed for that: `first_byte` if nothing came, else `transfer`.
   - Between two attempts, and while the client pauses after a failure: `fetch_queue`.
   - Pieces within one millisecond are one block, each cause summed, in this order.
-- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` but for its `runqueue`; a fetch that waits for
-  another thread's download is `fetch_joined`. If the request on the wire was not seen (HTTPS), or not what the
+- A fetch of a catalog, manifest, whitelist, certificate or history is `catalog` but for its `runqueue` and `stopped`;
+  a fetch that waits for another thread's download is `fetch_joined`. If the request on the wire was not seen (HTTPS), or not what the
   thread did with the answer, the time stays `fetch`.
 - If the client has no symbols, a fetch is recognised by its system calls: it is queued when its transaction has
   been opened, and ends when the download thread's last wake of its thread has ended; the rest is the same.
@@ -181,7 +185,8 @@ began first:
 1. A thread that goes on: `cpu`, `copy`, `device` (the device works for it), and `driver` unless another thread ended
    that sleep.
 2. Else the deepest wait with a fetch, then the deepest with a request alone. The depth is the order of the causes, but
-   `runqueue`, which here is a thread of the client without a CPU, comes between `fetch_queue` and `connect`.
+   `runqueue` and then `stopped`, which here are a thread of the client without a CPU or stopped, come between
+   `fetch_queue` and `connect`.
 3. Else a wait with neither: the causes in their order, the last one first, then `runqueue`, then `unknown`.
 4. Else a thread that only polls; and last `blocked`. So `unknown` is never hidden behind a thread that merely sleeps,
    as most do while they wait for others.
@@ -197,7 +202,7 @@ polling.
 
 Two waits that segments do not show are added. Asynchronous reads (`in_flight`): READs that a thread queued outside
 operations or in one that returned `EIOCBQUEUED`, from queued to answered: `daemon`, and in its fetch `fetch`, `first_byte`
-and `transfer` by the download. They count while nothing goes on, less deep than any thread's own wait in a fetch, and
+and `transfer` by the download; `stopped` instead while any thread of the mount's client is. They count while nothing goes on, less deep than any thread's own wait in a fetch, and
 deeper than `daemon_lock`. Locks (`behind_fetches`): a `daemon_lock` whose holder fetched another chunk waits for that
 fetch.
 
@@ -242,7 +247,8 @@ version 3, with these tables empty:
 
 - Table `failed_operations` is new: calls on paths of FUSE that failed. The exec of a program, from the first on, is
   an operation of kind `open`, and the command's time begins with it.
-- The cause `stopped` and `blocked.off_reason` `stopped` are new.
+- The cause `stopped` and `blocked.off_reason` `stopped` are new. A request's time in which the client's thread was
+  stopped is `stopped` in every layer, with the request and its fetch.
 - Tables `cpu_waits`, `cgroups` and `machine_cpu` are new. A request's time in which the client's thread could run and
   had no CPU is `runqueue` in every layer, with the request and its fetch.
 - Phases that a thread left open end with the thread.

@@ -18,16 +18,17 @@ WINDOW_SEGMENTS = 1_000_000
 PROGRESS = ("cpu", "copy", "driver", "device")
 #: what a thread waits for without a request, from what says least to what says most
 WAITS = ("blocked", *(each for each in CAUSES if each not in ("blocked", "cpu", "copy", "device")))
-#: what one waits for with a request or a fetch: ``runqueue`` is the client's thread without a CPU
+#: what one waits for with a request or a fetch: in ``runqueue`` and ``stopped`` is the client's
+#: thread
 SERVED = (
     "unknown", "fuse_queue", "daemon", "daemon_lock",
     "fetch in flight", "first_byte in flight", "transfer in flight",
-    "cache_read", "catalog", "fetch", "fetch_joined", "fetch_queue", "runqueue", "connect",
-    "first_byte", "transfer", "decompress", "cache_write", "reply",
+    "cache_read", "catalog", "fetch", "fetch_joined", "fetch_queue", "runqueue", "stopped",
+    "connect", "first_byte", "transfer", "decompress", "cache_write", "reply",
 )  # fmt: skip
 
 # The level of a segment, from the one that says least to the one that wins. Each is a bit of a
-# positive Int64, so there are at most 62.
+# positive Int64, so there are at most 63.
 _POLLS = 1
 _WAITS_FOR_REQUEST = len(WAITS) + 1
 _WAITS_FOR_FETCH = _WAITS_FOR_REQUEST + len(SERVED)

@@ -1,6 +1,8 @@
-"""When threads could run and had no CPU, and when a fetch or a request waited for such a thread."""
+"""When threads had no CPU or were stopped, and when fetches or requests waited for such threads."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -19,13 +21,33 @@ def delays(blocked: pl.DataFrame) -> pl.DataFrame:
     return rows.filter(pl.col("end_ns") > pl.col("start_ns"))
 
 
-def without_cpu(spans: pl.DataFrame, late: pl.DataFrame) -> pl.DataFrame:
-    """The time in which a thread that is waited for had no CPU: key, start_ns, end_ns.
+def stops(blocked: pl.DataFrame) -> pl.DataFrame:
+    """From being stopped to being let go on, of every thread: pid, tid, start_ns, end_ns.
+
+    ``blocked``: the table.
+    """
+    end = pl.coalesce("woken_ns", "end_ns", pl.lit(HORIZON_NS))
+    rows = blocked.filter(pl.col("off_reason") == "stopped")
+    return rows.select("pid", "tid", "start_ns", end_ns=end)
+
+
+def stopped_clients(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """When any thread of a mount's client was stopped: mount_id, start_ns, end_ns.
+
+    ``tables``: a run's. The rows of a mount do not overlap.
+    """
+    clients = tables["mounts"].select("mount_id", pid="daemon_pid").drop_nulls().unique()
+    return united(clients.join(stops(tables["blocked"]), on="pid"), "mount_id")
+
+
+def while_needed(spans: pl.DataFrame, held_back: pl.DataFrame) -> pl.DataFrame:
+    """The time in which a thread that is waited for was held back: key, start_ns, end_ns.
 
     ``spans``: key, tid?, start_ns, end_ns, when who waits for which thread; a key may wait for
-    several. ``late``: see `delays`. The result does not overlap itself for a key.
+    several. ``held_back``: see `delays`, `stops`. The result does not overlap itself for a key.
     """
-    needed = late.join(spans.select(pl.col("tid").cast(late.schema["tid"])), on="tid", how="semi")
+    tids = spans.select(pl.col("tid").cast(held_back.schema["tid"]))
+    needed = held_back.join(tids, on="tid", how="semi")
     parts = overlaps(spans.drop_nulls("tid").rename({"key": "interval"}), needed)
     return united(parts, "interval").rename({"interval": "key"})
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from ..intervals import clip_to_lives, latest_begun, merged, sweep
 from ..tables import CAUSE, HORIZON_NS, METADATA_KINDS
-from .delays import delays, since_last_sleep, without_cpu
+from .delays import delays, since_last_sleep, stops, while_needed
 from .download_work import divided_work, work_marks
 
 # the order of marks at the same time
@@ -44,9 +44,10 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     thread spends the time (`download_work`); ``runqueue`` from the hand-over of the result until
     the waiting thread runs; ``cache_write`` during the commit. ``runqueue`` instead while the
     download thread has no CPU on its way to connect, to send the request or to hand the result
-    over. ``fetch_joined`` while another thread downloads the object; except for ``runqueue``,
-    ``catalog`` throughout if the object is not file content. What
-    neither a request nor the download thread's work explains stays ``fetch``.
+    over; ``stopped`` instead, throughout, while the thread that fetches or the one that downloads
+    is stopped. ``fetch_joined`` while another thread downloads the object; except for ``runqueue``
+    and ``stopped``, ``catalog`` throughout if the object is not file content. What neither a
+    request nor the download thread's work explains stays ``fetch``.
     """
     handed = handed_over(evidence)
     lives = _lives(evidence, handed)
@@ -68,8 +69,11 @@ def fetch_pieces(evidence: FetchEvidence) -> pl.DataFrame:
     pieces = in_life.select(
         "fetch_id", start_ns="at", end_ns=pl.coalesce(following, "death"), cause="cause"
     ).filter(pl.col("end_ns") > pl.col("start_ns"))
-    late = without_cpu(_needed_sender(lives, wire, evidence), delays(evidence.blocked))
-    parts = _with_delays(pieces, lives, late)
+    held_back = {
+        "runqueue": while_needed(_needed_sender(lives, wire, evidence), delays(evidence.blocked)),
+        "stopped": while_needed(_workers(lives, wire), stops(evidence.blocked)),
+    }
+    parts = _held_back(pieces, lives, held_back)
     return merged(_named_as_metadata(parts, evidence.fetches), "fetch_id", "cause")
 
 
@@ -108,25 +112,43 @@ def _needed_sender(
     return since_last_sleep(pl.concat(acts).drop_nulls(), evidence.blocked)
 
 
-def _with_delays(pieces: pl.DataFrame, lives: pl.DataFrame, late: pl.DataFrame) -> pl.DataFrame:
-    """Pieces with ``runqueue`` where ``late`` (key, start_ns, end_ns) lies over them."""
+def _workers(lives: pl.DataFrame, wire: pl.DataFrame) -> pl.DataFrame:
+    """The threads that work for each fetch: its own and, from the queue until the hand-over, those
+    that sent its requests: key (fetch_id), tid, start_ns, end_ns.
+    """
+    own = lives.select(key="fetch_id", tid="tid", start_ns="birth", end_ns="death")
+    sent = wire.select("fetch_id", "sender_tid").unique().join(lives, on="fetch_id")
+    senders = sent.select(
+        key="fetch_id",
+        tid="sender_tid",
+        start_ns=pl.coalesce("queued_ns", "birth"),
+        end_ns=pl.coalesce("handed_ns", "death"),
+    )
+    return pl.concat([own, senders])
+
+
+def _held_back(
+    pieces: pl.DataFrame, lives: pl.DataFrame, over: dict[str, pl.DataFrame]
+) -> pl.DataFrame:
+    """Pieces with the cause by which ``over`` names what lies over them (key, start_ns, end_ns),
+    the last one first.
+    """
     bounds = lives.select(pl.col("fetch_id").alias("key"), start_ns="birth", end_ns="death").filter(
         pl.col("end_ns") > pl.col("start_ns")
     )
     numbered = pieces.rename({"fetch_id": "key"}).with_columns(
         value=pl.int_range(pl.len(), dtype=pl.Int32)
     )
-    layers = {
-        "piece": clip_to_lives(numbered.drop("cause"), bounds),
-        "late": clip_to_lives(late.with_columns(value=pl.lit(0, pl.Int32)), bounds),
-    }
+    layers = {"piece": clip_to_lives(numbered.drop("cause"), bounds)}
+    for cause, spans in over.items():
+        layers[cause] = clip_to_lives(spans.with_columns(value=pl.lit(0, pl.Int32)), bounds)
     parts = sweep(bounds, layers)
     causes = pieces["cause"].gather(parts["piece"])
-    late_there = pl.col("late").is_not_null()
+    there = [pl.when(pl.col(each).is_not_null()).then(pl.lit(each)) for each in reversed(over)]
     return (
         parts.with_columns(cause=causes)
         .drop_nulls("piece")
-        .with_columns(cause=pl.when(late_there).then(pl.lit("runqueue")).otherwise("cause"))
+        .with_columns(cause=pl.coalesce(*there, "cause"))
         .select("start_ns", "end_ns", "cause", fetch_id="key")
         .select("fetch_id", "start_ns", "end_ns", "cause")
     )
@@ -274,8 +296,9 @@ def _mark(frame: pl.DataFrame, at: pl.Expr, cause: str | pl.Expr, rank: int) -> 
 
 def _named_as_metadata(pieces: pl.DataFrame, fetches: pl.DataFrame) -> pl.DataFrame:
     kinds = fetches.select("fetch_id", "object_kind")
-    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS) & (pl.col("cause") != "runqueue")
-    cause = pl.when(is_metadata).then(pl.lit("catalog")).otherwise("cause")
+    is_metadata = pl.col("object_kind").is_in(METADATA_KINDS)
+    served = ~pl.col("cause").is_in(["runqueue", "stopped"])
+    cause = pl.when(is_metadata & served).then(pl.lit("catalog")).otherwise("cause")
     return pieces.join(kinds, on="fetch_id", maintain_order="left").select(
         "fetch_id", "start_ns", "end_ns", cause=cause.cast(CAUSE)
     )

@@ -14,10 +14,11 @@ from ..client.chunks import chunk_at
 from ..intervals import clip_to_lives, merged, sweep
 from ..kernel.fuse_requests import serving_requests
 from ..tables import CAUSE, HORIZON_NS
-from .delays import without_cpu
+from .delays import while_needed
 
-#: the layer of time in which a thread that is waited for has no CPU
-_LATE = "late"
+#: the layers of time in which a thread that is waited for has no CPU, or is stopped: each is named
+#: by its cause, which replaces that of any other layer
+_HELD_BACK = ("runqueue", "stopped")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RequestEvidence:
     ``calls``: `daemon_calls`; ``fetches``: the table with unique; ``pieces``: see
     `fetch_timelines.fetch_pieces`; ``locks``: see `lock_waits.lock_waits`; ``lookups``:
     `cache_lookups`; ``clients``: mount_id of mounts that CVMFS clients serve; ``late``: see
-    `delays.delays`.
+    `delays.delays`; ``stopped``: see `delays.stops`.
     """
 
     calls: pl.DataFrame
@@ -37,6 +38,7 @@ class RequestEvidence:
     lookups: pl.DataFrame
     clients: pl.DataFrame
     late: pl.DataFrame
+    stopped: pl.DataFrame
 
 
 def request_pieces(
@@ -49,8 +51,9 @@ def request_pieces(
     ``cache_read`` during cache lookups; ``daemon_lock``; the pieces of another thread's fetch of a
     chunk that it needs; the pieces of its own fetches; locks inside those before they are queued.
     ``runqueue`` instead, with the same fetch, while the thread that takes and serves it, or one
-    that holds its lock, could run and has no CPU. From its end on: ``reply``. ``requests``:
-    `fuse_requests` that a thread waited for; ``needs``: see `needed_chunks`.
+    that holds its lock, could run and has no CPU, and ``stopped`` while it is stopped. From its end
+    on: ``reply``. ``requests``: `fuse_requests` that a thread waited for; ``needs``: see
+    `needed_chunks`.
     """
     numbered = (
         _first_served(requests, evidence.calls)
@@ -66,7 +69,7 @@ def request_pieces(
         "holder": _holder_pieces(numbered, own, needs, evidence),
         "own": own,
         "inner": _lock(keys, evidence.locks.filter("in_fetch")),
-        _LATE: _late(numbered, evidence),
+        **_held_back(numbered, evidence),
     }
     pieces = _sweep_causes(_lives(numbered), layers, served=_served_lives(numbered))
     return pieces.join(keys.rename({"request": "key"}), on="key").select(
@@ -74,8 +77,18 @@ def request_pieces(
     )
 
 
-def _late(requests: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
-    """While a thread that a request waits for has no CPU."""
+def _held_back(requests: pl.DataFrame, evidence: RequestEvidence) -> dict[str, pl.DataFrame]:
+    """The layers `_HELD_BACK`."""
+    needed = _needed_threads(requests, evidence)
+    layers = dict[str, pl.DataFrame]()
+    for cause, times in zip(_HELD_BACK, (evidence.late, evidence.stopped), strict=True):
+        spans = while_needed(needed, times).rename({"key": "request"})
+        layers[cause] = _piece(spans, pl.col("start_ns"), pl.col("end_ns"), pl.lit(cause))
+    return layers
+
+
+def _needed_threads(requests: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
+    """Which threads each request waits for, and when: key, tid?, start_ns, end_ns."""
     serving = requests.select(
         key="request",
         tid=pl.coalesce("served_tid", "end_tid"),
@@ -90,10 +103,7 @@ def _late(requests: pl.DataFrame, evidence: RequestEvidence) -> pl.DataFrame:
         start_ns="start_ns",
         end_ns=pl.min_horizontal("end_ns", "answered_ns").fill_null(HORIZON_NS),
     )
-    spans = without_cpu(pl.concat([serving, holding]), evidence.late)
-    return _piece(
-        spans.rename({"key": "request"}), pl.col("start_ns"), pl.col("end_ns"), pl.lit("runqueue")
-    )
+    return pl.concat([serving, holding])
 
 
 def _first_served(requests: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
@@ -209,7 +219,7 @@ def _sweep_causes(
 ) -> pl.DataFrame:
     """Sweep pieces, the deepest layer winning: key, start_ns, end_ns, cause, fetch_id.
 
-    The fetch is that of the deepest layer below `_LATE`.
+    The fetch is that of the deepest layer below `_HELD_BACK`.
     """
     values = pl.concat([layer.select("cause", "fetch_id") for layer in layers.values()])
     intervals: dict[str, pl.DataFrame] = {}
@@ -217,15 +227,19 @@ def _sweep_causes(
     for name, layer in layers.items():
         value = pl.int_range(row, row + layer.height, dtype=pl.Int32)
         spans = layer.select("start_ns", "end_ns", key="request", value=value)
-        bounds = lives if name in ("base", _LATE) else served
+        bounds = lives if name in ("base", *_HELD_BACK) else served
         intervals[name] = clip_to_lives(spans, bounds)
         row += layer.height
     parts = sweep(lives, intervals)
-    below = [pl.col(name) for name in reversed(layers) if name != _LATE]
-    chosen = values[parts.select(pl.coalesce(below)).to_series()]
-    pieces = pl.concat([parts.select("key", "start_ns", "end_ns", _LATE), chosen], how="horizontal")
-    late = pl.when(pl.col(_LATE).is_not_null()).then(pl.lit("runqueue", CAUSE)).otherwise("cause")
-    return merged(pieces.with_columns(cause=late).drop(_LATE), "key", "cause", "fetch_id")
+    deepest = list(reversed(layers))
+    below = [name for name in deepest if name not in _HELD_BACK]
+    chosen, of_fetch = (
+        values[parts.select(pl.coalesce(names)).to_series()] for names in (deepest, below)
+    )
+    pieces = parts.select("key", "start_ns", "end_ns").with_columns(
+        chosen["cause"], of_fetch["fetch_id"]
+    )
+    return merged(pieces, "key", "cause", "fetch_id")
 
 
 def needed_chunks(

@@ -13,7 +13,7 @@ from ..kernel.mounts import with_mount
 from ..run.spool import Spool
 from ..sides import Sides
 from ..tables import Part, conform, empty
-from .delays import delays
+from .delays import delays, stops
 from .fetch_timelines import FetchEvidence, fetch_pieces
 from .hung_requests import with_hung_requests
 from .request_timelines import RequestEvidence, needed_chunks, request_pieces
@@ -80,6 +80,7 @@ def _request_evidence(sides: Sides, blocked: pl.DataFrame, locks: pl.DataFrame) 
         lookups=client.lookups,
         clients=_client_mounts(sides),
         late=delays(blocked),
+        stopped=stops(blocked),
     )
 
 

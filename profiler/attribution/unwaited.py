@@ -13,6 +13,7 @@ import polars as pl
 from ...probes import fuse
 from ..intervals import clip_to_lives, overlaps, uncovered
 from ..tables import CAUSE, HORIZON_NS, conform
+from .delays import stopped_clients
 
 #: the result of an operation that goes on after it has returned: include/linux/errno.h
 _EIOCBQUEUED = -529
@@ -25,7 +26,8 @@ def in_flight(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
 
     These are READs that its threads queued outside operations, or in one that returned before the
     read was done. Rows overlap: each read is ``daemon``, each fetch that it made ``fetch``, and of
-    the download ``first_byte`` and ``transfer``. ``tables``: a run's.
+    the download ``first_byte`` and ``transfer``; all are ``stopped`` instead, without a fetch,
+    while the client is. ``tables``: a run's.
     """
     segments = tables["segments"]
     reads = _asynchronous_reads(tables["fuse_requests"], tables["operations"])
@@ -39,8 +41,12 @@ def in_flight(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
         _caused(_within(loaded, "sent_ns", "first_byte_ns"), "first_byte"),
         _caused(_within(loaded, "first_byte_ns", "last_byte_ns"), "transfer"),
     )
+    bounded = pl.concat(rows, how="diagonal").with_columns(
+        pl.col("start_ns").fill_null(0), pl.col("end_ns").fill_null(HORIZON_NS)
+    )
+    divided = _with_stops(bounded, stopped_clients(tables))
     lives = segments.group_by(key="pid").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
-    return conform("segments", clip_to_lives(pl.concat(rows, how="diagonal"), lives))
+    return conform("segments", clip_to_lives(divided, lives))
 
 
 def _asynchronous_reads(requests: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
@@ -54,6 +60,17 @@ def _asynchronous_reads(requests: pl.DataFrame, operations: pl.DataFrame) -> pl.
 
 def _caused(rows: pl.DataFrame, cause: str) -> pl.DataFrame:
     return rows.with_columns(cause=pl.lit(cause, CAUSE))
+
+
+def _with_stops(rows: pl.DataFrame, stopped: pl.DataFrame) -> pl.DataFrame:
+    """Rows, as ``stopped`` where their mount's client is; ``stopped``: see `stopped_clients`."""
+    numbered = rows.with_row_index("interval")
+    asked = numbered.select("interval", "start_ns", "end_ns", tid="mount_id")
+    met = overlaps(asked, stopped.rename({"mount_id": "tid"})).drop("tid")
+    held = numbered.filter(pl.col("cause") == "daemon").drop("start_ns", "end_ns")
+    there = _caused(held.join(met, on="interval"), "stopped")
+    rest = uncovered(numbered, met)
+    return pl.concat(part.select(rows.columns) for part in (rest, there))
 
 
 def _within(fetched: pl.DataFrame, begin: str, end: str) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from ..material import Frames, Window
 from .bricks import clip
 
 #: causes that a piece of a fetch may have, and those that divide a request no further
-_IN_FETCH = [*FETCH_CAUSES, "catalog", "cache_read", "daemon_lock", "runqueue"]
+_IN_FETCH = [*FETCH_CAUSES, "catalog", "cache_read", "daemon_lock", "runqueue", "stopped"]
 _PLAIN = ("fuse_queue", "cache_read", "catalog", "daemon", "reply", "copy", "cpu")
 _TIMES = ("connect_ns", "sent_ns", "first_byte_ns", "last_byte_ns", "committed_ns")
 

@@ -22,6 +22,8 @@ _DID = {
     "device": "waited for the GPU", "launch": "waited for the GPU",
     "disk": "waited for a local disk", "blocked": "slept",
 }  # fmt: skip
+#: what holds the client back in a wait for CVMFS, by cause
+_OF_CLIENT = {"runqueue": "waiting for a CPU", "stopped": "being stopped"}
 _UNEXPLAINED = "did what could not be observed"
 _FOR_CVMFS = "waited for CVMFS"
 #: causes that are divided further where the work is observed, and why it may not be
@@ -88,8 +90,9 @@ def _above_all(held: Holder) -> str:
 
 
 def cvmfs_cause(name: str) -> str:
-    """Return a cause of a wait for CVMFS in words: there it is the client that lacks a CPU."""
-    return f"the client waiting for a CPU ({name})" if name == "runqueue" else cause(name)
+    """Return a cause of a wait for CVMFS in words: there it is the client that is held back."""
+    did = _OF_CLIENT.get(name)
+    return f"the client {did} ({name})" if did else cause(name)
 
 
 def _tone(first: Holder, time: CommandTime) -> Tone:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from ..material import IS_FILE_DATA, Frames, Window, file_names
+from .running import download_times
 from .sums import count_of, total
 
 SLOWEST_CHUNKS = 30
@@ -181,15 +182,17 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
 
 
 def latency(frames: Frames) -> Latency:
-    """Return the medians of what a download of a chunk or file takes."""
+    """Return the medians of what a download of a chunk or file takes while its client runs."""
     arrived = frames["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
     of_files = arrived["download_id"].drop_nulls().unique()
     seen = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
-    downloads = frames["downloads"].filter(pl.col("download_id").is_in(of_files.implode()) & seen)
-    transfer = pl.col("last_byte_ns") - pl.col("first_byte_ns")
+    downloads = download_times(frames).filter(
+        pl.col("download_id").is_in(of_files.implode()) & seen
+    )
+    transfer = pl.col("in_transfer_ns")
     rate = pl.col("wire_bytes") * 1e9 / transfer
     row = downloads.select(
-        first=(pl.col("first_byte_ns") - pl.col("sent_ns")).median(),
+        first=pl.col("to_first_byte_ns").median(),
         transfer=transfer.median(),
         rate=rate.filter(transfer > 0).median(),
         reused=pl.col("reused").sum(),

@@ -17,7 +17,8 @@ HANGS_NS = 1_000_000_000
 @dataclass(frozen=True)
 class Divided:
     """Pieces of waits: ``vain``: for an attempt that was given up, refused or repeated; ``hung``:
-    for a fetch without an end, since nothing came of it any more; ``useful``: all others.
+    for a fetch without an end, since nothing came of it any more; ``useful``: all others, and
+    whatever waited for a client that was stopped.
     """
 
     vain: pl.DataFrame
@@ -26,14 +27,14 @@ class Divided:
 
 
 def divided(pieces: pl.DataFrame, lost: pl.DataFrame, joined: pl.DataFrame) -> Divided:
-    """Divide pieces (start_ns, end_ns, fetch_id?, …) by what they waited for.
+    """Divide pieces (start_ns, end_ns, cause, fetch_id?, …) by what they waited for.
 
     ``lost``: see `lost_spans`; ``joined``: fetch_id and joined_fetch_id of fetches.
     """
     whole = pieces.join(
         joined.select("fetch_id", "joined_fetch_id"), on="fetch_id", how="left"
     ).with_row_index("interval")
-    asked = whole.select(
+    asked = whole.filter(pl.col("cause") != "stopped").select(
         "interval", "start_ns", "end_ns", tid=pl.coalesce("joined_fetch_id", "fetch_id")
     )
     met = overlaps(asked.drop_nulls("tid"), lost.rename({"fetch_id": "tid"})).drop("tid")

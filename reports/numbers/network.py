@@ -1,9 +1,9 @@
 """What made downloads slow: the server, the network path to it, or the daemon that reads.
 
-Taken from the downloads of chunks and files on connections that were sampled; what was given up or
-had not ended counts in `waits`. The round trip is the
-shortest one measured on a connection. The smoothed one includes the time that the server takes to
-answer, since the answer is what acknowledges the request.
+Taken from the downloads of chunks and files on connections that were sampled, without the time in
+which the client was stopped; what was given up or had not ended counts in `waits`. The round trip
+is the shortest one measured on a connection. The smoothed one includes the time that the server
+takes to answer, since the answer is what acknowledges the request.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from ...profiler.attribution.delays import stopped_clients
 from ...profiler.intervals import latest_begun
 from ..material import IS_FILE_DATA, Frames
+from .running import download_times
 
 #: what a client reads from a socket at once; with fewer bytes unread it is just reading
 READ_BYTES = 16 << 10
@@ -64,15 +66,15 @@ def network(frames: Frames) -> Network:
         .agg(round_trip_ns=pl.col("min_rtt_us").min() * 1000)
     )
     downloads = _data(frames).join(shortest, on="connection_id", how="inner")
-    waited = pl.col("first_byte_ns") - pl.col("sent_ns")
+    waited = pl.col("to_first_byte_ns")
     travel = pl.min_horizontal(waited, "round_trip_ns")
     sums = downloads.select(
         travel=travel.sum(),
         answer=(waited - travel).sum(),
-        transfer=(pl.col("last_byte_ns") - pl.col("first_byte_ns")).sum(),
+        transfer=pl.col("in_transfer_ns").sum(),
         round_trip=pl.col("round_trip_ns").median(),
     ).row(0, named=True)
-    during = _during_transfers(samples, downloads)
+    during = _during_transfers(samples, downloads, stopped_clients(frames))
     unread = during.filter(pl.col("unread_bytes") > READ_BYTES)["unread_bytes"]
     counted = _counted(samples.join(downloads, on="connection_id", how="semi"))
     return Network(
@@ -94,15 +96,15 @@ def network(frames: Frames) -> Network:
 
 
 def _data(frames: Frames) -> pl.DataFrame:
-    """The downloads of chunks and files of which all times are known. Not the first one of an
-    HTTPS connection: its first bytes may be those of the handshake.
+    """The downloads of chunks and files of which all times are known, with `download_times`. Not
+    the first one of an HTTPS connection: its first bytes may be those of the handshake.
     """
     arrived = frames["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
     of_files = arrived["download_id"].drop_nulls().unique()
     complete = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
     clear = pl.col("reused") | ~pl.col("encrypted")
     with_data = pl.col("download_id").is_in(of_files.implode())
-    return frames["downloads"].filter(with_data & complete & clear)
+    return download_times(frames).filter(with_data & complete & clear)
 
 
 def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
@@ -117,13 +119,20 @@ def _failed(downloads: pl.DataFrame) -> pl.DataFrame:
     return begun.with_columns(cost_ns=given_up_ns - pl.col("began_ns")).filter(failed)
 
 
-def _during_transfers(samples: pl.DataFrame, downloads: pl.DataFrame) -> pl.DataFrame:
-    """The samples that were taken during a transfer on their connection."""
-    transfers = downloads.select("connection_id", "first_byte_ns", "last_byte_ns")
+def _during_transfers(
+    samples: pl.DataFrame, downloads: pl.DataFrame, stopped: pl.DataFrame
+) -> pl.DataFrame:
+    """The samples that were taken during a transfer on their connection, its client running.
+
+    ``stopped``: see `stopped_clients`.
+    """
+    transfers = downloads.select("connection_id", "mount_id", "first_byte_ns", "last_byte_ns")
     latest = latest_begun(
         samples, transfers, at="time_ns", begin="first_byte_ns", by="connection_id"
     )
-    return latest.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
+    taken = latest.filter(pl.col("time_ns") <= pl.col("last_byte_ns"))
+    seen = latest_begun(taken, stopped, at="time_ns", begin="start_ns", by="mount_id")
+    return seen.filter((pl.col("end_ns") <= pl.col("time_ns")).fill_null(value=True))
 
 
 def _counted(samples: pl.DataFrame) -> dict[str, int]:

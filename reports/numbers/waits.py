@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from ...profiler.intervals import overlaps, united
+from ...profiler.tables import CAUSES
 from ..material import Frames, Window, file_names
+from .running import download_times, stopped_ns
 from .servers import Server, servers
 from .sums import total
 
@@ -20,12 +22,15 @@ from .sums import total
 KINDS = ("answered", "in_flight", "unanswered", "error", "rejected", "refused")
 #: those of attempts that brought nothing
 VAIN = KINDS[2:]
+#: what a fetch may be waited for, but that its client is let go on
+_OF_DOWNLOADS = tuple(cause for cause in CAUSES if cause != "stopped")
 
 
 @dataclass(frozen=True)
 class Pending:
     """Fetches that had no end when recording ended. Nothing was received of the longest one for
-    ``silent_ns``, and ``received_bytes`` before; ``path``: the file it was for.
+    ``silent_ns`` in which its client was not stopped, and ``received_bytes`` before; ``path``: the
+    file it was for.
     """
 
     count: int
@@ -38,7 +43,9 @@ class Pending:
 
 @dataclass(frozen=True)
 class Slowest:
-    """The answered download that the command waited for longest, and its parts."""
+    """The answered download that the command waited for longest, and its parts, without the time
+    in which its client was stopped.
+    """
 
     waited_ns: int
     first_byte_ns: int
@@ -54,7 +61,8 @@ class Waits:
 
     ``kinds_ns``: by what came of the attempt in progress: ``answered``; ``unanswered``, ``error``
     status, ``rejected`` content, connection ``refused``, which all were repeated or given up. And
-    ``in_flight``: for fetches without an end, their earlier attempts included.
+    ``in_flight``: for fetches without an end, their earlier attempts included. None of it is time
+    in which the client was stopped; ``total_ns`` has that, too.
     ``first_byte_ns``, ``transfer_ns``: of the time for those answered, what had these causes,
     connecting included. An attempt lasts until the next one, so pauses in between count.
     ``failed_at``: who was asked in vain.
@@ -82,13 +90,13 @@ class Waits:
 
 def waits(frames: Frames, window: Window) -> Waits:
     """Return how long the command waited; ``frames``: only what is its own."""
-    waited = _waited(frames)
+    waited = _waited(frames, *_OF_DOWNLOADS)
     tried = attempts(frames, window)
     answered = tried.filter(pl.col("kind") == "answered")
     kinds = {kind: _met_ns(waited, tried.filter(pl.col("kind") == kind)) for kind in KINDS}
     kinds["in_flight"] = _met_ns(waited, pending(frames, window))
     return Waits(
-        total_ns=_length(waited),
+        total_ns=_length(_waited(frames)),
         kinds_ns={kind: ns for kind, ns in kinds.items() if ns},
         first_byte_ns=_met_ns(_waited(frames, "connect", "first_byte"), answered),
         transfer_ns=_met_ns(_waited(frames, "transfer"), answered),
@@ -193,11 +201,25 @@ def _longest_pending(frames: Frames, window: Window) -> Pending | None:
         .to_series()
         .n_unique(),
         longest_ns=window.end_ns - row["start_ns"],
-        silent_ns=window.end_ns - (latest or row["start_ns"]),
+        silent_ns=_running_ns(row, latest or row["start_ns"], window, frames),
         received_bytes=total(tried, "wire_bytes"),
         path=row["path"],
         servers=servers(tried),
     )
+
+
+def _running_ns(row: dict[str, Any], since_ns: int, window: Window, frames: Frames) -> int:
+    """From then to the end of recording, without the stops of the fetch's client."""
+    span = {"download_id": 0, "mount_id": row["mount_id"]}
+    times = {"start_ns": since_ns, "end_ns": window.end_ns}
+    schema = {
+        "download_id": pl.Int32,
+        "mount_id": pl.Int32,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+    }
+    asked = pl.DataFrame([{**span, **times}], schema=schema)
+    return window.end_ns - since_ns - stopped_ns(asked, frames)
 
 
 def _slowest(frames: Frames, waited: pl.DataFrame, answered: pl.DataFrame) -> Slowest | None:
@@ -213,11 +235,13 @@ def _slowest(frames: Frames, waited: pl.DataFrame, answered: pl.DataFrame) -> Sl
         .select("fetch_id", "file_id")
         .join(file_names(frames), on="file_id", how="left")
     )
+    took = download_times(frames).select("download_id", "to_first_byte_ns", "in_transfer_ns")
+    row = row.join(took, on="download_id")
     values: dict[str, Any] = row.join(files, on="fetch_id", how="left").row(0, named=True)
     return Slowest(
         waited_ns=longest["ns"],
-        first_byte_ns=values["first_byte_ns"] - values["sent_ns"],
-        transfer_ns=values["last_byte_ns"] - values["first_byte_ns"],
+        first_byte_ns=values["to_first_byte_ns"],
+        transfer_ns=values["in_transfer_ns"],
         wire_bytes=values["wire_bytes"] or 0,
         path=values["path"],
         servers=servers(row.select(frames["downloads"].columns)),

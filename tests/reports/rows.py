@@ -195,6 +195,14 @@ def tile(rows: Rows, start: int, end: int, cause: str, tid: int = MAIN, **ids: A
     rows.add("segments", pid=PID, tid=tid, start_ns=start, end_ns=end, cause=cause, **ids)
 
 
+def stopped(rows: Rows, start: int, end: int, mount_id: int = 0) -> None:
+    """A mount's client is stopped."""
+    if not any(row["mount_id"] == mount_id for row in rows.rows.get("mounts", [])):
+        rows.add("mounts", mount_id=mount_id, device="0:55", mountpoint="/m", daemon_pid=DAEMON)
+    rows.add("blocked", pid=DAEMON, tid=DAEMON, start_ns=start, woken_ns=end, end_ns=end,
+             off_reason="stopped")  # fmt: skip
+
+
 #: half of it waits for the network
 WAITED = phase("load", 100, transfer=50 * MS, cpu=50 * MS)
 

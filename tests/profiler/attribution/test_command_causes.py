@@ -143,7 +143,9 @@ def test_reads_in_flight_count_while_the_command_sleeps() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("cause", "chosen"), [("fetch", 2), ("runqueue", 2), ("daemon_lock", 1)])
+@pytest.mark.parametrize(
+    ("cause", "chosen"), [("fetch", 2), ("runqueue", 2), ("stopped", 2), ("daemon_lock", 1)]
+)
 def test_a_read_in_flight_says_less_than_a_thread_that_waits_for_its_fetch(
     cause: str, chosen: int
 ) -> None:
@@ -168,7 +170,7 @@ def test_each_process_has_a_wall_time_of_its_own() -> None:
 
 
 def test_every_level_is_a_bit_of_an_int64_and_every_cause_has_one() -> None:
-    assert module.PROGRESSES <= 61
+    assert module.PROGRESSES <= 62
     assert set(CAUSES[CAUSES.index("fuse_queue") :]) < set(module.SERVED)
     assert {*module.WAITS, *module.PROGRESS} == set(CAUSES)
 

@@ -492,3 +492,57 @@ def test_want_of_cpu_is_told_of_metadata_too() -> None:
     assert tiles(made, wire(SENT), blocked=intervals) == [
         (10, 15, "catalog"), (15, 17, "runqueue"), (17, 90, "catalog"),
     ]  # fmt: skip
+
+
+def stopped(tid: int, *rows: tuple[int, int | None, int | None]) -> pl.DataFrame:
+    """Stops of a thread: start, let go on, running again."""
+    frame = pl.DataFrame(
+        rows, schema=dict.fromkeys(("start_ns", "woken_ns", "end_ns"), pl.Int64), orient="row"
+    ).with_columns(pid=pl.lit(1), tid=pl.lit(tid), off_reason=pl.lit("stopped"))
+    return conform("blocked", frame)
+
+
+def test_a_download_thread_that_is_stopped_is_that_from_the_queue_to_the_hand_over() -> None:
+    stops = stopped(SENDER, (11, 12, 13), (19, 22, 23), (27, 29, 29), (55, 65, 65), (72, 74, 75))
+    blocked = pl.concat([stops, slept((SENDER, 21, 70, 71))])
+    assert tiles(fetches(ONE), wire(SENT), blocked=blocked) == [
+        (10, 20, "cache_read"),
+        (20, 22, "stopped"),
+        (22, 23, "runqueue"),
+        (23, 25, "fetch_queue"),
+        (25, 27, "first_byte"),
+        (27, 29, "stopped"),
+        (29, 30, "first_byte"),
+        (30, 55, "transfer"),
+        (55, 65, "stopped"),
+        (65, 70, "fetch"),
+        (70, 80, "runqueue"),
+        (80, 90, "cache_write"),
+    ]
+
+
+def test_a_thread_that_fetches_and_is_stopped_is_that_throughout() -> None:
+    blocked = stopped(FETCHER, (5, 12, 13), (26, 28, 29), (85, None, None))
+    assert tiles(fetches(ONE), wire(SENT), blocked=blocked) == [
+        (10, 12, "stopped"),
+        (12, 20, "cache_read"),
+        (20, 25, "fetch_queue"),
+        (25, 26, "first_byte"),
+        (26, 28, "stopped"),
+        (28, 30, "first_byte"),
+        (30, 60, "transfer"),
+        (60, 80, "fetch"),
+        (80, 85, "cache_write"),
+        (85, 90, "stopped"),
+    ]
+    joined = fetches({"start_ns": 10, "end_ns": 90, "outcome": "joined"})
+    assert tiles(joined, blocked=blocked)[:2] == [(10, 12, "stopped"), (12, 26, "fetch_joined")]
+    catalog = fetches(ONE).with_columns(object_kind=pl.lit("catalog"))
+    assert tiles(catalog, wire(SENT), blocked=blocked)[:3] == [
+        (10, 12, "stopped"), (12, 26, "catalog"), (26, 28, "stopped"),
+    ]  # fmt: skip
+
+
+def test_threads_that_do_not_work_for_a_fetch_may_be_stopped() -> None:
+    found = tiles(fetches(ONE), wire(SENT), blocked=stopped(77, (11, 89, 89)))
+    assert "stopped" not in {cause for _, _, cause in found}

@@ -95,6 +95,7 @@ def pieces_of(
         more.get("lookups", empty("cache_lookups")),
         more.get("clients", CLIENTS),
         more.get("late", frame(LATE)),
+        more.get("stopped", frame(LATE)),
     )
     found = timelines.request_pieces(asked, more.get("needs", NEEDS), evidence)
     return found.select("start_ns", "end_ns", "cause", "fetch_id").rows()
@@ -368,6 +369,7 @@ def test_every_request_is_tiled_by_itself() -> None:
             rows("cache_lookups"),
             CLIENTS,
             frame(LATE),
+            frame(LATE),
         ),
     )
     assert found.select("mount_id", "unique", "start_ns", "end_ns").rows() == [
@@ -401,3 +403,26 @@ def test_reads_need_the_chunks_of_their_own_file() -> None:
     )
     found = timelines.needed_chunks(asked, files, chunks).sort("mount_id")
     assert found.rows() == [(0, 2, A), (1, 2, "b2" * 20)]
+
+
+def test_a_thread_that_serves_and_is_stopped_is_that_in_every_layer() -> None:
+    """Rather than without a CPU; the fetch is kept; so is a lock whose holder is stopped."""
+    held_back = {"stopped": frame(LATE, (5, 5, 13), (5, 35, 50), (6, 60, 90)),
+                 "late": frame(LATE, (5, 12, 14), (5, 45, 52))}  # fmt: skip
+    assert pieces_of(requests(READ), calls(), made=fetches(FETCH), **held_back) == [
+        (0, 10, "fuse_queue", None),
+        (10, 13, "stopped", None),
+        (13, 14, "runqueue", None),
+        (14, 20, "fuse_queue", None),
+        (20, 30, "cache_read", None),
+        (30, 35, "fetch", 0),
+        (35, 40, "stopped", 0),
+        (40, 50, "stopped", None),
+        (50, 52, "runqueue", None),
+        (52, 90, "cache_read", None),
+        (90, HORIZON_NS, "reply", None),
+    ]
+    stopped = frame(LATE, (6, 20, 30), (6, 44, 60))
+    assert inner(READ, locks=locks((2, 25, 45, False)), stopped=stopped) == [
+        (25, 30, "stopped", None), (30, 44, "daemon_lock", None), (44, 45, "stopped", None),
+    ]  # fmt: skip

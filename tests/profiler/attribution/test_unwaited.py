@@ -18,7 +18,7 @@ def tables(**given: list[dict[str, Any]]) -> dict[str, pl.DataFrame]:
     usual = {
         "segments": [{"pid": 1, "tid": 2, "start_ns": 10, "end_ns": 90, "cause": "blocked"}],
         "fuse_requests": [request()],
-        "operations": [], "fetches": [], "downloads": [],
+        "operations": [], "fetches": [], "downloads": [], "mounts": [], "blocked": [],
     }  # fmt: skip
     return {name: rows(name, *lines) for name, lines in {**usual, **given}.items()}
 
@@ -140,3 +140,23 @@ def test_one_holder_after_another() -> None:
 def test_a_holder_that_fetched_nothing_or_held_up_another_request(lock: dict[str, Any]) -> None:
     lock = {"start_ns": 10, "end_ns": 50, **lock}
     assert held(lock, fetches=[fetch(10, 50)]) == [(10, 50, "daemon_lock", None)]
+
+
+def test_a_read_in_flight_while_its_client_is_stopped_is_that_without_its_fetch() -> None:
+    """Of one thread or of several; not while another mount's client is."""
+    clients = [{"mount_id": number, "daemon_pid": 50 + number} for number in range(2)]
+    stops = [
+        {"pid": pid, "tid": tid, "start_ns": start, "woken_ns": end, "off_reason": "stopped"}
+        for pid, tid, start, end in ((50, 50, 35, 40), (50, 51, 36, 45), (51, 52, 20, 60))
+    ]
+    found = flying(
+        mounts=clients,
+        blocked=stops,
+        fetches=[fetch(25, 55, download_id=0)],
+        downloads=[{"download_id": 0, "sent_ns": 30, "first_byte_ns": 50, "last_byte_ns": 55}],
+    )
+    assert [row for row in found if row[2] in ("stopped", "first_byte")] == [
+        (30, 35, "first_byte", 4), (35, 45, "stopped", None), (45, 50, "first_byte", 4),
+    ]  # fmt: skip
+    assert [row[:2] for row in found if row[2] == "daemon"] == [(20, 35), (45, 60)]
+    assert [row[:2] for row in found if row[2] == "fetch"] == [(25, 35), (45, 55)]

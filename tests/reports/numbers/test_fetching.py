@@ -4,7 +4,14 @@ import pytest
 
 from cvmprof.reports.material import Window
 from cvmprof.reports.numbers.fetching import Fetches, fetch_summary, latency, slowest_chunks
-from cvmprof.tests.reports.rows import asked, download, fetch, fetches, statistics_of
+from cvmprof.tests.reports.rows import (
+    asked,
+    download,
+    fetch,
+    fetches,
+    statistics_of,
+    stopped,
+)
 from cvmprof.tests.reports.synthetic import (
     DAEMON,
     MIB,
@@ -290,3 +297,12 @@ def test_latency_leaves_out_what_was_not_seen() -> None:
     assert (found.first_byte_ns, found.transfer_ns) == (15, 0)  # half is rounded to even
     assert found.bytes_per_s == 77e9
     assert (found.downloads, found.reused_connections) == (2, 0)
+
+
+def test_latency_is_without_the_time_in_which_the_client_is_stopped() -> None:
+    rows = Rows()
+    download(rows, 0, 0, 50, 80, None, mount_id=0)
+    fetch(rows, 0, 1, download_id=0)
+    stopped(rows, 10, 60)
+    found = latency(rows.frames())
+    assert (found.first_byte_ns, found.transfer_ns) == (10, 20)

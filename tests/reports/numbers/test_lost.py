@@ -143,3 +143,13 @@ def test_a_connection_that_does_not_come_about_hangs_only_after_the_attempt_befo
     found = of(rows)
     assert found.vain_causes_ns == {"first_byte": 1000 * MS}
     assert (found.hung_causes_ns, found.gains) == ({"connect": 2000 * MS}, {})
+
+
+def test_a_client_that_is_stopped_lost_nothing_to_a_server() -> None:
+    rows = Rows()
+    fetched(rows, 1, 0, 100)
+    tried(rows, 1, 10, None, None)
+    tried(rows, 1, 70, 80, 90, attempt=2, status=200)
+    for start, end, cause in ((10, 50, "stopped"), (50, 70, "first_byte"), (70, 100, "transfer")):
+        did(rows, start, end, cause, fetch_id=1)
+    assert of(rows).vain_causes_ns == {"first_byte": 20 * MS}

@@ -10,6 +10,7 @@ from cvmprof.tests.reports.rows import (
     sampled_rows,
     sent,
     statistics_of,
+    stopped,
 )
 from cvmprof.tests.reports.synthetic import MS, START, Rows, tiny_rows
 
@@ -193,3 +194,19 @@ def test_places_are_named_once_in_the_order_of_their_failures() -> None:
     for number, place in enumerate(places):
         connection(rows, number, 10 * number, remote=place)
     assert summed(rows=rows).failed_to == ("d", "b", "a", "c")
+
+
+def test_while_the_client_is_stopped_neither_server_nor_network_nor_client_is_slow() -> None:
+    """The other mount's is another client."""
+    rows = Rows()
+    for number, mount in enumerate((0, 1)):
+        download(rows, number, 100 + 50 * number, mount_id=mount)
+        fetch(rows, number)
+    stopped(rows, 105, 118)
+    unread = {"unread_bytes": READ_BYTES + 1, "min_rtt_us": 0}
+    times = (111, 117, 118, 161)
+    measured = sample(0, min_rtt_us=1)
+    found = summed(measured, *(sample(time, **unread) for time in times), rows=rows)
+    assert found.travel_ns + found.answer_ns == 5 + 10
+    assert found.transfer_ns == 2 + 10
+    assert (found.transfer_samples, found.unread_samples) == (2, 2)

@@ -9,7 +9,7 @@ import pytest
 from cvmprof.reports.material import Window
 from cvmprof.reports.numbers.servers import Server
 from cvmprof.reports.numbers.waits import Waits, waits
-from cvmprof.tests.reports.rows import NO_WAITS, tile
+from cvmprof.tests.reports.rows import NO_WAITS, stopped, tile
 from cvmprof.tests.reports.synthetic import DAEMON, WORKERS, Rows
 
 END = 1000
@@ -139,3 +139,32 @@ def test_the_slowest_is_the_one_waited_for_longest() -> None:
     slowest = of(rows).slowest
     assert slowest is not None
     assert (slowest.wire_bytes, slowest.waited_ns) == (1, 100)
+
+
+def test_a_client_that_is_stopped_is_no_wait_for_a_download() -> None:
+    """Neither of the one waited for longest, nor of its parts; the fetch takes it all the same."""
+    rows = Rows()
+    fetched(rows, 0, 0, 100)
+    tried(rows, 0, 0, 60, 90, mount_id=0)
+    stopped(rows, 10, 70)
+    for start, end, cause in ((0, 10, "first_byte"), (10, 70, "stopped"), (70, 90, "transfer")):
+        tile(rows, start, end, cause, fetch_id=0)
+    found = of(rows)
+    assert (found.total_ns, found.kinds_ns) == (90, {"answered": 30})
+    assert (found.first_byte_ns, found.transfer_ns) == (10, 20)
+    assert found.slowest is not None
+    assert (found.slowest.waited_ns, found.slowest.first_byte_ns) == (30, 10)
+    assert found.slowest.transfer_ns == 20
+
+
+def test_a_server_is_not_silent_while_the_client_is_stopped() -> None:
+    rows = Rows()
+    fetched(rows, 0, 100, None, download_id=0, mount_id=0)
+    tried(rows, 0, 110, None, None, mount_id=0)
+    stopped(rows, 50, 400)
+    stopped(rows, 900, END + 50)
+    tile(rows, 100, 400, "stopped", fetch_id=0)
+    tile(rows, 400, END, "first_byte", fetch_id=0)
+    found = of(rows)
+    assert found.pending is not None
+    assert (found.pending.silent_ns, found.in_flight_ns) == (900 - 400, 600)

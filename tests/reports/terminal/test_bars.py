@@ -73,16 +73,24 @@ def test_a_part_of_small_causes_only_is_not_divided() -> None:
     ]  # fmt: skip
 
 
-def test_the_clients_want_of_a_cpu_and_the_commands_own_have_different_words() -> None:
+@pytest.mark.parametrize(
+    ("cause", "of_client", "own"),
+    [
+        ("runqueue", "the client waiting for a CPU", "Waited for a CPU"),
+        ("stopped", "the client being stopped", "Was stopped"),
+    ],
+)
+def test_what_holds_the_client_back_and_the_command_itself_have_different_words(
+    cause: str, of_client: str, own: str
+) -> None:
     time = replace(
-        command_time(100, runqueue=100 * MS),
+        command_time(100, **{cause: 100 * MS}),
         cvmfs_ns=60 * MS,
-        cvmfs_causes_ns={"runqueue": 60 * MS},
+        cvmfs_causes_ns={cause: 60 * MS},
     )
     lines = shown(command_bars(time, 100))
     assert [line.split("  ")[1 if line[2] != " " else 2] for line in lines[1:]] == [
-        "Waited for CVMFS", "the client waiting for a CPU (runqueue)",
-        "Waited for a CPU (runqueue)",
+        "Waited for CVMFS", f"{of_client} ({cause})", f"{own} ({cause})",
     ]  # fmt: skip
 
 
