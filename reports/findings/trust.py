@@ -97,8 +97,8 @@ def client_stopped(s: Statistics) -> Iterator[Finding]:
                 "warning",
                 f"A client was stopped {after} after the start.",
                 f"{capital(str(incident['detail']))}, by a signal, a tracer or its cgroup's "
-                "freezer. What waited for it meanwhile counts as what it had begun, as a wait for "
-                "the server's first byte, say. It tells nothing of the server or the network.",
+                "freezer. What waited for it meanwhile counts as the client being stopped "
+                "(stopped): it tells nothing of the server or the network.",
             )
 
 

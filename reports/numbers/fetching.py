@@ -13,6 +13,8 @@ from .running import download_times
 from .sums import count_of, total
 
 SLOWEST_CHUNKS = 30
+#: parts of a fetch that are without the time in which its client was stopped: see `download_times`
+_RUNNING = {"first_byte": "to_first_byte_ns", "transfer": "in_transfer_ns"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Fetches:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A fetch of an object of a file. ``parts_ns`` lacks the parts that are not known."""
+    """A fetch of an object of a file. ``parts_ns`` lacks the parts that are not known, and the time
+    in which the client was stopped.
+    """
 
     fetch_id: int
     path: str | None
@@ -119,8 +123,9 @@ def fetch_summary(fetches: pl.DataFrame, window: Window) -> Fetches:
 
 
 def _with_downloads(frames: Frames) -> pl.DataFrame:
-    downloads = frames["downloads"].select(
+    downloads = download_times(frames).select(
         "download_id",
+        *_RUNNING.values(),
         "wire_bytes",
         "queued_ns",
         "sent_ns",
@@ -166,6 +171,7 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
         for name, start, end in zip(names, times, times[1:], strict=False)
         if own and start is not None and end is not None and end >= start
     }
+    parts |= {name: row[column] for name, column in _RUNNING.items() if name in parts}
     return Chunk(
         fetch_id=row["fetch_id"],
         path=row["path"],

@@ -63,8 +63,8 @@ def test_a_client_that_was_stopped() -> None:
         "warning",
         "A client was stopped 1.00 s after the start.",
         "Daemon 7 was stopped for 2000 ms, by a signal, a tracer or its cgroup's freezer. What "
-        "waited for it meanwhile counts as what it had begun, as a wait for the server's first "
-        "byte, say. It tells nothing of the server or the network.",
+        "waited for it meanwhile counts as the client being stopped (stopped): it tells nothing of "
+        "the server or the network.",
     )
     assert spoken(incidents=({**incident, "kind": "mount"},)) == []
 

@@ -306,3 +306,7 @@ def test_latency_is_without_the_time_in_which_the_client_is_stopped() -> None:
     stopped(rows, 10, 60)
     found = latency(rows.frames())
     assert (found.first_byte_ns, found.transfer_ns) == (10, 20)
+    rows.rows["fetches"][0] |= {"object_hash": "a", "end_ns": 80}
+    (chunk,) = slowest_chunks(rows.frames(), Window(0, 100))
+    assert chunk.duration_ns == 80
+    assert (chunk.parts_ns["first_byte"], chunk.parts_ns["transfer"]) == (10, 20)
