@@ -14,12 +14,12 @@ _SHORTEST_COLLISION_NS = 1_000_000
 _LEAST_CACHED_BYTES = 1 << 20
 
 
-def cached_chunks(s: Statistics) -> Iterator[Finding]:
-    """Say how many chunks the client's cache had when they were first looked up."""
-    if s.chunks_looked_up and s.fetches.downloaded:
-        cached, looked_up = s.chunks_cached_at_start, s.chunks_looked_up
+def cached_objects(s: Statistics) -> Iterator[Finding]:
+    """Say how many objects of files the client's cache had when they were first looked up."""
+    if s.objects_looked_up and s.fetches.downloaded:
+        cached, looked_up = s.objects_cached_at_start, s.objects_looked_up
         were = (
-            f"{plural(looked_up, 'chunk')} {'was' if 1 in (cached, looked_up) else 'were'} already"
+            f"{plural(looked_up, 'object')} {'was' if 1 in (cached, looked_up) else 'were'} already"
         )
         wire = size(s.bytes.over_http)
         yield Finding(

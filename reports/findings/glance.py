@@ -49,7 +49,7 @@ def _over_http(s: Statistics) -> list[Figure]:
 
 
 def _chunks(s: Statistics) -> list[Figure]:
-    name, known = "chunks or files downloaded", s.chunks_looked_up
+    name, known = "chunks or files downloaded", s.objects_looked_up
     files = s.fetches.files_downloaded
     return [
         Figure(name, f"{s.fetches.chunks_downloaded:,}"),
@@ -58,6 +58,6 @@ def _chunks(s: Statistics) -> list[Figure]:
             "at once, on average", f"{s.fetches.mean_at_once:.1f}" if s.fetches.busy_ns else "none",
             name,
         ),
-        Figure("chunks cached at start", f"{s.chunks_cached_at_start:,} of {known:,}"
+        Figure("objects cached at start", f"{s.objects_cached_at_start:,} of {known:,}"
                if known else "–"),
     ]  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from ..numbers.log import Imported
 from ..numbers.statistics import Statistics
 from .advice import levers
-from .cache import ahead, cached_chunks, collisions, downloaded_again, joined, page_cache, renewed
+from .cache import ahead, cached_objects, collisions, downloaded_again, joined, page_cache, renewed
 from .cpu import client_lacked_cpu, command_lacked_cpu
 from .device import stalls
 from .failures import failed_operations
@@ -56,7 +56,7 @@ _WHY: tuple[Rule, ...] = (
     neighbours, hung, client_lacked_cpu, command_lacked_cpu, many_small_files, small_requests,
     one_handle, shared_files, read_again, unread, names, answered_from_cache, small_reads, levers,
     stalls, late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency,
-    slow_because, failed_connections, cached_chunks, page_cache, joined, collisions, ahead,
+    slow_because, failed_connections, cached_objects, page_cache, joined, collisions, ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (

@@ -88,8 +88,8 @@ class Statistics:
     servers: tuple[Server, ...]
     of_mounts: OfMounts
     chunks_known: int
-    chunks_looked_up: int
-    chunks_cached_at_start: int
+    objects_looked_up: int
+    objects_cached_at_start: int
     slowest_chunks: tuple[Chunk, ...]
     collisions: Collisions
     fetched_for_no_request: int
@@ -151,7 +151,7 @@ def _measured(material: Material) -> Statistics:
     fetched = fetch_summary(own["fetches"], window)
     return Statistics(
         **_described(material),
-        **_chunks(frames["chunks"]),
+        **_chunks(frames),
         **_rows(frames, own),
         counts=counts(own),
         command_time=command_time(material),
@@ -193,13 +193,19 @@ def _described(material: Material) -> dict[str, Any]:
     }
 
 
-def _chunks(chunks: pl.DataFrame) -> dict[str, Any]:
-    """How many chunks are known, and how many were in the client's cache."""
+def _chunks(frames: Frames) -> dict[str, Any]:
+    """How many chunks are known, and how many objects of a mount were in the client's cache.
+
+    Chunks with the same content are one object: it is looked up first only once.
+    """
+    mounts = frames["files"].select("file_id", "mount_id")
+    chunks = frames["chunks"].join(mounts, on="file_id", how="left")
+    objects = chunks.unique(["mount_id", "object_hash"])
     cached = pl.col("cached_at_start")
     return {
         "chunks_known": chunks.height,
-        "chunks_looked_up": count_of(chunks, cached.is_not_null()),
-        "chunks_cached_at_start": count_of(chunks, cached.fill_null(value=False)),
+        "objects_looked_up": count_of(objects, cached.is_not_null()),
+        "objects_cached_at_start": count_of(objects, cached.fill_null(value=False)),
     }
 
 

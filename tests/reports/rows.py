@@ -87,7 +87,7 @@ QUIET = Statistics(
     phases=(), fetches=NO_FETCHES, failures=NO_FAILURES, bytes=Bytes(0, 0, {}),
     patterns=NO_PATTERNS, latency=NO_LATENCY, network=NO_NETWORK, waits=NO_WAITS, servers=(),
     of_mounts=UNUSED_MOUNTS,
-    chunks_known=0, chunks_looked_up=0, chunks_cached_at_start=0,
+    chunks_known=0, objects_looked_up=0, objects_cached_at_start=0,
     slowest_chunks=(), collisions=Collisions(0, 0, 0, None, None), fetched_for_no_request=0,
     stalls=Stalls(0, 0, {}, ()), tensors=Tensors(0, 0, 0, 0, ()), unfinished=(),
     incidents=(), losses=(), probes=(), mounts=(), reconciliation=(),

@@ -31,8 +31,8 @@ from cvmprof.tests.reports.synthetic import (
 )
 
 
-def test_chunks_in_the_cache_at_start() -> None:
-    assert "1 of 3 chunks was already in the client's cache when first looked up." in headlines(
+def test_objects_in_the_cache_at_start() -> None:
+    assert "1 of 3 objects was already in the client's cache when first looked up." in headlines(
         tiny_rows()
     )
 
@@ -100,28 +100,28 @@ def test_what_the_client_fetched_for_no_request_is_told() -> None:
 
 
 @pytest.mark.parametrize(("looked_up", "downloaded"), [(0, 1), (1, 0)])
-def test_chunks_cached_at_start_are_not_said_of_a_run_without(
+def test_objects_cached_at_start_are_not_said_of_a_run_without(
     looked_up: int, downloaded: int
 ) -> None:
-    assert spoken(chunks_looked_up=looked_up, fetches=fetches(downloaded=downloaded)) == []
+    assert spoken(objects_looked_up=looked_up, fetches=fetches(downloaded=downloaded)) == []
 
 
 @pytest.mark.parametrize(
     ("cached", "looked_up", "verb"), [(1, 3, " was "), (2, 3, " were "), (0, 1, " was ")]
 )
-def test_chunks_cached_at_start(cached: int, looked_up: int, verb: str) -> None:
+def test_objects_cached_at_start(cached: int, looked_up: int, verb: str) -> None:
     (finding,) = spoken(
-        chunks_looked_up=looked_up, chunks_cached_at_start=cached, fetches=fetches(downloaded=1),
+        objects_looked_up=looked_up, objects_cached_at_start=cached, fetches=fetches(downloaded=1),
         bytes=Bytes(over_http=MIB, unpacked=3 * MIB, by_source={}),
     )  # fmt: skip
     assert (finding.tone, figures(finding.headline)) == ("note", [str(cached), str(looked_up)])
-    assert verb in finding.headline
+    assert verb in finding.headline and " object" in finding.headline
     assert figures(finding.meaning) == ["3.00 MiB", "1.00 MiB"]
 
 
 def test_chunks_of_unknown_size_that_came_are_said() -> None:
     (finding,) = spoken(
-        chunks_looked_up=9, fetches=fetches(downloaded=7, unsized=5),
+        objects_looked_up=9, fetches=fetches(downloaded=7, unsized=5),
         bytes=Bytes(over_http=8 * MIB, unpacked=3 * MIB, by_source={}),
     )  # fmt: skip
     assert finding.meaning == (

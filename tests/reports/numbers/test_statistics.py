@@ -27,7 +27,7 @@ def test_counts_and_chunks() -> None:
     assert statistics.counts["page_cache_hits"] == 98
     assert statistics.counts["page_cache_ns"] == MS
     assert statistics.counts["target_threads"] == 4
-    assert (statistics.chunks_known, statistics.chunks_cached_at_start) == (3, 1)
+    assert (statistics.chunks_known, statistics.objects_cached_at_start) == (3, 1)
     assert statistics.bytes.over_http == 1_200_000
 
 
@@ -46,7 +46,7 @@ def test_json_is_plain_and_keeps_the_names() -> None:
         "lost",
         "counts",
         "chunks_known",
-        "chunks_cached_at_start",
+        "objects_cached_at_start",
     } <= set(written)
     assert written["phases"][0]["name"] == "load"
     assert written["fetches"]["mean_at_once"] == 0.0
@@ -97,11 +97,23 @@ def test_when_it_started() -> None:
 def test_chunks_by_what_their_first_lookup_found() -> None:
     rows = Rows()
     for index, cached in enumerate((True, False, False, None, None, None, None)):
-        rows.add("chunks", file_id=0, index=index, object_hash="a", offset_bytes=0, size_bytes=1,
-                 cached_at_start=cached)  # fmt: skip
+        rows.add("chunks", file_id=0, index=index, object_hash=str(index), offset_bytes=0,
+                 size_bytes=1, cached_at_start=cached)  # fmt: skip
     found = statistics_of(rows)
     assert found.chunks_known == 7
-    assert (found.chunks_looked_up, found.chunks_cached_at_start) == (3, 1)
+    assert (found.objects_looked_up, found.objects_cached_at_start) == (3, 1)
+
+
+def test_files_with_the_same_content_are_one_object_of_their_mount() -> None:
+    rows = Rows()
+    for mount in (0, 1):
+        for file in range(12 * mount, 12 * mount + 12):
+            rows.add("files", file_id=file, mount_id=mount, inode=file, generation=0)
+            rows.add("chunks", file_id=file, index=0, object_hash="a", offset_bytes=0,
+                     size_bytes=1, cached_at_start=mount == 1)  # fmt: skip
+    found = statistics_of(rows)
+    assert found.chunks_known == 24
+    assert (found.objects_looked_up, found.objects_cached_at_start) == (2, 1)
 
 
 def test_bytes_of_a_run() -> None:

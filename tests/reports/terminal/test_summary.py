@@ -85,7 +85,7 @@ def test_side_by_side() -> None:
     assert max(map(len, lines)) <= 80
     table = {line[:30].strip(): line[30:].split() for line in lines if line.strip()}
     assert table["chunks or files downloaded"] == ["17", "0"]
-    assert table["chunks cached at start"] == ["12", "of", "29", "29", "of", "29"]
+    assert table["objects cached at start"] == ["12", "of", "29", "29", "of", "29"]
 
 
 def test_json_holds_findings_and_numbers() -> None:
