@@ -111,15 +111,24 @@ def answered_from_cache(s: Statistics) -> Iterator[Finding]:
 
 
 def _why_answered(s: Statistics, answered: Answered) -> str:
-    before = ", some of it since it was fetched for others before" if s.fetches.downloaded else ""
     read_ns = s.command_time.cvmfs_causes_ns.get("cache_read", 0)
     faster = "A faster disk for that cache" if 2 * read_ns > answered.held.wall_ns else "Fewer"
     return (
-        f"The client had that in its cache{before}: each went from the kernel to cvmfs2 and back, "
+        f"The client had that in its cache{_since(answered)}: each went from the kernel to cvmfs2 and back, "
         f"{each_took(answered.held.threads_ns, answered.count)}. A faster line or a nearer server "
         f"would not help. {faster} would, or memory in which the kernel keeps the pages from one "
         "run to the next."
     )
+
+
+def _since(answered: Answered) -> str:
+    """Say for whom it had been fetched during the run, where it was."""
+    asked = (
+        (answered.fetched_before, "the command"),
+        (answered.fetched_for_others, "another process"),
+    )
+    whose = " or of ".join(who for number, who in asked if number)
+    return f", some of it fetched for an earlier request of {whose}" if whose else ""
 
 
 def read_again(s: Statistics) -> Iterator[Finding]:

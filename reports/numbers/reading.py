@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from ...profiler.attribution.page_cache import answered_reads
-from ..material import Frames, Material, file_names
+from ...profiler.intervals import latest_begun
+from ..material import IS_FILE_DATA, Frames, Material, file_names
 from .held import REQUEST, Held, Linked, held, held_by, without_fetches
 from .sums import count_of, total
 
@@ -60,12 +61,16 @@ class Answered:
     """READs that the client answered from its cache: no fetch was made for them.
 
     ``bytes``: of their files, as far as these reach. ``held``: by these requests, without fetches
-    of others that they waited for.
+    of others that they waited for. ``fetched_before``: how many began in an object that had been
+    downloaded before during the run, for an earlier request of the command; ``fetched_for_others``: for a
+    request of another process, which the command did not wait for.
     """
 
     count: int
     bytes: int
     held: Held
+    fetched_before: int = 0
+    fetched_for_others: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,30 @@ def _answered(material: Material, reads: pl.DataFrame, pieces: Linked) -> Answer
         count=from_cache.height,
         bytes=total(within, "bytes"),
         held=held(pieces, from_cache, REQUEST),
+        fetched_before=_needed(material.frames, from_cache, material.own["fetches"]),
+        fetched_for_others=_needed(material.frames, from_cache, _for_others(material)),
     )
+
+
+def _for_others(material: Material) -> pl.DataFrame:
+    """Fetches for requests of other processes that the command did not wait for."""
+    others = material.frames["fetches"].join(material.own["fetches"], on="fetch_id", how="anti")
+    asked = material.frames["fuse_requests"].filter(pl.col("pid") > 0)
+    return others.join(asked, on=REQUEST, how="semi")
+
+
+def _needed(frames: Frames, reads: pl.DataFrame, fetches: pl.DataFrame) -> int:
+    """How many of the READs began in an object that one of these fetches had downloaded before."""
+    files = frames["files"].select("mount_id", "file_id", node_id="inode").unique(NODE)
+    placed = reads.join(files, on=NODE).select("mount_id", "file_id", "queued_ns", "offset_bytes")
+    end = pl.col("offset_bytes") + pl.col("size_bytes")
+    chunks = frames["chunks"].select("file_id", "object_hash", begin="offset_bytes", end=end)
+    needed = latest_begun(placed, chunks, at="offset_bytes", begin="begin", by="file_id")
+    downloaded = fetches.filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
+    came = downloaded.group_by("mount_id", "object_hash").agg(came_ns=pl.col("end_ns").min())
+    found = needed.join(came, on=["mount_id", "object_hash"])
+    is_before = pl.col("came_ns") <= pl.col("queued_ns")
+    return count_of(found, is_before & (pl.col("offset_bytes") < pl.col("end")))
 
 
 def _again(material: Material, reads: pl.DataFrame, pieces: Linked) -> ReadAgain:

@@ -15,7 +15,7 @@ from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.patterns import Names, ReadCalls, Unread, WholeFiles
 from cvmprof.reports.numbers.reading import Answered, ReadAgain, SmallRequests
 from cvmprof.reports.numbers.shared_files import OneHandle, SharedFiles
-from cvmprof.tests.reports.rows import NO_PATTERNS, NO_TIME, command_time, fetches, spoken
+from cvmprof.tests.reports.rows import NO_PATTERNS, NO_TIME, command_time, spoken
 from cvmprof.tests.reports.synthetic import MIB, MS
 
 KIB = 1 << 10
@@ -180,10 +180,21 @@ def test_what_makes_requests_faster_that_the_cache_answered() -> None:
         (meaning,) = (each.meaning for each in spoken(patterns=patterns, command_time=time)
                       if "needed no fetch" in each.headline)  # fmt: skip
         assert f" would not help. {faster} would, or memory " in meaning
-    found = spoken(patterns=patterns, fetches=fetches(downloaded=1))
-    assert found[0].meaning.startswith(
-        "The client had that in its cache, some of it since it was fetched for others before: "
-    )
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "since"),
+    [
+        (1, 0, ", some of it fetched for an earlier request of the command"),
+        (0, 1, ", some of it fetched for an earlier request of another process"),
+        (1, 1, ", some of it fetched for an earlier request of the command or of another process"),
+        (0, 0, ""),
+    ],
+)  # fmt: skip
+def test_for_whom_what_the_cache_answered_was_fetched(own: int, others: int, since: str) -> None:
+    found = replace(ANSWERED, fetched_before=own, fetched_for_others=others)
+    (finding,) = said_of_reading(answered=found)
+    assert finding.meaning.startswith(f"The client had that in its cache{since}: each went ")
 
 
 def test_requests_that_the_cache_answered_are_told_once_and_if_worth_it() -> None:

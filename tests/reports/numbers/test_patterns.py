@@ -163,6 +163,33 @@ def test_requests_that_the_clients_cache_answered() -> None:
     assert patterns(rows).reading.answered.bytes == 14
 
 
+@pytest.mark.parametrize(
+    ("row", "own", "others"),
+    [
+        ({"unique": 1}, 1, 0),
+        ({"unique": 9}, 0, 1),
+        ({"unique": 9, "object_hash": "b"}, 0, 0),
+        ({"unique": 9, "mount_id": 1}, 0, 0),
+        ({"unique": 9, "outcome": "failed"}, 0, 0),
+        ({"unique": None}, 0, 0),
+    ],
+)
+def test_for_whom_was_fetched_what_the_clients_cache_answered(
+    row: dict[str, Any], own: int, others: int
+) -> None:
+    """Request 2 came when that fetch had ended, request 3 before."""
+    rows = world()
+    rows.add("chunks", file_id=0, index=0, object_hash="a", offset_bytes=0, size_bytes=MIB)
+    for unique, queued in ((1, 0), (2, 5), (3, 4)):
+        read(rows, unique, 0, queued_ns=START + queued)
+    read(rows, 9, 0, pid=9, queued_ns=START)
+    read(rows, 7, MIB, queued_ns=START + 6)  # beyond that chunk
+    fetch(rows, START, None, mount_id=0, unique=1, object_hash="c", outcome=None)
+    fetch(rows, START, START + 5, **{"mount_id": 0, **row})
+    answered = patterns(rows).reading.answered
+    assert (answered.fetched_before, answered.fetched_for_others) == (own, others)
+
+
 def test_what_was_read_again() -> None:
     rows = world()
     operation(rows, 0)
