@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..numbers.statistics import Statistics
+from ..numbers.statistics import Outcome, Statistics
 from ..words import duration, hits, size, source
 
 
@@ -17,13 +17,23 @@ class Figure:
     of: str = ""
 
 
+def lasted(s: Statistics) -> str:
+    """Return how long the command took, or how much of it was recorded."""
+    return f"{duration(s.duration_ns)}{' recorded' if s.survivors.command_did else ''}"
+
+
 def ending(s: Statistics) -> str:
-    """Return how the command ended."""
+    """Return how the command ended, and whether recording had ended before."""
     if not s.outcome.complete:
         return "incomplete run"
-    if s.outcome.signal:
-        return f"killed by signal {s.outcome.signal}"
-    code = s.outcome.exit_code
+    how = _exit(s.outcome)
+    return f"then the command went on ({how})" if s.survivors.command_did else how
+
+
+def _exit(outcome: Outcome) -> str:
+    if outcome.signal:
+        return f"killed by signal {outcome.signal}"
+    code = outcome.exit_code
     return "end not seen" if code is None else "succeeded" if code == 0 else f"exit code {code}"
 
 

@@ -13,12 +13,12 @@ from ..figures.heat import Heat
 from ..figures.lanes import LaneGroup
 from ..figures.samples import LINES
 from ..figures.waterfall import Waterfall
-from ..findings.glance import at_a_glance, ending
+from ..findings.glance import at_a_glance, ending, lasted
 from ..material import WHOLE_COMMAND, Material
 from ..numbers.log import Imported
 from ..numbers.phases import Phase
 from ..numbers.statistics import Statistics
-from ..words import capital, duration, moment, plural
+from ..words import capital, moment, plural
 
 #: mounts that the header names
 _MOUNTS_NAMED = 3
@@ -83,7 +83,7 @@ def facts_of_run(s: Statistics) -> list[Fact]:
     """Return the header's line of facts."""
     return [
         *_start(s),
-        Fact(duration(s.duration_ns), "main"),
+        Fact(lasted(s), "main"),
         _ending(s),
         Fact(f"Linux {visible(s.kernel, 60)}"),
         *_mounts(s),

@@ -19,13 +19,13 @@ from rich.text import Text
 from ..escape import visible
 from ..findings import chain
 from ..findings.finding import Finding
-from ..findings.glance import ending
+from ..findings.glance import ending, lasted
 from ..findings.rules import findings, parts
 from ..material import WHOLE_COMMAND
 from ..numbers.devices import least_known
 from ..numbers.log import Imported
 from ..numbers.statistics import Statistics
-from ..words import duration, moment
+from ..words import moment
 from .bars import command_bars, phase_bars
 from .tables import (
     causes_table,
@@ -64,7 +64,7 @@ def _parts_of_run(s: Statistics, width: int) -> list[RenderableType]:
     first, then = parts(s)
     shown: list[RenderableType] = [
         _head(_command(s, width) or "(unknown command)",
-              f"{duration(s.duration_ns)}, {ending(s)}"),
+              f"{lasted(s)}, {ending(s)}"),
         Text(), *map(_finding, first),
         Text(), command_bars(s.command_time, width),
         Text(), *map(_finding, then),

@@ -11,6 +11,7 @@ from cvmprof.reports.figures.heat import Heat
 from cvmprof.reports.figures.parts import fetch_parts
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.statistics import Outcome, compute
+from cvmprof.reports.numbers.survivors import Survivor, Survivors
 from cvmprof.reports.page.sections import Block, facts_of_run, heat_block, with_scope
 from cvmprof.reports.page.tables import sections_of_run
 from cvmprof.reports.page.tensors import sections_of_tensors
@@ -102,5 +103,15 @@ def test_a_table_of_some_tensors_says_of_how_many(times: int, title: str) -> Non
     ],
 )
 def test_the_end_of_the_command(outcome: Outcome, text: str, tone: str) -> None:
-    _, ended, *_ = facts_of_run(quiet(outcome=outcome))
-    assert (ended.text, ended.tone) == (text, tone)
+    took, ended, *_ = facts_of_run(quiet(outcome=outcome))
+    assert (took.text, ended.text, ended.tone) == ("100 ms", text, tone)
+
+
+def test_the_end_of_a_recording_is_not_that_of_the_command() -> None:
+    alive = Survivors((Survivor(PID, "sleep", ("sleep", "3"), "blocked"),), command_did=True)
+    failed = Outcome(3, None, complete=True)
+    took, ended, *_ = facts_of_run(quiet(outcome=failed, survivors=alive))
+    assert took.text == "100 ms recorded"
+    assert (ended.text, ended.tone) == ("then the command went on (exit code 3)", "bad")
+    took, ended, *_ = facts_of_run(quiet(survivors=replace(alive, command_did=False)))
+    assert (took.text, ended.text) == ("100 ms", "succeeded")

@@ -12,6 +12,7 @@ from cvmprof.reports.numbers.fetching import Latency
 from cvmprof.reports.numbers.held import Held
 from cvmprof.reports.numbers.reading import ReadAgain
 from cvmprof.reports.numbers.statistics import Statistics, compute
+from cvmprof.reports.numbers.survivors import Survivors
 from cvmprof.reports.terminal.summary import render_side_by_side, render_summary, summary_json
 from cvmprof.tests.reports.rows import NO_PATTERNS, command_time, fetches, quiet
 from cvmprof.tests.reports.synthetic import MS, cold_run, run_of, tiny_rows, warm_run
@@ -44,6 +45,15 @@ def test_says_findings_causes_and_chunks() -> None:
     assert of_command.split()[6:10] == of_phase.split()[6:10] == ["40.0", "ms", "40", "%"]
     wide = render_summary(compute(gather(run_of(tiny_rows()))), 140)
     assert any("1.00 MiB  " in line and "@1.0 MiB" in line for line in wide.splitlines())
+
+
+def test_the_end_of_a_recording_is_not_that_of_the_command() -> None:
+    for command_did, line in (
+        (True, "100 ms recorded, then the command went on (succeeded)"),
+        (False, "100 ms, succeeded"),
+    ):
+        alive = Survivors((), command_did=command_did)
+        assert render_summary(quiet(survivors=alive), 100).splitlines()[1] == line
 
 
 def test_an_arrow_marks_what_held_the_command_up_and_nothing_else() -> None:
