@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..numbers.failures import Failures
+from ..numbers.fetching import Latency, Took
 from ..numbers.lost import HANGS_NS
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
@@ -21,6 +22,12 @@ _LOSSY = 0.01
 _SLOW_NS = 5_000_000
 #: times the median at which one download is out of the ordinary
 _OUT_OF_LINE = 5
+#: times the median from which on a mean is said beside it
+_SKEWED = 2
+#: share of the mean time of a download from which on a part of it is much
+_MUCH = 0.1
+#: servers of which it is said what their downloads took
+_NAMED = 3
 #: which setting limits the wait for an answer, by the way to the server
 _TIMEOUTS = {"proxy": "CVMFS_TIMEOUT", "direct": "CVMFS_TIMEOUT_DIRECT"}
 #: the shortest timeout that can be set
@@ -90,16 +97,46 @@ def _is_one_slow(s: Statistics) -> bool:
 
 def latency(s: Statistics) -> Iterator[Finding]:
     """Say what a download took to its first byte and to transfer, and what that cost."""
-    first, transfer = s.latency.first_byte_ns, s.latency.transfer_ns
-    if first is None or transfer is None:
+    found = s.latency
+    if found.first_byte_ns is None or found.transfer_ns is None:
         return
-    medians = f"(medians of {s.latency.downloads:,})"
-    numbers = f"{duration(first)} to its first byte and {duration(transfer)} to transfer {medians}"
-    # what came whole with its first bytes has no speed
-    speed = f", at {size(s.latency.bytes_per_s)}/s" if s.latency.bytes_per_s and transfer else ""
+    took = _by_server(found) if len(found.servers) > 1 else f"took {_took(found)}"
     # where another finding says why, that one says what would help
     advice = "" if _is_said(s) else _what_would_help(s)
-    yield Finding("note", f"A download took {numbers}{speed}.", advice)
+    yield Finding("note", f"A download {took}.", advice)
+
+
+def _by_server(found: Latency) -> str:
+    named = [
+        f"from {the_server([each.server])} took {_took(each)}" for each in found.servers[:_NAMED]
+    ]
+    more = len(found.servers) - _NAMED
+    if more > 0:
+        named.append(f"{plural(more, 'more server was', 'more servers were')} asked")
+    return "; ".join(named)
+
+
+def _took(found: Took) -> str:
+    """The medians, and the means where the medians hide much of the time."""
+    first, transfer = found.first_byte_ns or 0, found.transfer_ns or 0
+    means = ""
+    if _is_skewed(found):
+        first_mean, transfer_mean = found.mean_first_byte_ns or 0, found.mean_transfer_ns or 0
+        means = f"; the means are {duration(first_mean)} and {duration(transfer_mean)}"
+    # what came whole with its first bytes has no speed
+    speed = f", at {size(found.bytes_per_s)}/s" if found.bytes_per_s and transfer else ""
+    return (
+        f"{duration(first)} to its first byte and {duration(transfer)} to transfer "
+        f"(medians of {found.downloads:,}{means}){speed}"
+    )
+
+
+def _is_skewed(found: Took) -> bool:
+    """Whether the mean of one of the two times is far from its median, and much of both."""
+    first_mean, transfer_mean = found.mean_first_byte_ns or 0, found.mean_transfer_ns or 0
+    least_ns = _MUCH * (first_mean + transfer_mean)
+    pairs = ((first_mean, found.first_byte_ns or 0), (transfer_mean, found.transfer_ns or 0))
+    return any(mean > max(least_ns, _SKEWED * median) for mean, median in pairs)
 
 
 def _is_said(s: Statistics) -> bool:

@@ -10,6 +10,7 @@ import polars as pl
 
 from ..material import IS_FILE_DATA, Frames, Window, file_names
 from .running import download_times
+from .servers import Server, servers, with_server
 from .sums import count_of, total
 
 SLOWEST_CHUNKS = 30
@@ -65,18 +66,38 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Medians over the ``downloads`` of chunks and files that arrived and were seen completely;
-    None where there is none. ``body_bytes`` came for the ``unpacked_bytes`` of these objects.
+class Took:
+    """Medians over so many ``downloads``, and means of the two times; None where there is none.
+    ``bytes_per_s`` is of those that did not come whole with their first bytes.
     """
 
     first_byte_ns: int | None
     transfer_ns: int | None
     bytes_per_s: float | None
     downloads: int
+    mean_first_byte_ns: int | None = field(default=None, kw_only=True)
+    mean_transfer_ns: int | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class TookFrom(Took):
+    """The same of what came from one server."""
+
+    server: Server
+
+
+@dataclass(frozen=True)
+class Latency(Took):
+    """What the downloads of chunks and files took that arrived and were seen completely.
+
+    ``body_bytes`` came for the ``unpacked_bytes`` of these objects. ``servers``: the same by server
+    or proxy, the one with the most downloads first.
+    """
+
     reused_connections: int
     body_bytes: int = 0
     unpacked_bytes: int = 0
+    servers: tuple[TookFrom, ...] = ()
 
 
 def _overlap(intervals: pl.DataFrame) -> tuple[int, int, int]:
@@ -188,31 +209,45 @@ def _chunk(row: Mapping[str, Any]) -> Chunk:
 
 
 def latency(frames: Frames) -> Latency:
-    """Return the medians of what a download of a chunk or file takes while its client runs."""
+    """Return what a download of a chunk or file takes while its client runs."""
     arrived = frames["fetches"].filter(IS_FILE_DATA & (pl.col("outcome") == "downloaded"))
     of_files = arrived["download_id"].drop_nulls().unique()
     seen = pl.all_horizontal(pl.col("sent_ns", "first_byte_ns", "last_byte_ns").is_not_null())
     downloads = download_times(frames).filter(
         pl.col("download_id").is_in(of_files.implode()) & seen
     )
-    transfer = pl.col("in_transfer_ns")
-    rate = pl.col("wire_bytes") * 1e9 / transfer
-    row = downloads.select(
-        first=pl.col("to_first_byte_ns").median(),
-        transfer=transfer.median(),
-        rate=rate.filter(transfer > 0).median(),
-        reused=pl.col("reused").sum(),
-        body=(pl.col("wire_bytes") - pl.col("header_bytes").fill_null(0)).sum(),
-    ).row(0, named=True)
+    body = pl.col("wire_bytes") - pl.col("header_bytes").fill_null(0)
     return Latency(
-        first_byte_ns=None if row["first"] is None else round(row["first"]),
-        transfer_ns=None if row["transfer"] is None else round(row["transfer"]),
-        bytes_per_s=row["rate"],
-        downloads=downloads.height,
-        reused_connections=int(row["reused"] or 0),
-        body_bytes=int(row["body"] or 0),
+        **_took(downloads),
+        reused_connections=total(downloads, "reused"),
+        body_bytes=total(downloads.select(body=body), "body"),
         unpacked_bytes=total(
             arrived.unique("download_id").join(downloads, on="download_id", how="semi"),
             "unpacked_bytes",
         ),
+        servers=_by_server(downloads),
     )
+
+
+def _took(downloads: pl.DataFrame) -> dict[str, Any]:
+    """The fields of `Took`."""
+    first, transfer = pl.col("to_first_byte_ns"), pl.col("in_transfer_ns")
+    rate = pl.col("wire_bytes") * 1e9 / transfer
+    times = downloads.select(
+        first_byte_ns=first.median(),
+        transfer_ns=transfer.median(),
+        mean_first_byte_ns=first.mean(),
+        mean_transfer_ns=transfer.mean(),
+    ).row(0, named=True)
+    rounded = {name: None if ns is None else round(ns) for name, ns in times.items()}
+    speed = downloads.select(rate.filter(transfer > 0).median()).item()
+    return {**rounded, "bytes_per_s": speed, "downloads": downloads.height}
+
+
+def _by_server(downloads: pl.DataFrame) -> tuple[TookFrom, ...]:
+    named = with_server(downloads)
+    found = [
+        TookFrom(**_took(named.filter(pl.col("server") == server.name)), server=server)
+        for server in servers(downloads)
+    ]
+    return tuple(sorted(found, key=lambda each: -each.downloads))

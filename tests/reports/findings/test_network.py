@@ -9,7 +9,7 @@ from cvmprof.reports.findings.finding import Finding
 from cvmprof.reports.findings.rules import findings
 from cvmprof.reports.numbers.cpu import Cpu, Holder, Lack
 from cvmprof.reports.numbers.failures import Failures
-from cvmprof.reports.numbers.fetching import Latency
+from cvmprof.reports.numbers.fetching import Latency, TookFrom
 from cvmprof.reports.numbers.network import Network
 from cvmprof.reports.numbers.servers import Server
 from cvmprof.reports.numbers.waits import Pending, Slowest, Waits
@@ -67,6 +67,42 @@ def test_what_came_whole_with_its_first_bytes_has_no_speed() -> None:
     assert finding.headline == (
         "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 3)."
     )
+
+
+#: most downloads came whole with their first bytes, few took most of the time
+MIXED = Latency(
+    20 * MS, 0, 2.0 * MIB, 48, 0, mean_first_byte_ns=21 * MS, mean_transfer_ns=48 * MS
+)  # fmt: skip
+
+
+def test_means_are_said_where_medians_hide_much_of_the_time() -> None:
+    (finding,) = spoken(latency=MIXED)
+    assert finding.headline == (
+        "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 48; the means "
+        "are 21.0 ms and 48.0 ms)."
+    )
+    for close in ({"mean_transfer_ns": 2 * MS}, {"transfer_ns": 24 * MS}):
+        (finding,) = spoken(latency=replace(MIXED, **close))
+        assert "(medians of 48)" in finding.headline
+
+
+def test_several_servers_each_have_their_medians() -> None:
+    near = TookFrom(MS, MS, 2.0 * MIB, 7, HERE)
+    far = TookFrom(20 * MS, 0, 2.0 * MIB, 5, AWAY, mean_first_byte_ns=20 * MS,
+                   mean_transfer_ns=8 * MS)  # fmt: skip
+    both = (
+        "A download from the server on this machine (127.0.0.1:8000) took 1.00 ms to its first byte "
+        "and 1.00 ms to transfer (medians of 7), at 2.00 MiB/s; from the proxy "
+        "cache.example.org:3128 took 20.0 ms to its first byte and 0 ns to transfer (medians of 5; "
+        "the means are 20.0 ms and 8.00 ms)"
+    )
+    (two,) = spoken(latency=replace(MIXED, servers=(near, far)))
+    assert two.headline == f"{both}."
+    (four,) = spoken(latency=replace(MIXED, servers=(near, far, far, far)))
+    assert four.headline.startswith(both)
+    assert four.headline.endswith("; 1 more server was asked.")
+    (one,) = spoken(latency=replace(MIXED, servers=(near,)))
+    assert one == spoken(latency=MIXED)[0]
 
 
 def chunk_took(first_ns: int | None, transfer_ns: int | None, rate: float | None = None) -> Latency:

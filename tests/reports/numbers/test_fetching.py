@@ -269,6 +269,22 @@ def test_latency_is_of_the_downloads_of_chunks_and_files() -> None:
     assert (found.downloads, found.reused_connections) == (3, 2)
 
 
+def test_latency_by_server_and_means() -> None:
+    rows = Rows()
+    times = ((10, 10), (10, 100), (40, 41), (40, 42), (40, 49))
+    for number, (first, last) in enumerate(times):
+        server = {"proxy": "p:3128"} if number < 2 else {}
+        download(rows, number, 0, first, last, None, **server)
+        fetch(rows, 0, 1, download_id=number)
+    found = latency(rows.frames())
+    assert (found.first_byte_ns, found.mean_first_byte_ns, found.mean_transfer_ns) == (40, 28, 20)
+    assert [
+        (each.server.name, each.downloads, each.first_byte_ns, each.transfer_ns,
+         each.mean_transfer_ns)
+        for each in found.servers
+    ] == [("h", 3, 40, 2, 4), ("p:3128", 2, 10, 45, 45)]  # fmt: skip
+
+
 def test_latency_has_the_size_of_the_same_objects_on_the_wire_and_unpacked() -> None:
     rows = Rows()
     for number, header in enumerate((7, None, 7)):
