@@ -13,8 +13,6 @@ from .worth import MANY_REQUESTS, each_took, is_worth, of_wall, threads_waited
 
 #: fewer files are not called many
 _MANY_FILES = 10
-#: a file up to this size costs what its round trip costs
-_SMALL_FILE_BYTES = 128 << 10
 _LEAST_UNREAD_BYTES = 16 << 20
 #: share of what threads wait for an open file from which on they wait for each other
 _LOCKED = 0.25
@@ -38,10 +36,9 @@ _SAVED_BY = {
 
 
 def many_small_files(s: Statistics) -> Iterator[Finding]:
-    """Say that many small files were fetched one by one, unless their bytes took most of it."""
-    files = s.patterns.whole_files
-    is_many = files.count >= _MANY_FILES and files.median_bytes <= _SMALL_FILE_BYTES
-    if not is_many or not is_worth(s, files.held):
+    """Say that many small files were fetched, unless their own bytes took most of that."""
+    files = s.patterns.small_files
+    if files.count < _MANY_FILES or not is_worth(s, files.held):
         return
     if files.before_ns is not None and files.before_ns <= (files.transfer_ns or 0):
         return

@@ -16,6 +16,8 @@ from .reading import Reading, reading, repeated_reads
 from .shared_files import OneHandle, SharedFiles, one_handle, shared_files
 from .sums import count_of, total
 
+#: a file up to this size costs what its round trip costs
+SMALL_FILE_BYTES = 128 << 10
 _NOT_FOUND = -2
 
 
@@ -100,11 +102,14 @@ class Unread:
 
 @dataclass(frozen=True)
 class Patterns:
-    """How the command used its files. ``lock_kinds_ns``: see `lock_kinds`."""
+    """How the command used its files. ``small_files`` are those of ``whole_files`` that have up to
+    ``SMALL_FILE_BYTES``. ``lock_kinds_ns``: see `lock_kinds`.
+    """
 
     reading: Reading
     page_cache: PageCache
     whole_files: WholeFiles
+    small_files: WholeFiles
     names: Names
     read_calls: ReadCalls
     unread: Unread
@@ -116,10 +121,13 @@ class Patterns:
 def patterns(material: Material) -> Patterns:
     """Return how the command used its files."""
     pieces = linked(material)
+    whole = material.own["fetches"].filter(object_kind="file", outcome="downloaded")
+    small = whole.filter(pl.col("unpacked_bytes") <= SMALL_FILE_BYTES)
     return Patterns(
         reading=reading(material, pieces),
         page_cache=_page_cache(material.page_cache),
-        whole_files=_whole_files(material, pieces),
+        whole_files=_whole_files(material, pieces, whole),
+        small_files=_whole_files(material, pieces, small),
         names=_names(material, without_fetches(pieces)),
         read_calls=_read_calls(material.frames["hits"]),
         unread=_unread(material, pieces),
@@ -140,8 +148,8 @@ def _page_cache(by_granule: pl.DataFrame) -> PageCache:
     return PageCache(*row)
 
 
-def _whole_files(material: Material, pieces: Linked) -> WholeFiles:
-    whole = material.own["fetches"].filter(object_kind="file", outcome="downloaded")
+def _whole_files(material: Material, pieces: Linked, whole: pl.DataFrame) -> WholeFiles:
+    """The numbers of these fetches of whole files."""
     summary = fetch_summary(whole, material.window)
     lasted = whole.select(ns=pl.col("end_ns") - pl.col("start_ns"))
     before_ns, transfer_ns = _until_they_came(whole, material.own["downloads"])

@@ -62,8 +62,8 @@ class Answered:
 
     ``bytes``: of their files, as far as these reach. ``held``: by these requests, without fetches
     of others that they waited for. ``fetched_before``: how many began in an object that had been
-    downloaded before during the run, for an earlier request of the command; ``fetched_for_others``: for a
-    request of another process, which the command did not wait for.
+    downloaded before during the run, for an earlier request of the command;
+    ``fetched_for_others``: for a request of another process, which the command did not wait for.
     """
 
     count: int

@@ -75,6 +75,7 @@ NO_PATTERNS = Patterns(
         answered=Answered(0, 0, NO_TIME), again=ReadAgain(0, 0, NO_TIME, None, 0.0, 0, 0),
     ),
     page_cache=PageCache(0, 0, 0), whole_files=WholeFiles(0, 0, 0, 0, None, None, 0.0, NO_TIME),
+    small_files=WholeFiles(0, 0, 0, 0, None, None, 0.0, NO_TIME),
     names=Names(0, 0, 0, 0, {}, 0, NO_TIME, NO_TIME), read_calls=ReadCalls(0, 0, 0),
     unread=Unread(0, 0, 0, NO_TIME), shared=SharedFiles(0, 0, None, 0, 0, 0, NO_TIME),
     one_handle=None, lock_kinds_ns={},

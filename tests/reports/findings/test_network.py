@@ -91,8 +91,8 @@ def test_several_servers_each_have_their_medians() -> None:
     far = TookFrom(20 * MS, 0, 2.0 * MIB, 5, AWAY, mean_first_byte_ns=20 * MS,
                    mean_transfer_ns=8 * MS)  # fmt: skip
     both = (
-        "A download from the server on this machine (127.0.0.1:8000) took 1.00 ms to its first byte "
-        "and 1.00 ms to transfer (medians of 7), at 2.00 MiB/s; from the proxy "
+        "A download from the server on this machine (127.0.0.1:8000) took 1.00 ms to its first "
+        "byte and 1.00 ms to transfer (medians of 7), at 2.00 MiB/s; from the proxy "
         "cache.example.org:3128 took 20.0 ms to its first byte and 0 ns to transfer (medians of 5; "
         "the means are 20.0 ms and 8.00 ms)"
     )

@@ -41,7 +41,7 @@ NO_INSERTIONS = {**INSERTIONS, "family": "none"}
 
 
 def test_many_small_files() -> None:
-    (finding,) = said(whole_files=SMALL_FILES)
+    (finding,) = said(small_files=SMALL_FILES)
     assert finding == Finding(
         "note",
         "501 files of 6 B (median) were fetched one at a time: 5.00 ms of 100 ms.",
@@ -54,25 +54,24 @@ def test_many_small_files() -> None:
 
 
 def test_small_files_of_which_the_bytes_take_the_time_are_not_said() -> None:
-    assert said(whole_files=replace(SMALL_FILES, before_ns=10 * MS, transfer_ns=10 * MS)) == []
-    assert said(whole_files=replace(SMALL_FILES, before_ns=10 * MS + 1, transfer_ns=10 * MS)) != []
-    (unseen,) = said(whole_files=replace(SMALL_FILES, before_ns=None, transfer_ns=None))
+    assert said(small_files=replace(SMALL_FILES, before_ns=10 * MS, transfer_ns=10 * MS)) == []
+    assert said(small_files=replace(SMALL_FILES, before_ns=10 * MS + 1, transfer_ns=10 * MS)) != []
+    (unseen,) = said(small_files=replace(SMALL_FILES, before_ns=None, transfer_ns=None))
     assert unseen.meaning.startswith("Each took 20.0 ms: a file ")
     assert "number" not in unseen.meaning
 
 
 def test_small_files_fetched_at_once() -> None:
-    (finding,) = said(whole_files=replace(SMALL_FILES, mean_at_once=3.25))
+    (finding,) = said(small_files=replace(SMALL_FILES, mean_at_once=3.25))
     assert "were fetched 3.2 at a time on average: " in finding.headline
     assert "the next one" not in finding.meaning and "at once" not in finding.meaning
 
 
-@pytest.mark.parametrize(
-    "change", [{"held": ALMOST}, {"count": 9}, {"median_bytes": 128 * KIB + 1}]
-)
-def test_files_that_are_few_large_or_quick_are_not_told(change: dict[str, Any]) -> None:
-    assert said(whole_files=replace(SMALL_FILES, **change)) == []
-    assert len(said(whole_files=replace(SMALL_FILES, count=10, median_bytes=128 * KIB))) == 1
+@pytest.mark.parametrize("change", [{"held": ALMOST}, {"count": 9}])
+def test_files_that_are_few_or_quick_are_not_told(change: dict[str, Any]) -> None:
+    assert said(small_files=replace(SMALL_FILES, **change)) == []
+    assert len(said(small_files=replace(SMALL_FILES, count=10))) == 1
+    assert said(whole_files=SMALL_FILES) == []
 
 
 SMALL = SmallRequests(10_240, 40 * MIB, 1, 10_239, 0, 10_240, 40 * MIB, Held(50 * MS, 50 * MS))

@@ -70,7 +70,16 @@ def test_its_keys_are_documented(repository_root: Path) -> None:
     wait(rows, 0, 4, unique=1)
     written = statistics_of(rows).as_json()["patterns"]
     reads = written["reading"]
-    names = ("page_cache", "whole_files", "names", "read_calls", "unread", "shared", "one_handle")
+    names = (
+        "page_cache",
+        "whole_files",
+        "small_files",
+        "names",
+        "read_calls",
+        "unread",
+        "shared",
+        "one_handle",
+    )
     parts: list[dict[str, Any]] = [written, *(written[name] for name in names), reads]
     parts += [reads["small"], reads["answered"], reads["again"], *reads["sizes"]]
     assert {key for part in parts for key in part} <= documented
@@ -267,6 +276,24 @@ def test_files_fetched_whole() -> None:
     rows.rows["fetches"][2]["download_id"] = 2
     found = patterns(rows).whole_files
     assert (found.before_ns, found.transfer_ns) == (8, 2)
+    assert found == patterns(rows).small_files
+
+
+def test_small_files_among_big_ones_have_numbers_of_their_own() -> None:
+    """Of 48 files the three big ones take longest; 128 KiB is small, a byte more is not."""
+    rows = world()
+    for number in range(48):
+        begin, is_big = START + 100 * number, number % 16 == 0
+        took = (10, 90) if is_big else (30, 32)
+        download(rows, number, begin, begin + took[0], begin + took[1], None)
+        fetch(rows, begin, begin + took[1], object_kind="file", download_id=number,
+              unpacked_bytes=128 * KIB + is_big)  # fmt: skip
+        wait(rows, 100 * number, 100 * number + took[1], fetch_id=number)
+    found = patterns(rows).small_files
+    assert (found.count, found.median_bytes, found.each_ns) == (45, 128 * KIB, 32)
+    assert (found.before_ns, found.transfer_ns) == (30, 2)
+    assert found.held == Held(45 * 32, 45 * 32)
+    assert patterns(rows).whole_files.count == 48
 
 
 def test_requests_for_names() -> None:
