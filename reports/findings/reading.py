@@ -115,9 +115,9 @@ def _why_answered(s: Statistics, answered: Answered) -> str:
     faster = "A faster disk for that cache" if 2 * read_ns > answered.held.wall_ns else "Fewer"
     return (
         f"The client had that in its cache{_since(answered)}: each went from the kernel to cvmfs2 "
-        f"and back, {each_took(answered.held.threads_ns, answered.count)}. A faster line or a nearer server "
-        f"would not help. {faster} would, or memory in which the kernel keeps the pages from one "
-        "run to the next."
+        f"and back, {each_took(answered.held.threads_ns, answered.count)}. A faster line or a "
+        f"nearer server would not help. {faster} would, or memory in which the kernel keeps the "
+        "pages from one run to the next."
     )
 
 

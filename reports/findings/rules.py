@@ -20,7 +20,7 @@ from .log import fetched, imported_from, unread_lines
 from .network import failed_connections, failed_fetches, hung, latency, one_slow, slow_because
 from .patterns import many_small_files, names, one_handle, shared_files, unread
 from .reading import answered_from_cache, read_again, small_reads, small_requests
-from .sharing import neighbours
+from .sharing import neighbours, slept_for
 from .tensors import late_tensors
 from .time import phase_apart, threads_apart, undivided, where_time_went
 from .trust import (
@@ -53,10 +53,11 @@ _TRUST: tuple[Rule, ...] = (
 _TIME: tuple[Rule, ...] = (where_time_went, phase_apart, threads_apart)
 #: why, and who can change what
 _WHY: tuple[Rule, ...] = (
-    neighbours, hung, client_lacked_cpu, command_lacked_cpu, many_small_files, small_requests,
-    one_handle, shared_files, read_again, unread, names, answered_from_cache, small_reads, levers,
-    stalls, late_tensors, failed_fetches, renewed, downloaded_again, one_slow, latency,
-    slow_because, failed_connections, cached_objects, page_cache, joined, collisions, ahead,
+    neighbours, slept_for, hung, client_lacked_cpu, command_lacked_cpu, many_small_files,
+    small_requests, one_handle, shared_files, read_again, unread, names, answered_from_cache,
+    small_reads, levers, stalls, late_tensors, failed_fetches, renewed, downloaded_again,
+    one_slow, latency, slow_because, failed_connections, cached_objects, page_cache, joined,
+    collisions, ahead,
 )  # fmt: skip
 #: what is not known
 _UNKNOWN: tuple[Rule, ...] = (

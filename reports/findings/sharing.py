@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ..escape import visible
 from ..numbers.sharing import Neighbour, OfMounts
 from ..numbers.statistics import Statistics
-from ..words import plural, size
-from .finding import Finding
+from ..words import duration, plural, size
+from .finding import Finding, matters
 
 #: causes of waits for downloads of others
 _BEHIND_OTHERS = ("fetch_queue", "fetch_joined")
@@ -28,6 +28,25 @@ def neighbours(s: Statistics) -> Iterator[Finding]:
         f"{size(s.bytes.over_http)}. They share the client and its connections, so each may have "
         "waited for the other.",
         sum(s.command_time.cvmfs_causes_ns.get(cause, 0) for cause in _BEHIND_OTHERS),
+    )
+
+
+def slept_for(s: Statistics) -> Iterator[Finding]:
+    """Name the process that the command slept for, where that used CVMFS for most of the time."""
+    found = s.awaited
+    if found is None or not matters(s, found.requests_ns):
+        return
+    if 2 * found.requests_ns <= found.slept_ns:
+        return
+    who = f"{visible(found.name, 40)} (process {found.pid})"
+    yield Finding(
+        "note",
+        f"The command slept {duration(found.slept_ns)} until {who} woke it, which is none of its "
+        "own.",
+        f"Requests of that process to CVMFS were in progress for {duration(found.requests_ns)} of "
+        "it: so long the command may have waited for CVMFS, through another program. Profile that "
+        "one.",
+        found.requests_ns,
     )
 
 

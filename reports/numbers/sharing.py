@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ..material import Frames, Material
+from ..material import Material
 from .failures import Failures, failures
 from .fetching import Fetches, Latency, fetch_summary, latency
 from .network import Network, network
@@ -89,7 +89,7 @@ def _neighbours(material: Material, others: pl.DataFrame) -> tuple[Neighbour, ..
         .agg(fetches=pl.len(), wire_bytes=pl.col("wire_bytes").sum())
     )
     rows = by_process.join(fetched, on="pid", how="left").join(
-        _names(material.frames), on="pid", how="left"
+        names_of_processes(material.frames["tasks"]), on="pid", how="left"
     )
     ordered = rows.with_columns(pl.col("fetches", "wire_bytes").fill_null(0)).sort(
         "wire_bytes", "requests", "pid", descending=[True, True, False]
@@ -98,7 +98,7 @@ def _neighbours(material: Material, others: pl.DataFrame) -> tuple[Neighbour, ..
     return tuple(Neighbour(*row) for row in kept.iter_rows())
 
 
-def _names(frames: Frames) -> pl.DataFrame:
-    """Names of processes: pid, name."""
-    leaders = frames["tasks"].filter(pl.col("pid") == pl.col("tid"))
+def names_of_processes(tasks: pl.DataFrame) -> pl.DataFrame:
+    """Return the names of processes: pid, name."""
+    leaders = tasks.filter(pl.col("pid") == pl.col("tid"))
     return leaders.select("pid", "name").unique("pid", keep="last", maintain_order=True)

@@ -18,6 +18,7 @@ from typing import Any, cast
 import polars as pl
 
 from ..material import Frames, Material
+from .awaited import Awaited, awaited
 from .command import CommandTime, command_time
 from .contention import Collisions, collisions, own_fetches
 from .cpu import Cpu, cpu
@@ -104,6 +105,7 @@ class Statistics:
     failed_operations: tuple[FailedOperation, ...] = ()
     devices: tuple[Device, ...] = ()
     survivors: Survivors = field(default_factory=Survivors)
+    awaited: Awaited | None = None
     imported: Imported | None = None
     cpu: Cpu = field(default_factory=Cpu)
 
@@ -175,6 +177,7 @@ def _measured(material: Material) -> Statistics:
         unfinished=unfinished_operations(own),
         failed_operations=failed_operations(frames, window),
         survivors=survivors(material),
+        awaited=awaited(material),
     )
 
 

@@ -81,7 +81,11 @@ def test_means_are_said_where_medians_hide_much_of_the_time() -> None:
         "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 48; the means "
         "are 21.0 ms and 48.0 ms)."
     )
-    for close in ({"mean_transfer_ns": 2 * MS}, {"transfer_ns": 24 * MS}):
+    close_ones: tuple[dict[str, Any], ...] = (
+        {"mean_transfer_ns": 2 * MS},
+        {"transfer_ns": 24 * MS},
+    )
+    for close in close_ones:
         (finding,) = spoken(latency=replace(MIXED, **close))
         assert "(medians of 48)" in finding.headline
 
