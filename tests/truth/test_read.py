@@ -7,6 +7,9 @@ from collections.abc import Mapping
 import polars as pl
 import pytest
 
+from cvmprof.reports.material import gather
+from cvmprof.reports.numbers.statistics import compute
+
 from .conftest import (
     CHUNK_BYTES,
     MODEL_BYTES,
@@ -117,6 +120,8 @@ def test_identical_content_under_two_paths_is_downloaded_once_and_joined(
     for row in joined.iter_rows(named=True):
         assert owners[row["joined_fetch_id"]] == row["object_hash"]
     assert "fetch_joined" in run.tables["segments"]["cause"].to_list()
+    said = compute(gather(run))
+    assert (said.chunks_known, said.objects_looked_up, said.objects_cached_at_start) == (6, 3, 0)
 
 
 def _downloads_waited_for(segments: pl.DataFrame, fetches: pl.DataFrame) -> set[int]:

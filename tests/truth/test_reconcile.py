@@ -198,6 +198,23 @@ def test_a_neighbour_fetches_when_recording_ends(
     assert f"(process {neighbour.pid})" in told
 
 
+def test_a_command_that_sleeps_until_a_neighbour_has_read(
+    truth: Truth, trace: Trace, tmp_path: Path, neighbour: subprocess.Popen[bytes]
+) -> None:
+    truth.cool()
+    run = trace(READ_AND_WAIT, truth.path("twin-b.bin"), tmp_path / "begin", tmp_path / "done")
+    said = _summary(run)
+    found = said["awaited"]
+    assert (found["pid"], found["name"][:6]) == (neighbour.pid, "python")
+    assert 17 * LATENCY_S * 1e9 < found["requests_ns"] < found["slept_ns"]
+    assert found["slept_ns"] < said["command_time"]["wall_ns"]
+    (told,) = (each for each in said["findings"] if each["held_ns"] == found["requests_ns"])
+    assert told["headline"].startswith("The command slept ")
+    assert told["headline"].endswith(
+        f" until {found['name']} (process {neighbour.pid}) woke it, which is none of its own."
+    )
+
+
 def _summary(run: Run) -> dict[str, Any]:
     said = subprocess.run(
         [sys.executable, "-m", "cvmprof", "summary", "--json", str(run.path)],
