@@ -112,7 +112,7 @@ def gather(run: RunLike) -> Material:
     phases = _phases(frames, window)
     segments = frames["segments"]
     tiling = _phase_tiling(segments, phases)
-    chains = causes.stall_chains(segments, frames["stalls"], frames["tasks"])
+    chains = _chains_of_stalls(frames)
     phase_devices = _phase_devices(phases, frames)
     page_cache = page_cache_bytes(frames)
     time = _own_time(frames)
@@ -172,6 +172,12 @@ def _waits_within(tiling: pl.DataFrame, frames: Frames) -> pl.DataFrame:
     pieces = tiling.rename({"interval": "phase"})
     behind = behind_fetches(pieces, frames["lock_waits"], frames["fetches"])
     return causes.spent(behind, "phase")
+
+
+def _chains_of_stalls(frames: Frames) -> pl.DataFrame:
+    chains = causes.stall_chains(frames["segments"], frames["stalls"], frames["tasks"])
+    behind = behind_fetches(chains, frames["lock_waits"], frames["fetches"])
+    return behind.sort("stall_id", "start_ns")
 
 
 def _window(frames: Frames, meta: Mapping[str, Any]) -> Window:

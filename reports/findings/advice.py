@@ -134,7 +134,9 @@ LEVERS = (
                 held_by_collision,
             ),
             Remedy("the publisher", "smaller nested catalogs", held_by_catalog),
-            Remedy("readahead", "shorter fetches, behind which it waited", held_by_readahead),
+            Remedy(
+                "shorter fetches", "each held a lock that readahead waited for", held_by_readahead
+            ),
             Remedy("to find out", "the table lock_waits names each holder", held_by_other),
         ),
     ),

@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cvmprof.profiler.attribution.causes import stall_chains
 from cvmprof.profiler.run.opened import Run
 from cvmprof.reports.material import gather
 from cvmprof.reports.numbers.stalls import stalls
@@ -155,9 +154,7 @@ def worst(run: Run) -> list[dict[str, Any]]:
     with that chunk. On a busy machine others may last longer, for want of a CPU.
     """
     tables = run.tables
-    chains = stall_chains(tables.segments, tables.stalls, tables.tasks).with_columns(
-        ns=pl.col("end_ns") - pl.col("start_ns")
-    )
+    chains = gather(run).stall_chains.with_columns(ns=pl.col("end_ns") - pl.col("start_ns"))
     total = chains.group_by("stall_id").agg(pl.col("ns").sum())
     held = (
         chains.drop_nulls("fetch_id")

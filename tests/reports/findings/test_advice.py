@@ -90,7 +90,7 @@ def test_objects_can_be_stored_uncompressed_where_they_are_compressed(cause: str
         ("collision",
          "The program: fewer files open at once, or opened again: all share 128 locks."),
         ("catalog", "The publisher: smaller nested catalogs."),
-        ("readahead", "Readahead: shorter fetches, behind which it waited."),
+        ("readahead", "Shorter fetches: each held a lock that readahead waited for."),
         ("other", "To find out: the table lock_waits names each holder."),
     ],
 )  # fmt: skip

@@ -87,6 +87,22 @@ def test_of_a_stall_waits_for_chunks_count_by_what_is_fetched() -> None:
     assert (stall.copying_in_ns, stall.copying_out_ns, stall.duration_ns) == (3, 2, 55)
 
 
+def test_a_wait_for_a_lock_leads_to_the_chunk_for_which_it_was_held() -> None:
+    rows = Rows()
+    tile(rows, 0, 10, "cpu")
+    tile(rows, 10, 60, "daemon_lock", mount_id=0, unique=5)
+    fetch(rows, 5, 40)
+    rows.add("lock_waits", mount_id=0, unique=5, start_ns=10, end_ns=60, pid=9, tid=9,
+             holder_tid=8, holder_unique=4, holder_fetch_id=0, kind="same_handle")  # fmt: skip
+    rows.add("stalls", stall_id=0, device="d", start_ns=0, end_ns=60, waiting_tid=MAIN)
+    found = stalls(gather(run_of(rows)))
+    (stall,) = found.longest
+    assert stall.causes_ns == {"daemon_lock": 50, "cpu": 10}
+    assert (stall.chunk_ns, stall.chunks, stall.fetches) == (30, 1, (0,))
+    assert stall.worst_chunk is not None
+    assert stall.worst_chunk.fetch is not None
+
+
 def test_the_worst_chunk_is_the_longest_wait_for_a_chunk() -> None:
     rows = Rows()
     for number, (start, end, kind) in enumerate(((0, 30, "catalog"), (30, 40, "chunk"),
