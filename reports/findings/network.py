@@ -96,14 +96,24 @@ def _is_one_slow(s: Statistics) -> bool:
 
 
 def latency(s: Statistics) -> Iterator[Finding]:
-    """Say what a download took to its first byte and to transfer, and what that cost."""
+    """Say what a download took to its first byte and from then on, and what that cost."""
     found = s.latency
     if found.first_byte_ns is None or found.transfer_ns is None:
         return
     took = _by_server(found) if len(found.servers) > 1 else f"took {_took(found)}"
     # where another finding says why, that one says what would help
     advice = "" if _is_said(s) else _what_would_help(s)
-    yield Finding("note", f"A download {took}.", advice)
+    meaning = " ".join(filter(None, (_own_work(s), advice)))
+    yield Finding("note", f"A download {took}.", meaning)
+
+
+def _own_work(s: Statistics) -> str:
+    """Say that what came after the first byte was mostly the client's own work, if so."""
+    spent = s.command_time.cvmfs_causes_ns
+    work_ns = spent.get("decompress", 0) + spent.get("cache_write", 0)
+    if work_ns <= spent.get("transfer", 0) or not matters(s, work_ns):
+        return ""
+    return "Most of the time to the last byte the client unpacked and wrote what it had received."
 
 
 def _by_server(found: Latency) -> str:
@@ -126,7 +136,7 @@ def _took(found: Took) -> str:
     # what came whole with its first bytes has no speed
     speed = f", at {size(found.bytes_per_s)}/s" if found.bytes_per_s and transfer else ""
     return (
-        f"{duration(first)} to its first byte and {duration(transfer)} to transfer "
+        f"{duration(first)} to its first byte and {duration(transfer)} more to its last "
         f"(medians of {found.downloads:,}{means}){speed}"
     )
 

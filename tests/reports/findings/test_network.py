@@ -19,6 +19,7 @@ from cvmprof.tests.reports.rows import (
     NO_NETWORK,
     NO_WAITS,
     UNUSED_MOUNTS,
+    command_time,
     fetches,
     figures,
     findings_of,
@@ -48,7 +49,7 @@ WAITING = replace(NO_COMMAND, wall_ns=100 * MS, cvmfs_ns=60 * MS)
 
 def test_what_a_download_took_and_cost() -> None:
     took = (
-        "A download took 20.0 ms to its first byte and 15.0 ms to transfer (medians of 2), "
+        "A download took 20.0 ms to its first byte and 15.0 ms more to its last (medians of 2), "
         "at 38.1 MiB/s."
     )
     (finding,) = [f for f in findings_of(tiny_rows()) if f.headline == took]
@@ -59,13 +60,23 @@ def test_what_a_download_took_and_cost() -> None:
     rows = tiny_rows()
     for download in rows.rows["downloads"]:
         download["last_byte_ns"] -= 10 * MS
-    assert any("and 5.00 ms to transfer" in finding.headline for finding in findings_of(rows))
+    assert any("and 5.00 ms more to its last" in finding.headline for finding in findings_of(rows))
+
+
+def test_the_clients_own_work_is_no_transfer() -> None:
+    said = "Most of the time to the last byte the client unpacked and wrote what it had received."
+    took = Latency(MS, 40 * MS, 1e8, 3, 0)
+    for work, transfer, expected in ((30, 29, said), (30, 30, ""), (4, 0, "")):
+        time = command_time(decompress=work * MS, transfer=transfer * MS)
+        found = spoken(latency=took, command_time=time)
+        (finding,) = (each for each in found if each.headline.startswith("A download took "))
+        assert finding.meaning == expected
 
 
 def test_what_came_whole_with_its_first_bytes_has_no_speed() -> None:
     (finding,) = spoken(latency=Latency(20 * MS, 0, 1e6, 3, 0))
     assert finding.headline == (
-        "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 3)."
+        "A download took 20.0 ms to its first byte and 0 ns more to its last (medians of 3)."
     )
 
 
@@ -78,8 +89,8 @@ MIXED = Latency(
 def test_means_are_said_where_medians_hide_much_of_the_time() -> None:
     (finding,) = spoken(latency=MIXED)
     assert finding.headline == (
-        "A download took 20.0 ms to its first byte and 0 ns to transfer (medians of 48; the means "
-        "are 21.0 ms and 48.0 ms)."
+        "A download took 20.0 ms to its first byte and 0 ns more to its last (medians of 48; the "
+        "means are 21.0 ms and 48.0 ms)."
     )
     close_ones: tuple[dict[str, Any], ...] = (
         {"mean_transfer_ns": 2 * MS},
@@ -96,9 +107,9 @@ def test_several_servers_each_have_their_medians() -> None:
                    mean_transfer_ns=8 * MS)  # fmt: skip
     both = (
         "A download from the server on this machine (127.0.0.1:8000) took 1.00 ms to its first "
-        "byte and 1.00 ms to transfer (medians of 7), at 2.00 MiB/s; from the proxy "
-        "cache.example.org:3128 took 20.0 ms to its first byte and 0 ns to transfer (medians of 5; "
-        "the means are 20.0 ms and 8.00 ms)"
+        "byte and 1.00 ms more to its last (medians of 7), at 2.00 MiB/s; from the proxy "
+        "cache.example.org:3128 took 20.0 ms to its first byte and 0 ns more to its last (medians "
+        "of 5; the means are 20.0 ms and 8.00 ms)"
     )
     (two,) = spoken(latency=replace(MIXED, servers=(near, far)))
     assert two.headline == f"{both}."
