@@ -28,7 +28,7 @@ def small_requests(s: Statistics) -> Iterator[Finding]:
     yield Finding(
         "note",
         f"{small.count:,} requests of {size(small.bytes / small.count)} {average} took "
-        f"{of_wall(s, small.held)} without fetches, "
+        f"{of_wall(s, small.held)} without fetches, copying included, "
         f"{each_took(small.held.threads_ns, small.count)}.",
         _why_small(s, small),
         small.held.wall_ns,

@@ -82,7 +82,8 @@ def test_small_requests_in_order() -> None:
     (finding,) = said_of_reading(small=SMALL)
     assert finding == Finding(
         "note",
-        "10,240 requests of 4.00 KiB each took 50.0 ms of 100 ms without fetches, 4.88 µs apiece.",
+        "10,240 requests of 4.00 KiB each took 50.0 ms of 100 ms without fetches, copying "
+        "included, 4.88 µs apiece.",
         "They follow one another in the file, and yet nothing was read ahead: the program advised "
         "against it (MADV_RANDOM, POSIX_FADV_RANDOM), or the mount's read_ahead_kb is small. With "
         "readahead the same bytes take 320 requests of 128 KiB: leave out the advice, or read the "
