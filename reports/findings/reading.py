@@ -139,7 +139,7 @@ def read_again(s: Statistics) -> Iterator[Finding]:
     yield Finding(
         "note",
         f"{size(again.again_bytes)} of {size(again.asked_bytes)} that requests brought had been "
-        f"brought before: {of_wall(s, again.held)} without fetches.",
+        f"brought before: {of_wall(s, again.held)} without fetches, copying included.",
         f"{again.path} was brought {again.times:.1f} times. {_why_again(s, again)}",
         again.held.wall_ns,
     )

@@ -184,8 +184,11 @@ def _assert_explained(run: Run) -> None:
     assert explained["ns"].sum() >= HANGING_S * 0.9e9
 
 
-def _assert_hung(run: Run, path: Path) -> None:
-    """One read of the file has no end, nor has what it waits for; summary and report name it."""
+def _assert_hung(run: Run, path: Path) -> dict[str, Any]:
+    """One read of the file has no end, nor has what it waits for; summary and report name it.
+
+    Returns the summary.
+    """
     unended = run.tables["operations"].filter(pl.col("end_ns").is_null())
     assert unended.height == 1
     assert operations_on(run, path).filter(pl.col("end_ns").is_null()).height == 1
@@ -198,12 +201,12 @@ def _assert_hung(run: Run, path: Path) -> None:
     assert waits.join(unanswered, on=["mount_id", "unique"]).height > 0
     _assert_tiled(run)
     _assert_explained(run)
-    said = json.loads(_said(run, "summary", "--json"))
+    said: dict[str, Any] = json.loads(_said(run, "summary", "--json"))
     (unfinished,) = said["unfinished"]
     assert unfinished.startswith(f"read of {path} by thread ")
-    _assert_hang_told(said, path)
     page = Path(_said(run, "report").strip())
     assert f"read of {path} never ended" in page.read_text()
+    return said
 
 
 def _assert_hang_told(said: dict[str, Any], path: Path) -> None:
@@ -346,7 +349,7 @@ def test_a_command_killed_while_its_server_hangs(path: Path, start: Start, tmp_p
     run = open_run(_run(tmp_path))
     assert run.meta["complete"]
     assert run.tables["tasks"].filter(name="md5sum")["signal"].to_list() == [signal.SIGTERM]
-    _assert_hung(run, path)
+    _assert_hang_told(_assert_hung(run, path), path)
 
 
 def test_ctrl_c_while_the_server_hangs(
@@ -361,7 +364,7 @@ def test_ctrl_c_while_the_server_hangs(
     assert time.monotonic() - interrupted < ENDING_S
     run = open_run(_run(tmp_path))
     assert run.meta["complete"]
-    _assert_hung(run, path)
+    _assert_hang_told(_assert_hung(run, path), path)
 
 
 def test_a_mount_that_answers_nothing_holds_nobody_up(
@@ -380,12 +383,14 @@ def test_a_mount_that_answers_nothing_holds_nobody_up(
         assert tracing.wait(timeout=60) == -signal.SIGINT
         assert time.monotonic() - interrupted < ENDING_S
         run = open_run(_run(tmp_path))
-        _assert_hung(run, path)
+        said = _assert_hung(run, path)
     finally:
         os.kill(daemon, signal.SIGCONT)
     lines = [json.loads(line) for line in (run.path / "journal.jsonl").read_text().splitlines()]
     reasons = {line["reason"] for line in lines if line["kind"] == "attributes"}
     assert reasons == {"no answer within 2 s"}
+    assert said["command_time"]["causes_ns"]["stopped"] >= HANGING_S * 0.9e9
+    assert any("was stopped" in finding["headline"] for finding in said["findings"])
 
 
 @dataclass(frozen=True)

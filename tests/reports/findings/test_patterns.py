@@ -226,7 +226,7 @@ def test_what_requests_brought_again() -> None:
     assert finding == Finding(
         "note",
         "80.0 MiB of 120 MiB that requests brought had been brought before: 5.00 ms of 100 ms "
-        "without fetches.",
+        "without fetches, copying included.",
         "/cvmfs/m.bin was brought 3.0 times. The kernel had dropped its pages in between: "
         f"{REASONS}. {TO_TRY}",
     )
