@@ -102,7 +102,7 @@ LEVERS = (
         (
             Remedy(
                 "the publisher",
-                "store the objects uncompressed: more bytes to transfer",
+                "store the objects uncompressed (more bytes to transfer)",
                 compressed,
             ),
             Remedy("the site", "a faster CPU for the client", unpacks),
