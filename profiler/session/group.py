@@ -31,8 +31,7 @@ def members(group: int) -> Iterator[Member]:
     """Yield the living processes of a group."""
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
-                state, parent, its_group = file.read().rpartition(")")[2].split()[:3]
+            state, parent, its_group = _stat(int(entry))[:3]
             if int(its_group) == group and state not in ("Z", "X"):
                 yield Member(int(entry), int(parent))
 
@@ -148,5 +147,10 @@ def _wake(parent: int, child: int, requests: int) -> None:
 
 def _is_stopped(pid: int) -> bool:
     """Whether a process is stopped by a signal, or by a debugger."""
+    return _stat(pid)[0] in ("T", "t")
+
+
+def _stat(pid: int) -> list[str]:
+    """State, parent, group and so on of a process, see proc(5). Raises OSError if it is gone."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+        return file.read().rpartition(")")[2].split()

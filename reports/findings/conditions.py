@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..numbers.gains import PARTS
 from ..numbers.statistics import Statistics
 
 #: objects whose bytes on the wire are a larger share of their content are as good as uncompressed
@@ -29,22 +30,24 @@ def repeated(s: Statistics) -> bool:
 
 def unpacks(s: Statistics) -> bool:
     """Return whether the download thread's work is to unpack and verify, in a part worth it."""
-    return _is_part(s, "decompress", "decompress", "cache_write")
+    return _is_part(s, "decompress", "download_thread")
 
 
 def writes_cache(s: Statistics) -> bool:
     """Return whether the download thread's work is to write to the cache, in a part worth it."""
-    return _is_part(s, "cache_write", "decompress", "cache_write")
+    return _is_part(s, "cache_write", "download_thread")
 
 
 def reads_cache(s: Statistics) -> bool:
     """Return whether requests that the client answers itself wait for its cache."""
-    return _is_part(s, "cache_read", "fuse_queue", "daemon", "cache_read")
+    return _is_part(s, "cache_read", "client")
 
 
-def _is_part(s: Statistics, cause: str, *causes: str) -> bool:
+def _is_part(s: Statistics, cause: str, part: str) -> bool:
+    """Whether a cause has much of a part of the waits, one of `gains.PARTS`."""
     waited_ns = s.command_time.cvmfs_causes_ns
-    return 0 < waited_ns.get(cause, 0) >= _PART * sum(waited_ns.get(each, 0) for each in causes)
+    whole_ns = sum(waited_ns.get(each, 0) for each in PARTS[part])
+    return 0 < waited_ns.get(cause, 0) >= _PART * whole_ns
 
 
 def reads_are_small(s: Statistics) -> bool:

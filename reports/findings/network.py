@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..numbers.failures import Failures
 from ..numbers.fetching import Latency, Took
+from ..numbers.gains import PARTS
 from ..numbers.lost import HANGS_NS
 from ..numbers.network import Network
 from ..numbers.statistics import Statistics
@@ -110,7 +111,7 @@ def latency(s: Statistics) -> Iterator[Finding]:
 def _own_work(s: Statistics) -> str:
     """Say that what came after the first byte was mostly the client's own work, if so."""
     spent = s.command_time.cvmfs_causes_ns
-    work_ns = spent.get("decompress", 0) + spent.get("cache_write", 0)
+    work_ns = sum(spent.get(cause, 0) for cause in PARTS["download_thread"])
     if work_ns <= spent.get("transfer", 0) or not matters(s, work_ns):
         return ""
     return "Most of the time to the last byte the client unpacked and wrote what it had received."

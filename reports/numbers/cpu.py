@@ -105,7 +105,9 @@ class Cpu:
     @property
     def is_bound(self) -> bool:
         """Whether the command may not use all CPUs of the machine."""
-        return None not in (self.cpus, self.allowed) and self.allowed < self.cpus  # type: ignore[operator]
+        if self.cpus is None or self.allowed is None:
+            return False
+        return self.allowed < self.cpus
 
     @property
     def usable(self) -> int | None:
