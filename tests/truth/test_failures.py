@@ -424,24 +424,29 @@ FAULTS = {
 }  # fmt: skip
 
 
+def _read_despite(rule: Rule, lab: Lab, tmp_path: Path, start: Start) -> Run:
+    """A run in which all of the model is read, by a client that asks a faulty server again."""
+    order(lab, Shaping())
+    options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
+    place = mount(lab, tmp_path / "mnt", options)
+    order(lab, Shaping(rules=(rule,)))
+    try:
+        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
+        output, _ = tracing.communicate(timeout=120)
+    finally:
+        order(lab, Shaping())
+        unmount(lab, place, force=True)
+    assert (tracing.returncode, output) == (0, "")
+    return open_run(_run(tmp_path))
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_server_that_fails_once(
     failing_lab: Lab, tmp_path: Path, start: Start, name: str
 ) -> None:
     """Asked once more, by the client or by the kernel, all is read; both requests are there."""
     fault = FAULTS[name]
-    order(failing_lab, Shaping())
-    options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
-    place = mount(failing_lab, tmp_path / "mnt", options)
-    order(failing_lab, Shaping(rules=(fault.rule,)))
-    try:
-        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
-        output, _ = tracing.communicate(timeout=120)
-    finally:
-        order(failing_lab, Shaping())
-        unmount(failing_lab, place, force=True)
-    assert (tracing.returncode, output) == (0, "")
-    run = open_run(_run(tmp_path))
+    run = _read_despite(fault.rule, failing_lab, tmp_path, start)
     fetches = run.tables["fetches"].filter(object_kind="chunk")
     assert fetches.filter(outcome="downloaded")["object_hash"].n_unique() == 17
     failed = fetches.filter(outcome="failed").height
@@ -474,18 +479,8 @@ def test_a_body_that_freezes_until_the_client_gives_up(
     failing_lab: Lab, tmp_path: Path, start: Start
 ) -> None:
     """What came of it was for nothing, and so was the wait; what helps transfers would not."""
-    order(failing_lab, Shaping())
-    options = MountOptions(cache=tmp_path / "cache", timeout_s=TIMEOUT_S, retries=2)
-    place = mount(failing_lab, tmp_path / "mnt", options)
-    order(failing_lab, Shaping(rules=(Rule("freeze", "/data/", skip=4, times=1),)))
-    try:
-        tracing = start(sys.executable, "-I", "-c", READ, place / "model.bin")
-        output, _ = tracing.communicate(timeout=120)
-    finally:
-        order(failing_lab, Shaping())
-        unmount(failing_lab, place, force=True)
-    assert (tracing.returncode, output) == (0, "")
-    said = json.loads(_said(open_run(_run(tmp_path)), "summary", "--json"))
+    run = _read_despite(Rule("freeze", "/data/", skip=4, times=1), failing_lab, tmp_path, start)
+    said = json.loads(_said(run, "summary", "--json"))
     time = said["command_time"]
     assert 0.9 * TIMEOUT_S * 1e9 <= time["vain_causes_ns"]["transfer"] <= time["cvmfs_ns"]
     assert time["hung_causes_ns"] == {}
